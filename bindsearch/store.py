@@ -1060,7 +1060,7 @@ class Store:
         filter: Filter | str | None = None,
         on_progress: OnRows = ignore_rows,
     ) -> ExportReport:
-        """Write vectors with their metadata to the empty folder `target`; see `bindsearch.export_vectors`."""
+        """Write vectors with their metadata to the empty folder or URI `target`; see `bindsearch.export_vectors`."""
         from bindsearch.operations.exchange.export import export_vectors
 
         return export_vectors(
@@ -1074,6 +1074,7 @@ class Store:
         root: PathLike | None = None,
         modality: str | Modality | None = None,
         vector_column: str | None = None,
+        optimize: bool = True,
         on_progress: OnRows = ignore_rows,
         on_stage: OnStage = ignore_stage,
     ) -> ImportReport:
@@ -1089,13 +1090,18 @@ class Store:
             encoder=self._wanted_encoder,
             encoder_options=self._encoder_options,
             device=self._device,
+            optimize=optimize,
             on_progress=on_progress,
             on_stage=on_stage,
         )
 
     @tells_faults("write")
     def merge(
-        self, *sources: PathLike, on_progress: OnRows = ignore_rows, on_stage: OnStage = ignore_stage
+        self,
+        *sources: PathLike,
+        optimize: bool = True,
+        on_progress: OnRows = ignore_rows,
+        on_stage: OnStage = ignore_stage,
     ) -> ImportReport:
         """Merge other stores into this one; see `bindsearch.merge_stores`."""
         from bindsearch.operations.exchange.merge import merge_stores
@@ -1105,6 +1111,7 @@ class Store:
             *sources,
             encoder=self._wanted_encoder,
             device=self._device,
+            optimize=optimize,
             on_progress=on_progress,
             on_stage=on_stage,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,7 +21,7 @@ from bindsearch.cli.progress import show_rows
 
 
 def export_command(
-    folder: Annotated[Path, typer.Argument(help="Output folder: empty, or created.", metavar="DIR")],
+    folder: Annotated[str, typer.Argument(help="Output folder, empty or created; or s3://BUCKET/PATH.", metavar="DIR")],
     layout: Annotated[
         str, typer.Option("--layout", help="parquet, or npy (clip-retrieval's layout).", metavar="LAYOUT")
     ] = "parquet",
@@ -39,6 +38,7 @@ def export_command(
 
     Examples: bindsearch export vectors --to image --where "path like '%2024%'"
     bindsearch export for-clip-retrieval --layout npy --to image
+    bindsearch export s3://vectors/2026-11
     """
     from bindsearch.search.filter import make_filter
     from bindsearch.store import connect

@@ -84,6 +84,7 @@ def test_the_npy_layout_is_that_of_clip_retrieval(tmp_path: Path, store: Path) -
     assert found == [
         "audio_emb/audio_emb_0.npy",
         "audio_metadata/audio_metadata_0.parquet",
+        "export.json",
         "img_emb/img_emb_0.npy",
         "metadata/metadata_0.parquet",
         "text_emb/text_emb_0.npy",

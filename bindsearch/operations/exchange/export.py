@@ -4,27 +4,34 @@
 writes them (github.com/rom1504/clip-retrieval, clip_inference/writer.py); other modalities as
 `audio_emb/audio_emb_0.npy` with `audio_metadata/audio_metadata_0.parquet`. The folder `metadata` belongs to the images,
 or to the texts if no images are exported. `parquet`: `vectors-00000.parquet`, with a column `vector`.
+
+The file EXPORT_FILE, which is written last, lists all others: without it an import takes the folder for incomplete.
 """
 
 from __future__ import annotations
 
+import json
+import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from bindsearch.arguments import to_absolute, to_choice
-from bindsearch.atomic import atomic_write, folder_size
+from bindsearch.arguments import to_choice
+from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.errors import StoreError, UsageError
 from bindsearch.operations.exchange.exchange_format import (
     CLASS_COLUMNS_KEY,
+    EXPORT_FILE,
+    EXPORT_KEY,
     FACTS,
     SPACE_KEY,
     class_arrays,
@@ -36,6 +43,7 @@ from bindsearch.operations.exchange.exchange_format import (
     space_to_json,
     split_at_item_boundaries,
 )
+from bindsearch.operations.exchange.object_store import check_empty, to_place, write_remote
 from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.filter import Filter, segment_mask, to_filter
 from bindsearch.search.generation import Generation
@@ -76,14 +84,14 @@ class ExportReport:
     """Report of an export.
 
     Attributes:
-        target: Folder of the export.
+        target: Folder of the export; a URI, without credentials, if it is in an object store.
         vectors: Number of vectors of each modality.
-        files: Number of files written.
-        size_bytes: Size of all files.
+        files: Number of files with vectors and metadata.
+        size_bytes: Size of these files.
         took_s: Duration in seconds.
     """
 
-    target: Path
+    target: Path | str
     vectors: Mapping[Modality, int]
     files: int
     size_bytes: int
@@ -103,11 +111,13 @@ def export_vectors(
     """Write vectors and their metadata into the empty folder `target`.
 
     Vectors are written in half precision, as they are stored. One generation of the store is read; other processes may
-    write to the store meanwhile. Each file is written atomically.
+    write to the store meanwhile. Each file is written atomically, and a list of them last: `import_vectors` refuses
+    what a killed export leaves.
 
     Args:
         store: Folder of the store; None: the default store.
-        target: Folder of the export; it must be empty or missing.
+        target: Folder of the export, also in an object store (s3://BUCKET/PATH, gs://BUCKET/PATH); it must be empty or
+            missing.
         layout: `parquet` or `npy`, see `Layout`.
         modalities: Modalities of the segments to export; None: all.
         filter: Filter as in `Store.search`; None: all segments.
@@ -118,30 +128,65 @@ def export_vectors(
 
     Raises:
         UsageError: an unknown layout or modality, an invalid filter, nothing to export, or `target` is not empty.
-        StoreError: the export cannot be written.
+        StoreError: the export cannot be written, or the object store refuses it or does not answer.
         StoreNotFoundError: there is no store.
     """
     started = time.monotonic()
     chosen_modalities = parse_modalities(modalities)
     layout = to_choice(layout, Layout, "layout")
     row_filter = to_filter(filter)
-    folder = to_absolute(target)
+    place = to_place(target)
     config, generation = open_generation(resolve_store(store))
     rows = _select_rows(generation, chosen_modalities, row_filter)
     counts = {modality: len(part) for modality, part in rows.items() if len(part)}
     if not counts:
         raise UsageError("nothing to export: no vectors match, choose other modalities or another filter")
     total = sum(counts.values())
+    export_id = secrets.token_hex(16)
+    sizes: dict[str, int] = {}
+    write = _write_npy if layout == Layout.NPY else _write_parquet
     try:
-        _check_target(folder)
-        write = _write_npy if layout == Layout.NPY else _write_parquet
+        if isinstance(place, Path):
+            _check_target(place)
+            open_file = partial(_write_local, place)
+        else:
+            check_empty(place)
+            open_file = partial(write_remote, place)
         on_progress(0, total)
-        for done in accumulate(write(folder, config, generation, rows)):
+        for done in accumulate(write(_counted(open_file, sizes), export_id, config, generation, rows)):
             on_progress(done, total)
-        files = sum(path.is_file() for path in folder.rglob("*"))
+        with open_file(EXPORT_FILE) as file:
+            listed = {"format": 1, "id": export_id, "vectors": counts, "files": sizes}
+            file.write(json.dumps(listed, indent=1).encode())
     except OSError as error:
-        raise StoreError(f"cannot write the export {folder}: {error}") from error
-    return ExportReport(folder, counts, files, folder_size(folder), time.monotonic() - started)
+        raise StoreError(f"cannot write the export {place}: {error}") from error
+    folder = place if isinstance(place, Path) else place.name
+    return ExportReport(folder, counts, len(sizes), sum(sizes.values()), time.monotonic() - started)
+
+
+OpenFile = Callable[[str], AbstractContextManager[BinaryIO]]
+"""Opens a file for writing by its path below the folder of the export; it is published when the block ends."""
+
+
+@contextmanager
+def _write_local(folder: Path, rel_path: str) -> Iterator[BinaryIO]:
+    """Open a file of an export on this machine."""
+    make_folder((folder / rel_path).parent, folder)
+    with atomic_write(folder / rel_path) as file:
+        yield file
+
+
+def _counted(open_file: OpenFile, sizes: dict[str, int]) -> OpenFile:
+    """Return a function that opens files and records the size in bytes of each in `sizes`."""
+
+    @contextmanager
+    def counted(rel_path: str) -> Iterator[BinaryIO]:
+        with open_file(rel_path) as file:
+            yield file
+            size = file.tell()
+        sizes[rel_path] = size
+
+    return counted
 
 
 def _select_rows(
@@ -166,7 +211,11 @@ def _check_target(folder: Path) -> None:
 
 
 def _write_parquet(
-    folder: Path, config: StoreConfig, generation: Generation, rows: Mapping[Modality, NDArray[np.int64]]
+    open_file: OpenFile,
+    export_id: str,
+    config: StoreConfig,
+    generation: Generation,
+    rows: Mapping[Modality, NDArray[np.int64]],
 ) -> Iterator[int]:
     """Write all vectors, those of an item together; yield the number of rows of each block."""
     import pyarrow as pa
@@ -177,9 +226,9 @@ def _write_parquet(
     whole = complete_items(snapshot, everything)
     classes = class_arrays(snapshot)
     kind = pa.list_(pa.field("element", pa.float16(), nullable=False), config.dim)
-    schema = _schema(config, snapshot).append(pa.field(VECTOR_COLUMN, kind))
+    schema = _schema(config, snapshot, export_id).append(pa.field(VECTOR_COLUMN, kind))
     for number, shard in enumerate(split_at_item_boundaries(snapshot, everything, SHARD_ROWS)):
-        with _parquet_file(folder / f"vectors-{number:05d}.parquet", schema) as file:
+        with _parquet_file(open_file, f"vectors-{number:05d}.parquet", schema) as file:
             for block in read_blocks(generation, shard, whole, classes):
                 vectors = pa.FixedSizeListArray.from_arrays(pa.array(block.vectors.reshape(-1)), type=kind)
                 file.write_table(block.facts.append_column(schema.field(VECTOR_COLUMN), vectors).cast(schema))
@@ -187,7 +236,11 @@ def _write_parquet(
 
 
 def _write_npy(
-    folder: Path, config: StoreConfig, generation: Generation, rows: Mapping[Modality, NDArray[np.int64]]
+    open_file: OpenFile,
+    export_id: str,
+    config: StoreConfig,
+    generation: Generation,
+    rows: Mapping[Modality, NDArray[np.int64]],
 ) -> Iterator[int]:
     """Write each modality to its own files, numbered as by clip-retrieval; yield the number of rows of each block."""
     snapshot = generation.snapshot
@@ -199,16 +252,14 @@ def _write_npy(
             continue
         short_name = SHORT_NAMES.get(modality, modality.value)
         facts_name = "metadata" if modality is first else f"{short_name}_metadata"
-        for path in (folder / f"{short_name}_emb", folder / facts_name):
-            path.mkdir()
         shards = split_at_item_boundaries(snapshot, modality_rows, SHARD_ROWS)
         renamed = CLIP_COLUMNS.get(modality, {})
-        schema = _schema(config, snapshot, renamed)
+        schema = _schema(config, snapshot, export_id, renamed)
         for number, shard in enumerate(shards):
             digits = str(number).zfill(len(str(len(shards))))
             with (
-                atomic_write(folder / f"{short_name}_emb" / f"{short_name}_emb_{digits}.npy") as vectors,
-                _parquet_file(folder / facts_name / f"{facts_name}_{digits}.parquet", schema) as facts,
+                open_file(f"{short_name}_emb/{short_name}_emb_{digits}.npy") as vectors,
+                _parquet_file(open_file, f"{facts_name}/{facts_name}_{digits}.parquet", schema) as facts,
             ):
                 header = {"descr": "<f2", "fortran_order": False, "shape": (len(shard), config.dim)}
                 np.lib.format.write_array_header_1_0(vectors, header)
@@ -218,23 +269,26 @@ def _write_npy(
                     yield len(block.vectors)
 
 
-def _schema(config: StoreConfig, snapshot: Snapshot, renamed: Mapping[str, str] = MappingProxyType({})) -> pa.Schema:
+def _schema(
+    config: StoreConfig, snapshot: Snapshot, export_id: str, renamed: Mapping[str, str] = MappingProxyType({})
+) -> pa.Schema:
     """Return the schema of the metadata columns, with the columns in `renamed` under other names."""
     import pyarrow as pa
 
     fields = [(renamed.get(name, name), pa.type_for_alias(kind)) for name, kind in FACTS.items()]
-    return pa.schema(fields, {SPACE_KEY: space_to_json(config), CLASS_COLUMNS_KEY: columns_to_json(snapshot)})
+    metadata = {SPACE_KEY: space_to_json(config), EXPORT_KEY: export_id, CLASS_COLUMNS_KEY: columns_to_json(snapshot)}
+    return pa.schema(fields, metadata)
 
 
 @contextmanager
-def _parquet_file(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+def _parquet_file(open_file: OpenFile, rel_path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Yield the writer of a Parquet file that is published on exit; the vector column is not compressed (no gain)."""
     import pyarrow.parquet as pq
 
     facts = [name for name in schema.names if name != VECTOR_COLUMN]
     compression = {**dict.fromkeys(facts, "zstd"), f"{VECTOR_COLUMN}.list.element": "none"}
     with (
-        atomic_write(path) as file,
+        open_file(rel_path) as file,
         pq.ParquetWriter(
             file, schema, compression=compression, use_dictionary=facts, write_statistics=facts, store_schema=True
         ) as writer,
