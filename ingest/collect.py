@@ -15,10 +15,27 @@ from bindsearch.reports import IndexReport
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment, check_storable
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE
-from bindsearch.types import Modality, measured_metadata
+from bindsearch.types import Metadata, Modality, measured_metadata
 
 PADDING_SHOWN_S = 0.05
 """Padding below this many seconds is due to rounding and not reported."""
+
+
+def modality_of(embedded: EmbeddedFile) -> Modality:
+    """Return the modality of an inspected file: of its segments if it has any, since an mp4 may have no pictures."""
+    assert embedded.file_task.inspection is not None
+    modality = embedded.file_task.inspection.verdict.modality
+    assert modality is not None
+    modalities = [segment.modality for segment in embedded.segments]
+    return modality if modality in modalities or not modalities else modalities[0]
+
+
+def metadata_of(embedded: EmbeddedFile) -> Metadata:
+    """Return the metadata of an inspected file: declared, else measured, else embedded in it."""
+    inspection = embedded.file_task.inspection
+    assert inspection is not None
+    measured = measured_metadata(embedded.file_task.reading.facts)
+    return inspection.sidecar.metadata.merge_over(measured.merge_over(inspection.metadata))
 
 
 class BatchCollector:
@@ -110,26 +127,19 @@ class BatchCollector:
         """Return a new, changed, moved or copied item."""
         file, inspection = embedded.file_task.file, embedded.file_task.inspection
         assert inspection is not None
-        modality = inspection.verdict.modality
-        assert modality is not None
         embeds = decision.action is Action.EMBED
-        if embeds:
-            modalities = [segment.modality for segment in embedded.segments]
-            modality = modality if modality in modalities else modalities[0]  # an mp4 without a video stream is audio
         replaced = None if decision.before is None else decision.before.item_id
         return StagedItem(
             item_id=decision.item_id if decision.action is Action.MOVE else replaced,
             collection_id=self._target.collection_id,
             rel_path=file.rel_path,
-            modality=modality,
+            modality=modality_of(embedded),
             state=file.state,
             content_hash=inspection.content_hash,
             fingerprint=inspection.fingerprint,
             segments=tuple(embedded.segments) if embeds else None,
             columns=inspection.columns,
-            metadata=inspection.sidecar.metadata.merge_over(
-                measured_metadata(embedded.file_task.reading.facts).merge_over(inspection.metadata)
-            ),
+            metadata=metadata_of(embedded),
         )
 
     def _count(self, embedded: EmbeddedFile, decision: Decision, item: StagedItem) -> None:

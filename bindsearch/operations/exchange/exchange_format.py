@@ -36,6 +36,8 @@ EXPORT_KEY = b"bindsearch.export"
 EXPORT_FILE = "export.json"
 """File that lists the others of an export with their sizes, and is written last."""
 
+VECTOR_COLUMN = "vector"
+
 SPACE_COLUMN, ERROR_COLUMN = "space", "error"
 """Columns that `embed_files` adds: the value of SPACE_KEY in each row, for programs that drop schema metadata, and why
 a file could not be read, in a row without a vector."""

@@ -34,6 +34,7 @@ from bindsearch.operations.exchange.exchange_format import (
     EXPORT_KEY,
     FACTS,
     SPACE_KEY,
+    VECTOR_COLUMN,
     class_arrays,
     columns_to_json,
     complete_items,
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
 SHARD_ROWS = 1_000_000
 """Vectors per file; a file may exceed it by the rest of its last item."""
 
-VECTOR_COLUMN = "vector"
 SHORT_NAMES = {Modality.IMAGE: "img"}
 """Modalities with another name in clip-retrieval."""
 
