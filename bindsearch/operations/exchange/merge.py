@@ -14,6 +14,7 @@ import numpy as np
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError
 from bindsearch.operations.classify.column import carry_columns, missing_notices
+from bindsearch.operations.exchange.carry_indexes import carry_indexes
 from bindsearch.operations.exchange.exchange_format import (
     Block,
     check_space,
@@ -70,8 +71,9 @@ def merge_stores(
     Collections with the same root become one. An existing item of the target stays unchanged, unless the source has it
     with other content and a newer modification time. The sources are read without a lock, as they are at the start,
     and are not changed. Each batch is committed separately: if the merge is interrupted, the same call resumes it.
-    Indexes are brought up to date at the end. Sources in an object store are copied into the folder for temporary files
-    (TMPDIR) first.
+    Indexes are brought up to date at the end. One of a source is taken over with its operating points if the target has
+    none and begins with the same vectors, as an empty target does. Sources in an object store are copied into the
+    folder for temporary files (TMPDIR) first.
 
     Args:
         target: Folder of the target store, created like the first source if it is missing; None: the default store.
@@ -119,6 +121,9 @@ def merge_stores(
                 on_stage("writing columns of classes")
                 columns = [(column, snapshot.manifest.collections) for column in stored.columns.values()]
                 report.notices += carry_columns(columns, target_path, context.encoder, source.name)
+        if optimize:
+            generations = {source.name: source.generation for source in opened_sources}
+            report.notices += carry_indexes(context, generations, on_stage)
         update_indexes(context, report, optimize=optimize, on_stage=on_stage)
         report.notices += missing_notices(open_reader(target_path).current().snapshot)
     report.took_s = time.monotonic() - started
