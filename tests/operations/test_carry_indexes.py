@@ -9,7 +9,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.indexes import parameters
-from bindsearch.indexes.types import IndexForm, IndexSettings
+from bindsearch.indexes.types import IndexSettings
 from bindsearch.operations import optimize
 from bindsearch.operations.index_policy import IndexActionKind
 from bindsearch.operations.optimize import OptimizeResult
@@ -113,7 +113,7 @@ def test_points_of_other_rows_or_settings_are_not_taken_over(tmp_path: Path, cha
     if change == "settings":
         vector_store.write_items(target, {"text": vector_store.unit(np.eye(2, vector_store.DIM))})
         with connect(target) as store:
-            store.optimize(index_settings=IndexSettings(IndexForm.IVF_PQ, recall=0.9))
+            store.optimize(index_settings=IndexSettings(recall=0.9))
     report = bs.merge_stores(target, source)
     assert not any("taken over" in notice for notice in report.notices)
     assert actions([*report.optimized]) == [("image", IndexActionKind.BUILD.value)]

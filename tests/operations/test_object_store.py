@@ -60,7 +60,7 @@ def test_what_is_exported_to_a_bucket_comes_back(tmp_path: Path, store: Path, en
     assert report.target == f"s3://bucket/{layout}/out"
     names = names_in(endpoint, f"bucket/{layout}/out")
     assert len(names) == report.files + 1
-    assert "export.json" in names
+    assert "_export.json" in names
     bs.export_vectors(store, tmp_path / "out", layout=layout)
     written = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".npy", ".parquet")]
     assert report.files == len(written)
@@ -129,8 +129,8 @@ bs.export_vectors({str(store)!r}, "s3://bucket/killed", on_progress=kill)
     assert subprocess.run([sys.executable, "-c", script], env=dict(os.environ), check=False).returncode == -9
     names = names_in(endpoint, "bucket/killed")
     assert names
-    assert "export.json" not in names
-    with pytest.raises(bs.UsageError, match=r"s3://bucket/killed is an incomplete export, without export\.json"):
+    assert "_export.json" not in names
+    with pytest.raises(bs.UsageError, match=r"s3://bucket/killed is an incomplete export, without _export\.json"):
         bs.import_vectors(tmp_path / "copy", "s3://bucket/killed")
     with pytest.raises(bs.UsageError, match="s3://bucket/killed is not an empty folder"):
         bs.export_vectors(store, "s3://bucket/killed")
@@ -206,7 +206,7 @@ def test_what_cannot_be_imported_or_merged_is_said_in_one_line(
 
 def test_a_file_uri_is_a_path(tmp_path: Path, store: Path) -> None:
     bs.export_vectors(store, f"file://{tmp_path}/with%20space")
-    assert (tmp_path / "with space/export.json").is_file()
+    assert (tmp_path / "with space/_export.json").is_file()
     assert bs.import_vectors(tmp_path / "copy", f"file://{tmp_path}/with%20space").added == 30
 
 

@@ -33,8 +33,9 @@ SPACE_KEY = b"bindsearch.space"
 EXPORT_KEY = b"bindsearch.export"
 """Key in the schema metadata for the id of the export that a file is part of; its folder then has EXPORT_FILE."""
 
-EXPORT_FILE = "export.json"
-"""File that lists the others of an export with their sizes, and is written last."""
+EXPORT_FILE = "_export.json"
+"""File that lists the others of an export with their sizes, and is written last; readers of Parquet folders skip its
+name."""
 
 VECTOR_COLUMN = "vector"
 
