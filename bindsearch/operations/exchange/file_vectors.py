@@ -114,7 +114,8 @@ def embed_files(
         the encoder, so that the rows can be imported whatever wrote the file.
 
     Raises:
-        UsageError: the batch lacks a column, or an option is invalid.
+        UsageError: the batch lacks a column, a row has no path, an unknown modality or a path outside of `root`, or an
+            option is invalid.
         EncoderError: there is no such encoder, or it does not work.
         InstallationError: a library cannot be loaded.
     """
@@ -155,7 +156,8 @@ def _rows(batch: pa.Table, root: Path | None, temporary: Path) -> list[_Row]:
     """Return the files of a batch; contents are written into the folder `temporary`.
 
     Raises:
-        UsageError: a column is missing, or has another type.
+        UsageError: a column is missing or has another type, or a row has no path, an unknown modality or a path outside
+            of `root`.
     """
     names = batch.schema.names
     by_content = "bytes" in names and "path" not in names
@@ -167,15 +169,14 @@ def _rows(batch: pa.Table, root: Path | None, temporary: Path) -> list[_Row]:
     modalities = _texts(batch, "modality") if "modality" in names else [None] * len(paths)
     rows = []
     for number, (path, modality) in enumerate(zip(paths, modalities, strict=True)):
-        try:
-            listed = _listed(modality)
-            if by_content:
-                content = batch.column("bytes")[number].as_py()
-                rows.append(_content_row(path, content, listed, temporary / str(number)))
-            else:
-                rows.append(_path_row(path, listed, root))
-        except (OSError, ValueError, UsageError) as error:
-            rows.append(_Row(path or "", None, failure_of(error).reason))
+        if not path or "\0" in path:
+            raise UsageError(f"row {number} of the batch has no {needed[-1]} of a file: {shown(path)}")
+        listed = _listed(modality)
+        if by_content:
+            content = batch.column("bytes")[number].as_py()
+            rows.append(_content_row(path, content, listed, root, temporary / str(number)))
+        else:
+            rows.append(_path_row(path, listed, root))
     return rows
 
 
@@ -192,32 +193,49 @@ def _listed(modality: str | None) -> ManifestEntry | None:
     return None if modality is None else ManifestEntry(to_choice(modality, Modality, "modality"), (), {}, Metadata())
 
 
-def _path_row(text: str | None, listed: ManifestEntry | None, root: Path | None) -> _Row:
-    """Return a file on disk, with its path below `root`, or below the folder above its own."""
-    if not text:
-        raise UsageError("the path is empty: name a file")
-    path = Path(os.path.abspath((root or Path()) / Path(text).expanduser()))  # noqa: PTH100  (follows no links)
-    if root is not None and not path.is_relative_to(root):
-        path = path.parent.resolve() / path.name
-    if root is not None and not path.is_relative_to(root):
-        raise UsageError(f"it is outside of {root}: give a folder that contains all files")
-    rel_path = "/".join(path.parts[-2:]).lstrip("/") if root is None else path.relative_to(root).as_posix()
-    file = SourceFile(path, rel_path, file_state(path.stat()), listed=listed, subtitles=subtitles_beside(path))
+def _path_row(text: str, listed: ManifestEntry | None, root: Path | None) -> _Row:
+    """Return a file on disk."""
+    path, rel_path = _placed(text, root)
+    try:
+        file = SourceFile(path, rel_path, file_state(path.stat()), listed=listed, subtitles=subtitles_beside(path))
+    except OSError as error:
+        return _Row(str(path), None, failure_of(error).reason)
     return _Row(str(path), file)
 
 
-def _content_row(name: str | None, content: object, listed: ManifestEntry | None, folder: Path) -> _Row:
+def _content_row(name: str, content: object, listed: ManifestEntry | None, root: Path | None, folder: Path) -> _Row:
     """Return a file whose content is given, written into a new folder."""
-    base = PurePosixPath(name or "").name
-    if not name or not base or base == "..":
-        raise UsageError("the name is empty: give the path that the file has")
+    rel_path = posixpath.normpath(f"/{name}").lstrip("/")
+    if root is not None:
+        path, rel_path = _placed(name, root)
+        name = str(path)
+    base = PurePosixPath(rel_path).name
+    if not base:
+        raise UsageError(f"{shown(name)} is not the name of a file: give the path that it has")
     if not isinstance(content, bytes):
-        raise UsageError(f"the content is {shown(content)}: give bytes")
-    folder.mkdir()
-    path = folder / base
-    path.write_bytes(content)
-    state = FileState(len(content), -1, -1)
-    return _Row(name, SourceFile(path, posixpath.normpath(f"/{name}").lstrip("/"), state, listed=listed))
+        return _Row(name, None, f"the content is {shown(content)}: give bytes")
+    try:
+        folder.mkdir()
+        (folder / base).write_bytes(content)
+    except OSError as error:  # such as a name that is too long
+        return _Row(name, None, failure_of(error).reason)
+    return _Row(name, SourceFile(folder / base, rel_path, FileState(len(content), -1, -1), listed=listed))
+
+
+def _placed(text: str, root: Path | None) -> tuple[Path, str]:
+    """Return an absolute path, and the one below `root`, or below the folder above its own; links are not followed.
+
+    Raises:
+        UsageError: it is outside of `root`.
+    """
+    path = Path(os.path.abspath((root or Path()) / Path(text).expanduser()))  # noqa: PTH100  (follows no links)
+    if root is None:
+        return path, "/".join(path.parts[-2:]).lstrip("/")
+    if not path.is_relative_to(root):
+        path = path.parent.resolve() / path.name
+    if not path.is_relative_to(root):
+        raise UsageError(f"{path} is outside of {root}: give a root that contains all files")
+    return path, path.relative_to(root).as_posix()
 
 
 def _embed(files: Sequence[SourceFile], encoder: Encoder, setup: Setup, where: DecodeIn) -> dict[int, EmbeddedFile]:
