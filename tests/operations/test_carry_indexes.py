@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import bindsearch as bs
 from bindsearch.indexes import parameters
-from bindsearch.indexes.types import IndexSettings
-from bindsearch.operations import optimize
+from bindsearch.indexes.tuning import measure_points
+from bindsearch.indexes.types import IndexSettings, OperatingPoint
 from bindsearch.operations.index_policy import IndexActionKind
 from bindsearch.operations.optimize import OptimizeResult
 from bindsearch.results import PartitionStatus
@@ -31,13 +32,12 @@ def small_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the modality of each partition whose operating points are measured."""
     found: list[str] = []
-    measure = optimize.measure_points
 
-    def counted(*arguments, **options):  # type: ignore[no-untyped-def]
+    def counted(*arguments: Any, **options: Any) -> tuple[OperatingPoint, ...]:
         found.append(options["modality"])
-        return measure(*arguments, **options)
+        return measure_points(*arguments, **options)
 
-    monkeypatch.setattr(optimize, "measure_points", counted)
+    monkeypatch.setattr("bindsearch.operations.optimize.measure_points", counted)
     return found
 
 
@@ -131,12 +131,12 @@ def test_a_damaged_index_is_not_taken_over(tmp_path: Path) -> None:
 def test_without_optimize_rows_stay_in_the_tail(tmp_path: Path, measured: list[str]) -> None:
     source = write(tmp_path / "source", {"image": ROWS})
     bs.export_vectors(source, tmp_path / "out")
-    for target, fill in (
-        (tmp_path / "merged", lambda store: store.merge(source, optimize=False)),
-        (tmp_path / "imported", lambda store: store.import_vectors(tmp_path / "out", optimize=False)),
-    ):
+    for target in (tmp_path / "merged", tmp_path / "imported"):
         with connect(target, encoder="null") as store:
-            report = fill(store)
+            if target.name == "merged":
+                report = store.merge(source, optimize=False)
+            else:
+                report = store.import_vectors(tmp_path / "out", optimize=False)
             assert report.notices == [
                 f"the indexes are unchanged: {ROWS} new vectors are scanned exactly until "
                 f"`bindsearch optimize --store {target}`"

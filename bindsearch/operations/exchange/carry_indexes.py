@@ -1,4 +1,4 @@
-"""Indexes of merged stores: taken over with their operating points where the rows are the same, else built anew.
+"""Indexes of merged stores: taken over with their operating points where the rows are the same, else built again.
 
 An index and its points are measurements of certain rows in a certain order. They hold in another store if its first
 rows of the modality are the same vectors in the same order, all live, and the index settings are equal. The store is

@@ -98,8 +98,8 @@ def embed_files(
             their paths. A column `modality` sets the modality of files where it is not null.
         encoder: Encoder, or its name. A name is loaded once a process.
         encoder_options: Preprocessing options of the encoder.
-        root: Collection that the files belong to: its `.bindsearch.toml` is used, the names of its folders tell the
-            modality of files as in `index`, and relative paths are below it. None: each file is taken by itself.
+        root: Collection that the files belong to: its `.bindsearch.toml` is used, the names of its folders decide
+            on the modality of files as in `index`, and relative paths are below it. None: each file is taken by itself.
         rules: Rules MODALITY=GLOB that override the detected modality.
         segment_s: Lengths of segments in seconds, as in `connect`.
         imu_rate_hz: Sampling rate in Hz of IMU recordings that do not give one.
