@@ -17,6 +17,7 @@ from bindsearch.operations.optimize import OptimizeResult
 from bindsearch.results import PartitionStatus
 from bindsearch.types import Modality
 from helpers import vector_store
+from helpers.command import Run
 from helpers.stores import connect
 
 ROWS = 1500
@@ -145,3 +146,13 @@ def test_without_optimize_rows_stay_in_the_tail(tmp_path: Path, measured: list[s
             assert len(hits(target)[0]) == 10
             assert actions(store.optimize()) == [("image", IndexActionKind.BUILD.value)]
     assert measured == ["image"] * 3
+
+
+def test_the_option_of_the_commands_leaves_the_indexes_alone(tmp_path: Path, bindsearch_command: Run) -> None:
+    source = write(tmp_path / "source", {"image": ROWS})
+    bs.export_vectors(source, tmp_path / "out")
+    for command, given in (("merge", source), ("import", tmp_path / "out")):
+        done = bindsearch_command([command, given, "--store", tmp_path / command, "--no-optimize"])
+        assert done.returncode == 0, done.stderr
+        assert f"note: the indexes are unchanged: {ROWS} new vectors are scanned exactly until" in done.stderr
+        assert image_of(tmp_path / command).indexed_rows == 0

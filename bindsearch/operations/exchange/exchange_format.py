@@ -114,7 +114,7 @@ def space_from_json(text: bytes) -> StoreConfig | None:
     """Return the configuration that `space_to_json` wrote; None if the text is something else."""
     try:
         return StoreConfig(**json.loads(text))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

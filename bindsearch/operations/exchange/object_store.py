@@ -32,7 +32,7 @@ CONNECT_SECONDS = 10.0
 
 REQUEST_SECONDS = 30.0
 TRIES = 3
-GCS_RETRY_SECONDS = 30
+GCS_RETRY_SECONDS = 15
 """Time for all tries of one request to Google Cloud Storage."""
 
 DOWNLOADS = 4

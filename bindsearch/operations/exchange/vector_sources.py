@@ -177,7 +177,7 @@ class VectorFileReader:
         if not kinds or not (types.is_string(kinds[0]) or types.is_large_string(kinds[0])):
             return None
         spaces = [text for text in self._read(SPACE_COLUMN).unique().to_pylist() if text is not None]
-        if not any(space_from_json(text.encode()) for text in spaces):
+        if not spaces or space_from_json(spaces[0].encode()) is None:
             return None
         if len(spaces) > 1:
             raise UsageError(f"{self.facts} contains vectors of several encoders or options: import them apart")
