@@ -270,14 +270,14 @@ def local_copy(place: Path | Remote, wanted: Wanted, on_stage: OnStage) -> Itera
                 copy = _download(place, folder, wanted, on_stage)
             yield copy
         except BindSearchError as error:
-            source = place.name if copy_is_folder(place, folder) else place.name.rpartition("/")[0]
+            source = place.name if _is_folder(place, folder) else place.name.rpartition("/")[0]
             error.args = tuple(
                 text.replace(str(folder), source) if isinstance(text, str) else text for text in error.args
             )
             raise
 
 
-def copy_is_folder(place: Remote, folder: Path) -> bool:
+def _is_folder(place: Remote, folder: Path) -> bool:
     """Return whether the copy of a place is a folder, not a file in it."""
     return not (folder / PurePosixPath(place.path).name).is_file()
 

@@ -18,6 +18,7 @@ from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, Columns
+from bindsearch.operations.optimize import OptimizeResult, optimize_store
 from bindsearch.reports import OnStage
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.catalog import Catalog, Failure
@@ -29,8 +30,6 @@ from bindsearch.types import METADATA_COLUMNS, Metadata, Modality
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from bindsearch.operations.optimize import OptimizeResult
 
 
 _ITEM_COLUMNS = ("item_id", "collection_id", "rel_path", "mtime_ns", "content_hash", "fingerprint")
@@ -140,8 +139,6 @@ def import_context(
 
 def update_indexes(context: StoreContext, report: ImportReport, *, optimize: bool, on_stage: OnStage) -> None:
     """Bring the indexes up to date after an import, or add a notice that they are not."""
-    from bindsearch.operations.optimize import optimize_store
-
     if optimize:
         report.optimized = optimize_store(context, on_stage=on_stage)
     elif report.vectors:
