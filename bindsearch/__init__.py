@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bindsearch.indexes.types import IndexSettings, IndexWishes
     from bindsearch.operations.classify.files import classify
     from bindsearch.operations.exchange.export import export_vectors
+    from bindsearch.operations.exchange.file_vectors import embed_files
     from bindsearch.operations.exchange.import_ import import_vectors
     from bindsearch.operations.exchange.merge import merge_stores
     from bindsearch.results import Answer, Status
@@ -79,6 +80,7 @@ _HOMES = {
     ),
     "bindsearch.search.filter": ("Filter", "make_filter"),
     "bindsearch.operations.classify.files": ("classify",),
+    "bindsearch.operations.exchange.file_vectors": ("embed_files",),
     "bindsearch.operations.exchange.import_": ("import_vectors",),
     "bindsearch.indexes.types": ("IndexSettings", "IndexWishes"),
     "bindsearch.types": ("Hit", "Modality"),
@@ -141,6 +143,7 @@ __all__ = [
     "classify",
     "connect",
     "depth",
+    "embed_files",
     "encode_media",
     "export_vectors",
     "image",

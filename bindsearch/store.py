@@ -1086,7 +1086,7 @@ class Store:
         on_progress: OnRows = ignore_rows,
         on_stage: OnStage = ignore_stage,
     ) -> ExportReport:
-        """Write vectors with their metadata to an empty folder or to an engine; see `bindsearch.export_vectors`."""
+        """Write vectors with their metadata to an empty folder, a URI or an engine; see `bindsearch.export_vectors`."""
         from bindsearch.operations.exchange.export import export_vectors
 
         return export_vectors(
@@ -1108,6 +1108,7 @@ class Store:
         root: PathLike | None = None,
         modality: str | Modality | None = None,
         vector_column: str | None = None,
+        optimize: bool = True,
         on_progress: OnRows = ignore_rows,
         on_stage: OnStage = ignore_stage,
     ) -> ImportReport:
@@ -1123,13 +1124,18 @@ class Store:
             encoder=self._wanted_encoder,
             encoder_options=self._encoder_options,
             device=self._device,
+            optimize=optimize,
             on_progress=on_progress,
             on_stage=on_stage,
         )
 
     @tells_faults("write")
     def merge(
-        self, *sources: PathLike, on_progress: OnRows = ignore_rows, on_stage: OnStage = ignore_stage
+        self,
+        *sources: PathLike,
+        optimize: bool = True,
+        on_progress: OnRows = ignore_rows,
+        on_stage: OnStage = ignore_stage,
     ) -> ImportReport:
         """Merge other stores into this one; see `bindsearch.merge_stores`."""
         from bindsearch.operations.exchange.merge import merge_stores
@@ -1139,6 +1145,7 @@ class Store:
             *sources,
             encoder=self._wanted_encoder,
             device=self._device,
+            optimize=optimize,
             on_progress=on_progress,
             on_stage=on_stage,
         )

@@ -24,7 +24,8 @@ def export_command(
     target: Annotated[
         str,
         typer.Argument(
-            help="Output folder: empty, or created; or qdrant:DIR, qdrant:URL, pgvector:DSN.", metavar="TARGET"
+            help="Output folder, empty or created; or s3://BUCKET/PATH, qdrant:DIR, qdrant:URL, pgvector:DSN.",
+            metavar="TARGET",
         ),
     ] = "",
     layout: Annotated[
@@ -50,6 +51,7 @@ def export_command(
 
     Examples: bindsearch export vectors --to image --where "path like '%2024%'"
     bindsearch export for-clip-retrieval --layout npy --to image
+    bindsearch export s3://vectors/2026-11
     bindsearch export pgvector:postgresql://localhost/media --replace
     """
     from bindsearch.errors import UsageError

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bindsearch.cli.options import DeviceOption, EncoderOptions, JsonOption, StoreOption
+from bindsearch.cli.options import DeviceOption, EncoderOptions, JsonOption, OptimizeOption, StoreOption
 from bindsearch.cli.parse import parse_encoder_options
 from bindsearch.cli.progress import print_intake, show_rows
 from bindsearch.cli.settings.complete import complete_encoders
@@ -15,8 +15,10 @@ from bindsearch.cli.settings.complete import complete_encoders
 
 def import_command(
     paths: Annotated[
-        list[Path],
-        typer.Argument(help="Output of `export` or clip-retrieval, .parquet or .npy files.", metavar="PATH..."),
+        list[str],
+        typer.Argument(
+            help="Output of `export` or clip-retrieval, .parquet or .npy files; or s3://...", metavar="PATH..."
+        ),
     ],
     root: Annotated[
         Path | None,
@@ -37,6 +39,7 @@ def import_command(
     ] = None,
     encoder_option: EncoderOptions = None,
     device: DeviceOption = "auto",
+    optimize: OptimizeOption = True,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -54,6 +57,7 @@ def import_command(
             root=root,
             modality=modality,
             vector_column=vector_column,
+            optimize=optimize,
             on_progress=on_progress,
             on_stage=on_stage,
         )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption
+from bindsearch.cli.options import DeviceOption, JsonOption, OptimizeOption, StoreOption
 from bindsearch.cli.progress import print_intake, show_rows
 
 
 def merge_command(
-    stores: Annotated[list[Path], typer.Argument(help="Stores of the same encoder; not modified.", metavar="STORE...")],
+    stores: Annotated[
+        list[str], typer.Argument(help="Stores of the same encoder, also s3://BUCKET/PATH.", metavar="STORE...")
+    ],
     device: DeviceOption = "auto",
+    optimize: OptimizeOption = True,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -26,6 +28,8 @@ def merge_command(
     from bindsearch.shards.connect import connect
 
     with show_rows("merging") as (on_progress, on_stage):
-        report = connect(store, device=device).merge(*stores, on_progress=on_progress, on_stage=on_stage)
+        report = connect(store, device=device).merge(
+            *stores, optimize=optimize, on_progress=on_progress, on_stage=on_stage
+        )
     print_intake(report, as_json=json)
     return 0

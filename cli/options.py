@@ -77,6 +77,10 @@ DeviceOption = Annotated[
         "--device", help="Device for models and indexes: auto (a GPU if present), cpu, cuda, cuda:N.", metavar="D"
     ),
 ]
+OptimizeOption = Annotated[
+    bool,
+    typer.Option("--optimize/--no-optimize", help="Bring the indexes up to date; without, `optimize` does so later."),
+]
 EncoderOptions = Annotated[
     list[str] | None,
     typer.Option(

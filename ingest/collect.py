@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.ingest.commit import Committer
@@ -20,6 +20,23 @@ from bindsearch.types import Metadata, Modality, facts_of, measured_metadata
 NO_METADATA = Metadata()
 PADDING_SHOWN_S = 0.05
 """Padding below this many seconds is due to rounding and not reported."""
+
+
+def modality_of(embedded: EmbeddedFile, segments: Sequence[StagedSegment]) -> Modality:
+    """Return the modality of an inspected file: of its segments if it has any, since an mp4 may have no pictures."""
+    assert embedded.file_task.inspection is not None
+    modality = embedded.file_task.inspection.verdict.modality
+    assert modality is not None
+    modalities = [segment.modality for segment in segments]
+    return modality if modality in modalities or not modalities else modalities[0]
+
+
+def metadata_of(embedded: EmbeddedFile) -> Metadata:
+    """Return the metadata of an inspected file: declared, else measured, else embedded in it."""
+    inspection = embedded.file_task.inspection
+    assert inspection is not None
+    measured = measured_metadata(embedded.file_task.reading.facts)
+    return inspection.sidecar.metadata.merge_over(measured.merge_over(inspection.metadata))
 
 
 class BatchCollector:
@@ -111,29 +128,22 @@ class BatchCollector:
         """Return a new, changed, moved or copied item."""
         file, inspection = embedded.file_task.file, embedded.file_task.inspection
         assert inspection is not None
-        modality = inspection.verdict.modality
-        assert modality is not None
         found = decision.found
         segments = None if found is None else found.segments
         if decision.action is Action.EMBED:
             segments = tuple(embedded.segments)
-        if segments is not None:
-            modalities = [segment.modality for segment in segments]
-            modality = modality if modality in modalities else modalities[0]  # an mp4 without a video stream is audio
         replaced = None if decision.before is None else decision.before.item_id
         return StagedItem(
             item_id=decision.item_id if decision.action is Action.MOVE else replaced,
             collection_id=self._target.collection_id,
             rel_path=file.rel_path,
-            modality=modality,
+            modality=modality_of(embedded, segments or ()),
             state=file.state,
             content_hash=inspection.content_hash,
             fingerprint=inspection.fingerprint,
             segments=segments,
             columns=inspection.columns,
-            metadata=inspection.sidecar.metadata.merge_over(
-                measured_metadata(embedded.file_task.reading.facts).merge_over(inspection.metadata)
-            ).merge_over(NO_METADATA if found is None else facts_of(found.facts)),
+            metadata=metadata_of(embedded).merge_over(NO_METADATA if found is None else facts_of(found.facts)),
         )
 
     def _count(self, embedded: EmbeddedFile, decision: Decision, item: StagedItem) -> None:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
+from bindsearch.arguments import to_path_text
 from bindsearch.errors import BindSearchError, StoreError, UsageError
 from bindsearch.ingest.left_out import read_left_out
 from bindsearch.operations.classify.column import ColumnReport, ColumnStatus
 from bindsearch.operations.compact import CompactReport, compact_store
 from bindsearch.operations.exchange.exchange_format import open_generation
-from bindsearch.operations.exchange.export import ExportReport
+from bindsearch.operations.exchange.export import ExportReport, check_target
+from bindsearch.operations.exchange.object_store import below, to_place
 from bindsearch.operations.forget import forget, known_to
 from bindsearch.operations.optimize import OptimizeResult
 from bindsearch.operations.relocate import RelocateReport, check_found, relocate
@@ -34,7 +36,7 @@ from bindsearch.shards.layout import ShardMap, local_id, read_shard_map
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.faults import store_faults
 from bindsearch.store import Store
-from bindsearch.types import Item, Modality
+from bindsearch.types import Item, Modality, PathLike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -444,9 +446,9 @@ def _remove_column(folder: Path, column: str) -> bool:
 
 
 def export_shards(
-    root: Path, target: Path, *, run_each: RunEach[ExportReport] = run_each_here, **options: object
+    root: Path, target: PathLike, *, run_each: RunEach[ExportReport] = run_each_here, **options: object
 ) -> ExportReport:
-    """Export each shard to a folder of its own in `target`, as `Store.export`; `import` takes all of them.
+    """Export each shard to a folder of its own in a folder or URI, as `Store.export`; `import` takes all of them.
 
     Raises:
         UsageError: a folder is not empty, or an option is invalid.
@@ -456,15 +458,15 @@ def export_shards(
     started = time.monotonic()
     shards = read_shard_map(root)
     numbers = present(root, shards)
-    target.mkdir(parents=True, exist_ok=True)
-    if any(target.iterdir()):
-        raise UsageError(f"{target} is not empty: give another folder")
-    reports = results_of(run_each(partial(_export, root, shards, target, options), numbers), shards).values()
+    place = to_place(target)
+    check_target(place)
+    shared: Path | str = place if isinstance(place, Path) else to_path_text(target)
+    reports = results_of(run_each(partial(_export, root, shards, shared, options), numbers), shards).values()
     vectors: Counter[Modality] = Counter()
     for report in reports:
         vectors.update(report.vectors)
     return ExportReport(
-        target=target,
+        target=place if isinstance(place, Path) else place.name,
         vectors=dict(vectors),
         files=sum(report.files or 0 for report in reports),
         size_bytes=sum(report.size_bytes or 0 for report in reports),
@@ -472,6 +474,8 @@ def export_shards(
     )
 
 
-def _export(root: Path, shards: ShardMap, target: Path, options: Mapping[str, object], number: int) -> ExportReport:
+def _export(
+    root: Path, shards: ShardMap, target: Path | str, options: Mapping[str, object], number: int
+) -> ExportReport:
     with Store(shards.paths(root)[number], device="cpu") as store:
-        return store.export(target / f"shard-{number:04d}", **options)  # type: ignore[arg-type]
+        return store.export(below(target, f"shard-{number:04d}"), **options)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from bindsearch.arguments import shown, to_integer, to_list, to_number, to_path, to_path_text
+from bindsearch.arguments import shown, to_integer, to_list, to_number, to_path_text
 from bindsearch.environment import installation_faults
 from bindsearch.errors import StoreNotFoundError, UsageError
 from bindsearch.reports import (
@@ -509,17 +509,28 @@ class ShardedStore(Store):
         self,
         target: PathLike,
         *,
-        layout: str | Layout = "parquet",
+        layout: str | Layout | None = None,
+        name: str = "bindsearch",
+        replace: bool = False,
         modalities: str | Modality | Iterable[str | Modality] | None = None,
         filter: Filter | str | None = None,
         on_progress: OnRows = ignore_rows,  # noqa: ARG002  (of the method of a store)
+        on_stage: OnStage = ignore_stage,
     ) -> ExportReport:
-        """Write the vectors of each shard to a folder of its own in the empty folder `target`; see `Store.export`."""
+        """Write the vectors of each shard to a folder of its own in the empty folder or URI `target`.
+
+        See `Store.export`.
+        """
+        from bindsearch.operations.exchange.engines.target import EngineTarget
+        from bindsearch.operations.exchange.export import parse_target
         from bindsearch.shards.maintain import export_shards
 
+        if isinstance(place := parse_target(target, layout, name, replace=replace), EngineTarget):
+            raise self._of_one_shard(f"export to {place.engine}")
+        on_stage(f"exporting {self.shard_map.n} shards")
         return export_shards(
             self._folder,
-            to_path(target),
+            target,
             run_each=self._place.run_each,
             layout=layout,
             modalities=modalities,

@@ -82,6 +82,7 @@ def test_the_npy_layout_is_that_of_clip_retrieval(tmp_path: Path, store: Path) -
     bs.export_vectors(store, tmp_path / "out", layout="npy", modalities=["image", "text", "audio"])
     found = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
     assert found == [
+        "_export.json",
         "audio_emb/audio_emb_0.npy",
         "audio_metadata/audio_metadata_0.parquet",
         "img_emb/img_emb_0.npy",
@@ -143,6 +144,41 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path, store: Path) -> None:
     with pytest.raises(bs.StoreNotFoundError, match="no store at"):
         bs.export_vectors(tmp_path / "none", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_incomplete_export_is_refused(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    small_blocks(monkeypatch, 5, 20)
+    out = tmp_path / "out"
+    bs.export_vectors(store, out)
+    assert pq.read_table(out).num_rows == len(contents(store))  # readers skip the list of files
+    listed = json.loads((out / "_export.json").read_text())
+    assert sorted(listed["files"]) == sorted(path.name for path in out.glob("*.parquet"))
+
+    def refused(message: str, change: Any) -> None:
+        shutil.rmtree(tmp_path / "changed", ignore_errors=True)
+        shutil.copytree(out, tmp_path / "changed")
+        change(tmp_path / "changed")
+        with pytest.raises(bs.UsageError, match=message):
+            bs.import_vectors(tmp_path / "copy", tmp_path / "changed")
+        assert not (tmp_path / "copy").exists()
+
+    refused(r"changed is an incomplete export, without _export\.json: export again", lambda folder: (
+        (folder / "_export.json").unlink()
+    ))  # fmt: skip
+    refused(r"an incomplete export, vectors-00001\.parquet is missing", lambda folder: (
+        (folder / "vectors-00001.parquet").unlink()
+    ))  # fmt: skip
+    refused(r"_export\.json cannot be read", lambda folder: (folder / "_export.json").write_text("{}"))
+    refused("files of several exports", lambda folder: (
+        (folder / "_export.json").write_text(json.dumps({**listed, "id": "0"}))
+    ))  # fmt: skip
+    wrong = {name: size + 1 for name, size in listed["files"].items()}
+    refused("is of [0-9]+ bytes in place of", lambda folder: (
+        (folder / "_export.json").write_text(json.dumps({**listed, "files": wrong}))
+    ))  # fmt: skip
+    assert bs.import_vectors(tmp_path / "copy", *sorted(out.glob("*.parquet"))).added == 30
 
 
 def test_importing_twice_replaces_and_doubles_nothing(tmp_path: Path, store: Path) -> None:

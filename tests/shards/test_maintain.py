@@ -150,7 +150,7 @@ def test_an_export_is_imported_into_one_store(world: Path, root: Path, tmp_path:
     assert imported.vectors == sum(report.vectors.values())
     ours, single = items_of(tmp_path / "new"), items_of(world / "store")
     assert {path: entry[1] for path, entry in ours.items()} == {path: entry[1] for path, entry in single.items()}
-    with pytest.raises(bs.UsageError, match="is not empty"):
+    with pytest.raises(bs.UsageError, match="is not an empty folder"):
         maintain.export_shards(root, tmp_path / "out")
 
 

@@ -30,6 +30,19 @@ BLOCK_ROWS = 20_000
 SPACE_KEY = b"bindsearch.space"
 """Key in the schema metadata for the embedding space: the fields of `StoreConfig` as JSON."""
 
+EXPORT_KEY = b"bindsearch.export"
+"""Key in the schema metadata for the id of the export that a file is part of; its folder then has EXPORT_FILE."""
+
+EXPORT_FILE = "_export.json"
+"""File that lists the others of an export with their sizes, and is written last; readers of Parquet folders skip its
+name."""
+
+VECTOR_COLUMN = "vector"
+
+SPACE_COLUMN, ERROR_COLUMN = "space", "error"
+"""Columns that `embed_files` adds: the value of SPACE_KEY in each row, for programs that drop schema metadata, and why
+a file could not be read, in a row without a vector."""
+
 CLASS_COLUMNS_KEY = b"bindsearch.class_columns"
 """Key in the schema metadata for the columns of classes: their records and the roots of their collections, as JSON."""
 
@@ -101,7 +114,7 @@ def space_from_json(text: bytes) -> StoreConfig | None:
     """Return the configuration that `space_to_json` wrote; None if the text is something else."""
     try:
         return StoreConfig(**json.loads(text))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

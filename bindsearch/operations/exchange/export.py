@@ -5,24 +5,29 @@ writes them (github.com/rom1504/clip-retrieval, clip_inference/writer.py); other
 `audio_emb/audio_emb_0.npy` with `audio_metadata/audio_metadata_0.parquet`. The folder `metadata` belongs to the images,
 or to the texts if no images are exported. `parquet`: `vectors-00000.parquet`, with a column `vector`. Engines: see
 `bindsearch.operations.exchange.engines`.
+
+The file EXPORT_FILE, which is written last, lists all others: without it an import takes the folder for incomplete.
 """
 
 from __future__ import annotations
 
+import json
+import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from bindsearch.arguments import to_absolute, to_choice
-from bindsearch.atomic import atomic_write, folder_size
+from bindsearch.arguments import to_choice
+from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.errors import StoreError, UsageError
 from bindsearch.operations.exchange.engines.target import (
     DEFAULT_NAME,
@@ -33,8 +38,11 @@ from bindsearch.operations.exchange.engines.target import (
 )
 from bindsearch.operations.exchange.exchange_format import (
     CLASS_COLUMNS_KEY,
+    EXPORT_FILE,
+    EXPORT_KEY,
     FACTS,
     SPACE_KEY,
+    VECTOR_COLUMN,
     class_arrays,
     columns_to_json,
     complete_items,
@@ -44,6 +52,7 @@ from bindsearch.operations.exchange.exchange_format import (
     space_to_json,
     split_at_item_boundaries,
 )
+from bindsearch.operations.exchange.object_store import Remote, check_empty, name_of, to_place, write_remote
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.filter import Filter, segment_mask, to_filter
 from bindsearch.search.generation import Generation
@@ -61,7 +70,6 @@ if TYPE_CHECKING:
 SHARD_ROWS = 1_000_000
 """Vectors per file; a file may exceed it by the rest of its last item."""
 
-VECTOR_COLUMN = "vector"
 SHORT_NAMES = {Modality.IMAGE: "img"}
 """Modalities with another name in clip-retrieval."""
 
@@ -84,10 +92,10 @@ class ExportReport:
     """Report of an export.
 
     Attributes:
-        target: Folder of the export; for an engine, its address without passwords.
+        target: Folder of the export; for an object store its URI, for an engine its address, without credentials.
         vectors: Number of vectors of each modality.
-        files: Number of files written; None for an engine.
-        size_bytes: Size of all files, or of a table with its indexes; None if the engine does not report it.
+        files: Number of files with vectors and metadata; None for an engine.
+        size_bytes: Size of these files, or of a table with its indexes; None if the engine does not report it.
         took_s: Duration in seconds.
         name: Name of the collection or table of an engine; empty for a folder.
         notices: Messages for the user, about values that the engine cannot hold.
@@ -118,13 +126,14 @@ def export_vectors(
     """Write vectors and their metadata into the empty folder `target`, or to an engine.
 
     Vectors are written in half precision, as they are stored. One generation of the store is read; other processes may
-    write to the store meanwhile. Each file is written atomically, and an export to an engine appears once it is
-    complete.
+    write to the store meanwhile. Each file is written atomically, and a list of them last: `import_vectors` refuses
+    what a killed export leaves. An export to an engine appears once it is complete.
 
     Args:
         store: Folder of the store; None: the default store.
-        target: Folder of the export, which must be empty or missing; or `qdrant:PATH` (a folder of Qdrant Edge),
-            `qdrant:URL` (a Qdrant server) or `pgvector:DSN` (PostgreSQL with pgvector).
+        target: Folder of the export, also in an object store (s3://BUCKET/PATH, gs://BUCKET/PATH), which must be empty
+            or missing; or `qdrant:PATH` (a folder of Qdrant Edge), `qdrant:URL` (a Qdrant server) or `pgvector:DSN`
+            (PostgreSQL with pgvector).
         layout: `parquet` or `npy`, see `Layout`; None: `parquet`. For folders only.
         name: Name of the collection or table; for servers only.
         replace: Replace an earlier export to an engine.
@@ -138,7 +147,7 @@ def export_vectors(
 
     Raises:
         UsageError: an unknown layout or modality, an invalid filter, nothing to export, or `target` is not empty.
-        StoreError: the export cannot be written.
+        StoreError: the export cannot be written, or the object store refuses it or does not answer.
         StoreNotFoundError: there is no store.
         InstallationError: the libraries of an engine are not installed.
     """
@@ -146,32 +155,98 @@ def export_vectors(
     chosen_modalities = parse_modalities(modalities)
     chosen_layout = to_choice(Layout.PARQUET if layout is None else layout, Layout, "layout")
     row_filter = to_filter(filter)
-    engine = parse_engine_target(target, name, replace=replace)
-    if engine is not None:
-        if layout is not None:
-            raise UsageError(f"the layout {chosen_layout} is for folders: leave it out for {engine.engine}")
-        check_modules(engine.engine)
-    elif replace:
-        raise UsageError("only exports to qdrant: and pgvector: are replaced: choose another folder to export into")
-    folder = to_absolute(target)
+    place = parse_target(target, layout, name, replace=replace)
     config, generation = open_generation(resolve_store(store))
     rows = _select_rows(generation, chosen_modalities, row_filter)
     counts = {modality: len(part) for modality, part in rows.items() if len(part)}
     if not counts:
         raise UsageError("nothing to export: no vectors match, choose other modalities or another filter")
-    if engine is not None:
-        return _export_to_engine(engine, config, generation, rows, on_progress, on_stage, started)
+    if isinstance(place, EngineTarget):
+        return _export_to_engine(place, config, generation, rows, on_progress, on_stage, started)
     total = sum(counts.values())
+    export_id = secrets.token_hex(16)
+    sizes: dict[str, int] = {}
+    write = _write_npy if chosen_layout == Layout.NPY else _write_parquet
     try:
-        _check_target(folder)
-        write = _write_npy if chosen_layout == Layout.NPY else _write_parquet
+        check_target(place)
+        open_file = partial(_write_local if isinstance(place, Path) else write_remote, place)
         on_progress(0, total)
-        for done in accumulate(write(folder, config, generation, rows)):
+        for done in accumulate(write(_counted(open_file, sizes), export_id, config, generation, rows)):
             on_progress(done, total)
-        files = sum(path.is_file() for path in folder.rglob("*"))
+        with open_file(EXPORT_FILE) as file:
+            listed = {"format": 1, "id": export_id, "vectors": counts, "files": sizes}
+            file.write(json.dumps(listed, indent=1).encode())
     except OSError as error:
-        raise StoreError(f"cannot write the export {folder}: {error}") from error
-    return ExportReport(folder, counts, files, folder_size(folder), time.monotonic() - started)
+        raise StoreError(f"cannot write the export {name_of(place)}: {error}") from error
+    folder = place if isinstance(place, Path) else place.name
+    return ExportReport(folder, counts, len(sizes), sum(sizes.values()), time.monotonic() - started)
+
+
+def parse_target(
+    target: PathLike, layout: str | Layout | None = None, name: str = DEFAULT_NAME, *, replace: bool = False
+) -> Path | Remote | EngineTarget:
+    """Return the folder, the place in an object store or the engine that the target of an export names.
+
+    Args:
+        target: As in `export_vectors`; so are the others.
+        layout: Layout of the files.
+        name: Name of the collection or table.
+        replace: Whether an earlier export to an engine is replaced.
+
+    Raises:
+        UsageError: the target is invalid, or an option does not apply to it.
+        StoreError: an object store does not answer.
+        InstallationError: the libraries of an engine are not installed.
+    """
+    engine = parse_engine_target(target, name, replace=replace)
+    if engine is None:
+        if replace:
+            raise UsageError("only exports to qdrant: and pgvector: are replaced: choose another folder to export into")
+        return to_place(target)
+    if layout is not None:
+        raise UsageError(f"the layout {layout} is for folders: leave it out for {engine.engine}")
+    check_modules(engine.engine)
+    return engine
+
+
+def check_target(place: Path | Remote) -> None:
+    """Check that the folder of an export is empty or missing, and create it on this machine.
+
+    Raises:
+        UsageError: the folder is not empty, or there is no such bucket.
+        OSError: the folder cannot be read or created.
+    """
+    if not isinstance(place, Path):
+        check_empty(place)
+        return
+    if place.is_file() or (place.is_dir() and any(place.iterdir())):
+        raise UsageError(f"{place} is not an empty folder: choose another folder to export into")
+    place.mkdir(parents=True, exist_ok=True)
+
+
+OpenFile = Callable[[str], AbstractContextManager[BinaryIO]]
+"""Opens a file for writing by its path below the folder of the export; it is published when the block ends."""
+
+
+@contextmanager
+def _write_local(folder: Path, rel_path: str) -> Iterator[BinaryIO]:
+    """Open a file of an export on this machine."""
+    make_folder((folder / rel_path).parent, folder)
+    with atomic_write(folder / rel_path) as file:
+        yield file
+
+
+def _counted(open_file: OpenFile, sizes: dict[str, int]) -> OpenFile:
+    """Return a function that opens files and records the size in bytes of each in `sizes`."""
+
+    @contextmanager
+    def counted(rel_path: str) -> Iterator[BinaryIO]:
+        with open_file(rel_path) as file:
+            yield file
+            size = file.tell()
+        sizes[rel_path] = size
+
+    return counted
 
 
 def _export_to_engine(
@@ -214,15 +289,12 @@ def _select_rows(
     return {modality: rows[pc.equal(column, modality.value).to_numpy()[rows]] for modality in modalities}
 
 
-def _check_target(folder: Path) -> None:
-    """Create the folder of an export; raise UsageError if it exists and is not empty."""
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UsageError(f"{folder} is not an empty folder: choose another folder to export into")
-    folder.mkdir(parents=True, exist_ok=True)
-
-
 def _write_parquet(
-    folder: Path, config: StoreConfig, generation: Generation, rows: Mapping[Modality, NDArray[np.int64]]
+    open_file: OpenFile,
+    export_id: str,
+    config: StoreConfig,
+    generation: Generation,
+    rows: Mapping[Modality, NDArray[np.int64]],
 ) -> Iterator[int]:
     """Write all vectors, those of an item together; yield the number of rows of each block."""
     import pyarrow as pa
@@ -233,9 +305,9 @@ def _write_parquet(
     whole = complete_items(snapshot, everything)
     classes = class_arrays(snapshot)
     kind = pa.list_(pa.field("element", pa.float16(), nullable=False), config.dim)
-    schema = _schema(config, snapshot).append(pa.field(VECTOR_COLUMN, kind))
+    schema = _schema(config, snapshot, export_id).append(pa.field(VECTOR_COLUMN, kind))
     for number, shard in enumerate(split_at_item_boundaries(snapshot, everything, SHARD_ROWS)):
-        with _parquet_file(folder / f"vectors-{number:05d}.parquet", schema) as file:
+        with _parquet_file(open_file, f"vectors-{number:05d}.parquet", schema) as file:
             for block in read_blocks(generation, shard, whole, classes):
                 vectors = pa.FixedSizeListArray.from_arrays(pa.array(block.vectors.reshape(-1)), type=kind)
                 file.write_table(block.facts.append_column(schema.field(VECTOR_COLUMN), vectors).cast(schema))
@@ -243,7 +315,11 @@ def _write_parquet(
 
 
 def _write_npy(
-    folder: Path, config: StoreConfig, generation: Generation, rows: Mapping[Modality, NDArray[np.int64]]
+    open_file: OpenFile,
+    export_id: str,
+    config: StoreConfig,
+    generation: Generation,
+    rows: Mapping[Modality, NDArray[np.int64]],
 ) -> Iterator[int]:
     """Write each modality to its own files, numbered as by clip-retrieval; yield the number of rows of each block."""
     snapshot = generation.snapshot
@@ -255,16 +331,14 @@ def _write_npy(
             continue
         short_name = SHORT_NAMES.get(modality, modality.value)
         facts_name = "metadata" if modality is first else f"{short_name}_metadata"
-        for path in (folder / f"{short_name}_emb", folder / facts_name):
-            path.mkdir()
         shards = split_at_item_boundaries(snapshot, modality_rows, SHARD_ROWS)
         renamed = CLIP_COLUMNS.get(modality, {})
-        schema = _schema(config, snapshot, renamed)
+        schema = _schema(config, snapshot, export_id, renamed)
         for number, shard in enumerate(shards):
             digits = str(number).zfill(len(str(len(shards))))
             with (
-                atomic_write(folder / f"{short_name}_emb" / f"{short_name}_emb_{digits}.npy") as vectors,
-                _parquet_file(folder / facts_name / f"{facts_name}_{digits}.parquet", schema) as facts,
+                open_file(f"{short_name}_emb/{short_name}_emb_{digits}.npy") as vectors,
+                _parquet_file(open_file, f"{facts_name}/{facts_name}_{digits}.parquet", schema) as facts,
             ):
                 header = {"descr": "<f2", "fortran_order": False, "shape": (len(shard), config.dim)}
                 np.lib.format.write_array_header_1_0(vectors, header)
@@ -274,23 +348,26 @@ def _write_npy(
                     yield len(block.vectors)
 
 
-def _schema(config: StoreConfig, snapshot: Snapshot, renamed: Mapping[str, str] = MappingProxyType({})) -> pa.Schema:
+def _schema(
+    config: StoreConfig, snapshot: Snapshot, export_id: str, renamed: Mapping[str, str] = MappingProxyType({})
+) -> pa.Schema:
     """Return the schema of the metadata columns, with the columns in `renamed` under other names."""
     import pyarrow as pa
 
     fields = [(renamed.get(name, name), pa.type_for_alias(kind)) for name, kind in FACTS.items()]
-    return pa.schema(fields, {SPACE_KEY: space_to_json(config), CLASS_COLUMNS_KEY: columns_to_json(snapshot)})
+    metadata = {SPACE_KEY: space_to_json(config), EXPORT_KEY: export_id, CLASS_COLUMNS_KEY: columns_to_json(snapshot)}
+    return pa.schema(fields, metadata)
 
 
 @contextmanager
-def _parquet_file(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+def _parquet_file(open_file: OpenFile, rel_path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Yield the writer of a Parquet file that is published on exit; the vector column is not compressed (no gain)."""
     import pyarrow.parquet as pq
 
     facts = [name for name in schema.names if name != VECTOR_COLUMN]
     compression = {**dict.fromkeys(facts, "zstd"), f"{VECTOR_COLUMN}.list.element": "none"}
     with (
-        atomic_write(path) as file,
+        open_file(rel_path) as file,
         pq.ParquetWriter(
             file, schema, compression=compression, use_dictionary=facts, write_statistics=facts, store_schema=True
         ) as writer,

@@ -13,6 +13,7 @@ import posixpath
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,16 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMNS
 from bindsearch.operations.classify.column import carry_columns, missing_notices
-from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, Columns, check_space, to_lists
-from bindsearch.operations.exchange.vector_import import ImportReport, VectorImporter, import_context, segment_from_row
-from bindsearch.operations.exchange.vector_sources import VectorFileReader, find_shards
-from bindsearch.operations.optimize import optimize_store
+from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, EXPORT_FILE, Columns, check_space, to_lists
+from bindsearch.operations.exchange.object_store import local_copy, name_of, to_place
+from bindsearch.operations.exchange.vector_import import (
+    ImportReport,
+    VectorImporter,
+    import_context,
+    segment_from_row,
+    update_indexes,
+)
+from bindsearch.operations.exchange.vector_sources import VectorFileReader, check_complete, find_shards
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import StagedSegment
@@ -57,6 +64,7 @@ def import_vectors(
     encoder: str | Encoder | None = None,
     encoder_options: Mapping[str, str | int | float | bool] | None = None,
     device: str = "auto",
+    optimize: bool = True,
     on_progress: OnRows = ignore_rows,
     on_stage: OnStage = ignore_stage,
 ) -> ImportReport:
@@ -64,11 +72,13 @@ def import_vectors(
 
     An existing item with the same path is replaced. Vectors that do not have unit length are normalised, and the
     report has a notice about it. Batches are committed one by one; indexes are brought up to date at the end. The next
-    `index` of the collection inspects its files again.
+    `index` of the collection inspects its files again. A file that `embed_files` could not read is recorded as a
+    failure. Sources in an object store are copied into the folder for temporary files (TMPDIR) first.
 
     Args:
         store: Folder of the store, as in `connect`.
-        *sources: Folders of an export or of clip-retrieval, folders of Parquet files, .parquet and .npy files.
+        *sources: Folders of an export or of clip-retrieval, folders of Parquet files, .parquet and .npy files; also in
+            an object store (s3://BUCKET/PATH, gs://BUCKET/PATH).
         root: Collection that the items belong to. None: the collection recorded in an export, else the common folder of
             all paths. If it differs from the collection of an export, the items move to it.
         modality: Modality of vectors for which neither a column nor the name of the folder gives one.
@@ -76,6 +86,7 @@ def import_vectors(
         encoder: Encoder as in `connect`; a new store needs it unless the files record the encoder of their vectors.
         encoder_options: Preprocessing options as in `connect`.
         device: Device as in `connect`.
+        optimize: Whether indexes are brought up to date; if not, new vectors are scanned exactly until `optimize`.
         on_progress: Called with the number of vectors imported so far and the total.
         on_stage: Called with the name of each stage of the index maintenance.
 
@@ -83,8 +94,10 @@ def import_vectors(
         Numbers of items and vectors, and notices.
 
     Raises:
-        UsageError: a file cannot be read, a row has no path or no modality, or a path is outside of `root`.
-        StoreError: the files record another encoder, other weights or other options than the store's.
+        UsageError: a file cannot be read, a row has no path or no modality, a path is outside of `root`, or an export
+            is incomplete.
+        StoreError: the files record another encoder, other weights or other options than the store's, or an object
+            store does not answer.
         VectorError: a vector is zero, not finite, or has another dimension than the store's.
         StoreLockedError: another process is writing to the store.
     """
@@ -93,18 +106,22 @@ def import_vectors(
     root_folder = None if root is None else str(to_absolute(root))
     if not sources:
         raise UsageError("nothing to import: give a folder, a .parquet or a .npy file")
-    unique = dict.fromkeys(to_absolute(source) for source in sources)
-    opened_sources = [[VectorFileReader(shard, vector_column) for shard in find_shards(source)] for source in unique]
-    shards = [shard for group in opened_sources for shard in group]
     report = ImportReport()
     path = resolve_store(store)
-    space = next((shard.space for shard in shards if shard.space is not None), None)
-    with import_context(path, space, encoder=encoder, encoder_options=encoder_options, device=device) as (
-        context,
-        config,
-    ):
+    with ExitStack() as copies:
+        names = {}
+        for place in dict.fromkeys(map(to_place, dict.fromkeys(sources))):
+            names[copies.enter_context(local_copy(place, _is_read, on_stage))] = name_of(place)
+        opened = {folder: [VectorFileReader(shard, vector_column) for shard in find_shards(folder)] for folder in names}
+        for folder, of_source in opened.items():
+            check_complete(folder, of_source)
+        shards = [shard for group in opened.values() for shard in group]
+        space = next((shard.space for shard in shards if shard.space is not None), None)
+        context, config = copies.enter_context(
+            import_context(path, space, encoder=encoder, encoder_options=encoder_options, device=device)
+        )
         _check(config, path, shards)
-        plan = _plan(dict(zip(unique, opened_sources, strict=True)), root_folder)
+        plan = _plan(opened, root_folder)
         n_done, total = 0, sum(shard.n for shard in shards)
         on_progress(0, total)
         with open_writer(path, context.encoder, context.segments) as (_, catalog, writer):
@@ -113,16 +130,21 @@ def import_vectors(
                 n_done += n
                 on_progress(n_done, total)
             importer.flush()
-        for source, of_source in zip(unique, opened_sources, strict=True):
+        for folder, of_source in opened.items():
             if columns := next((shard.columns for shard in of_source if shard.columns), ()):
                 on_stage("writing columns of classes")
                 report.notices += carry_columns(
-                    _placed_columns(columns, root_folder), path, context.encoder, str(source)
+                    _placed_columns(columns, root_folder), path, context.encoder, names[folder]
                 )
-        report.optimized = optimize_store(context, on_stage=on_stage)
+        update_indexes(context, report, optimize=optimize, on_stage=on_stage)
         report.notices += missing_notices(open_reader(path).current().snapshot)
     report.took_s = time.monotonic() - started
     return report
+
+
+def _is_read(rel_path: str) -> bool:
+    """Return whether an import of a folder may read a file of it."""
+    return rel_path == EXPORT_FILE or rel_path.endswith((".parquet", ".npy"))
 
 
 def _placed_columns(
@@ -156,7 +178,7 @@ class _Plan:
     Attributes:
         shards: Opened shards.
         codes: For each shard the item number of each row, int64 (n,).
-        counts: Number of rows of each item, int64 (number of items,).
+        counts: Number of vectors of each item, int64 (number of items,); 0 for a file that could not be read.
         items: Root and relative path of each item.
     """
 
@@ -192,7 +214,9 @@ def _plan(sources: Mapping[Path, Sequence[VectorFileReader]], root: str | None) 
                 )
         codes += [number_of[of_shard] for of_shard in rows]
     shards = [shard for group in sources.values() for shard in group]
-    counts = np.bincount(np.concatenate(codes), minlength=len(items))
+    counts = np.zeros(len(items), np.int64)
+    for of_shard, shard in zip(codes, shards, strict=True):
+        counts += np.bincount(of_shard[~shard.failed], minlength=len(items))
     return _Plan(shards, codes, counts, items)
 
 
@@ -305,21 +329,39 @@ def _import_shards(
     queue = [(int(codes[:BLOCK_ROWS].min()), number) for number, codes in enumerate(plan.codes) if len(codes)]
     heapq.heapify(queue)
     incomplete: dict[int, list[StagedSegment]] = {}
-    total_normalised = 0
+    total_normalised = ignored = 0
     while queue:
         _, number = heapq.heappop(queue)
         shard, start = plan.shards[number], starts[number]
         table, raw = next(streams[number])
         vectors, n_normalised = unit_rows(raw, shard.vectors, start)
         total_normalised += n_normalised
-        starts[number] = end = start + len(vectors)
-        codes = plan.codes[number]
-        _stage(plan, codes[start:end].tolist(), _facts(shard, table, modality), vectors, incomplete, importer)
+        starts[number] = end = start + table.num_rows
+        codes, failed = plan.codes[number], shard.failed[start:end]
+        if failed.any():
+            reasons = zip(codes[start:end][failed].tolist(), shard.reasons(table.filter(failed)), strict=True)
+            ignored += _stage_failures(plan, dict(reasons), importer)
+        embedded = _facts(shard, table.filter(~failed) if failed.any() else table, modality)
+        _stage(plan, codes[start:end][~failed].tolist(), embedded, vectors, incomplete, importer)
         if end < len(codes):
             heapq.heappush(queue, (int(codes[end : end + BLOCK_ROWS].min()), number))
-        yield len(vectors)
+        yield table.num_rows
+    if ignored:
+        report.notices.append(f"{ignored} files could not be read, and keep the vectors that they have")
     if total_normalised:
         report.notices.append(f"{total_normalised} vectors did not have unit length and were normalised")
+
+
+def _stage_failures(plan: _Plan, reasons: Mapping[int, str], importer: VectorImporter) -> int:
+    """Record why items could not be read, by item number; return how many have vectors and are left as they are."""
+    ignored = 0
+    for code, reason in reasons.items():
+        slot = importer.locate(*plan.items[code])
+        if plan.counts[code] or slot.item_id is not None:
+            ignored += 1
+        elif not slot.failed:
+            importer.add_failure(slot, reason)
+    return ignored
 
 
 def _stage(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bindsearch.arguments import to_absolute
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError
 from bindsearch.operations.classify.column import carry_columns, missing_notices
+from bindsearch.operations.exchange.carry_indexes import carry_indexes
 from bindsearch.operations.exchange.exchange_format import (
     Block,
     check_space,
@@ -23,14 +24,15 @@ from bindsearch.operations.exchange.exchange_format import (
     read_blocks,
     to_lists,
 )
+from bindsearch.operations.exchange.object_store import Remote, local_copy, name_of, to_place
 from bindsearch.operations.exchange.vector_import import (
     ImportReport,
     ItemSlot,
     VectorImporter,
     import_context,
     segment_from_row,
+    update_indexes,
 )
-from bindsearch.operations.optimize import optimize_store
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.storage.catalog import Catalog
@@ -45,8 +47,9 @@ if TYPE_CHECKING:
 
 
 class _Source(NamedTuple):
-    """Store to merge, opened; `rows`: its live segment rows, sorted by item."""
+    """Store to merge, opened; `name`: for messages; `rows`: its live segment rows, sorted by item."""
 
+    name: str
     path: Path
     config: StoreConfig
     generation: Generation
@@ -59,6 +62,7 @@ def merge_stores(
     *sources: PathLike,
     encoder: str | Encoder | None = None,
     device: str = "auto",
+    optimize: bool = True,
     on_progress: OnRows = ignore_rows,
     on_stage: OnStage = ignore_stage,
 ) -> ImportReport:
@@ -67,13 +71,16 @@ def merge_stores(
     Collections with the same root become one. An existing item of the target stays unchanged, unless the source has it
     with other content and a newer modification time. The sources are read without a lock, as they are at the start,
     and are not changed. Each batch is committed separately: if the merge is interrupted, the same call resumes it.
-    Indexes are brought up to date at the end.
+    Indexes are brought up to date at the end. One of a source is taken over with its operating points if the target has
+    none and begins with the same vectors, as an empty target does. Sources in an object store are copied into the
+    folder for temporary files (TMPDIR) first.
 
     Args:
         target: Folder of the target store, created like the first source if it is missing; None: the default store.
-        *sources: Folders of the stores to merge.
+        *sources: Folders of the stores to merge; also in an object store (s3://BUCKET/PATH, gs://BUCKET/PATH).
         encoder: Encoder as in `connect`.
         device: Device as in `connect`.
+        optimize: Whether indexes are brought up to date; if not, new vectors are scanned exactly until `optimize`.
         on_progress: Called with the number of vectors merged so far and the total.
         on_stage: Called with the name of each stage of the index maintenance.
 
@@ -83,18 +90,23 @@ def merge_stores(
     Raises:
         UsageError: no source is given, or the target is one of them.
         StoreNotFoundError: a source is not a store.
-        StoreError: the stores differ in encoder, weights, options or segment lengths.
+        StoreError: the stores differ in encoder, weights, options or segment lengths, or an object store does not
+            answer.
         StoreLockedError: another process is writing to the target.
     """
     started = time.monotonic()
     target_path = resolve_store(target)
-    paths = _source_paths(target_path, sources)
-    configs = [read_config(path) for path in paths]
+    places = _source_places(target_path, sources)
     report = ImportReport()
-    with import_context(target_path, configs[0], encoder=encoder, device=device) as (context, target_config):
-        for path, config in zip(paths, configs, strict=True):
-            check_space(target_config, target_path, config, path)
-        opened_sources = [_open(path) for path in paths]
+    with ExitStack() as copies:
+        names = {copies.enter_context(local_copy(place, _is_read, on_stage)): name_of(place) for place in places}
+        configs = {path: read_config(path) for path in names}
+        context, target_config = copies.enter_context(
+            import_context(target_path, next(iter(configs.values())), encoder=encoder, device=device)
+        )
+        for path, config in configs.items():
+            check_space(target_config, target_path, config, Path(names[path]))
+        opened_sources = [_open(path, names[path]) for path in names]
         total = sum(len(source.rows) for source in opened_sources)
         n_done = 0
         on_progress(0, total)
@@ -108,27 +120,39 @@ def merge_stores(
             if (stored := snapshot.class_columns) is not None:
                 on_stage("writing columns of classes")
                 columns = [(column, snapshot.manifest.collections) for column in stored.columns.values()]
-                report.notices += carry_columns(columns, target_path, context.encoder, str(source.path))
-        report.optimized = optimize_store(context, on_stage=on_stage)
+                report.notices += carry_columns(columns, target_path, context.encoder, source.name)
+        if optimize:
+            generations = {source.name: source.generation for source in opened_sources}
+            report.notices += carry_indexes(context, generations, on_stage)
+        update_indexes(context, report, optimize=optimize, on_stage=on_stage)
         report.notices += missing_notices(open_reader(target_path).current().snapshot)
     report.took_s = time.monotonic() - started
     return report
 
 
-def _source_paths(target: Path, sources: tuple[PathLike, ...]) -> list[Path]:
-    """Return the folders of the sources, each once; raise UsageError if there are none or the target is one."""
-    paths = list(dict.fromkeys(to_absolute(source) for source in sources))
-    if not paths:
+_READ = ("store.json", "catalog.duckdb", "catalog.duckdb.wal", "CURRENT", "vectors", "snapshots", "indexes")
+"""Files and folders of a store that a merge may read."""
+
+
+def _is_read(rel_path: str) -> bool:
+    """Return whether a merge may read a file of a store."""
+    return rel_path.partition("/")[0] in _READ and not rel_path.startswith("indexes/words/")
+
+
+def _source_places(target: Path, sources: tuple[PathLike, ...]) -> list[Path | Remote]:
+    """Return the places of the sources, each once; raise UsageError if there are none or the target is one."""
+    places = list(dict.fromkeys(map(to_place, dict.fromkeys(sources))))
+    if not places:
         raise UsageError("nothing to merge: give at least one store")
-    if target.resolve() in paths:
+    if target.resolve() in places:
         raise UsageError(f"{target} is the store to merge into: remove it from the stores to merge")
-    return paths
+    return places
 
 
-def _open(path: Path) -> _Source:
+def _open(path: Path, name: str) -> _Source:
     """Open a store to merge."""
     config, generation = open_generation(path)
-    return _Source(path, config, generation, live_segment_rows(generation.snapshot))
+    return _Source(name, path, config, generation, live_segment_rows(generation.snapshot))
 
 
 def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: ImportReport) -> Iterator[int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from bindsearch.arguments import shell_command
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import UsageError
@@ -17,6 +18,8 @@ from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, Columns
+from bindsearch.operations.optimize import OptimizeResult, optimize_store
+from bindsearch.reports import OnStage
 from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
 from bindsearch.storage.catalog import Catalog, Failure
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, new_config, read_config
@@ -27,8 +30,6 @@ from bindsearch.types import METADATA_COLUMNS, Metadata, Modality
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from bindsearch.operations.optimize import OptimizeResult
 
 
 _ITEM_COLUMNS = ("item_id", "collection_id", "rel_path", "mtime_ns", "content_hash", "fingerprint")
@@ -134,6 +135,17 @@ def import_context(
         yield StoreContext(path, loaded, decode_options(made, None), gpus), made
     finally:
         gpus.close()
+
+
+def update_indexes(context: StoreContext, report: ImportReport, *, optimize: bool, on_stage: OnStage) -> None:
+    """Bring the indexes up to date after an import, or add a notice that they are not."""
+    if optimize:
+        report.optimized = optimize_store(context, on_stage=on_stage)
+    elif report.vectors:
+        report.notices.append(
+            f"the indexes are unchanged: {report.vectors} new vectors are scanned exactly until "
+            f"`{shell_command('optimize', '--store', context.path)}`"
+        )
 
 
 def segment_from_row(facts: Columns, row: int, embedding: NDArray[np.float32]) -> StagedSegment:
@@ -246,7 +258,11 @@ class VectorImporter:
     def add_failure(self, slot: ItemSlot, reason: str) -> None:
         """Record a file that could not be indexed; the next `index` retries it."""
         self._batch.failures.append(Failure(slot.collection_id, slot.rel_path, UNKNOWN_STATE, reason))
+        self._failed.add((slot.collection_id, slot.rel_path))
         self._report.failures += 1
+        self._staged += 1
+        if self._staged >= BLOCK_ROWS:
+            self.flush()
 
     def flush(self) -> None:
         """Commit the staged items and failures."""

@@ -6,7 +6,7 @@ A shard is a Parquet file with the metadata of its rows; the vectors are in one 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,18 +15,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bindsearch.errors import MediaError, UsageError
+from bindsearch.errors import MediaError, UsageError, first_line
 from bindsearch.ingest.media.numpy_files import npy_header
 from bindsearch.ingest.media.parquet_metadata import parquet_columns
 from bindsearch.operations.exchange.exchange_format import (
     BLOCK_ROWS,
     CLASS_COLUMNS_KEY,
+    ERROR_COLUMN,
+    EXPORT_FILE,
+    EXPORT_KEY,
     FACTS,
+    SPACE_COLUMN,
     SPACE_KEY,
     columns_from_json,
     space_from_json,
 )
-from bindsearch.small_files import open_regular
+from bindsearch.small_files import open_regular, read_json_object
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
 
@@ -133,8 +137,9 @@ class VectorFileReader:
             self.n = int(file.metadata.num_rows)
             _check_texts(self.facts)
         self.space: StoreConfig | None = None
-        if text := (self.schema.metadata or {}).get(SPACE_KEY):
+        if text := (self.schema.metadata or {}).get(SPACE_KEY) or self._space_in_rows():
             self.space = space_from_json(text)
+        self.export_id = (self.schema.metadata or {}).get(EXPORT_KEY, b"").decode(errors="replace")
         self.columns = columns_from_json((self.schema.metadata or {}).get(CLASS_COLUMNS_KEY, b"[]"))
         self._array = None if shard.vectors is None else _map(shard.vectors, self.facts, self.n)
         self._column = "" if self._array is not None else _vector_column(self.schema, self.facts, vector_column)
@@ -160,6 +165,44 @@ class VectorFileReader:
             field.name for field in self.schema if field.name not in used and any(test(field.type) for test in scalar)
         ]
 
+    def _space_in_rows(self) -> bytes | None:
+        """Return the embedding space that the rows name; None if they name none.
+
+        Raises:
+            UsageError: they name several.
+        """
+        import pyarrow.types as types
+
+        kinds = [field.type for field in self.schema if field.name == SPACE_COLUMN]
+        if not kinds or not (types.is_string(kinds[0]) or types.is_large_string(kinds[0])):
+            return None
+        spaces = [text for text in self._read(SPACE_COLUMN).unique().to_pylist() if text is not None]
+        if not spaces or space_from_json(spaces[0].encode()) is None:
+            return None
+        if len(spaces) > 1:
+            raise UsageError(f"{self.facts} contains vectors of several encoders or options: import them apart")
+        return str(spaces[0]).encode()
+
+    @cached_property
+    def failed(self) -> NDArray[np.bool_]:
+        """Rows of files that `embed_files` could not read, bool (n,): they have a reason in place of a vector."""
+        if self.space is None or not self._column or ERROR_COLUMN not in self.extras:
+            return np.zeros(self.n, np.bool_)
+        failed: NDArray[np.bool_] = self._read(ERROR_COLUMN).is_valid().to_numpy()
+        return failed
+
+    @staticmethod
+    def reasons(table: pa.Table) -> list[str]:
+        """Return why the files of rows of `blocks` could not be read."""
+        return [str(reason) for reason in table.column(f"#{ERROR_COLUMN}").to_pylist()]
+
+    def _read(self, name: str) -> pa.ChunkedArray:
+        """Return a whole column of texts."""
+        with _open_parquet(self.facts) as file:
+            column = file.read([name]).column(0)
+            self._check_rows(len(column))
+            return self._texts(column, name, 0, MAX_PATH_BYTES)
+
     def column(self, name: str) -> pa.ChunkedArray | None:
         """Return a whole column of FACTS; None if the file lacks it.
 
@@ -168,10 +211,7 @@ class VectorFileReader:
         """
         if name not in self.names:
             return None
-        with _open_parquet(self.facts) as file:
-            column = file.read([self.names[name]]).column(0)
-            self._check_rows(len(column))
-            return self._cast(self._texts(column, self.names[name], 0, MAX_PATH_BYTES), name)
+        return self._cast(self._read(self.names[name]), name)
 
     def blocks(self, dim: int) -> Iterator[tuple[pa.Table, NDArray[np.floating[Any]]]]:
         """Yield blocks of rows in the order of the file.
@@ -180,8 +220,8 @@ class VectorFileReader:
             dim: Dimension d that vectors must have.
 
         Yields:
-            Table of m rows with the metadata and the other columns (named with a leading "#"), and vectors (m, d) in
-            the floating-point type of the file.
+            Table of m rows with the metadata and the other columns (named with a leading "#"), and vectors in the
+            floating-point type of the file: (m, d), without those of rows that are `failed`.
 
         Raises:
             UsageError: a column has another type, a vector has another dimension, or the file is damaged.
@@ -201,7 +241,10 @@ class VectorFileReader:
                     }
                 )
                 if self._array is None:
-                    vectors = _to_array(batch.column(self._column), dim, self.facts, start)
+                    embedded = ~self.failed[start : start + len(batch)]
+                    column = batch.column(self._column)
+                    rows = start + np.flatnonzero(embedded)
+                    vectors = _to_array(column if embedded.all() else column.filter(embedded), dim, self.facts, rows)
                 else:
                     vectors = self._array[start : start + len(batch)]
                 columns = {name: self._cast(table.column(alias), name) for name, alias in self.names.items()}
@@ -268,6 +311,38 @@ class VectorFileReader:
         except pa.ArrowException:
             alias = self.names[name]
             raise UsageError(f"{self.facts}: the column {alias} holds {column.type}, not {FACTS[name]}") from None
+
+
+def check_complete(source: Path, shards: Sequence[VectorFileReader]) -> None:
+    """Check that a folder with files of an export contains all files of that export, and of no other.
+
+    Args:
+        source: Folder, or a file, of which nothing is checked.
+        shards: The files of the source.
+
+    Raises:
+        UsageError: a file of the export is missing or incomplete.
+    """
+    exports = {shard.export_id for shard in shards} - {""}
+    if not exports or not source.is_dir():
+        return
+    way_out = "export again into an empty folder, or give the files that you want one by one"
+    try:
+        listed: Any = read_json_object(source / EXPORT_FILE)
+        sizes = {str(name): int(size) for name, size in listed["files"].items()}
+        export_id = str(listed["id"])
+    except FileNotFoundError:
+        raise UsageError(f"{source} is an incomplete export, without {EXPORT_FILE}: {way_out}") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"{source / EXPORT_FILE} cannot be read ({first_line(error)}): {way_out}") from None
+    if exports != {export_id}:
+        raise UsageError(f"{source} contains files of several exports: {way_out}")
+    for name, size in sizes.items():
+        path = source / name
+        found = path.stat().st_size if path.is_file() else None
+        if found != size:
+            state = "missing" if found is None else f"of {found} bytes in place of {size}"
+            raise UsageError(f"{source} is an incomplete export, {name} is {state}: {way_out}")
 
 
 @contextmanager
@@ -359,16 +434,16 @@ def _vector_column(schema: pa.Schema, path: Path, name: str | None) -> str:
     return name or candidates[0]
 
 
-def _to_array(column: pa.Array, dim: int, path: Path, start: int) -> NDArray[np.floating[Any]]:
-    """Return a column of lists as rows (m, dim); the first one is row `start` of the file."""
+def _to_array(column: pa.Array, dim: int, path: Path, rows: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    """Return a column of lists as rows (m, dim); `rows`: their positions in the file, int64 (m,)."""
     import pyarrow.compute as pc
 
     lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
     if mismatched := np.flatnonzero(lengths != dim).tolist():
         row = mismatched[0]
         what = "no vector" if lengths[row] < 0 else f"a vector of {lengths[row]} dimensions"
-        raise UsageError(f"{path}: row {start + row} holds {what}, the store needs {dim}")
+        raise UsageError(f"{path}: row {rows[row]} holds {what}, the store needs {dim}")
     values = column.flatten()
     if values.null_count:
-        raise UsageError(f"{path}: a vector in rows {start} to {start + len(column) - 1} holds null")
+        raise UsageError(f"{path}: a vector in rows {rows[0]} to {rows[-1]} holds null")
     return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(len(column), dim)
