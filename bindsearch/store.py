@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from bindsearch.operations.verify.findings import Report
     from bindsearch.operations.verify.recover import RecoverReport
     from bindsearch.reports import IndexReport, LeftOutFile, PlannedFile
+    from bindsearch.search.suggestions import NearWords
 
 
 class Store:
@@ -405,11 +406,10 @@ class Store:
         answer = Answer(terms, query.to, query.k, measured.total_ms, tuple(result.hits), plan, measured, notices)
         if answer.stands_out:
             return answer
-        from bindsearch.search.suggestions import suggestions
+        from bindsearch.search.words.spelling import near_words
 
-        searched = sum(step.matching_rows for step in plan.partitions)
-        return replace(
-            answer, suggestions=suggestions(query, generation.words, generation.snapshot, len(answer.hits), searched)
+        return with_suggestions(
+            answer, query, partial(near_words, index=generation.words, snapshot=generation.snapshot)
         )
 
     def explain(self, query: Query) -> Plan:
@@ -1226,6 +1226,14 @@ class Store:
         if query.words is not WordSearch.OFF:
             query = replace(query, words=WordSearch.OFF)
         return PreparedQuery(query, ResolvedTerms(sources=(source,)), QueryVector(unit, unit[None]))
+
+
+def with_suggestions(answer: Answer, query: Query, near: NearWords) -> Answer:
+    """Return an answer without a hit that stands out with what to try instead."""
+    from bindsearch.search.suggestions import suggestions
+
+    searched = sum(step.matching_rows for step in answer.plan.partitions)
+    return replace(answer, suggestions=suggestions(query, near, len(answer.hits), searched))
 
 
 def check_query(query: Query) -> None:

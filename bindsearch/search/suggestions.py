@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bindsearch.indexes.words import fold, tokens_of
 from bindsearch.search.query import ALL, Query, Term, WordSearch
 from bindsearch.search.query_encoding import is_text
-from bindsearch.search.words.spelling import near_words
-
-if TYPE_CHECKING:
-    from bindsearch.search.words.index import WordIndex
-    from bindsearch.storage.snapshot import Snapshot
 
 FEW_SEGMENTS = 20
 """Number of segments that a filter leaves, from which on it is not suspected."""
@@ -36,25 +30,26 @@ class Suggestion:
     query: str | None = None
 
 
-def suggestions(
-    query: Query, index: WordIndex, snapshot: Snapshot, found: int, searched: int
-) -> tuple[Suggestion, ...]:
+NearWords = Callable[[Sequence[str]], Mapping[str, str]]
+"""Function that returns those of some tokens that occur nowhere, with a similar one that does (`near_words`)."""
+
+
+def suggestions(query: Query, near: NearWords, found: int, searched: int) -> tuple[Suggestion, ...]:
     """Return what to try instead of a query, the most specific first.
 
     Args:
         query: The query.
-        index: Word index of the generation.
-        snapshot: Its items.
+        near: Returns words that are spelled much like those that occur nowhere.
         found: Number of hits.
         searched: Number of segments that match the filter.
     """
-    return tuple(_suggestions(query, index, snapshot, found, searched))
+    return tuple(_suggestions(query, near, found, searched))
 
 
-def _suggestions(query: Query, index: WordIndex, snapshot: Snapshot, found: int, searched: int) -> Iterator[Suggestion]:
+def _suggestions(query: Query, near: NearWords, found: int, searched: int) -> Iterator[Suggestion]:
     texts = [term for term in query.terms if is_text(term)]
     if len(texts) == len(query.terms) == 1:
-        yield from _of_text(texts[0], index, snapshot)
+        yield from _of_text(texts[0], near)
     if query.filter and searched < FEW_SEGMENTS:
         left = "1 segment" if searched == 1 else f"{searched} segments"
         yield Suggestion(f"the filter leaves {left}: widen it, or leave it out")
@@ -68,9 +63,9 @@ def _suggestions(query: Query, index: WordIndex, snapshot: Snapshot, found: int,
         yield Suggestion("use fewer terms")
 
 
-def _of_text(term: Term, index: WordIndex, snapshot: Snapshot) -> Iterator[Suggestion]:
+def _of_text(term: Term, near: NearWords) -> Iterator[Suggestion]:
     """Yield what to try instead of a text: other spellings, and names that contain it."""
-    corrected = _corrected(term.source, index, snapshot)
+    corrected = _corrected(term.source, near)
     if corrected is not None:
         yield Suggestion(f"did you mean {corrected!r}?", corrected)
     written = term.source.strip()
@@ -78,9 +73,9 @@ def _of_text(term: Term, index: WordIndex, snapshot: Snapshot) -> Iterator[Sugge
         yield Suggestion(f"for names that contain it: --where \"name like '%{written}%'\"")
 
 
-def _corrected(text: str, index: WordIndex, snapshot: Snapshot) -> str | None:
+def _corrected(text: str, near: NearWords) -> str | None:
     """Return a text with words that occur nowhere replaced by the nearest ones that do; None if there are none."""
-    near = near_words(tokens_of(text), index, snapshot)
-    if not near:
+    words = near(tokens_of(text))
+    if not words:
         return None
-    return _WORD.sub(lambda found: near.get(fold(found.group()), found.group()), text)
+    return _WORD.sub(lambda found: words.get(fold(found.group()), found.group()), text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
@@ -163,6 +163,14 @@ class ShardHost:
         """Return vectors and metadata of candidates."""
         generation = self._generation(number, request.generation)
         return generation if isinstance(generation, Stale) else details_of(generation, request)
+
+    def near_words(self, number: int, tokens: Sequence[str]) -> tuple[set[str], dict[str, str]]:
+        """Return the tokens that occur in a shard, and words that are spelled much like the others."""
+        from bindsearch.search.words.spelling import known_words, near_words
+
+        generation = self._stores[number].generation()
+        words, snapshot = generation.words, generation.snapshot
+        return known_words(tokens, words, snapshot), near_words(tokens, words, snapshot)
 
     def status(self, number: int, _: object) -> Status:
         """Return the status of a shard."""

@@ -49,7 +49,7 @@ from bindsearch.shards.search.messages import RoutedQuery
 from bindsearch.shards.search.router import RoutedResult, Router, check_answering
 from bindsearch.storage.config import StoreConfig, load_encoder_of
 from bindsearch.storage.faults import store_faults, tells_faults
-from bindsearch.store import Store, check_query
+from bindsearch.store import Store, check_query, with_suggestions
 from bindsearch.types import DecodeIn, Hit, Item, Modality, PathLike
 
 if TYPE_CHECKING:
@@ -611,7 +611,7 @@ class ShardedStore(Store):
             total_ms=1000 * (done - started),
             words=result.words,
         )
-        return Answer(
+        answer = Answer(
             terms,
             query.to,
             query.k,
@@ -622,6 +622,7 @@ class ShardedStore(Store):
             tuple(dict.fromkeys([*notices, *result.notices, *self._problems(result)])),
             missing_shards=result.missing,
         )
+        return answer if answer.stands_out else with_suggestions(answer, query, self._router.near_words)
 
     def _problems(self, result: RoutedResult) -> list[str]:
         """Return what is wrong with the calibration and the shards."""

@@ -422,3 +422,10 @@ def test_another_number_of_shards_is_refused(folders: tuple[Path, Path], media: 
         store.index(media)
     with pytest.raises(UsageError, match="has no shards: leave out `on` and `shards`"):
         bs.connect(folders[0], shards=2)
+
+
+def test_suggestions_know_the_words_of_all_shards(one: bs.Store, many: ShardedStore) -> None:
+    for text in ("pianp", "laughter", "engime glass"):
+        expected, found = (store.answer(bs.make_query(text, words="only")) for store in (one, many))
+        assert found.suggestions == expected.suggestions, text
+    assert many.answer(bs.make_query("pianp", words="only")).suggestions[0].query == "piano"

@@ -44,6 +44,11 @@ _ALPHABETS = (
 """Letters of folded words; a word of another script is compared by its own letters."""
 
 
+def known_words(tokens: Sequence[str], index: WordIndex, snapshot: Snapshot) -> set[str]:
+    """Return those of some folded words that occur in a store."""
+    return index.search(lambda parts: {token for token in tokens if _is_live(token, parts, snapshot)})
+
+
 def near_words(tokens: Sequence[str], index: WordIndex, snapshot: Snapshot) -> dict[str, str]:
     """Return the tokens that occur nowhere and have a similar word that does, with the nearest and most frequent one.
 

@@ -295,6 +295,13 @@ class Router:
             raise StoreError(f"item {source} is in no shard that answers; shard {number} does not: {why}")
         return None, 0
 
+    def near_words(self, tokens: Sequence[str]) -> dict[str, str]:
+        """Return those of some tokens that occur in no shard that answers, with a similar one that does."""
+        replies = self._hosts.run("near_words", dict.fromkeys(range(self._n), tokens), self._timeout_s)
+        known = {token for found, _ in replies.results.values() for token in found}
+        pairs = [pair for _, near in replies.results.values() for pair in near.items() if pair[0] not in known]
+        return dict(reversed(pairs))  # of several, that of the first shard
+
     def plans(self, queries: Sequence[RoutedQuery]) -> list[Plan]:
         """Return the plan of each query; nothing is searched."""
 
