@@ -6,7 +6,7 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -97,39 +97,6 @@ def present(root: Path, shards: ShardMap) -> list[int]:
         elif fingerprints_path(root, number, shards.n).exists():
             raise StoreError(f"the shard {folder} is missing: mount or restore its disk")
     return numbers
-
-
-@dataclass(frozen=True)
-class ShardedStatus:
-    """Status of a sharded store.
-
-    Attributes:
-        total: Sum of the shards; its generation is the sum of theirs, its partitions have the form of most.
-        shards: Status of each shard that is there, by number.
-        n: Number of shards.
-    """
-
-    total: Status
-    shards: Mapping[int, Status]
-    n: int
-
-
-def shards_status(root: Path, *, run_each: RunEach[Status] = run_each_here) -> ShardedStatus:
-    """Return the status of the shards and their sum.
-
-    Raises:
-        StoreNotFoundError: there is no sharded store.
-        StoreError: nothing is indexed yet, or a shard cannot be read.
-    """
-    statuses = call_each(root, _status, run_each)
-    if not statuses:
-        raise StoreError(f"nothing is indexed yet in {root}: run `bindsearch index FOLDER --store {root}`")
-    return ShardedStatus(sum_status(root, [*statuses.values()]), statuses, read_shard_map(root).n)
-
-
-def _status(folder: Path) -> Status:
-    with Store(folder, device="cpu") as store:
-        return store.status()
 
 
 def sum_status(root: Path, parts: Sequence[Status]) -> Status:
@@ -238,14 +205,21 @@ def compact_shards(root: Path, *, run_each: RunEach[CompactReport] = run_each_he
     )
 
 
-def recover_shards(root: Path, *, run_each: RunEach[RecoverReport] = run_each_here) -> dict[int, RecoverReport]:
-    """Rebuild damaged catalogs from the snapshots as `Store.recover`; return the report of each shard.
+def recover_shards(root: Path, *, run_each: RunEach[RecoverReport] = run_each_here) -> RecoverReport:
+    """Rebuild damaged catalogs of shards from their snapshots as `Store.recover`; lines name the shard.
 
     Raises:
         StoreNotFoundError: there is no sharded store.
         BindSearchError: shards have failed, which are named.
     """
-    return call_each(root, recover_store, run_each)
+    reports = call_each(root, recover_store, run_each)
+    return RecoverReport(
+        reason="; ".join(f"shard {number}: {report.reason}" for number, report in reports.items() if report.reason),
+        source=" and ".join(sorted({report.source for report in reports.values() if report.source})),
+        items=sum(report.items for report in reports.values()),
+        segments=sum(report.segments for report in reports.values()),
+        losses=tuple(f"shard {number}: {loss}" for number, report in reports.items() for loss in report.losses),
+    )
 
 
 def forget_in_shards(

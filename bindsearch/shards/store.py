@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from bindsearch.operations.optimize import OptimizeResult
     from bindsearch.operations.relocate import RelocateReport
     from bindsearch.operations.verify.findings import Report
+    from bindsearch.operations.verify.recover import RecoverReport
     from bindsearch.shards.index import ShardOptions
     from bindsearch.shards.reshard import ReshardReport
 
@@ -537,9 +538,13 @@ class ShardedStore(Store):
             filter=filter,
         )
 
-    def recover(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise UsageError: a shard is recovered by itself."""
-        raise self._of_one_shard("recover")
+    @tells_faults("write")
+    def recover(self, *, on_stage: OnStage = ignore_stage) -> RecoverReport:
+        """Rebuild damaged, missing or outdated catalogs of shards; see `Store.recover`."""
+        from bindsearch.shards.maintain import recover_shards
+
+        on_stage(f"recovering {self.shard_map.n} shards")
+        return recover_shards(self._folder, run_each=self._place.run_each)
 
     def reindex(self, *_: Any, **__: Any) -> NoReturn:
         """Raise UsageError: shards have one encoder for good."""

@@ -49,18 +49,14 @@ def global_ids(root: Path) -> dict[str, int]:
 
 
 def test_the_status_is_that_of_one_store(world: Path) -> None:
-    status = maintain.shards_status(world / "shards")
-    with connect(world / "store") as store:
-        single = store.status()
-    assert status.n == N
-    assert {*status.shards} <= {*range(N)}
-    assert status.total.path == world / "shards"
+    with connect(world / "shards") as sharded, connect(world / "store") as store:
+        status, single = sharded.status(), store.status()
+    assert {*status.shards} == {*range(N)}
+    assert status.path == world / "shards"
     for name in ("encoder", "items", "segments", "collections", "left_out", "dim"):
-        assert getattr(status.total, name) == getattr(single, name), name
-    assert {*status.total.failures} == {*single.failures}
-    rows, of_single = (
-        {part.modality: part.rows - part.deleted for part in one.partitions} for one in (status.total, single)
-    )
+        assert getattr(status, name) == getattr(single, name), name
+    assert {*status.failures} == {*single.failures}
+    rows, of_single = ({part.modality: part.rows - part.deleted for part in one.partitions} for one in (status, single))
     assert rows.keys() == of_single.keys()
     assert all(rows[modality] >= n for modality, n in of_single.items())  # copies in several shards share no vectors
 
@@ -93,7 +89,8 @@ def test_verify_compact_optimize_and_recover_reach_all_shards(root: Path) -> Non
     assert report.remaining == ()
     assert maintain.verify_shards(root).findings == ()
     shard_paths(root)[2].joinpath("catalog.duckdb").unlink()
-    assert sorted(number for number, one in maintain.recover_shards(root).items() if one.reason) == [2]
+    recovered = maintain.recover_shards(root)
+    assert (recovered.reason[:8], recovered.source, recovered.losses) == ("shard 2:", "snapshot", ())
     assert {*maintain.optimize_shards(root, device="cpu")} == {0, 1, 2}
     assert union(map(items_of, shard_paths(root))) == before
 
@@ -137,7 +134,8 @@ def test_columns_are_written_and_removed_in_all_shards(root: Path) -> None:
     items = len(global_ids(root))
     report = maintain.classify_shards(root, ["cat", "dog"], column="animal", device="cpu")
     assert (report.items, sum(report.counts.values())) == (items, items)
-    status = maintain.shards_status(root).total
+    with connect(root) as store:
+        status = store.status()
     assert [(column.name, column.items, column.missing) for column in status.columns] == [("animal", items, 0)]
     maintain.remove_column_of_shards(root, "Animal")
     with pytest.raises(bs.UsageError, match="no column 'animal'"):
@@ -163,13 +161,16 @@ def test_the_error_of_one_shard_names_it_and_does_not_stop_the_others(root: Path
     ):
         maintain.compact_shards(root)
     shutil.rmtree(root / "shard-0000")
-    with pytest.raises(bs.StoreError, match="shard-0000 is missing"):
-        maintain.shards_status(root)
+    with connect(root) as store:
+        assert [*store.status().missing_shards] == [0]
 
 
 def test_nothing_is_indexed_yet(tmp_path: Path) -> None:
     root = make_shards(tmp_path / "shards", 2)
-    with pytest.raises(bs.StoreError, match="nothing is indexed yet"):
-        maintain.shards_status(root)
+    with (
+        connect(root) as store,
+        pytest.raises(bs.StoreError, match="shard 0 and 1 more of 2 does not answer: no store"),
+    ):
+        store.status()
     assert maintain.duplicates_of_shards(root) == []
     assert maintain.left_out_of_shards(root, 0, 10) == []

@@ -393,7 +393,7 @@ def test_the_methods_of_a_store_work_on_all_shards(media: Path, tmp_path: Path) 
         assert hit.path not in {one.path for one in store.search("dog", k=300)}
         assert store.compact().after_bytes > 0
         assert len(store.retry().failures) == 1
-        for method in ("recover", "calibrate", "near_duplicates"):
+        for method in ("calibrate", "near_duplicates"):
             with pytest.raises(UsageError, match=r"store without shards: give one shard, such as .*shard-0000"):
                 getattr(store, method)()
         with pytest.raises(UsageError, match="keep their encoder"):
