@@ -159,7 +159,7 @@ class IndexReport:
         kept_missing: Number of missing files whose items stay until the other shards have taken what was moved to them.
         from_shards: Number of files whose vectors came from another shard of a sharded store.
         moved_between: Number of these that were moved; the others are copies. `moved` counts them, too.
-        unused_facts: Lines on globs of facts that apply to no file of the store, which are notices if it is no shard.
+        unused_facts: Lines on patterns of metadata that apply to no file of the store; notices, except in a shard.
         took_s: Duration of the run in seconds.
     """
 

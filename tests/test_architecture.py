@@ -221,7 +221,7 @@ def test_a_folder_holds_few_modules() -> None:
     count: dict[Path, int] = {}
     for path in find_modules(PROJECT).values():
         count[path.parent] = count.get(path.parent, 0) + (path.stem != "__init__")
-    allowed = {PROJECT / "cli": 39}  # one file a command
+    allowed = {PROJECT / "cli": 40}  # one file a command
     assert {str(folder): n for folder, n in count.items() if n > allowed.get(folder, MAX_MODULES)} == {}
 
 

@@ -214,7 +214,7 @@ def test_a_task_uses_its_share_of_the_cores(cluster: Any, tmp_path: Path) -> Non
 
     def cores() -> tuple[int, int | None]:
         used: list[int | None] = []
-        tasks.open_tools = lambda job, _: used.append(job.options.workers)  # type: ignore[assignment]
+        tasks.open_tools = lambda job, _: used.append(job.options.workers)  # type: ignore[assignment,attr-defined,misc]
         with suppress(Exception):
             tasks._run_job(ShardJob(tmp_path, 0, 1, (), IndexRequest(), OPTIONS), TaskShare(num_cpus=1.5), None)
         return usable_cores(), used[0]

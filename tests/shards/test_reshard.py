@@ -85,7 +85,7 @@ def test_columns_of_classes_are_kept(root: Path) -> None:
             store.classify(["cat", "dog"], column="animal")
 
     def classes() -> dict[str, str]:
-        found = {}
+        found: dict[str, str] = {}
         for shard in shard_paths(root):
             with connect(shard) as store:
                 for label in ("cat", "dog"):
