@@ -59,7 +59,7 @@ def test_what_is_exported_to_a_bucket_comes_back(tmp_path: Path, store: Path, en
     report = bs.export_vectors(store, f"s3://bucket/{layout}/out", layout=layout)
     assert report.target == f"s3://bucket/{layout}/out"
     names = names_in(endpoint, f"bucket/{layout}/out")
-    assert len(names) == report.files + 1
+    assert report.files == len(names) - 1
     assert "_export.json" in names
     bs.export_vectors(store, tmp_path / "out", layout=layout)
     written = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".npy", ".parquet")]
@@ -221,3 +221,25 @@ def test_copies_are_deleted(tmp_path: Path, endpoint: str, monkeypatch: pytest.M
     with local_copy(place, lambda path: path == "deep/file", print) as folder:
         assert (folder / "deep/file").read_bytes() == b"content"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("keys")
+def test_each_shard_is_exported_below_the_uri(tmp_path: Path, endpoint: str) -> None:
+    for name in ("red", "green", "blue", "a dog", "a cat", "rain"):
+        (tmp_path / "media").mkdir(exist_ok=True)
+        (tmp_path / "media" / f"{name}.txt").write_text(name)
+    uri = uri_with_keys(endpoint, "bucket/sharded")
+    with bs.connect(tmp_path / "shards", encoder="null", device="cpu", shards=2) as store:
+        store.index(tmp_path / "media")
+        report = store.export(uri)
+        with pytest.raises(bs.UsageError, match="s3://bucket/sharded is not an empty folder"):
+            store.export(uri)
+        with pytest.raises(bs.UsageError, match="`export to qdrant-edge` works on a store without shards: give one"):
+            store.export(f"qdrant:{tmp_path / 'edge'}")
+        with pytest.raises(bs.UsageError, match="only exports to qdrant: and pgvector: are replaced"):
+            store.export(tmp_path / "out", replace=True)
+    assert not (tmp_path / "out").exists()
+    assert report.target == "s3://bucket/sharded"
+    shards = [uri_with_keys(endpoint, f"bucket/sharded/shard-000{n}") for n in range(2)]
+    done = bs.import_vectors(tmp_path / "copy", *shards, device="cpu")
+    assert (done.vectors, sum(report.vectors.values())) == (6, 6)

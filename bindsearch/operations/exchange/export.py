@@ -169,7 +169,7 @@ def export_vectors(
     write = _write_npy if chosen_layout == Layout.NPY else _write_parquet
     try:
         check_target(place)
-        open_file = partial(_write_local if isinstance(place, Path) else write_remote, place)
+        open_file = partial(_write_local, place) if isinstance(place, Path) else partial(write_remote, place)
         on_progress(0, total)
         for done in accumulate(write(_counted(open_file, sizes), export_id, config, generation, rows)):
             on_progress(done, total)
