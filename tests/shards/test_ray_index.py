@@ -29,7 +29,6 @@ from bindsearch.shards.maintain import (
     classify_shards,
     compact_shards,
     recover_shards,
-    shards_status,
     verify_shards,
 )
 from bindsearch.shards.reshard import reshard
@@ -215,7 +214,6 @@ def test_shards_are_maintained_and_resharded_by_tasks(cluster: Any, tmp_path: Pa
     run_each = partial(run_each_on_ray, TaskShare())
     before = union(map(items_of, shard_paths(root)))
     assert verify_shards(root, run_each=run_each).findings == ()
-    assert shards_status(root, run_each=run_each).total.items == {bs.Modality.TEXT: FILES}
     assert reshard(root, 4, device="cpu", run_each=run_each).items == FILES
     assert union(map(items_of, shard_paths(root))) == before
     report = classify_shards(root, ["cat", "dog"], column="animal", device="cpu", run_each=run_each)
@@ -223,7 +221,7 @@ def test_shards_are_maintained_and_resharded_by_tasks(cluster: Any, tmp_path: Pa
     (root / "shards-0004" / "shard-0003" / "catalog.duckdb").unlink()
     with pytest.raises(bs.StoreError, match=r"1 of 4 shards failed \(shards-0004/shard-0003\)"):
         compact_shards(root, run_each=run_each)
-    assert recover_shards(root, run_each=run_each)[3].reason
+    assert recover_shards(root, run_each=run_each).reason.startswith("shard 3:")
     assert compact_shards(root, run_each=run_each).remaining == ()
 
 
