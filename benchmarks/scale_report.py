@@ -35,7 +35,7 @@ from scale_model import (
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 SIZES = {"10M": 10**7, "100M": 10**8, "1B": 10**9}
 DIM = 1024
-MACHINE = Machine(cores=16, memory=128e9, disk=4e12, reads_per_s=200_000)
+MACHINE = Machine(cores=16, memory=128e9, disk=4e12, reads_per_s=200_000, read_ns=100_000)
 TARGET = "image"
 QUERIES = (("text", 0.95), ("text", 0.99), ("image", 0.99))
 FAN_OUTS = (1, 4, 16, 64, 256)
@@ -294,7 +294,6 @@ def units_of(figures: Figures, dim: int = DIM) -> Units:
                 "list_ns",
                 "call_ns",
                 "row_ns",
-                "cold_row_ns",
                 "commit_us",
                 "train_fixed_s",
                 "train_gflop_s",
