@@ -35,7 +35,7 @@ STORED = ("image", "text", "audio")
 IMAGE_SHARE = synthetic.SHARES["image"] / sum(synthetic.SHARES[name] for name in STORED)
 OPENS = 3
 SEARCHED = ("text", "image")
-COST_RUNS = 7
+COST_RUNS, COST_S = 5, 4.0
 COLD_ROWS, COLD_RUNS = 400, 15
 """Rows reranked at once from a cold page cache, and how often."""
 COLD_BYTES = 2**29
@@ -274,7 +274,7 @@ def _import_core_s(folder: Path, store: Path, dim: int) -> float:
 
 def search_costs(dim: int) -> list[Cost]:
     """Return the unit costs that the planner uses, measured several times, in nanoseconds."""
-    runs = [measure_costs(dim, 0.6, seed=seed) for seed in range(COST_RUNS)]
+    runs = [measure_costs(dim, COST_S, seed=seed) for seed in range(COST_RUNS)]
     return [
         cost(f"code_byte_ns {dim}", "ns a byte of codes in a probe", [run.code_ns_per_byte for run in runs]),
         cost(f"list_ns {dim}", "ns a list visited", [run.probe_ns for run in runs]),

@@ -45,7 +45,7 @@ class Units:
         snapshot_bytes: bytes of snapshot files, a vector; catalog_bytes, words_bytes: of these.
         resident_bytes: resident bytes beside index and mapped rows, a vector.
         code_byte_ns: a byte of codes scanned; list_ns: a list visited; call_ns: a call of an index.
-        row_ns: a row scored from the page cache; cold_row_ns: from the disk.
+        row_ns: a row scored from the page cache.
         search_ms: a search beside all these: planning, ranking, lookups of paths.
         commit_us: a vector committed.
         train_fixed_s: core-seconds of training beside k-means.
@@ -64,7 +64,6 @@ class Units:
     list_ns: float
     call_ns: float
     row_ns: float
-    cold_row_ns: float
     search_ms: float
     commit_us: float
     train_fixed_s: float
@@ -103,12 +102,13 @@ class Need:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine to plan for: cores, bytes of memory and disk, random reads a second of its disk."""
+    """A machine: cores, bytes of memory and disk, random reads a second of its disk, and nanoseconds of one alone."""
 
     cores: int
     memory: float
     disk: float
     reads_per_s: float
+    read_ns: float
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Search:
     @cached_property
     def rerank_ms(self) -> float:
         """Return the time of the rows of one shard, read one at a time."""
-        return self.rows * (self.units.row_ns + self.cold * (self.units.cold_row_ns - self.units.row_ns)) / 1e6
+        return self.rows * (self.units.row_ns + self.cold * self.fleet.machine.read_ns) / 1e6
 
     @cached_property
     def cpu_ms(self) -> float:

@@ -42,7 +42,6 @@ UNITS = Units(
     list_ns=1000,
     call_ns=50_000,
     row_ns=250,
-    cold_row_ns=100_250,
     search_ms=0.4,
     commit_us=50,
     train_fixed_s=10,
@@ -52,7 +51,7 @@ UNITS = Units(
     send_us=100,
     spread=of_sample(np.array([1.0])),
 )
-MACHINE = Machine(cores=10, memory=100e9, disk=1e12, reads_per_s=100_000)
+MACHINE = Machine(cores=10, memory=100e9, disk=1e12, reads_per_s=100_000, read_ns=100_000)
 NEED = Need(n=10**6, share=0.1, rerank=200, growth=1 / 3)
 VECTORS = st.integers(10**5, 2 * 10**9)
 
