@@ -183,7 +183,7 @@ def compare(found: FanOut) -> dict[str, Any]:
         "nodes": len(found.parts_ms),
         "searches": len(found.whole_ms),
         "ms": {name: {str(p): row.quantile(p) for p in QUANTILES} for name, row in rows.items()},
-        "correlation": float(np.mean(np.corrcoef(found.parts_ms)[np.triu_indices(len(found.parts_ms), 1)])),
+        "correlation": float(np.mean(np.asarray(np.corrcoef(found.parts_ms))[np.triu_indices(len(found.parts_ms), 1)])),
     }
 
 

@@ -219,9 +219,12 @@ def dataset(size: int, dim: int, cache: Path) -> Dataset:
     """Return images, texts and sounds of the search benchmark, `size` in all, in `dim` dimensions."""
     share = sum(synthetic.SHARES[name] for name in STORED)
     whole = make_dataset(round(size / share), 200, cache, dim)
-    parts = (whole.vectors, whole.queries, whole.labels, whole.chances)
-    vectors, queries, labels, chances = ({name: part[name] for name in STORED} for part in parts)
-    return Dataset(vectors, queries, labels, chances)
+    return Dataset(
+        {name: whole.vectors[name] for name in STORED},
+        {name: whole.queries[name] for name in STORED},
+        {name: whole.labels[name] for name in STORED},
+        {name: whole.chances[name] for name in STORED},
+    )
 
 
 def bytes_on_disk(store: Path) -> dict[str, int]:
@@ -292,7 +295,7 @@ def cold_costs(folder: Path, dim: int) -> list[Cost]:
     block = rng.standard_normal((4096, dim), np.float32).astype(np.float16)
     with path.open("wb") as file:
         for _ in range(n // len(block)):
-            file.write(block)
+            file.write(block.tobytes())
     query, times = rng.standard_normal((1, dim), np.float32), []
     for _ in range(COLD_RUNS):
         drop_cached(path)
