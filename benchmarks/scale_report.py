@@ -194,7 +194,7 @@ def search_ms(figures: Figures, dim: int) -> float:
     most = max(found["n"] for found in figures["searches"])
     smaller = [found for found in figures["searches"] if found["n"] < most] or figures["searches"]
     rest = [found["core_ms"] - index_ms(figures, dim, found) for found in smaller]
-    return float(max(0.0, statistics.median(rest)))
+    return max(0.0, float(statistics.median(rest)))
 
 
 def sample(found: Mapping[str, Any]) -> Latency:
