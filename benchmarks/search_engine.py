@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,11 +98,7 @@ def fill_store(store_path: Path, data: Dataset, settings: IndexSettings | None =
         settings = IndexSettings(recall=RECALL_SMALL)
     encoder = SyntheticEncoder(next(iter(data.vectors.values())).shape[1])
     started, started_core = time.perf_counter(), time.process_time()
-    with open_writer(store_path, encoder, DecodeOptions()) as (_, catalog, writer):
-        collection = catalog.add_collection(store_path / "media")
-        for modality in data.vectors:
-            for batch in _batches(data, modality, collection):
-                writer.commit(batch)
+    commit_vectors(store_path, data, encoder)
     committed, committed_core = time.perf_counter(), time.process_time()
     with bs.connect(store_path, encoder=encoder) as store:
         store.optimize(index_settings=settings)
@@ -116,6 +112,17 @@ def fill_store(store_path: Path, data: Dataset, settings: IndexSettings | None =
         optimize_s=done - committed,
         bytes_on_disk=size,
     )
+
+
+def commit_vectors(
+    store_path: Path, data: Dataset, encoder: SyntheticEncoder, keeps: Callable[[str], bool] = bool
+) -> None:
+    """Commit the vectors in batches, those of the files whose path relative to the collection is kept."""
+    with open_writer(store_path, encoder, DecodeOptions()) as (_, catalog, writer):
+        collection = catalog.add_collection(store_path / "media")
+        for modality in data.vectors:
+            for batch in _batches(data, modality, collection):
+                writer.commit(replace(batch, items=[item for item in batch.items if keeps(item.rel_path)]))
 
 
 class Engine:

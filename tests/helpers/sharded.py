@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,11 @@ from bindsearch.operations.index import IndexRequest
 from bindsearch.reports import IndexReport
 from bindsearch.search.generation import Generation
 from bindsearch.shards.index import ShardOptions, index_shards
-from bindsearch.shards.layout import SHARDS_FILE, new_shard_map, read_shard_map, write_shard_map
+from bindsearch.shards.layout import SHARDS_FILE, new_shard_map, read_shard_map, shard_of, write_shard_map
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.catalog_file import CATALOG_FILE
-from bindsearch.types import DecodeIn
+from bindsearch.storage.lock import NOTE_FILE
+from bindsearch.types import DecodeIn, Hit
 
 OPTIONS = ShardOptions(encoder="null", device="cpu", decode=DecodeIn.THREAD, workers=2)
 
@@ -117,6 +121,52 @@ def assert_equal(root: Path, store: Path) -> None:
     for what in (items_of, failures_of, left_out_of):
         ours, single = union(map(what, shards)), what(store)
         assert ours == single, (what.__name__, {*ours.items()} ^ {*single.items()} if what is not items_of else None)
+
+
+def in_other_shard(folder: Path, path: Path, n: int) -> Path:
+    """Return a name in the folder of a file that belongs to another shard."""
+    here = shard_of(path.relative_to(folder).as_posix(), n)
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(100))
+    return next(name for name in names if shard_of(name.relative_to(folder).as_posix(), n) != here)
+
+
+def shown(hits: Sequence[Hit]) -> list[tuple[object, ...]]:
+    """Return what a list shows, without ids; copies are interchangeable with what they are copies of."""
+    return [
+        (
+            sorted(map(str, (hit.path, *hit.copies))),
+            hit.modality,
+            round(hit.cosine, 4),
+            round(hit.probability, 4),
+            round(hit.z, 3),
+            hit.text,
+            hit.start_s,
+            tuple(round(share, 4) for share in hit.contributions),
+        )
+        for hit in hits
+    ]
+
+
+def is_same(found: Sequence[Hit], expected: Sequence[Hit]) -> bool:
+    """Return whether two lists have the same hits in the same order, with numbers that differ by rounding only."""
+    exact, numbers = [], []
+    for hits in (found, expected):
+        exact.append([(hit.path, hit.copies, hit.modality, hit.text, hit.start_s, hit.end_s) for hit in hits])
+        numbers.append(
+            [value for hit in hits for value in (hit.cosine, hit.probability, hit.z / 10, *hit.contributions)]
+        )
+    return exact[0] == exact[1] and np.allclose(*numbers, rtol=0, atol=1e-4)
+
+
+def writers(root: Path) -> list[int]:
+    """Return the processes that write to shards now."""
+    found = []
+    for folder in read_shard_map(root).paths(root):
+        with suppress(OSError, ValueError):
+            pid = json.loads((folder / NOTE_FILE).read_text())["pid"]
+            os.kill(pid, 0)
+            found.append(pid)
+    return found
 
 
 def counts(report: IndexReport) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from bindsearch.operations.index import IndexRequest
 from bindsearch.shards.index import ShardJob, index_shard, open_tools, retry_shards
 from bindsearch.shards.layout import shard_of
 from helpers.media_files import tone, two_tone, write_picture, write_sound
-from helpers.sharded import OPTIONS, assert_equal, counts, index, items_of, make_shards
+from helpers.sharded import OPTIONS, assert_equal, counts, in_other_shard, index, items_of, make_shards
 from helpers.stores import connect
 from helpers.trees import change, write_tree
 
@@ -46,13 +46,6 @@ def test_the_shards_together_hold_what_one_store_holds(tmp_path: Path, seed: int
             again = index(root, media)
             assert not again.items
             assert again.unchanged == sum(store.status().items.values())
-
-
-def in_other_shard(folder: Path, path: Path, n: int) -> Path:
-    """Return a name in the folder of a file that belongs to another shard."""
-    here = shard_of(path.relative_to(folder).as_posix(), n)
-    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(100))
-    return next(name for name in names if shard_of(name.relative_to(folder).as_posix(), n) != here)
 
 
 @pytest.fixture

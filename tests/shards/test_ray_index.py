@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -24,7 +23,6 @@ from bindsearch.operations.index import IndexRequest
 from bindsearch.operations.verify.check import verify
 from bindsearch.reports import IndexReport, Progress
 from bindsearch.shards.index import index_shards
-from bindsearch.shards.layout import read_shard_map
 from bindsearch.shards.maintain import (
     classify_shards,
     compact_shards,
@@ -32,9 +30,8 @@ from bindsearch.shards.maintain import (
     verify_shards,
 )
 from bindsearch.shards.reshard import reshard
-from bindsearch.storage.lock import NOTE_FILE
 from bindsearch.storage.snapshot import CURRENT
-from helpers.sharded import OPTIONS, assert_equal, counts, items_of, make_shards, shard_paths, union
+from helpers.sharded import OPTIONS, assert_equal, counts, items_of, make_shards, shard_paths, union, writers
 from helpers.stores import connect
 from helpers.waiting import wait_for
 
@@ -76,17 +73,6 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def index(root: Path, *paths: Path, share: TaskShare | None = None, **options: Any) -> IndexReport:
     run = partial(run_on_ray, share or TaskShare(max_retries=20))
     return index_shards(root, paths, IndexRequest(), OPTIONS, run=run, **options)
-
-
-def writers(root: Path) -> list[int]:
-    """Return the processes that write to shards now."""
-    found = []
-    for folder in read_shard_map(root).paths(root):
-        with suppress(OSError, ValueError):
-            pid = json.loads((folder / NOTE_FILE).read_text())["pid"]
-            os.kill(pid, 0)
-            found.append(pid)
-    return found
 
 
 def assert_complete(root: Path, media: Path) -> None:

@@ -24,9 +24,8 @@ from bindsearch.shards.place import ThisProcess
 from bindsearch.shards.search.merge import merge_means, merge_moments
 from bindsearch.shards.search.messages import ModalitySummary
 from bindsearch.shards.store import ShardedStore
-from bindsearch.types import Hit
 from bindsearch.views.answer_data import answer_data
-from helpers.sharded import index, make_shards
+from helpers.sharded import index, make_shards, shown
 
 SHARDS = 3
 WORDS = [
@@ -94,23 +93,6 @@ def one(folders: tuple[Path, Path]) -> Iterator[bs.Store]:
 def many(folders: tuple[Path, Path]) -> Iterator[ShardedStore]:
     with ShardedStore(folders[1]) as store:
         yield store
-
-
-def shown(hits: list[Hit]) -> list[tuple[object, ...]]:
-    """Return what a list shows, without ids; copies are interchangeable with what they are copies of."""
-    return [
-        (
-            sorted(map(str, (hit.path, *hit.copies))),
-            hit.modality,
-            round(hit.cosine, 4),
-            round(hit.probability, 4),
-            round(hit.z, 3),
-            hit.text,
-            hit.start_s,
-            tuple(round(share, 4) for share in hit.contributions),
-        )
-        for hit in hits
-    ]
 
 
 def queries(media: Path) -> list[bs.Term | bs.Composition]:

@@ -19,7 +19,7 @@ from bindsearch.shards.host import ShardHost
 from bindsearch.shards.hosts import Replies
 from bindsearch.shards.layout import TIMEOUT_S
 from bindsearch.shards.ray.cluster import NAMESPACE, ClusterError
-from bindsearch.shards.ray.placement import Sight, look_around, one_line, place, seen_shards
+from bindsearch.shards.ray.placement import Sight, look_around, one_line, place, reachable_nodes, seen_shards
 
 MAX_CONCURRENT = 16
 """Requests that a host answers at once."""
@@ -32,6 +32,9 @@ MAX_PENDING = 256
 
 LOOK_S = 30.0
 """Time in seconds that a node has to say which shards it sees, at the start."""
+
+LOOK_AGAIN_S = 8.0
+"""Time in seconds that nodes which take connections have to say it again, when a host is lost."""
 
 START_S = 60.0
 """Time in seconds that hosts have to start; those that need longer are used when they have."""
@@ -335,8 +338,12 @@ class RayHosts:
             pass  # it may be starting
         except Exception:
             is_lost = True
-        found, _ = look_around(self._paths, CHECK_S)
-        if not is_lost and host.state.node in found and time.monotonic() - host.since < RESTART_S:
+        reached = reachable_nodes()
+        is_due = is_lost or time.monotonic() - host.since >= RESTART_S
+        if not is_due and host.state.node in reached:
+            return  # a process that is late on a busy node is not lost: a new one would be later
+        found, _ = look_around(self._paths, LOOK_AGAIN_S if reached else CHECK_S, reached)
+        if not is_due and not reached and host.state.node in found:
             return
         if not any(sight.shards & host.wanted for sight in found.values()):
             return  # no other node can hold them: wait for this one, or for one that can

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bindsearch import __version__
 from bindsearch.storage.config import STORE_FILE
+
+CONNECT_S = 1.0
+"""Time in seconds that a node has to take a connection."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,15 @@ def _look(paths: Mapping[int, Path], address: str) -> Sight:
     return Sight(address, __version__, seen_shards(paths))
 
 
-def look_around(paths: Mapping[int, Path], timeout_s: float) -> tuple[dict[str, Sight], list[str]]:
+def look_around(
+    paths: Mapping[int, Path], timeout_s: float, only: Collection[str] = ()
+) -> tuple[dict[str, Sight], list[str]]:
     """Ask every node of the cluster which shards it sees.
 
     Args:
         paths: Folder of each shard.
         timeout_s: Time in seconds that a node has to answer.
+        only: Ids of the nodes to ask; none: all.
 
     Returns:
         Answer by id of the node; and for each node without one that can be used, why.
@@ -52,7 +60,7 @@ def look_around(paths: Mapping[int, Path], timeout_s: float) -> tuple[dict[str, 
     look: Any = ray.remote(num_cpus=0, max_retries=0)(_look)
     asked = {}
     for node in ray.nodes():
-        if node["Alive"]:
+        if node["Alive"] and (not only or node["NodeID"] in only):
             address, node_id = node["NodeManagerAddress"], node["NodeID"]
             asked[look.options(scheduling_strategy=OnNode(node_id, soft=False)).remote(paths, address)] = (
                 node_id,
@@ -75,6 +83,24 @@ def look_around(paths: Mapping[int, Path], timeout_s: float) -> tuple[dict[str, 
         problems.append(f"node {asked[reference][1]}: no answer in {timeout_s:g} s")
         ray.cancel(reference, force=True)
     return found, problems
+
+
+def reachable_nodes() -> set[str]:
+    """Return the ids of the nodes that take connections from here: a busy one does at once, a lost one does not.
+
+    Ray counts a lost node as alive for up to half a minute. A client outside of the cluster may reach none.
+    """
+    import ray
+
+    reached = set()
+    for node in ray.nodes():
+        if node["Alive"]:
+            with (
+                suppress(OSError),
+                socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), CONNECT_S),
+            ):
+                reached.add(node["NodeID"])
+    return reached
 
 
 def place(
