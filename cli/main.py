@@ -103,10 +103,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from bindsearch.environment import installation_fault
 
         caught = error
-        fault = installation_fault(error)
-        hint = "" if debug else f" ({DEBUG_HINT})"
-        _complain(f"unexpected {type(error).__name__}: {error}{hint}" if fault is None else str(fault))
-        code = EXIT_OTHER_ERROR
+        if isinstance(error, RuntimeError) and str(error) == "Query interrupted":  # DuckDB's form of KeyboardInterrupt
+            code = EXIT_INTERRUPTED
+        else:
+            fault = installation_fault(error)
+            hint = "" if debug else f" ({DEBUG_HINT})"
+            _complain(f"unexpected {type(error).__name__}: {error}{hint}" if fault is None else str(fault))
+            code = EXIT_OTHER_ERROR
     finally:
         logging.getLogger("bindsearch").removeHandler(losses)
     if debug and caught is not None:

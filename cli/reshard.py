@@ -29,6 +29,7 @@ def reshard_command(
 
     with connect(store, on=on, device=device) as opened, show_stages() as on_stage:
         if not isinstance(opened, ShardedStore):
+            opened.config  # noqa: B018  (raises if there is no store)
             raise UsageError(f"the store {opened.path} has no shards: index into another folder with --shards {shards}")
         done = opened.reshard(shards, on_stage=on_stage)
     if json:

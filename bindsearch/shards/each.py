@@ -48,6 +48,8 @@ def shard_failure(errors: Mapping[int, BindSearchError], shards: ShardMap) -> Bi
     first = errors[min(errors)]
     if isinstance(first, UsageError) or not is_plain(first):
         return first
+    if len(errors) == shards.n:
+        return type(first)(f"all {shards.n} shards failed: {first}" if shards.n > 1 else str(first))
     names = ", ".join(shards.folders[number] for number in sorted(errors)[:3]) + (", ..." if len(errors) > 3 else "")
     return type(first)(f"{len(errors)} of {shards.n} shards failed ({names}), the others are done: {first}")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
 
-from bindsearch.errors import BindSearchError, UsageError
+from bindsearch.errors import BindSearchError, StoreError, StoreNotFoundError, UsageError
 from bindsearch.indexes.cost_model import costs_path, load_costs
 from bindsearch.indexes.types import UnitCosts
 from bindsearch.results import Status
@@ -76,11 +76,25 @@ class ShardHost:
         call = getattr(self, method)
         if len(requests) == 1:
             ((number, request),) = requests.items()
-            return {number: _answer(partial(call, number, request))}
+            return {number: self._answer(number, partial(call, number, request))}
         running = {
-            number: self._pool.submit(_answer, partial(call, number, request)) for number, request in requests.items()
+            number: self._pool.submit(self._answer, number, partial(call, number, request))
+            for number, request in requests.items()
         }
         return {number: future.result() for number, future in running.items()}
+
+    def _answer(self, number: int, call: Callable[[], object]) -> object:
+        """Return the result of a call for a shard, or its error."""
+        try:
+            return call()
+        except StoreNotFoundError:
+            folder = self._stores[number].path
+            return StoreError(
+                f"there is no shard in {folder}: mount or restore its disk, or run `bindsearch index` again if it was "
+                "never made"
+            )
+        except BindSearchError as error:
+            return error
 
     @cached_property
     def _context(self) -> PlanContext:
@@ -175,10 +189,3 @@ class ShardHost:
     def status(self, number: int, _: object) -> Status:
         """Return the status of a shard."""
         return self._stores[number].status()
-
-
-def _answer(call: partial[object]) -> object:
-    try:
-        return call()
-    except BindSearchError as error:
-        return error

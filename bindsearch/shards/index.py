@@ -223,7 +223,13 @@ def _belongs(number: int, n: int, rel_path: str) -> bool:
 
 
 def _targets(job: ShardJob, skipped: frozenset[Path], catalog: Catalog, lists: ListLimits) -> Iterator[ScanTarget]:
-    """Yield the targets of a job; no shard is indexed."""
+    """Yield the targets of a job; no shard is indexed.
+
+    Raises:
+        StoreError: the number of shards has changed while the job waited for the shard.
+    """
+    if (n := read_shard_map(job.root).n) != job.n:
+        raise StoreError(f"{job.root} has {n} shards now, not {job.n}: run again")
     targets: Iterator[ScanTarget] | list[ScanTarget]
     if job.has_changes:
         targets = changed_targets(job.paths, catalog.collections(), job.root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,11 +80,13 @@ def shard_map_mark(root: Path) -> tuple[int, int] | None:
 def shard_of(rel_path: str, n: int) -> int:
     """Return the shard, 0..n-1, of a file by its path relative to its collection, with `/` between names.
 
-    Members of an archive, and rows of a file with several samples, are in the shard of that file.
+    Members of an archive, and rows of a file with several samples, are in the shard of that file. A path that is not
+    UTF-8 counts as it is shown, since that is how it is recorded.
     """
     import xxhash
 
-    return xxhash.xxh3_64_intdigest(rel_path.encode(errors="surrogateescape")) % n
+    shown = rel_path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return xxhash.xxh3_64_intdigest(shown.encode()) % n
 
 
 def global_id(local: Number, shard: int, n: int) -> Number:
@@ -136,8 +139,9 @@ def read_shard_map(root: Path) -> ShardMap:
         check_seal(data, required=False)  # whoever edits the folders removes it
         shards = ShardMap(**{**data, "folders": tuple(data["folders"])})
         texts = (shards.hash, shards.created, *shards.folders)
+        folders = {os.path.normpath(path) for path in shards.paths(root.absolute())}
         fits = type(shards.n) is int and 1 <= shards.n <= MAX_SHARDS and shards.n == len(shards.folders)
-        if not fits or not all(isinstance(text, str) and text for text in texts) or len({*shards.folders}) < shards.n:
+        if not fits or not all(isinstance(text, str) and text for text in texts) or len(folders) < shards.n:
             raise ValueError("its numbers and folders do not fit")
         if shards.hash != HASH:
             raise ValueError(f"the hash is {shards.hash!r:.40}")

@@ -150,6 +150,7 @@ def reshard(
             plan = None
         if plan is None:
             plan = _Plan(_map_of(n), old, generations)
+            _delete(root, plan.new)  # what remains of shards of that number from before
             _write_plan(root, plan)
         on_stage(f"building {n} shards")
         call = partial(build_shard, root, plan.new, old, device)

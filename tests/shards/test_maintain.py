@@ -169,7 +169,7 @@ def test_nothing_is_indexed_yet(tmp_path: Path) -> None:
     root = make_shards(tmp_path / "shards", 2)
     with (
         connect(root) as store,
-        pytest.raises(bs.StoreError, match="shard 0 and 1 more of 2 does not answer: no store"),
+        pytest.raises(bs.StoreError, match="shard 0 and 1 more of 2 does not answer: there is no shard"),
     ):
         store.status()
     assert maintain.duplicates_of_shards(root) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -261,7 +263,7 @@ def test_a_missing_shard_folder_is_reported(folders: tuple[Path, Path], tmp_path
     with ShardedStore(tmp_path / "many") as store:
         answer = store.answer(bs.make_query("dog"))
         assert list(answer.missing_shards) == [1]
-        assert "no store at" in answer.missing_shards[1]
+        assert "there is no shard in" in answer.missing_shards[1]
 
 
 def test_new_generations_of_shards_are_found(media: Path, tmp_path: Path) -> None:
@@ -411,3 +413,26 @@ def test_suggestions_know_the_words_of_all_shards(one: bs.Store, many: ShardedSt
         expected, found = (store.answer(bs.make_query(text, words="only")) for store in (one, many))
         assert found.suggestions == expected.suggestions, text
     assert many.answer(bs.make_query("pianp", words="only")).suggestions[0].query == "piano"
+
+
+def test_names_that_are_not_utf8_do_not_hinder_a_change_of_shards(media: Path, tmp_path: Path) -> None:
+    files = tmp_path / "media"
+    shutil.copytree(media / "f0", files)
+    for letter in (b"\xff", b"\xfe", b"\xfd", b"\xfc"):
+        (Path(os.fsdecode(os.fsencode(files) + b"/bad" + letter + b".txt"))).write_text("a dog")
+    with bs.connect(tmp_path / "many", encoder="null", decode="thread", shards=4) as store:
+        assert len(store.index(files).failures) == 4
+        assert isinstance(store, ShardedStore)
+        assert store.reshard(2).failures == 4
+        assert store.reshard(6).failures == 4
+        assert len(store.index(files).failures) == 4
+
+
+def test_shards_that_are_one_folder_are_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders[1], tmp_path / "many")
+    data = json.loads((tmp_path / "many" / "shards.json").read_text())
+    del data["digest"]
+    data["folders"][1] = "./shard-0000"
+    (tmp_path / "many" / "shards.json").write_text(json.dumps(data))
+    with pytest.raises(StoreError, match="its numbers and folders do not fit"), bs.connect(tmp_path / "many") as store:
+        store.search("dog")
