@@ -64,7 +64,7 @@ SEARCHES: dict[str, tuple[str, set[str]]] = {
     "verify": ("verify", WRITER),
     "optimize": ("optimize", WRITER),
     "compact": ("compact", WRITER),
-    "reshard": ("reshard --shards 2", {"numpy", "pyarrow", "duckdb"}),
+    "wrong reshard": ("reshard --shards 2", {"numpy", "rich", "pydantic"}),
     "version": ("--version", set()),
     "wrong command": ("serch", set()),
     "eval sets": ("eval sets", {"numpy"}),
