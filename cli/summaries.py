@@ -30,7 +30,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "duplicates": "List identical files, or with --near items that are similar to each other.",
         "forget": "Remove files or folders from the store, with their recorded failures; the files on disk are kept.",
         "relocate": "Change the root of a collection whose folder was moved. Nothing is embedded again.",
-        "export": "Write vectors and metadata to DIR. `import` reads them back.",
+        "export": "Write vectors and metadata to a folder, which `import` reads back, or to Qdrant or PostgreSQL.",
         "import": "Import precomputed vectors; "
         "rows with the same path become one item, which replaces an existing one.",
         "merge": "Merge stores into --store (created if missing), without embedding anything.",
