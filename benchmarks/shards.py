@@ -1,6 +1,7 @@
 """Search over shards beside one store with the same vectors: lists and latency, in this process and on Ray.
 
-    python benchmarks/shards.py [--size 80k] [--shards 4] [--queries 300] [--recall 0.98,0.99] [--cache FOLDER]
+    python benchmarks/shards.py [--size 80k] [--shards 4] [--queries 300] [--timed 300] [--recall 0.98,0.99]
+                                [--cache FOLDER]
 
 Lists: the share of the top ten that two ways have in common. The reference is the single store without indexes, which
 scores every vector; the shards without indexes show what their division costs, and those with indexes (IVF-PQ, forced)
@@ -96,13 +97,13 @@ def main() -> int:
         queries = _queries(data, arguments.queries)
         one, many = folder / "one", folder / "many"
         fill(one, many, arguments.shards, data)
-        exact, _ = lists_of(one, many, queries)
-        rows = compare("no indexes", exact, *lists_of(one, many, queries))
+        exact, divided = lists_of(one, many, queries)
+        rows = compare("no indexes", exact, exact, divided)
         for recall in arguments.recall:
             optimize(one, many, IndexSettings(form=IndexForm.IVF_PQ, recall=recall))
             rows += compare(f"IVF-PQ, recall {recall:g}", exact, *lists_of(one, many, queries))
             print(*map(_line, rows), sep="\n", flush=True)
-        times = latencies(one, many, queries)
+        times = latencies(one, many, queries[: arguments.timed])
     table = "\n".join(report(data.n, arguments, rows, times))
     print(table)
     print(f"saved in {save_table('shards', f'Search over {arguments.shards} shards', table, PACKAGES)}")
@@ -133,16 +134,16 @@ def lists_of(one: Path, many: Path, queries: Queries) -> tuple[Lists, Lists]:
     found: list[Lists] = []
     for store in (bs.connect(one), bs.connect(many)):
         with store:
-            found.append(
-                {
-                    case: [
-                        keys_of(store.search(vector, source=source, k=K, copies=True, **options))
-                        for source, vector in queries
-                    ]
-                    for case, options in CASES.items()
-                }
-            )
+            found.append({case: [*_lists(store, queries, options)] for case, options in CASES.items()})
     return found[0], found[1]
+
+
+def _lists(store: bs.Store, queries: Queries, options: Mapping[str, Any]) -> Iterator[list[int]]:
+    for source in MODALITIES:
+        vectors = [vector for modality, vector in queries if modality == source]
+        for start in range(0, len(vectors), BATCH):
+            batch = vectors[start : start + BATCH]
+            yield from map(keys_of, store.search_many(batch, source=source, k=K, copies=True, **options))
 
 
 def compare(state: str, exact: Lists, single: Lists, sharded: Lists) -> list[Row]:
@@ -278,6 +279,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--dim", type=int, default=1024)
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--timed", type=int, default=300, help="number of queries that are timed")
     parser.add_argument("--recall", type=lambda text: [float(one) for one in text.split(",")], default=[0.98, 0.99])
     parser.add_argument("--cache", type=Path, help="folder of vectors to read or write")
     return parser.parse_args()

@@ -147,15 +147,14 @@ def shown(hits: Sequence[Hit]) -> list[tuple[object, ...]]:
     ]
 
 
-def is_same(found: Sequence[Hit], expected: Sequence[Hit]) -> bool:
+def is_same(*lists: Sequence[Hit]) -> bool:
     """Return whether two lists have the same hits in the same order, with numbers that differ by rounding only."""
-    exact, numbers = [], []
-    for hits in (found, expected):
-        exact.append([(hit.path, hit.copies, hit.modality, hit.text, hit.start_s, hit.end_s) for hit in hits])
-        numbers.append(
-            [value for hit in hits for value in (hit.cosine, hit.probability, hit.z / 10, *hit.contributions)]
-        )
-    return exact[0] == exact[1] and np.allclose(*numbers, rtol=0, atol=1e-4)
+    shown = [[(hit.path, hit.copies, hit.modality, hit.text, hit.start_s, hit.end_s) for hit in hits] for hits in lists]
+    first, second = (
+        [value for hit in hits for value in (hit.cosine, hit.probability, hit.z / 10, *hit.contributions)]
+        for hits in lists
+    )
+    return shown[0] == shown[1] and np.allclose(first, second, rtol=0, atol=1e-4)
 
 
 def writers(root: Path) -> list[int]:

@@ -18,12 +18,13 @@ from bindsearch.media import Passage
 from bindsearch.shards.store import ShardedStore
 from bindsearch.types import Modality
 from helpers.ray_nodes import Nodes, ray_nodes, seconds_until, shard_folders
-from helpers.sharded import index, make_shards
+from helpers.sharded import assert_equal, index, is_same, make_shards
+from helpers.stores import connect
 
 pytest.importorskip("ray")
 
 from bindsearch.shards.ray.encoders import PoolSettings, RayEncoder
-from bindsearch.shards.ray.hosts import RayHosts
+from bindsearch.shards.ray.hosts import CHECK_S, RayHosts
 from bindsearch.shards.ray.place import RayPlace
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves sockets open, and warns
@@ -67,6 +68,19 @@ def test_the_lists_are_those_of_one_process(nodes: Nodes, hosts: RayHosts, root:
             there.search("a text", filter="no_such_column > 3")
 
 
+def test_a_folder_is_indexed_and_searched_on_the_cluster(nodes: Nodes, root: Path, tmp_path: Path) -> None:
+    media = root.parent / "media"
+    with (
+        bs.connect(tmp_path / "many", on=nodes.address, shards=SHARDS, encoder="null", decode="thread") as many,
+        connect(tmp_path / "one", encoder="null") as one,
+    ):
+        assert many.index(media).added == one.index(media).added == FILES
+        assert_equal(many.path, one.path)
+        for number in range(5):
+            query = f"a text with the number {number}"
+            assert is_same(many.search(query), one.search(query))
+
+
 def test_both_nodes_hold_shards_and_a_second_client_finds_them(hosts: RayHosts, root: Path) -> None:
     states = [state for state, _ in hosts.states()]
     assert len({state.node for state in states}) == 2
@@ -85,6 +99,19 @@ def test_a_killed_host_is_started_again_and_its_shards_are_missing_meanwhile(hos
     assert all("host on node 127.0.0.1" in reason and "\n" not in reason for reason in reasons)
     seconds_until(hosts, lambda replies: not replies.missing, ANSWERED_S)
     assert time.monotonic() - started < ANSWERED_S
+
+
+def test_a_host_that_is_late_keeps_its_shards(hosts: RayHosts) -> None:
+    victim = hosts.states()[0][0]
+    os.kill(victim.process, signal.SIGSTOP)
+    try:
+        replies = hosts.run("generation", dict.fromkeys(range(SHARDS)), timeout_s=1.0)
+        assert replies.missing == dict.fromkeys(victim.shards, "no answer in 1 s")
+        time.sleep(3 * CHECK_S)
+    finally:
+        os.kill(victim.process, signal.SIGCONT)
+    seconds_until(hosts, lambda replies: not replies.missing, ANSWERED_S)
+    assert victim.process in {state.process for state, _ in hosts.states()}
 
 
 def test_a_late_shard_is_missing(hosts: RayHosts) -> None:

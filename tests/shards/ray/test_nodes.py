@@ -29,7 +29,7 @@ pytest.importorskip("ray")
 from bindsearch.server.ray_serve.deploy import ServiceSettings, running_service
 from bindsearch.shards.ray.cluster import ClusterError
 from bindsearch.shards.ray.hosts import HostSettings, RayHosts, stop_hosts
-from bindsearch.shards.ray.placement import look_around
+from bindsearch.shards.ray.placement import look_around, reachable_nodes
 from bindsearch.shards.roll import roll
 
 pytestmark = [
@@ -75,8 +75,10 @@ def test_shards_of_a_lost_node_are_answered_by_others(
 ) -> None:
     hosts = open_hosts(root)
     victim = node_to_lose(nodes, hosts)
+    assert victim in reachable_nodes()
     nodes.kill(victim, only_raylet=only_raylet)
     started = time.monotonic()
+    assert victim not in reachable_nodes()
     # Ray lets the processes of a node whose raylet has ended answer until it counts as dead
     seconds_until(hosts, lambda replies: bool(replies.missing), 60.0)
     lost = time.monotonic()
