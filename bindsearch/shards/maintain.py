@@ -20,7 +20,7 @@ from bindsearch.ingest.left_out import read_left_out
 from bindsearch.operations.classify.column import ColumnReport, ColumnStatus
 from bindsearch.operations.compact import CompactReport, compact_store
 from bindsearch.operations.exchange.exchange_format import open_generation
-from bindsearch.operations.exchange.export import ExportReport, check_target
+from bindsearch.operations.exchange.export import ExportReport, NothingToExportError, check_target
 from bindsearch.operations.exchange.object_store import below, to_place
 from bindsearch.operations.forget import forget, known_to
 from bindsearch.operations.optimize import OptimizeResult
@@ -420,7 +420,7 @@ def _remove_column(folder: Path, column: str) -> bool:
 
 
 def export_shards(
-    root: Path, target: PathLike, *, run_each: RunEach[ExportReport] = run_each_here, **options: object
+    root: Path, target: PathLike, *, run_each: RunEach[ExportReport | None] = run_each_here, **options: object
 ) -> ExportReport:
     """Export each shard to a folder of its own in a folder or URI, as `Store.export`; `import` takes all of them.
 
@@ -435,7 +435,10 @@ def export_shards(
     place = to_place(target)
     check_target(place)
     shared: Path | str = place if isinstance(place, Path) else to_path_text(target)
-    reports = results_of(run_each(partial(_export, root, shards, shared, options), numbers), shards).values()
+    results = results_of(run_each(partial(_export, root, shards, shared, options), numbers), shards)
+    reports = [report for report in results.values() if report is not None]
+    if not reports:
+        raise NothingToExportError
     vectors: Counter[Modality] = Counter()
     for report in reports:
         vectors.update(report.vectors)
@@ -450,6 +453,10 @@ def export_shards(
 
 def _export(
     root: Path, shards: ShardMap, target: Path | str, options: Mapping[str, object], number: int
-) -> ExportReport:
+) -> ExportReport | None:
+    """Export a shard; None: nothing of it matches."""
     with Store(shards.paths(root)[number], device="cpu") as store:
-        return store.export(below(target, f"shard-{number:04d}"), **options)  # type: ignore[arg-type]
+        try:
+            return store.export(below(target, f"shard-{number:04d}"), **options)  # type: ignore[arg-type]
+        except NothingToExportError:
+            return None

@@ -174,3 +174,12 @@ def test_nothing_is_indexed_yet(tmp_path: Path) -> None:
         store.status()
     assert maintain.duplicates_of_shards(root) == []
     assert maintain.left_out_of_shards(root, 0, 10) == []
+
+
+def test_an_export_leaves_out_shards_of_which_nothing_matches(root: Path, tmp_path: Path) -> None:
+    path = next(iter(global_ids(root)))
+    report = maintain.export_shards(root, tmp_path / "out", filter=f"path = '{path}'")
+    assert len([*(tmp_path / "out").iterdir()]) == 1
+    assert sum(report.vectors.values()) >= 1
+    with pytest.raises(bs.UsageError, match="nothing to export"):
+        maintain.export_shards(root, tmp_path / "none", filter="path = 'nowhere'")

@@ -111,6 +111,13 @@ class ExportReport:
 
 
 @tells_faults("read")
+class NothingToExportError(UsageError):
+    """No vectors match the modalities and the filter of an export."""
+
+    def __init__(self) -> None:
+        super().__init__("nothing to export: no vectors match, choose other modalities or another filter")
+
+
 def export_vectors(
     store: PathLike | None,
     target: PathLike,
@@ -160,7 +167,7 @@ def export_vectors(
     rows = _select_rows(generation, chosen_modalities, row_filter)
     counts = {modality: len(part) for modality, part in rows.items() if len(part)}
     if not counts:
-        raise UsageError("nothing to export: no vectors match, choose other modalities or another filter")
+        raise NothingToExportError
     if isinstance(place, EngineTarget):
         return _export_to_engine(place, config, generation, rows, on_progress, on_stage, started)
     total = sum(counts.values())
