@@ -110,7 +110,6 @@ class ExportReport:
     notices: tuple[str, ...] = ()
 
 
-@tells_faults("read")
 class NothingToExportError(UsageError):
     """No vectors match the modalities and the filter of an export."""
 
@@ -118,6 +117,7 @@ class NothingToExportError(UsageError):
         super().__init__("nothing to export: no vectors match, choose other modalities or another filter")
 
 
+@tells_faults("read")
 def export_vectors(
     store: PathLike | None,
     target: PathLike,
