@@ -233,7 +233,7 @@ def report(
 ) -> Iterator[str]:
     """Yield the lines of the report."""
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
-    yield f"{n:,} vectors of {arguments.dim} dimensions ({', '.join(MODALITIES)}), {arguments.shards} shards, "
+    yield f"{n:,} vectors of {arguments.dim} dimensions ({', '.join(MODALITIES)}), {arguments.shards} shards,"
     yield f"{arguments.queries} queries, load of the machine {load}."
     yield ""
     yield "Share of the top 10 in common; exact: the list of the single store without indexes."
