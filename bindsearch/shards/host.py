@@ -36,6 +36,9 @@ from bindsearch.types import Item
 
 MAX_THREADS = 16
 
+IN_TURN = frozenset({"details", "item", "plan"})
+"""Methods that take less time than to hand them to threads, which would wait for the interpreter."""
+
 
 class ShardHost:
     """Open shards of one process; thread-safe.
@@ -74,9 +77,10 @@ class ShardHost:
             The result by number of the shard, or the BindSearchError that it raised.
         """
         call = getattr(self, method)
-        if len(requests) == 1:
-            ((number, request),) = requests.items()
-            return {number: self._answer(number, partial(call, number, request))}
+        if len(requests) == 1 or method in IN_TURN:
+            return {
+                number: self._answer(number, partial(call, number, request)) for number, request in requests.items()
+            }
         running = {
             number: self._pool.submit(self._answer, number, partial(call, number, request))
             for number, request in requests.items()

@@ -206,10 +206,8 @@ def details_of(generation: Generation, request: DetailsRequest) -> Details:
     """Return vectors and metadata of candidates."""
     snapshot = generation.snapshot
     facts = snapshot.facts(request.segment_rows)
-    hashes = []
-    for one in facts:
-        item = snapshot.item(one.item_id)
-        hashes.append("" if item is None else item.content_hash or "")
+    rows = snapshot.item_of_segment_rows()[request.segment_rows]
+    hashes = [content_hash or "" for content_hash in snapshot.items.column("content_hash").take(rows).to_pylist()]
     dim = next(iter(generation.partitions.values())).dim
     vectors = np.empty((len(facts) if request.with_vectors else 0, dim), np.float16)
     if request.with_vectors:
