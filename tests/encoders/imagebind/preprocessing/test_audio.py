@@ -43,7 +43,11 @@ def test_the_log_mel_is_the_published_codes(as_tensor: bool) -> None:
     assert mel.shape == (1, 3, 1, 128, 204)
     assert mel.dtype == torch.float32
     expected = golden["mel"]
-    assert np.abs(mel.numpy() - expected).max() <= 2e-4 * np.abs(expected).max()
+    errors, most = np.abs(mel.numpy() - expected), np.abs(expected).max()
+    has_energy = expected > -1.0  # elsewhere it is the logarithm of rounding errors, which differ between processors
+    assert 0.2 < has_energy.mean() < 1
+    assert errors[has_energy].max() <= 2e-4 * most
+    assert errors.max() <= 2e-3 * most
 
 
 def test_channels_are_mixed_down() -> None:
