@@ -67,7 +67,7 @@ def main() -> int:
                         print(way, encoder, files, costs[way, encoder, files][-1], flush=True)
     table, slowest = report(costs, arguments.encoders, arguments.files)
     print(table)
-    print(f"saved in {save_table('shards-ingestion', 'Indexing on a cluster', table, PACKAGES)}")
+    print(f"saved in {save_table('cluster', 'Indexing on a cluster', table, PACKAGES)}")
     return int(slowest > ASKED)
 
 
