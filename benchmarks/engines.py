@@ -1,4 +1,4 @@
-"""What other engines find of an export: recall@10 across the gap between modalities, with real media and `mini`.
+"""Recall@10 of other engines on an export, across the gap between modalities, with real media and `mini`.
 
     python benchmarks/engines.py ../shared/data --folder /tmp/engines
 

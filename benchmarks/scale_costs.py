@@ -75,7 +75,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Share:
-    """What queries of a modality need of an index of n rows for a recall@10.
+    """Needs of the queries of a modality of an index of n rows for a recall@10.
 
     Attributes:
         source: modality of the queries.

@@ -1,4 +1,4 @@
-"""What a collection needs on many machines: memory, disk, machines, rates and latencies, from unit costs.
+"""Needs of a collection on many machines: memory, disk, machines, rates and latencies, from unit costs.
 
 Every function is one formula of docs/scale.md. Nothing is measured here: `Units` holds what scale.py measured.
 """
@@ -81,7 +81,7 @@ class Units:
 
 @dataclass(frozen=True)
 class Need:
-    """What one kind of query needs of one modality's index at n rows: share of its codes, rows scored exactly.
+    """Needs of one kind of query of one modality's index at n rows: share of its codes, rows scored exactly.
 
     Attributes:
         n: rows of the index where it was measured.
@@ -279,7 +279,7 @@ def fleet_build_s(units: Units, fleet: Fleet, shares: Mapping[str, float]) -> fl
 
 @dataclass(frozen=True)
 class FileCost:
-    """What a file of one modality takes: core-seconds to decode, seconds of a GPU to embed (0: on the cores)."""
+    """Cost of a file of one modality: core-seconds to decode, seconds of a GPU to embed (0: on the cores)."""
 
     core_s: float
     gpu_s: float

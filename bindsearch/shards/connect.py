@@ -74,26 +74,26 @@ def connect(
     decode_in = to_choice(decode, DecodeIn, "decode mode")
     if shards is not None:
         shards = to_integer(shards, "shards", "give a number from 1", lowest=1)
-    if on is None and shards is None and not is_sharded(folder):
-        open_store: Callable[..., Store] = Store
-        if (root := sharded_store_of(folder)) is not None:
-            from bindsearch.shards.shard import Shard
+    open_store: Callable[..., Store] = Store
+    if on is not None or shards is not None or is_sharded(folder):
+        if (folder / STORE_FILE).exists():
+            raise UsageError(
+                f"the store {folder} has no shards: leave out `on` and `shards`, or index into another folder"
+            )
+        from bindsearch.shards.store import ShardedStore
 
-            open_store = partial(Shard, root)
-        return open_store(
-            folder,
-            encoder=encoder,
-            encoder_options=encoder_options,
-            device=device,
-            compile=compile,
-            segment_s=segment_s,
-            decode=decode_in,
+        open_store = partial(
+            ShardedStore,
+            place=_place(on, device, workers, gpus, replicas),
+            shards=shards,
+            timeout_s=to_number(timeout_s, "timeout_s", "give seconds above 0", 1e-3),
+            require_all=to_flag(require_all, "require_all"),
         )
-    if (folder / STORE_FILE).exists():
-        raise UsageError(f"the store {folder} has no shards: leave out `on` and `shards`, or index into another folder")
-    from bindsearch.shards.store import ShardedStore
+    elif (root := sharded_store_of(folder)) is not None:
+        from bindsearch.shards.shard import Shard
 
-    return ShardedStore(
+        open_store = partial(Shard, root)
+    return open_store(
         folder,
         encoder=encoder,
         encoder_options=encoder_options,
@@ -101,10 +101,6 @@ def connect(
         compile=compile,
         segment_s=segment_s,
         decode=decode_in,
-        place=_place(on, device, workers, gpus, replicas),
-        shards=shards,
-        timeout_s=to_number(timeout_s, "timeout_s", "give seconds above 0", 1e-3),
-        require_all=to_flag(require_all, "require_all"),
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -56,9 +56,6 @@ from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.storage.writer import Writer
 from bindsearch.types import METADATA_COLUMNS, Metadata, Modality
-
-if TYPE_CHECKING:
-    pass
 
 PLAN_FILE = "reshard.json"
 """File of a sharded store with the new shards while they are built, and with the old ones until they are deleted."""
