@@ -39,6 +39,11 @@ class Attention(nn.Module):
         for name in ("bias_k", "bias_v"):
             self.register_parameter(name, nn.Parameter(torch.empty(1, 1, width)) if biased else None)
 
+    def values(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the value of each token, which attention weighs, of all heads: (n, tokens, width)."""
+        width = x.shape[-1]
+        return F.linear(x, self.in_proj_weight[-width:], self.in_proj_bias[-width:])
+
     def forward(self, x: torch.Tensor, *, causal: bool) -> torch.Tensor:
         """Return attended tokens of the same shape; `causal`: a token attends only to itself and earlier ones."""
         n, tokens, width = x.shape
@@ -116,3 +121,11 @@ class Transformer(nn.Module):
         for block in self.resblocks:
             x = block(x, causal=self.causal)
         return x
+
+    def values(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the value of each token in the last block, before attention weighs them: (n, tokens, width)."""
+        *blocks, last = self.resblocks
+        for block in blocks:
+            x = block(x, causal=self.causal)
+        values: torch.Tensor = last.attn.values(last.ln_1(x))
+        return values
