@@ -142,8 +142,10 @@ class ImageTower(PatchTower):
     def __init__(self, config: ModelConfig) -> None:
         width, dim = config.vision_embed_dim, config.out_embed_dim
         trunk = Transformer(width, config.vision_num_blocks, config.vision_num_heads)
-        frames, *kernel = config.kernel_size
-        super().__init__((PICTURE_SIDE_PX // kernel[0], PICTURE_SIDE_PX // kernel[1]), trunk, width, dim, temperature=None)
+        frames, rows_px, columns_px = config.kernel_size
+        kernel = (rows_px, columns_px)
+        grid = (PICTURE_SIDE_PX // rows_px, PICTURE_SIDE_PX // columns_px)
+        super().__init__(grid, trunk, width, dim, temperature=None)
         self.stem = nn.Conv2d(3, width, kernel, kernel, bias=False)
         self.video_stem = nn.Conv2d(3 * frames, width, kernel, kernel, bias=False)
         self.norm_pre = Norm(width)

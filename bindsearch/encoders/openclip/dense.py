@@ -70,7 +70,7 @@ def pooling_of(visual: nn.Module) -> Pooling:
     elif isinstance(visual, VisionTransformer):
         pooling = _transformer(visual)
     if pooling is None:
-        raise EncoderError(f"the pooling of a picture tower of the type {type(visual).__name__} gives no dense features")
+        raise EncoderError(f"a picture tower of the type {type(visual).__name__} has no dense features")
     return pooling
 
 

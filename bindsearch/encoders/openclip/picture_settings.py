@@ -7,7 +7,8 @@ from typing import Any
 
 _TIMM_TRUNKS = ("convnext", "eva", "fastvit", "vit")
 _OTHER_TRUNKS = ("vit_relpos",)  # its blocks are of another class
-_OTHER_BLOCKS = ("block_type", "qk_norm", "scale_attn", "scale_attn_inner", "scale_fc", "scale_heads", "scaled_cosine_attn")
+_ATTENTION = ("qk_norm", "scale_attn", "scale_attn_inner", "scale_heads", "scaled_cosine_attn")
+_OTHER_BLOCKS = ("block_type", "scale_fc", *_ATTENTION)
 
 
 def has_dense_features(vision: Mapping[str, Any]) -> bool:
