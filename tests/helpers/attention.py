@@ -32,5 +32,5 @@ def recorded_attention() -> Iterator[list[Tensor]]:
 
 def pool(weights: Tensor, values: Tensor) -> Tensor:
     """Return the sums of values (n, keys, width) with the weights of the first query: (n, width), head by head."""
-    heads = values.unflatten(-1, (weights.shape[1], -1))
+    heads = values.reshape(*values.shape[:2], weights.shape[1], -1)
     return torch.einsum("nhk,nkhw->nhw", weights[:, :, 0], heads).flatten(1)

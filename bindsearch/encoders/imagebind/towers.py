@@ -106,7 +106,8 @@ class PatchTower(Tower):
 
     def pooled(self, media: torch.Tensor) -> torch.Tensor:
         """Return the class token of each medium: (n, width)."""
-        return self.trunk(self.tokens(media))[:, 0]
+        first: torch.Tensor = self.trunk(self.tokens(media))[:, 0]
+        return first
 
     def values(self, media: torch.Tensor) -> torch.Tensor:
         """Return what the class token gathers in the last block, before attention weighs it: (n, h * w + 1, width)."""
@@ -122,9 +123,9 @@ class PatchTower(Tower):
         2407.12442).
         """
         with self.autocast(media.device):
-            added = self.trunk.resblocks[-1].attn.out_proj(self.values(media)[:, 1:])
-            features = self.projection(self.norm(added))
-        return F.normalize(features.float(), dim=-1).unflatten(1, self.grid)
+            added = self.trunk.last.attn.out_proj(self.values(media)[:, 1:])
+            features = self.projection(self.norm(added)).float()
+        return F.normalize(features, dim=-1).reshape(len(media), *self.grid, -1)
 
     def _with_class_token(self, patches: torch.Tensor) -> torch.Tensor:
         """Prepend the class token to patches (n, h * w, width), and add positions: float32."""

@@ -6,6 +6,8 @@ and 200 MB for models and loaders that no tower uses.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -122,10 +124,13 @@ class Transformer(nn.Module):
             x = block(x, causal=self.causal)
         return x
 
+    @property
+    def last(self) -> Block:
+        """The last block."""
+        return cast("Block", self.resblocks[-1])
+
     def values(self, x: torch.Tensor) -> torch.Tensor:
         """Return the value of each token in the last block, before attention weighs them: (n, tokens, width)."""
-        *blocks, last = self.resblocks
-        for block in blocks:
+        for block in self.resblocks[:-1]:
             x = block(x, causal=self.causal)
-        values: torch.Tensor = last.attn.values(last.ln_1(x))
-        return values
+        return self.last.attn.values(self.last.ln_1(x))

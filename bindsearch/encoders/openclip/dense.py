@@ -14,8 +14,7 @@ Letters: n pictures, h and w rows and columns of patches, d dimensions of the sp
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,33 +23,9 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
+from bindsearch.encoders.openclip.dense_timm import trunk_pooling
+from bindsearch.encoders.openclip.pooling import Pooling, Values, split_tokens
 from bindsearch.errors import EncoderError
-
-
-@dataclass(frozen=True)
-class Values:
-    """Values that a network pools.
-
-    Attributes:
-        patches: Those of patches, (n, h, w, width).
-        others: Those of other tokens, such as the class token, (n, tokens, width).
-    """
-
-    patches: Tensor
-    others: Tensor
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """The two parts of a network around its pooling.
-
-    Attributes:
-        values: Maps normalised pictures (n, 3, height, width) to what the network pools.
-        project: Maps values (..., width) to features (..., d), not of unit length.
-    """
-
-    values: Callable[[Tensor], Values]
-    project: Callable[[Tensor], Tensor]
 
 
 def pooling_of(visual: nn.Module) -> Pooling:
@@ -64,8 +39,6 @@ def pooling_of(visual: nn.Module) -> Pooling:
     if isinstance(visual, ModifiedResNet):
         pooling = _resnet(visual)
     elif isinstance(visual, TimmModel):
-        from bindsearch.encoders.openclip.dense_timm import trunk_pooling
-
         pooling = trunk_pooling(visual.trunk, visual.head)
     elif isinstance(visual, VisionTransformer):
         pooling = _transformer(visual)
@@ -74,13 +47,7 @@ def pooling_of(visual: nn.Module) -> Pooling:
     return pooling
 
 
-def split_tokens(tokens: Tensor, grid: tuple[int, int]) -> Values:
-    """Return tokens (n, tokens, width), of which the last are the h * w patches, as values."""
-    others = tokens.shape[1] - grid[0] * grid[1]
-    return Values(tokens[:, others:].unflatten(1, grid), tokens[:, :others])
-
-
-def _transformer(visual: VisionTransformer) -> Pooling | None:
+def _transformer(visual: Any) -> Pooling | None:
     """Return the parts of a Transformer of open_clip; None: it pools in another way."""
     if visual.attn_pool is not None:
         return _attention_pooler(visual) if visual.attn_pool_contrastive is None else None
@@ -103,7 +70,7 @@ def _transformer(visual: VisionTransformer) -> Pooling | None:
     return Pooling(values, project)
 
 
-def _mean_of_tokens(visual: VisionTransformer) -> Pooling:
+def _mean_of_tokens(visual: Any) -> Pooling:
     """Return the parts of a Transformer that averages its patches (CLIPA)."""
 
     def values(pixels: Tensor) -> Values:
@@ -117,7 +84,7 @@ def _mean_of_tokens(visual: VisionTransformer) -> Pooling:
     return Pooling(values, project)
 
 
-def _attention_pooler(visual: VisionTransformer) -> Pooling:
+def _attention_pooler(visual: Any) -> Pooling:
     """Return the parts of a Transformer whose first learned query gathers from all tokens (CoCa)."""
     pooler = visual.attn_pool
 
@@ -132,7 +99,7 @@ def _attention_pooler(visual: VisionTransformer) -> Pooling:
     return Pooling(values, project)
 
 
-def _resnet(visual: ModifiedResNet) -> Pooling:
+def _resnet(visual: Any) -> Pooling:
     """Return the parts of a ResNet of CLIP, whose mean patch attends to all patches and to itself."""
     pool = visual.attnpool
 

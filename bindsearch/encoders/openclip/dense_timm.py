@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 import torch.nn.functional as F
-from timm.layers import AttentionPoolLatent, ClassifierHead, NormMlpClassifierHead
 from timm.layers.attention import Attention
+from timm.layers.attention_pool import AttentionPoolLatent
+from timm.layers.classifier import ClassifierHead, NormMlpClassifierHead
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from bindsearch.encoders.openclip.dense import Pooling, Values, split_tokens
+from bindsearch.encoders.openclip.pooling import Pooling, Values, split_tokens
 
 
-def trunk_pooling(trunk: nn.Module, head: nn.Module) -> Pooling | None:
+def trunk_pooling(trunk: Any, head: nn.Module) -> Pooling | None:
     """Return the parts of a network of timm.
 
     Args:
@@ -24,22 +26,22 @@ def trunk_pooling(trunk: nn.Module, head: nn.Module) -> Pooling | None:
         The parts; None: it pools in another way.
     """
     if isinstance(trunk, VisionTransformer | Eva):
-        if isinstance(trunk.attn_pool, AttentionPoolLatent) and trunk.attn_pool.latent_len == 1:
-            return _latent_query(trunk, head)
-        if trunk.attn_pool is None and trunk.global_pool == "avg":
-            return _mean_of_tokens(trunk, head)
-        if trunk.attn_pool is None and trunk.global_pool == "token":
-            return _class_token(trunk, head)
-        return None
-    pool = getattr(trunk, "head", None)
-    if not isinstance(pool, ClassifierHead | NormMlpClassifierHead):
-        return None
-    if pool.global_pool.pool_type != "avg" or getattr(pool, "input_fmt", "NCHW") != "NCHW":
-        return None
-    return _mean_of_map(trunk, head)
+        return _transformer(trunk, head)
+    if isinstance(getattr(trunk, "head", None), ClassifierHead | NormMlpClassifierHead):
+        return _mean_of_map(trunk, head)
+    return None
 
 
-def _latent_query(trunk: VisionTransformer | Eva, head: nn.Module) -> Pooling:
+def _transformer(trunk: Any, head: nn.Module) -> Pooling | None:
+    """Return the parts of a Transformer; None: it pools in another way."""
+    if trunk.attn_pool is not None:
+        is_known = isinstance(trunk.attn_pool, AttentionPoolLatent) and trunk.attn_pool.latent_len == 1
+        return _latent_query(trunk, head) if is_known else None
+    makers = {"avg": _mean_of_tokens, "token": _class_token}
+    return makers[trunk.global_pool](trunk, head) if trunk.global_pool in makers else None
+
+
+def _latent_query(trunk: Any, head: nn.Module) -> Pooling:
     """Return the parts of a Transformer with a learned query (SigLIP, PE-Core)."""
     pool = trunk.attn_pool
     skipped = 0 if getattr(trunk, "pool_include_prefix", True) else trunk.num_prefix_tokens
@@ -57,7 +59,7 @@ def _latent_query(trunk: VisionTransformer | Eva, head: nn.Module) -> Pooling:
     return Pooling(values, project)
 
 
-def _mean_of_tokens(trunk: VisionTransformer | Eva, head: nn.Module) -> Pooling | None:
+def _mean_of_tokens(trunk: Any, head: nn.Module) -> Pooling | None:
     """Return the parts of a Transformer that averages its patches (ViTamin); None: it averages other tokens, too."""
     if getattr(trunk, "pool_include_prefix", False) and trunk.num_prefix_tokens:
         return None
@@ -71,7 +73,7 @@ def _mean_of_tokens(trunk: VisionTransformer | Eva, head: nn.Module) -> Pooling 
     return Pooling(values, project)
 
 
-def _class_token(trunk: VisionTransformer | Eva, head: nn.Module) -> Pooling | None:
+def _class_token(trunk: Any, head: nn.Module) -> Pooling | None:
     """Return the parts of a Transformer whose class token is the result (EVA, MobileCLIP-B); None: of other blocks."""
     last = trunk.blocks[-1]
     attention = last.attn
@@ -81,10 +83,11 @@ def _class_token(trunk: VisionTransformer | Eva, head: nn.Module) -> Pooling | N
     is_after = isinstance(last, EvaBlockPostNorm)
 
     def values(pixels: Tensor) -> Values:
-        x, *rope = _as_pair(trunk._pos_embed(trunk.patch_embed(pixels)))
+        embedded = trunk._pos_embed(trunk.patch_embed(pixels))
+        x, *rotations = embedded if isinstance(trunk, Eva) else (embedded,)
         x = trunk.norm_pre(x)
         for block in trunk.blocks[:-1]:
-            x = block(x, *rope)
+            x = block(x, *rotations)
         x = x if is_after else last.norm1(x)
         return split_tokens(_attention_values(attention, x), trunk.patch_embed.grid_size)
 
@@ -95,8 +98,10 @@ def _class_token(trunk: VisionTransformer | Eva, head: nn.Module) -> Pooling | N
     return Pooling(values, project)
 
 
-def _mean_of_map(trunk: nn.Module, head: nn.Module) -> Pooling:
-    """Return the parts of a convolutional network that averages its last map (ConvNeXt, FastViT)."""
+def _mean_of_map(trunk: Any, head: nn.Module) -> Pooling | None:
+    """Return the parts of a convolutional network that averages its last map (ConvNeXt, FastViT); None: it does not."""
+    if trunk.head.global_pool.pool_type != "avg" or getattr(trunk.head, "input_fmt", "NCHW") != "NCHW":
+        return None
 
     def values(pixels: Tensor) -> Values:
         patches = trunk.forward_features(pixels).movedim(1, -1)
@@ -109,18 +114,18 @@ def _mean_of_map(trunk: nn.Module, head: nn.Module) -> Pooling:
     return Pooling(values, project)
 
 
-def _rest(trunk: VisionTransformer | Eva, head: nn.Module, pooled: Tensor) -> Tensor:
+def _rest(trunk: Any, head: nn.Module, pooled: Tensor) -> Tensor:
     """Return the features of what was pooled (..., width): (..., d)."""
     features: Tensor = head(trunk.head(trunk.fc_norm(pooled)))
     return features
 
 
-def _attention_values(attention: Attention | EvaAttention, x: Tensor) -> Tensor:
+def _attention_values(attention: Any, x: Tensor) -> Tensor:
     """Return the value of each token, of all heads."""
-    if isinstance(attention, EvaAttention):
-        if attention.qkv is None:
-            separate: Tensor = attention.v_proj(x)
-            return separate
+    if attention.qkv is None:
+        separate: Tensor = attention.v_proj(x)
+        return separate
+    if attention.qkv.bias is None and getattr(attention, "v_bias", None) is not None:  # EVA's keys have no bias
         return F.linear(x, attention.qkv.weight.chunk(3)[-1], attention.v_bias)
     return _last_part(attention.qkv, x, parts=3)
 
@@ -129,8 +134,3 @@ def _last_part(linear: nn.Linear, x: Tensor, *, parts: int) -> Tensor:
     """Return the last of equal parts of a layer's output."""
     bias = linear.bias
     return F.linear(x, linear.weight.chunk(parts)[-1], None if bias is None else bias.chunk(parts)[-1])
-
-
-def _as_pair(embedded: Tensor | tuple[Tensor, Tensor | None]) -> tuple[Tensor, ...]:
-    """Return tokens, and rotations of positions if the network has them."""
-    return (embedded,) if isinstance(embedded, torch.Tensor) else tuple(part for part in embedded if part is not None)

@@ -64,7 +64,7 @@ def check_pooling(modality: Modality, config: ModelConfig, encoder: ImageBindEnc
     tower: Any = random_tower(modality.value, config, torch.float32, CPU, seed=3)
     assert isinstance(tower, PatchTower)
     media = to_input(modality, encoder.prepare(sample_media(modality, 1)), CPU)
-    last = tower.trunk.resblocks[-1]
+    last: Any = tower.trunk.resblocks[-1]
     inputs: list[torch.Tensor] = []
     handle = last.register_forward_pre_hook(lambda _module, given: inputs.append(given[0][:, 0]))
     with recorded_attention() as recorded, torch.inference_mode():
@@ -133,9 +133,9 @@ def test_patches_that_change_places_change_places_in_the_grid(modality: Modality
         )
         located = tower.locate(media)[0]
         rows, columns = located.shape[:2]
-        patches = media.unfold(2, side_px, side_px).unfold(3, side_px, side_px).flatten(2, 3)
+        patches = media.unfold(2, side_px, side_px).unfold(3, side_px, side_px)
         order = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(2))
-        moved = patches[:, :, order].unflatten(2, (rows, columns)).transpose(3, 4).reshape(media.shape)
+        moved = patches.flatten(2, 3)[:, :, order].reshape(patches.shape).transpose(3, 4).reshape(media.shape)
         found = tower.locate(moved)[0]
     torch.testing.assert_close(found.flatten(0, 1), located.flatten(0, 1)[order], atol=1e-4, rtol=1e-3)
 

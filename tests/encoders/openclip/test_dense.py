@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from bindsearch.encoders.base import locatable_modalities
 from bindsearch.encoders.model_store.installed import FORMAT, ModelFile, ModelManifest, model_folder, write_manifest
-from bindsearch.encoders.openclip.dense import Values, pooling_of
+from bindsearch.encoders.openclip.dense import pooling_of
 from bindsearch.encoders.openclip.encoder import OpenClipEncoder
 from bindsearch.encoders.openclip.networks import ImageTower
 from bindsearch.encoders.openclip.picture_settings import has_dense_features
+from bindsearch.encoders.openclip.pooling import Values
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
@@ -178,7 +179,7 @@ def test_patches_that_change_places_change_places_in_the_grid() -> None:
             height, width = pixels.shape[-2] // rows, pixels.shape[-1] // columns
             patches = pixels.unfold(2, height, height).unfold(3, width, width)  # (1, 3, rows, columns, height, width)
             order = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(2))
-            moved = patches.flatten(2, 3)[:, :, order].unflatten(2, (rows, columns))
+            moved = patches.flatten(2, 3)[:, :, order].reshape(patches.shape)
             found = tower.locate(moved.permute(0, 1, 2, 4, 3, 5).reshape(pixels.shape))[0]
         torch.testing.assert_close(found.flatten(0, 1), located.flatten(0, 1)[order], atol=1e-4, rtol=1e-3)
 
@@ -277,7 +278,7 @@ def test_an_encoder_locates_each_view_by_itself(tmp_path: Any, monkeypatch: pyte
 
 def test_an_encoder_without_dense_features_says_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = install("vit", monkeypatch, tmp_path)
-    encoder._config["vision_cfg"]["timm_model_name"] = "swin_base_patch4_window7_224"  # type: ignore[index]
+    encoder._config["vision_cfg"]["timm_model_name"] = "swin_base_patch4_window7_224"
     assert locatable_modalities(encoder) == frozenset()
     with pytest.raises(UsageError, match=r"^openclip:vit/random has no dense features of image, but of no modality$"):
         encoder.locate(Modality.IMAGE, [])
