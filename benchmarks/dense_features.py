@@ -92,8 +92,9 @@ def main() -> int:
             lines.append(f"| {name} | {modality} | {row} |")
             print(lines[-1], flush=True)
     note = (
-        f"Medians of {arguments.repeats} pairs, a medium, imagebind-huge in {default_dtype()}. Limit: {LIMIT:g} times the "
-        f"embedding.\nLoad of the machine before and after: {before:.1f} and {os.getloadavg()[0]:.1f}."
+        f"Medians of {arguments.repeats} pairs, of one picture; imagebind-huge in {default_dtype()}. Limit: {LIMIT:g} "
+        "times the embedding.\n"
+        f"Load of the machine before and after: {before:.1f} and {os.getloadavg()[0]:.1f}."
     )
     print(save_table("dense-features", "Dense features, random weights", "\n".join(lines) + f"\n\n{note}\n"))
     return int(not is_met)

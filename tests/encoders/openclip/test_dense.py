@@ -24,6 +24,7 @@ from bindsearch.encoders.base import locatable_modalities
 from bindsearch.encoders.model_store.installed import FORMAT, ModelFile, ModelManifest, model_folder, write_manifest
 from bindsearch.encoders.openclip.dense import pooling_of
 from bindsearch.encoders.openclip.encoder import OpenClipEncoder
+from bindsearch.encoders.openclip.model_source import list_openclip_names
 from bindsearch.encoders.openclip.networks import ImageTower
 from bindsearch.encoders.openclip.picture_settings import has_dense_features
 from bindsearch.encoders.openclip.pooling import Values
@@ -205,6 +206,13 @@ def test_settings_say_which_networks_of_the_library_have_dense_features() -> Non
             with pytest.raises(EncoderError, match=r"^a picture tower of the type TimmModel has no dense features$"):
                 pooling_of(visual)
     assert len(seen) >= 10
+
+
+def test_all_weights_that_can_be_pulled_have_dense_features() -> None:
+    models = {name.partition(":")[2].partition("/")[0] for name in list_openclip_names()}
+    assert models
+    for model in models:
+        assert has_dense_features((open_clip.get_model_config(model) or {})["vision_cfg"]), model
 
 
 @pytest.mark.parametrize(
