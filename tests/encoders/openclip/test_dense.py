@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from bindsearch.encoders.model_store.installed import FORMAT, ModelFile, ModelMa
 from bindsearch.encoders.openclip.dense import pooling_of
 from bindsearch.encoders.openclip.encoder import OpenClipEncoder
 from bindsearch.encoders.openclip.model_source import list_openclip_names
-from bindsearch.encoders.openclip.networks import ImageTower
+from bindsearch.encoders.openclip.networks import ImageTower, names_in_fp32
 from bindsearch.encoders.openclip.picture_settings import has_dense_features
 from bindsearch.encoders.openclip.pooling import Values
 from bindsearch.encoders.torch_runtime.device import Runtime
@@ -225,16 +226,21 @@ def test_other_poolings_and_blocks_have_none(changes: Mapping[str, Any]) -> None
         random_tower("vit", **changes).locate(torch.zeros(1, 3, 64, 64))
 
 
-def install(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> OpenClipEncoder:
+def install(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dtype: torch.dtype = torch.float32
+) -> OpenClipEncoder:
     """Install a model with a picture tower only."""
     monkeypatch.setenv("BINDSEARCH_MODELS", str(tmp_path / "models"))
-    name = f"openclip:{kind}/random"
+    name = f"openclip:{kind}/{str(dtype).removeprefix('torch.')}"
     folder = model_folder(name)
     folder.mkdir(parents=True)
     path = folder / "image.safetensors"
     tower = random_tower(kind)
-    safetensors.torch.save_file(tower.state_dict(), path)
+    kept = names_in_fp32(tower)
+    state = {name: tensor if name in kept else tensor.to(dtype) for name, tensor in tower.state_dict().items()}
+    safetensors.torch.save_file(state, path)
     size = tower.visual.image_size
+    height, width = (size, size) if isinstance(size, int) else size
     manifest = ModelManifest(
         format=FORMAT,
         name=name,
@@ -242,7 +248,7 @@ def install(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> OpenCl
         architecture={
             "config": {**config_of(kind), "text_cfg": {"width": 64, "heads": 2, "layers": 2}},
             "preprocess": {
-                "size_px": list(size),
+                "size_px": [height, width],
                 "mean": [0.5, 0.5, 0.5],
                 "std": [0.5, 0.5, 0.5],
                 "interpolation": "bicubic",
@@ -262,7 +268,7 @@ def install(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> OpenCl
     return OpenClipEncoder(manifest, runtime=Runtime("cpu", batch=2))
 
 
-def test_an_encoder_locates_each_view_by_itself(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_locates_each_view_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = install("wide", monkeypatch, tmp_path)
     assert locatable_modalities(encoder) == {Modality.IMAGE}
     assert encoder.loaded_towers == frozenset()
@@ -281,12 +287,21 @@ def test_an_encoder_locates_each_view_by_itself(tmp_path: Any, monkeypatch: pyte
     for modality in (Modality.VIDEO, Modality.TEXT, Modality.DEPTH):
         with pytest.raises(UsageError) as error:
             encoder.locate(modality, prepared)
-        assert str(error.value) == f"openclip:wide/random has no dense features of {modality}, but of image"
+        assert str(error.value) == f"openclip:wide/float32 has no dense features of {modality}, but of image"
 
 
-def test_an_encoder_without_dense_features_says_so(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", VISION)
+def test_16_bit_towers_stay_close(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact, half = (install(kind, monkeypatch, tmp_path, dtype) for dtype in (torch.float32, torch.bfloat16))
+    blocks = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+    prepared = [exact.prepare(Picture(np.kron(rgb, np.ones((32, 32, 1), np.uint8)))) for rgb in blocks]
+    cosines = (exact.locate(Modality.IMAGE, prepared) * half.locate(Modality.IMAGE, prepared)).sum(axis=-1)
+    assert cosines.mean() > 0.99
+
+
+def test_an_encoder_without_dense_features_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = install("vit", monkeypatch, tmp_path)
     encoder._config["vision_cfg"]["timm_model_name"] = "swin_base_patch4_window7_224"
     assert locatable_modalities(encoder) == frozenset()
-    with pytest.raises(UsageError, match=r"^openclip:vit/random has no dense features of image, but of no modality$"):
+    with pytest.raises(UsageError, match=r"^openclip:vit/float32 has no dense features of image, but of no modality$"):
         encoder.locate(Modality.IMAGE, [])
