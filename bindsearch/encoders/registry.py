@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import DIM_OPTION, OF_SECOND, Encoder
+from bindsearch.encoders.model_store.source import other_use
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
@@ -89,6 +90,9 @@ def load_encoder(
 
         return shorten(load_encoder(name, options=given, runtime=runtime), dim)
     check_device(runtime.device)
+    for part in name.split(JOINT):
+        if (command := other_use(part)) is not None:
+            raise EncoderError(f"{part} is not an encoder: use it with `{command}`")
     if JOINT in name:
         from bindsearch.encoders.combined.load import load_combined
 
@@ -316,7 +320,7 @@ def _unknown_message(name: str) -> str:
     """Return the message for an unknown encoder: known names, and how to download a model."""
     from bindsearch.encoders.model_store.installed import list_models
 
-    models = [model.name for model in list_models()]
+    models = [model.name for model in list_models() if other_use(model.name) is None]
     others = package_encoders()
     near = did_you_mean(name, [*LISTED, *models, *others])
     parts = [f"{near}the encoders are {', '.join(LISTED)}"]

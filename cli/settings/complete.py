@@ -94,9 +94,10 @@ def complete_matches(ctx: typer.Context, incomplete: str) -> Values:  # noqa: AR
 def complete_encoders(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
     """Offer the encoder that is always there, and installed models."""
     from bindsearch.encoders.model_store.installed import list_models
+    from bindsearch.encoders.model_store.source import other_use
     from bindsearch.encoders.registry import LISTED
 
-    return _harmless([*LISTED, *(model.name for model in list_models())])
+    return _harmless([*LISTED, *(model.name for model in list_models() if other_use(model.name) is None)])
 
 
 @_quiet
