@@ -21,7 +21,6 @@ from bindsearch.cli.options import (
     Texts,
     Thermals,
     Videos,
-    Words,
 )
 from bindsearch.cli.output import print_json, print_line, print_message
 from bindsearch.cli.parse import read_query
@@ -31,7 +30,12 @@ from bindsearch.errors import UsageError
 
 
 def imagine_command(
-    words: Words = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Text, with or without quotes; or a file that exists. text:WORDS is always a text.", metavar="[TEXT]"
+        ),
+    ] = None,
     text: Texts = None,
     image: Images = None,
     video: Videos = None,
@@ -98,8 +102,8 @@ def imagine_command(
 ) -> int:
     """Make a picture from a query of any modality: its embedding takes the place of a picture's in a decoder.
 
-    The decoder is an unCLIP pipeline of the library diffusers (extra [generate]). The encoder must be bound to the same
-    space as its picture encoder, as imagebind-huge is to OpenCLIP ViT-H; this is measured. The query is in the PNG file.
+    The decoder is an unCLIP pipeline of diffusers (the extra generate). The encoder must be in the space of its picture
+    encoder, as imagebind-huge is in that of OpenCLIP ViT-H; this is measured. The PNG file records what it is made of.
 
     Examples: bindsearch imagine "waves on a beach" --out waves.png
     bindsearch imagine --query '0.5*image:fruit.jpg + 0.5*audio:birds.wav' --out birds.png --seed 7

@@ -10,7 +10,7 @@ from bindsearch.encoders.model_store.download import hash_sha256
 from bindsearch.encoders.model_store.hub import describe_folder
 from bindsearch.encoders.model_store.installed import list_models, read_model, snapshot_folder
 from bindsearch.encoders.model_store.snapshot_files import choose_files, digest_of, read_folder
-from bindsearch.encoders.unclip.folder import NETWORKS, PipelineShape, folder_files, read_shape
+from bindsearch.encoders.unclip.folder import PipelineShape, folder_files, read_shape, weight_files
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.types import PathLike
 
@@ -78,9 +78,7 @@ def count_parameters(decoder: DecoderFiles) -> int:
     from safetensors import SafetensorError, safe_open
 
     total = 0
-    for path in sorted(path for network in NETWORKS for path in (decoder.folder / network).glob("*.safetensors")):
-        if not path.name.startswith(("model", "diffusion_pytorch_model")) or path.stem.count("."):
-            continue  # another number format of the same weights
+    for path in weight_files(decoder.folder):
         try:
             with safe_open(path, framework="np") as file:
                 for name in file.keys():  # noqa: SIM118  (not a mapping)

@@ -61,7 +61,7 @@ def save_unclip(folder: Path, dim: int = 24, *, seed: int = 0, clip: Path | None
         "vae": vae,
     }
     for name, part in parts.items():
-        part.to(torch.float16 if dtype == "fp16" else torch.float32).save_pretrained(folder / name)
+        (part.half() if dtype == "fp16" else part).save_pretrained(folder / name)
     DDIMScheduler(steps_offset=1, set_alpha_to_one=False, **steps).save_pretrained(folder / "scheduler")
     DDPMScheduler(**{**steps, "beta_schedule": "squaredcos_cap_v2"}).save_pretrained(folder / "image_noising_scheduler")
     crop = {"height": SIDE_PX, "width": SIDE_PX}
@@ -76,10 +76,15 @@ def save_unclip(folder: Path, dim: int = 24, *, seed: int = 0, clip: Path | None
 
 
 def _image_encoder(dim: int, clip: Path | None) -> Any:
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers import CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
     if clip is not None:
-        return CLIPVisionModelWithProjection.from_pretrained(clip)
+        whole: Any = CLIPModel.from_pretrained(clip)
+        config = CLIPVisionConfig(**{**whole.config.vision_config.to_dict(), "projection_dim": dim})
+        network: Any = CLIPVisionModelWithProjection(config)
+        of_pictures = {k: v for k, v in whole.state_dict().items() if k.startswith(("vision_model.", "visual_"))}
+        network.load_state_dict(of_pictures)
+        return network
     tower: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     tower |= {"num_attention_heads": 4, "image_size": SIDE_PX, "patch_size": 8, "initializer_factor": 5.0}
     return CLIPVisionModelWithProjection(CLIPVisionConfig(**tower, projection_dim=dim))

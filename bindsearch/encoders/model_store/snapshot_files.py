@@ -101,7 +101,7 @@ def choose_files(name: str, listed: Sequence[SnapshotFile]) -> tuple[list[Snapsh
     if len(listed) > MAX_LISTED:
         raise EncoderError(f"{name} has {len(listed):,} files, more than {MAX_LISTED:,}: this is not a model")
     if any(file.path == "model_index.json" for file in listed):
-        candidates = [file for file in listed if not file.is_weights or _is_of_pipeline(file.path)]
+        candidates = [file for file in listed if not file.is_weights or is_pipeline_weights(file.path)]
     else:
         candidates = list(listed)
     with_safetensors = {_folder(file.path) for file in candidates if file.path.endswith(WEIGHTS)}
@@ -224,8 +224,8 @@ def _is_needed(file: SnapshotFile, with_safetensors: set[str]) -> bool:
     return path.suffix == WEIGHTS or path.suffix in _TEXTS or file.is_about
 
 
-def _is_of_pipeline(path: str) -> bool:
-    """Return whether weights are those of a component of a pipeline, in the number format that it is loaded from."""
+def is_pipeline_weights(path: str) -> bool:
+    """Return whether a file has weights of a component of a pipeline, in the number format that it is loaded from."""
     of_component = PurePosixPath(path)
     return len(of_component.parts) == 2 and (is_pickled(path) or _OF_PIPELINE.fullmatch(of_component.name) is not None)
 

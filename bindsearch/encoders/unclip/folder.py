@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from bindsearch.encoders.model_store.snapshot_files import WEIGHTS, is_pipeline_weights
 from bindsearch.errors import EncoderError
 from bindsearch.small_files import read_json_object
 
@@ -63,6 +64,25 @@ class PipelineShape:
 def folder_files(folder: Path) -> dict[str, Path]:
     """Return the configurations that are in a folder, by their path in it."""
     return {path: folder / path for path in (PIPELINE_FILE, *CONFIGS.values()) if (folder / path).is_file()}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files of the weights of all components in a folder.
+
+    Raises:
+        EncoderError: a component has none that can be loaded.
+    """
+    found = []
+    for network in NETWORKS:
+        files = sorted((folder / network).glob(f"*{WEIGHTS}"))
+        chosen = [file for file in files if is_pipeline_weights(f"{network}/{file.name}")]
+        if not chosen:
+            raise EncoderError(
+                f"{folder / network} has no weights as safetensors in the usual number format: "
+                f"`bindsearch model pull unclip:ORG/NAME --from {folder}` converts those of torch.save"
+            )
+        found += chosen
+    return found
 
 
 def read_shape(name: str, files: Mapping[str, Path]) -> PipelineShape:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.hf.library import library_errors, load_network
-from bindsearch.encoders.unclip.folder import CONFIGS, NETWORKS
+from bindsearch.encoders.unclip.folder import CONFIGS, weight_files
 from bindsearch.environment import check_libraries
 from bindsearch.errors import EncoderError, InstallationError
 from bindsearch.small_files import read_json_object
@@ -79,12 +79,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> Sta
         InstallationError: a library is missing, or cannot be loaded.
         EncoderError: a file is missing or damaged, or weights are missing or of another shape.
     """
-    for network in NETWORKS:
-        if not any((folder / network).glob("*model*.safetensors")):
-            raise EncoderError(
-                f"{folder / network} has no weights as safetensors: `bindsearch model pull unclip:ORG/NAME --from "
-                f"{folder}` converts those of torch.save"
-            )
+    weight_files(folder)  # raises for a component without any
     with silenced(), library_errors(folder):
         import diffusers
         from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
