@@ -139,8 +139,6 @@ def imagine_command(
 
     with show_rows("drawing") as (on_steps, _):
         opened = connect(store, device=device) if encoder is None else None
-        if opened is not None and not opened.exists:
-            raise UsageError("there is no store: name the encoder of the query, such as --encoder imagebind-huge")
         made = imagine(
             asked,
             store=opened,

@@ -77,7 +77,8 @@ def picture_vectors(
 def count_tokens(pipeline: StableUnCLIPImg2ImgPipeline, prompt: str) -> tuple[int, int]:
     """Return the number of tokens of a prompt, and how many the decoder takes."""
     tokenizer: Any = pipeline.tokenizer
-    return len(tokenizer(prompt).input_ids), int(tokenizer.model_max_length)
+    with silenced():
+        return len(tokenizer(prompt).input_ids), int(tokenizer.model_max_length)
 
 
 def draw_picture(

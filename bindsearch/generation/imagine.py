@@ -123,6 +123,8 @@ def imagine(
         check_output(path)
     if (store is None) == (encoder is None):
         raise UsageError("the encoder of the query is not clear: give either a store or an encoder")
+    if store is not None and not store.exists:
+        raise UsageError("there is no store: name the encoder of the query, such as --encoder imagebind-huge")
     check_installed()
     decoder = find_decoder(model)
     if chosen.steps > decoder.shape.max_steps:

@@ -53,7 +53,7 @@ def test_from_the_pull_of_a_decoder_to_a_picture_of_a_store(
     record = read_record(out)
     assert record is not None
     assert done.stdout == f"{out}  seed {record['seed']}\n"
-    notes = [note.removeprefix("note: ").partition(":")[0] for note in done.stderr.splitlines()]
+    notes = [note.removeprefix("note: ").partition(": ")[0] for note in done.stderr.splitlines()]
     assert notes == [
         f"licence of {NAME}",
         "memory on cpu in fp32",

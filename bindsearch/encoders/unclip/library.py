@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,23 +47,27 @@ def check_installed() -> None:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Hold back the messages and progress bars of diffusers.
+    """Hold back the messages and progress bars of the libraries.
 
     Raises:
         InstallationError: a library is missing, or cannot be loaded.
     """
     check_installed()
-    from diffusers.utils import logging
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
 
-    shown, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
+    loggings: tuple[Any, ...] = (of_diffusers, of_transformers)  # with the same functions
+    kept = [(logging, logging.get_verbosity(), logging.is_progress_bar_enabled()) for logging in loggings]
+    for logging in loggings:
+        logging.set_verbosity(CRITICAL)
+        logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(shown)
-        if has_bar:
-            logging.enable_progress_bar()
+        for logging, level, has_bar in kept:
+            logging.set_verbosity(level)
+            if has_bar:
+                logging.enable_progress_bar()
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> StableUnCLIPImg2ImgPipeline:
