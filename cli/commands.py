@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from bindsearch.cli.aliases import Command
-from bindsearch.cli.plain_values import with_plain_values
+from bindsearch.cli.settings.plain_values import with_plain_values
 from bindsearch.cli.summaries import SUMMARIES
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(

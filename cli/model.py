@@ -245,7 +245,7 @@ def _progress() -> Iterator[Callable[[PullProgress], None]]:
 
 
 def _print_pulled(pulled: PullResult, folder: Path) -> None:
-    from bindsearch.encoders.model_store.source import other_use
+    from bindsearch.encoders.registry import other_use
 
     model = pulled.manifest
     index = f"bindsearch index PATH --encoder {model.name}"

@@ -12,8 +12,8 @@ from bindsearch.arguments import did_you_mean, shown
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.known_encoders import KNOWN, MANY_LANGUAGES, KnownEncoder
 from bindsearch.encoders.model_store.installed import BOUND_PREFIX, ModelManifest, list_models
-from bindsearch.encoders.model_store.source import is_free_license, other_use
-from bindsearch.encoders.registry import LISTED, load_encoder, package_encoders
+from bindsearch.encoders.model_store.source import is_free_license
+from bindsearch.encoders.registry import LISTED, load_encoder, other_use, package_encoders
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.types import Modality
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, cast
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import DIM_OPTION, OF_SECOND, Encoder
-from bindsearch.encoders.model_store.source import other_use
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
@@ -37,6 +36,9 @@ FAMILIES = {
     "bound:": "bound",
 }
 """Family whose code runs a model, by the prefix of the model's name."""
+
+OTHER_USES: Mapping[str, str] = MappingProxyType({"unclip:": "bindsearch imagine QUERY --out picture.png --model"})
+"""Start of the command that a model is used with which is not an encoder, by prefix of its name; the name follows."""
 
 JOINT = "+"
 """Between the names of two encoders that are loaded as one."""
@@ -113,6 +115,11 @@ def shipped_calibration(name: str) -> Path | None:
     """Return the file of match probabilities that is shipped with an encoder; None if there is none."""
     path = Path(__file__).parent / name / "calibration.json"
     return path if name in BUILT_IN and path.is_file() else None
+
+
+def other_use(name: str) -> str | None:
+    """Return the command that a model is used with which is not an encoder; None for encoders."""
+    return next((f"{command} {name}" for prefix, command in OTHER_USES.items() if name.startswith(prefix)), None)
 
 
 def supports_device(name: str) -> bool:

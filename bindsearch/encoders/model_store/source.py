@@ -62,9 +62,6 @@ TIMM_PREFIX = "timm:"
 SNAPSHOT_FAMILIES: Mapping[str, str] = MappingProxyType({"st:": "st", "hf:": "hf", "unclip:": "unclip"})
 """Families whose models are repositories of the Hugging Face hub, kept as a folder of files, by prefix of the name."""
 
-OTHER_USES: Mapping[str, str] = MappingProxyType({"unclip:": "bindsearch imagine QUERY --out picture.png --model"})
-"""Start of the command that a model is used with which is not an encoder, by prefix of its name; the name follows."""
-
 
 _FREE_LICENSES = re.compile(
     r"apache-2\.0|mit|0bsd|isc|zlib|unlicense|bsl-1\.0|bsd(-[23]-clause(-clear)?)?|mpl-2\.0|ncsa|postgresql|wtfpl"
@@ -82,11 +79,6 @@ def is_free_license(name: str) -> bool:
 def can_be_pulled(name: str) -> bool:
     """Return whether a name has the form of a model's name; `model_catalog.find_model_source` checks that it exists."""
     return name == HUGE_NAME or name.startswith((OPENCLIP_PREFIX, TIMM_PREFIX, *SNAPSHOT_FAMILIES))
-
-
-def other_use(name: str) -> str | None:
-    """Return the command that a model is used with which is not an encoder; None for encoders."""
-    return next((f"{command} {name}" for prefix, command in OTHER_USES.items() if name.startswith(prefix)), None)
 
 
 def snapshot_family(name: str) -> str | None:
