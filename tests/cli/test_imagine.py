@@ -41,13 +41,25 @@ def test_from_the_pull_of_a_decoder_to_a_picture_of_a_store(
     pulled = bindsearch_command(["model", "pull", NAME, "--from", pipeline, "--accept-license"])
     assert pulled.returncode == 0, pulled.stderr
     assert f"{NAME}: licence openrail++, " in pulled.stderr
-    line = f"licence: openrail++; use it with: bindsearch imagine QUERY --out picture.png --model {NAME}"
-    assert line in pulled.stdout
+    used = f"licence: openrail++; use it with: bindsearch imagine QUERY --out picture.png --model {NAME}"
+    assert used in pulled.stdout
     assert NAME in bindsearch_command(["model", "list"]).stdout
     assert NAME not in bindsearch_command(["encoders"]).stdout
     assert bindsearch_command(["index", models / "media"]).returncode == 0
     out = models / "a.png"
-    line = ["imagine", "a dog", "--like", "1", "--out", out, "--any-space", "--steps", "2", "--size", "64x32"]
+    line: list[str | Path] = [
+        "imagine",
+        "a dog",
+        "--like",
+        "1",
+        "--out",
+        out,
+        "--any-space",
+        "--steps",
+        "2",
+        "--size",
+        "64x32",
+    ]
     done = bindsearch_command(line)
     assert done.returncode == 0, done.stderr
     record = read_record(out)
@@ -74,7 +86,19 @@ def test_from_the_pull_of_a_decoder_to_a_picture_of_a_store(
 
 def test_a_file_and_several_pictures(pipeline: Path, models: Path, bindsearch_command: Run) -> None:
     (models / "words.txt").write_text("rain on a tin roof")
-    given = ["--encoder", "mini", "--model", pipeline, "--any-space", "--steps", "2", "--count", "2", "--seed", "5"]
+    given: list[str | Path] = [
+        "--encoder",
+        "mini",
+        "--model",
+        pipeline,
+        "--any-space",
+        "--steps",
+        "2",
+        "--count",
+        "2",
+        "--seed",
+        "5",
+    ]
     query = f"0.5*text:'a dog' + 0.25*{models / 'words.txt'}"
     done = bindsearch_command(["imagine", "--query", query, "--out", models / "a.png", *given])
     assert done.returncode == 0, done.stderr
@@ -126,8 +150,26 @@ def test_errors_are_one_line(
 
 def test_the_libraries_print_nothing(pipeline: Path, models: Path) -> None:
     """In a process of its own, with a prompt that is cut."""
-    line = [Path(sys.executable).with_name("bindsearch"), "imagine", "a dog", "--encoder", "mini", "--any-space"]
-    more = ["--model", pipeline, "--out", models / "a.png", "--steps", "2", "--prompt", "red " * 30, "--device", "cpu"]
+    line: list[str | Path] = [
+        Path(sys.executable).with_name("bindsearch"),
+        "imagine",
+        "a dog",
+        "--encoder",
+        "mini",
+        "--any-space",
+    ]
+    more: list[str | Path] = [
+        "--model",
+        pipeline,
+        "--out",
+        models / "a.png",
+        "--steps",
+        "2",
+        "--prompt",
+        "red " * 30,
+        "--device",
+        "cpu",
+    ]
     done = subprocess.run([*line, *more], capture_output=True, text=True, check=True, env={**os.environ}, timeout=120)
     assert len(done.stdout.splitlines()) == 1
     assert all(one.startswith("note: ") for one in done.stderr.splitlines()), done.stderr

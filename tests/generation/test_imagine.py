@@ -489,7 +489,7 @@ def test_wrong_sizes_are_refused(text: str) -> None:
 
 def test_arguments_that_cannot_work_are_refused(of_mini: Path, tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
-    refused = {
+    refused: dict[str, dict[str, Any]] = {
         r"photo.png exists and is not a picture of bindsearch imagine: give another name": {
             "out": tmp_path / "photo.png"
         },
