@@ -133,7 +133,8 @@ def _load_scheduler(folder: Path, name: str) -> Any:
     import diffusers
 
     named = str(read_json_object(folder / CONFIGS[name]).get("_class_name"))
-    kind: Any = getattr(diffusers, named, None)
+    kind = getattr(diffusers, named, None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         raise EncoderError(f"{folder / CONFIGS[name]} names {named[:80]!r}, which is not a scheduler of diffusers")
-    return kind.from_pretrained(folder / name, local_files_only=True)
+    scheduler: Any = kind
+    return scheduler.from_pretrained(folder / name, local_files_only=True)
