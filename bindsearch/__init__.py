@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         UsageError,
         VectorError,
     )
+    from bindsearch.generation.imagine import ImaginedPicture, imagine
+    from bindsearch.generation.settings import PictureSettings
     from bindsearch.indexes.types import IndexSettings, IndexWishes
     from bindsearch.operations.classify.files import classify
     from bindsearch.operations.exchange.export import export_vectors
@@ -78,6 +80,8 @@ _HOMES = {
         "UsageError",
         "VectorError",
     ),
+    "bindsearch.generation.imagine": ("ImaginedPicture", "imagine"),
+    "bindsearch.generation.settings": ("PictureSettings",),
     "bindsearch.search.filter": ("Filter", "make_filter"),
     "bindsearch.operations.classify.files": ("classify",),
     "bindsearch.operations.exchange.file_vectors": ("embed_files",),
@@ -118,12 +122,14 @@ __all__ = [
     "EncoderError",
     "Filter",
     "Hit",
+    "ImaginedPicture",
     "IndexDamagedError",
     "IndexSettings",
     "IndexWishes",
     "InstallationError",
     "MediaError",
     "Modality",
+    "PictureSettings",
     "Plan",
     "Query",
     "QuerySyntaxError",
@@ -147,6 +153,7 @@ __all__ = [
     "encode_media",
     "export_vectors",
     "image",
+    "imagine",
     "import_vectors",
     "imu",
     "like",

@@ -33,8 +33,10 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 EXTRAS: Mapping[str, str] = MappingProxyType({"pi_heif": "heic", "rawpy": "raw", "pypdfium2": "pdf", "striprtf": "rtf"})
 """The extra of this project that installs each optional module that reads files."""
 
-ENCODER_EXTRAS: Mapping[str, str] = MappingProxyType({"transformers": "hf", "sentence_transformers": "st"})
-"""The extra that installs each optional module that runs encoders."""
+ENCODER_EXTRAS: Mapping[str, str] = MappingProxyType(
+    {"transformers": "hf", "sentence_transformers": "st", "diffusers": "generate"}
+)
+"""The extra that installs each optional module that runs models."""
 
 ENGINE_EXTRAS: Mapping[str, str] = MappingProxyType(
     {"qdrant_client": "qdrant", "qdrant_edge": "qdrant", "psycopg": "pgvector", "pgvector": "pgvector"}

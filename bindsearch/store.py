@@ -434,6 +434,25 @@ class Store:
         items, rows, _ = query_items(generation, query, [source.content_hash for source in sources])
         return plan_query(generation, PreparedQuery(query, terms, None, items, rows), self._plan_context)
 
+    @installation_faults()
+    @tells_faults("read")
+    def encode_query(self, query: Query, *, imu_rate_hz: float | None = None) -> list[EncodedTerm]:
+        """Return the terms of a query with their vectors; those of indexed items are the stored ones.
+
+        Args:
+            query: The query; its targets, filter and ranking are not used.
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+
+        Raises:
+            UsageError: a file or item does not exist or cannot be decoded, or words alone are searched.
+            StoreNotFoundError: there is no store.
+        """
+        check_query(query)
+        (encoded,) = self._encode_alone([query], imu_rate_hz)
+        if encoded is None:
+            raise UsageError("a query by words alone has no vectors: leave words='only' out")
+        return encoded
+
     @tells_faults("read")
     def status(self) -> Status:
         """Return the status of the store in its newest generation.
@@ -1180,6 +1199,12 @@ class Store:
     def _calibration(self) -> tuple[ProbabilityModel, str | None]:
         """Model of the probability of a match, and why the store's own is not used."""
         return load_calibration(self._folder, self.config)
+
+    def _encode_alone(self, queries: Sequence[Query], imu_rate_hz: float | None) -> list[list[EncodedTerm] | None]:
+        """Return the encoded terms of each query, with the items of the newest generation."""
+        generation = self._current()
+        stored = partial(stored_term, snapshot=generation.snapshot, partitions=generation.partitions)
+        return self._encode_queries(queries, imu_rate_hz, generation.snapshot.roots, stored)
 
     def _encode(
         self, generation: Generation, queries: Sequence[Query], imu_rate_hz: float | None

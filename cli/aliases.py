@@ -13,8 +13,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from bindsearch.cli.plain_values import with_plain_values
 from bindsearch.cli.settings.apply import add_origin, apply_settings
+from bindsearch.cli.settings.plain_values import with_plain_values
 from bindsearch.errors import BindSearchError, UsageError
 
 FORMER_OPTIONS: Mapping[str, str] = {

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from bindsearch.cli.aliases import Command
-from bindsearch.cli.plain_values import with_plain_values
+from bindsearch.cli.settings.plain_values import with_plain_values
 from bindsearch.cli.summaries import SUMMARIES
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "search": ("search", "search_command"),
         "explain": ("explain", "explain_command"),
         "classify": ("classify", "classify_command"),
+        "imagine": ("imagine", "imagine_command"),
         "show": ("show", "show_command"),
         "serve": ("serve", "serve_command"),
         "report": ("report", "report_command"),

@@ -288,6 +288,7 @@ SECTIONS = {
     "Results": ("bindsearch.types", "bindsearch.results", "bindsearch.search.plan"),
     "Index settings": ("bindsearch.indexes.types",),
     "Encoders": ("bindsearch.encoders.",),
+    "Pictures from queries": ("bindsearch.generation.",),
     "Export, import and merge": ("bindsearch.operations.",),
     "Errors": ("bindsearch.errors",),
     "More": ("bindsearch",),

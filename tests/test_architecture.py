@@ -37,6 +37,7 @@ GROUPS: Mapping[str, str] = {
     "operations": "operations",
     "store": "results store",
     "shards": "shards",
+    "generation": "generation",
     "views": "views",
     "evaluation": "evaluation",
     "binding": "binding",

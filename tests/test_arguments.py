@@ -293,6 +293,7 @@ METHODS: dict[str, Callable[[bs.Store, Path], object]] = {
     "search_many": lambda store, _: store.search_many(["a"]),
     "answer": lambda store, _: store.answer(bs.make_query("a")),
     "explain": lambda store, _: store.explain(bs.make_query("a")),
+    "encode_query": lambda store, _: store.encode_query(bs.make_query("a")),
     "generation": lambda store, _: store.generation(),
     "cache_terms": lambda store, _: store.cache_terms(9),
     "status": lambda store, _: store.status(),

@@ -37,6 +37,9 @@ FAMILIES = {
 }
 """Family whose code runs a model, by the prefix of the model's name."""
 
+OTHER_USES: Mapping[str, str] = MappingProxyType({"unclip:": "bindsearch imagine QUERY --out picture.png --model"})
+"""Start of the command that a model is used with which is not an encoder, by prefix of its name; the name follows."""
+
 JOINT = "+"
 """Between the names of two encoders that are loaded as one."""
 
@@ -89,6 +92,9 @@ def load_encoder(
 
         return shorten(load_encoder(name, options=given, runtime=runtime), dim)
     check_device(runtime.device)
+    for part in name.split(JOINT):
+        if (command := other_use(part)) is not None:
+            raise EncoderError(f"{part} is not an encoder: use it with `{command}`")
     if JOINT in name:
         from bindsearch.encoders.combined.load import load_combined
 
@@ -109,6 +115,11 @@ def shipped_calibration(name: str) -> Path | None:
     """Return the file of match probabilities that is shipped with an encoder; None if there is none."""
     path = Path(__file__).parent / name / "calibration.json"
     return path if name in BUILT_IN and path.is_file() else None
+
+
+def other_use(name: str) -> str | None:
+    """Return the command that a model is used with which is not an encoder; None for encoders."""
+    return next((f"{command} {name}" for prefix, command in OTHER_USES.items() if name.startswith(prefix)), None)
 
 
 def supports_device(name: str) -> bool:
@@ -316,7 +327,7 @@ def _unknown_message(name: str) -> str:
     """Return the message for an unknown encoder: known names, and how to download a model."""
     from bindsearch.encoders.model_store.installed import list_models
 
-    models = [model.name for model in list_models()]
+    models = [model.name for model in list_models() if other_use(model.name) is None]
     others = package_encoders()
     near = did_you_mean(name, [*LISTED, *models, *others])
     parts = [f"{near}the encoders are {', '.join(LISTED)}"]

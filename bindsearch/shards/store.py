@@ -663,11 +663,15 @@ class ShardedStore(Store):
 
     def _route(self, queries: Sequence[Query], imu_rate_hz: float | None) -> list[tuple[RoutedQuery, tuple[str, ...]]]:
         """Encode the terms of all queries together; return the queries for the router with their notices."""
-        encoded = self._encode_queries(queries, imu_rate_hz, self._roots, self._router.stored_term)
+        encoded = self._encode_alone(queries, imu_rate_hz)
         return [
             self._routed(query, terms) if terms is not None else (self._routed_words(query), ())
             for query, terms in zip(queries, encoded, strict=True)
         ]
+
+    def _encode_alone(self, queries: Sequence[Query], imu_rate_hz: float | None) -> list[list[EncodedTerm] | None]:
+        """Return the encoded terms of each query, with the items of all shards."""
+        return self._encode_queries(queries, imu_rate_hz, self._roots, self._router.stored_term)
 
     def _routed(self, query: Query, encoded: Sequence[EncodedTerm]) -> tuple[RoutedQuery, tuple[str, ...]]:
         terms, vector = compose_query(query, encoded)

@@ -94,9 +94,9 @@ def complete_matches(ctx: typer.Context, incomplete: str) -> Values:  # noqa: AR
 def complete_encoders(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
     """Offer the encoder that is always there, and installed models."""
     from bindsearch.encoders.model_store.installed import list_models
-    from bindsearch.encoders.registry import LISTED
+    from bindsearch.encoders.registry import LISTED, other_use
 
-    return _harmless([*LISTED, *(model.name for model in list_models())])
+    return _harmless([*LISTED, *(model.name for model in list_models() if other_use(model.name) is None)])
 
 
 @_quiet

@@ -56,6 +56,7 @@ SEARCHES: dict[str, tuple[str, set[str]]] = {
     "encoders": ("encoders --json", {"numpy"}),
     "classify": ("classify {media}/dog.txt --labels a,b", {*STORE, "tokenizers", "PIL", "rich"}),
     "column": ("classify --write-column kind --labels a,b", {*WRITER, "tokenizers"}),
+    "wrong picture": ("imagine a dog --out {media}/none.gif", {"numpy", "pydantic", "rich"}),
     "wrong pairs": (
         "bind --pairs {media}/none.csv --modality thermal --out t",
         {"torch", "numpy", "rich", "PIL", "pydantic"},

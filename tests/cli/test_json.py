@@ -35,6 +35,7 @@ from helpers.children import pull
 from helpers.command import Run
 from helpers.media_files import write_every_modality
 from helpers.stores import connect
+from helpers.unclip_models import save_unclip
 
 JSON_OPTIONS = {"--json", "--jsonl", "--json-lines"}
 MODEL = "stub:small/one"
@@ -156,6 +157,7 @@ BIND = (
 )
 """A run of seconds."""
 
+IMAGINE = "imagine 'a dog' --like 1 --model {built}/decoder --out {folder}/a.png --any-space --steps 2 --count 2"
 SHARDED = "index {built}/media --exclude bad.png --shards 3 --encoder null --store {folder}/many"
 LISTS = "--store {folder}/lists"
 DONE, STAGE = frozenset({"progress", "done"}), frozenset({"stage"})
@@ -200,6 +202,7 @@ CASES = [
     Case("classify-column.json", "classify --write-column k --labels a --dry-run --json", holds=is_new),
     Case("classify-column.json", "classify --write-column k --json", 0, COLUMN, holds=lambda one: one["labels"] == 2),
     Case("classify-removed.json", "classify --remove-column k --json", 0, COLUMN, holds=lambda one: one["removed"]),
+    Case("imagine.json", f"{IMAGINE} --json --seed 3", holds=lambda one: one["pictures"][0]["seed"] == 3),
     Case("status.json", "status --json", before=COLUMN, holds=lambda one: one["columns"][0]["labels"] == ["a", "b"]),
     Case("optimize.json", "optimize --json", holds=lambda one: one["partitions"] == []),
     Case("optimize.json", f"optimize --force --json {LISTS}", holds=lambda one: one["partitions"]),
@@ -310,6 +313,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "words.csv").write_text("\n".join(["path,label,caption", *words]))
     shutil.copy(folder / "media" / "image-0.png", folder / "texts")
     (folder / "model.pth").write_bytes(bytes(range(256)) * 20)
+    save_unclip(folder / "decoder", 384)
     write_scenes(folder / "scenes", make_scenes(8, 1), ["image", "thermal"])
     write_pairs(folder / "scenes" / "pairs.csv", "thermal", "image", 8, validation=3, labels=("day", "night"))
     with connect(folder / "store", encoder="mini") as store:

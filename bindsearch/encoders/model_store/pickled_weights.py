@@ -7,8 +7,7 @@ from pathlib import Path
 
 from bindsearch.atomic import atomic_write
 from bindsearch.encoders.model_store.checkpoints import BadCheckpointError, open_checkpoint
-
-_INDEX = "pytorch_model.bin.index.json"
+from bindsearch.encoders.model_store.snapshot_files import PICKLED_INDEXES
 
 
 def write_as_safetensors(source: Path, target: Path) -> None:
@@ -25,8 +24,8 @@ def write_as_safetensors(source: Path, target: Path) -> None:
     Raises:
         BadCheckpointError: the file holds anything but tensors, or is damaged.
     """
-    if target.name == _INDEX:
-        _write_index(source, target.with_name("model.safetensors.index.json"))
+    if target.name in PICKLED_INDEXES:
+        _write_index(source, target.with_name(_name_of(target.name.removesuffix(".index.json")) + ".index.json"))
         return
     from safetensors.torch import save
 
@@ -36,8 +35,9 @@ def write_as_safetensors(source: Path, target: Path) -> None:
 
 
 def _name_of(name: str) -> str:
-    """Return model.safetensors for pytorch_model.bin, and likewise for its parts."""
-    return name.replace("pytorch_model", "model", 1).removesuffix(".bin") + ".safetensors"
+    """Return model.safetensors for pytorch_model.bin, and likewise for its parts; diffusers changes the end alone."""
+    stem = name.removesuffix(".bin")
+    return (stem if stem.startswith("diffusion_") else stem.replace("pytorch_model", "model", 1)) + ".safetensors"
 
 
 def _write_index(source: Path, target: Path) -> None:

@@ -26,8 +26,14 @@ MAX_PATH_LETTERS, MAX_DEPTH = 200, 6
 """Longest path, and most folders in it, of a file that is taken."""
 
 WEIGHTS = ".safetensors"
-PICKLED = re.compile(r"pytorch_model(-\d{5}-of-\d{5})?\.bin")
-"""Names of weights of torch.save, as transformers and sentence-transformers write them."""
+PICKLED = re.compile(r"(diffusion_)?pytorch_model(-\d{5}-of-\d{5})?\.bin")
+"""Names of weights of torch.save, as transformers, sentence-transformers and diffusers write them."""
+
+_OF_PIPELINE = re.compile(r"(diffusion_pytorch_)?model(-\d{5}-of-\d{5})?\.safetensors")
+"""Names of weights of a pipeline of diffusers; others are the same weights in another number format (*.fp16.*)."""
+
+PICKLED_INDEXES = frozenset({"pytorch_model.bin.index.json", "diffusion_pytorch_model.bin.index.json"})
+"""Names of the indexes of several files of them."""
 
 _TEXTS = frozenset({".json", ".model", ".txt", ".jinja"})
 _ABOUT = re.compile(r"(readme|licen[cs]e|notice)(\.[a-z]{2,3})?", re.IGNORECASE)
@@ -82,7 +88,8 @@ def is_safe(path: str) -> bool:
 def choose_files(name: str, listed: Sequence[SnapshotFile]) -> tuple[list[SnapshotFile], str]:
     """Return the files that a model needs, sorted by path, and what is left out, in words; "" for nothing.
 
-    Weights of torch.save are taken from folders without safetensors only.
+    Weights of torch.save are taken from folders without safetensors only, and of a pipeline of diffusers those of its
+    components in one number format.
 
     Args:
         name: Name of the model, for messages.
@@ -93,8 +100,12 @@ def choose_files(name: str, listed: Sequence[SnapshotFile]) -> tuple[list[Snapsh
     """
     if len(listed) > MAX_LISTED:
         raise EncoderError(f"{name} has {len(listed):,} files, more than {MAX_LISTED:,}: this is not a model")
-    with_safetensors = {_folder(file.path) for file in listed if file.path.endswith(WEIGHTS)}
-    chosen = sorted((file for file in listed if _is_needed(file, with_safetensors)), key=lambda file: file.path)
+    if any(file.path == "model_index.json" for file in listed):
+        candidates = [file for file in listed if not file.is_weights or is_pipeline_weights(file.path)]
+    else:
+        candidates = list(listed)
+    with_safetensors = {_folder(file.path) for file in candidates if file.path.endswith(WEIGHTS)}
+    chosen = sorted((file for file in candidates if _is_needed(file, with_safetensors)), key=lambda file: file.path)
     _check_names(name, [file.path for file in chosen])
     _check_sizes(name, chosen)
     if not any(file.is_weights for file in chosen):
@@ -208,9 +219,15 @@ def _is_needed(file: SnapshotFile, with_safetensors: set[str]) -> bool:
     path = PurePosixPath(file.path)
     if not path.parts or path.parts[0] in _OTHER_RUNTIMES or path.name.startswith("."):
         return False
-    if is_pickled(file.path) or path.name == "pytorch_model.bin.index.json":
+    if is_pickled(file.path) or path.name in PICKLED_INDEXES:
         return _folder(file.path) not in with_safetensors
     return path.suffix == WEIGHTS or path.suffix in _TEXTS or file.is_about
+
+
+def is_pipeline_weights(path: str) -> bool:
+    """Return whether a file has weights of a component of a pipeline, in the number format that it is loaded from."""
+    of_component = PurePosixPath(path)
+    return len(of_component.parts) == 2 and (is_pickled(path) or _OF_PIPELINE.fullmatch(of_component.name) is not None)
 
 
 def _folder(path: str) -> str:

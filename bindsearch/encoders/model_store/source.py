@@ -59,7 +59,7 @@ HUGE_NAME = "imagebind-huge"
 OPENCLIP_PREFIX = "openclip:"
 TIMM_PREFIX = "timm:"
 
-SNAPSHOT_FAMILIES: Mapping[str, str] = MappingProxyType({"st:": "st", "hf:": "hf"})
+SNAPSHOT_FAMILIES: Mapping[str, str] = MappingProxyType({"st:": "st", "hf:": "hf", "unclip:": "unclip"})
 """Families whose models are repositories of the Hugging Face hub, kept as a folder of files, by prefix of the name."""
 
 

@@ -134,14 +134,14 @@ def _try_step(run: Callable[[int, int], torch.Tensor], start: int, stop: int, *,
     try:
         return run(start, stop)
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         if last_try:
             raise EncoderError(f"not enough memory to embed even one at a time: {error}") from error
         return None
 
 
-def _out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Return whether an exception means that memory ran out."""
     import torch
 

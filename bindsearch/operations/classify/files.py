@@ -23,16 +23,13 @@ from bindsearch.encoders.zero_shot import (
 )
 from bindsearch.environment import installation_faults
 from bindsearch.errors import InstallationError, MediaError, UsageError, VectorError
-from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.classify.labels import check_prompts, to_classes
 from bindsearch.operations.classify.vectors import logit_scale
+from bindsearch.operations.encode_query import encode_without_store
 from bindsearch.operations.show.show_file import parse_file
 from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.query import LIKE, Term
-from bindsearch.search.query_encoding import EncodedTerm, encode_terms, stored_term
-from bindsearch.storage.config import new_config
-from bindsearch.storage.snapshot import Snapshot
-from bindsearch.storage.snapshot_format import Manifest
+from bindsearch.search.query_encoding import EncodedTerm
 from bindsearch.types import Modality, PathLike
 
 SHOWN_CLASSES = 5
@@ -116,12 +113,9 @@ def classify(
     if isinstance(encoder, str):
         encoder = load_encoder(encoder, options=encoder_options, runtime=Runtime(device=device))
     chosen = encoder
-    config = new_config(chosen, DecodeOptions())
-    nothing = Snapshot(Manifest(0, (0,), {}, {}, None), (), None)
 
     def encode(term: Term) -> EncodedTerm:
-        stored = partial(stored_term, snapshot=nothing, partitions={})
-        return encode_terms([term], lambda: chosen, config, imu_rate_hz, (), stored)[0]
+        return encode_without_store([term], chosen, imu_rate_hz)[0]
 
     return classify_files(files, labels, templates, chosen, encode, top, modality, on_rows)
 

@@ -1,0 +1,140 @@
+"""Loading of an unCLIP pipeline by diffusers: from local files, without code or class names of the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from logging import CRITICAL
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.encoders.hf.library import library_errors, load_network
+from bindsearch.encoders.unclip.folder import CONFIGS, weight_files
+from bindsearch.environment import check_libraries
+from bindsearch.errors import EncoderError, InstallationError
+from bindsearch.small_files import read_json_object
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import StableUnCLIPImg2ImgPipeline
+
+_OF_DIFFUSERS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+_MAX_SHOWN = 3
+
+
+def check_present() -> None:
+    """Check that the libraries are installed, without loading them.
+
+    Raises:
+        InstallationError: one is not; the message names the extra.
+    """
+    if find_spec("diffusers") is None or find_spec("transformers") is None:
+        raise InstallationError(
+            "pictures from embeddings: need the extra [generate]", "pip install 'bindsearch[generate]'"
+        )
+
+
+def check_installed() -> None:
+    """Check that the libraries can be loaded.
+
+    Raises:
+        InstallationError: one is missing, or cannot be loaded.
+    """
+    check_present()
+    check_libraries(("torch", "transformers", "diffusers"))
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Hold back the messages and progress bars of the libraries.
+
+    Raises:
+        InstallationError: a library is missing, or cannot be loaded.
+    """
+    check_installed()
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    loggings: tuple[Any, ...] = (of_diffusers, of_transformers)  # with the same functions
+    kept = [(logging, logging.get_verbosity(), logging.is_progress_bar_enabled()) for logging in loggings]
+    for logging in loggings:
+        logging.set_verbosity(CRITICAL)
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging, level, has_bar in kept:
+            logging.set_verbosity(level)
+            if has_bar:
+                logging.enable_progress_bar()
+
+
+def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> StableUnCLIPImg2ImgPipeline:
+    """Return the pipeline in a folder, ready to run.
+
+    The components are built from classes named here, not from those that model_index.json names.
+
+    Args:
+        folder: Folder of the pipeline; its configurations were checked by `read_shape`.
+        dtype: Number format of the weights in memory.
+        device: Device of all components.
+
+    Raises:
+        InstallationError: a library is missing, or cannot be loaded.
+        EncoderError: a file is missing or damaged, or weights are missing or of another shape.
+    """
+    weight_files(folder)  # raises for a component without any
+    with silenced(), library_errors(folder):
+        import diffusers
+        from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
+        from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+        offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        parts: dict[str, Any] = {
+            "feature_extractor": CLIPImageProcessor.from_pretrained(folder / "feature_extractor", **offline),
+            "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", **offline),
+            "image_encoder": load_network(CLIPVisionModelWithProjection, folder / "image_encoder", device, dtype),
+            "text_encoder": load_network(CLIPTextModel, folder / "text_encoder", device, dtype),
+            "image_normalizer": _load(StableUnCLIPImageNormalizer, folder / "image_normalizer", dtype),
+            **{name: _load(getattr(diffusers, kind), folder / name, dtype) for name, kind in _OF_DIFFUSERS.items()},
+            **{name: _load_scheduler(folder, name) for name in ("scheduler", "image_noising_scheduler")},
+        }
+        pipeline = diffusers.StableUnCLIPImg2ImgPipeline(**parts)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline.to(device)
+
+
+def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Return a network of diffusers with the weights in a folder; none are drawn at random.
+
+    Raises:
+        EncoderError: weights are missing or of another shape.
+    """
+    network, found = kind.from_pretrained(
+        folder,
+        torch_dtype=dtype,
+        local_files_only=True,
+        use_safetensors=True,
+        low_cpu_mem_usage=False,  # the other way needs the library accelerate
+        output_loading_info=True,
+    )
+    for what, key in (("lack", "missing_keys"), ("have another shape for", "mismatched_keys")):
+        if names := sorted(map(str, found[key])):
+            more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+            raise EncoderError(
+                f"the weights in {folder} {what} {', '.join(names[:_MAX_SHOWN])}{more}: install the model again"
+            )
+    return network.eval().requires_grad_(False)
+
+
+def _load_scheduler(folder: Path, name: str) -> Any:
+    """Return a scheduler of the class that its configuration names, which must be one of diffusers."""
+    import diffusers
+
+    named = str(read_json_object(folder / CONFIGS[name]).get("_class_name"))
+    kind = getattr(diffusers, named, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise EncoderError(f"{folder / CONFIGS[name]} names {named[:80]!r}, which is not a scheduler of diffusers")
+    scheduler: Any = kind
+    return scheduler.from_pretrained(folder / name, local_files_only=True)

@@ -1,0 +1,159 @@
+"""`bindsearch imagine`: pictures made from a query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bindsearch.cli.options import (
+    Audios,
+    Depths,
+    DeviceOption,
+    Images,
+    ImuRateOption,
+    Imus,
+    JsonOption,
+    Likes,
+    QueryOption,
+    StoreOption,
+    Texts,
+    Thermals,
+    Videos,
+)
+from bindsearch.cli.output import print_json, print_line, print_message
+from bindsearch.cli.parse import read_query
+from bindsearch.cli.progress import show_rows
+from bindsearch.cli.settings.complete import complete_encoders
+from bindsearch.errors import UsageError
+
+
+def imagine_command(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Text, with or without quotes; or a file that exists. text:WORDS is always a text.", metavar="[TEXT]"
+        ),
+    ] = None,
+    text: Texts = None,
+    image: Images = None,
+    video: Videos = None,
+    audio: Audios = None,
+    depth: Depths = None,
+    thermal: Thermals = None,
+    imu: Imus = None,
+    like: Likes = None,
+    query: QueryOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="PNG file to write; several pictures are numbered after it.", metavar="FILE"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Decoder: unclip:ORG/NAME, or the folder of a pipeline; default: the one that is installed.",
+            metavar="NAME",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoder of the query, without a store; default: that of the store.",
+            metavar="NAME",
+            autocompletion=complete_encoders,
+        ),
+    ] = None,
+    prompt: Annotated[
+        str, typer.Option("--prompt", help="Text for the decoder besides the query; default: none.", metavar="TEXT")
+    ] = "",
+    strength: Annotated[
+        float,
+        typer.Option(
+            help="How strongly the query drives the picture, 0 to 1: noise of level (1 - X) * 999 (of a decoder with "
+            "1000 levels) is added to its embedding.",
+            metavar="X",
+        ),
+    ] = 1.0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the noise; the same one gives the same picture. Default: drawn.", metavar="N"),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of a picture; more are slower and finer.", metavar="N")] = 25,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Size in pixels, such as 768 or 768x512; default: that of the decoder.", metavar="WIDTH[xHEIGHT]"
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Number of pictures; each has the next seed.", metavar="N")] = 1,
+    any_space: Annotated[
+        bool,
+        typer.Option("--any-space", help="Make a picture although the encoder is not in the space of the decoder."),
+    ] = False,
+    imu_rate: ImuRateOption = None,
+    device: DeviceOption = "auto",
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="fp16, bf16 or fp32; default: fp16 on a GPU, else fp32.", metavar="FORMAT"),
+    ] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Make a picture from a query of any modality: its embedding takes the place of a picture's in a decoder.
+
+    The decoder is an unCLIP pipeline of diffusers (the extra generate). The encoder must be in the space of its picture
+    encoder, as imagebind-huge is in that of OpenCLIP ViT-H; this is measured. The PNG file records what it is made of.
+
+    Examples: bindsearch imagine "waves on a beach" --out waves.png
+    bindsearch imagine --query '0.5*image:fruit.jpg + 0.5*audio:birds.wav' --out birds.png --seed 7
+    bindsearch imagine --audio rain.wav --encoder imagebind-huge --model ./stable-unclip --out rain.png
+    """
+    from bindsearch.generation.settings import PictureSettings, parse_size
+
+    if out is None:
+        raise UsageError("there is no file to write: give --out picture.png")
+    settings = PictureSettings(
+        prompt=prompt,
+        strength=strength,
+        steps=steps,
+        seed=seed,
+        size=None if size is None else parse_size(size),
+        count=count,
+        dtype=dtype,
+        any_space=any_space,
+    )
+    asked = read_query(
+        words=words, text=text, image=image, video=video, audio=audio, depth=depth, thermal=thermal, imu=imu, like=like,
+        query=query, to=None, k=10, ranking="probability", diversity=None, min_match="0", copies=False,
+        word_search=None, where=None, under=None, collection=None, since=None, until=None, include_query=False,
+    )  # fmt: skip
+    from bindsearch.generation.imagine import imagine
+    from bindsearch.shards.connect import connect
+
+    notices: list[str] = []
+
+    def note(text: str) -> None:
+        notices.append(text)
+        print_message(f"note: {text}")
+
+    with show_rows("drawing") as (on_steps, _):
+        opened = connect(store, device=device) if encoder is None else None
+        made = imagine(
+            asked,
+            store=opened,
+            encoder=encoder,
+            model=model,
+            out=out,
+            settings=settings,
+            imu_rate_hz=imu_rate,
+            device=device,
+            on_notice=note,
+            on_steps=on_steps,
+        )
+    if json:
+        print_json({"pictures": [{"path": str(one.path), **one.record} for one in made], "notices": notices})
+        return 0
+    for one in made:
+        print_line(f"{one.path}  seed {one.record['seed']}")
+    return 0
