@@ -30,7 +30,7 @@ model_app = typer.Typer(
 NameArgument = Annotated[
     str,
     typer.Argument(
-        help="imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME, or hf:ORG/NAME.",
+        help="imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME, hf:ORG/NAME, or owlv2:ORG/NAME.",
         metavar="NAME",
         show_default=False,
     ),
@@ -44,19 +44,19 @@ def pull_command(
         Path | None,
         typer.Option(
             "--from",
-            help="Use this checkpoint, or the one in this folder, or of st: and hf: this folder; no download.",
+            help="Use this checkpoint, or the one in this folder, or of st:, hf: and owlv2: this folder; no download.",
             metavar="PATH",
         ),
     ] = None,
     url: Annotated[
         str | None,
         typer.Option(
-            "--url", help="Download from this URL (a mirror); of st: and hf: the address of a hub.", metavar="URL"
+            "--url", help="Download from this URL (a mirror); of st:, hf: and owlv2: the address of a hub.", metavar="URL"
         ),
     ] = None,
     revision: Annotated[
         str | None,
-        typer.Option("--revision", help="Branch, tag or commit of the repository of st: and hf:.", metavar="REV"),
+        typer.Option("--revision", help="Branch, tag or commit of the repository of st:, hf: and owlv2:.", metavar="REV"),
     ] = None,
     dtype: Annotated[
         str | None,
@@ -241,9 +241,12 @@ def _progress() -> Iterator[Callable[[PullProgress], None]]:
 
 
 def _print_pulled(pulled: PullResult, folder: Path) -> None:
+    from bindsearch.encoders.model_store.source import is_detector
+
     model = pulled.manifest
+    use = f"locate QUERY FILE --detector {model.name}" if is_detector(model.name) else f"index PATH --encoder {model.name}"
     print_line(f"{model.name} installed: {model.dtype}, {human_bytes(_size(model))} in {folder}")
-    print_line(f"licence: {model.license}; use it with: bindsearch index PATH --encoder {model.name}")
+    print_line(f"licence: {model.license}; use it with: bindsearch {use}")
 
 
 def _contents(model: ModelManifest) -> str:

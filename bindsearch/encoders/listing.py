@@ -12,7 +12,7 @@ from bindsearch.arguments import did_you_mean, shown
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.known_encoders import KNOWN, MANY_LANGUAGES, KnownEncoder
 from bindsearch.encoders.model_store.installed import BOUND_PREFIX, ModelManifest, list_models
-from bindsearch.encoders.model_store.source import is_free_license
+from bindsearch.encoders.model_store.source import is_detector, is_free_license
 from bindsearch.encoders.registry import LISTED, load_encoder, package_encoders
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.types import Modality
@@ -67,7 +67,7 @@ def list_encoders() -> list[EncoderEntry]:
     """Return the encoders: built in, of packages, pulled, bound, then known ones that are not pulled."""
     entries = [_built_in(name) for name in LISTED]
     entries += [_loaded(name, State.PACKAGE) for name in package_encoders()]
-    models = list_models()
+    models = [model for model in list_models() if not is_detector(model.name)]
     entries += [_installed(model) for model in models]
     there = {model.name for model in models}
     return entries + [_known(known) for known in KNOWN if known.name not in there]

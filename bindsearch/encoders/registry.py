@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import DIM_OPTION, OF_SECOND, Encoder
+from bindsearch.encoders.model_store.source import is_detector
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
@@ -89,6 +90,11 @@ def load_encoder(
 
         return shorten(load_encoder(name, options=given, runtime=runtime), dim)
     check_device(runtime.device)
+    if is_detector(name):
+        raise EncoderError(
+            f"{name} is a detector, not an encoder: give it with --detector; "
+            f"hf:{name.partition(':')[2]} is the encoder of its texts and pictures"
+        )
     if JOINT in name:
         from bindsearch.encoders.combined.load import load_combined
 
@@ -316,7 +322,7 @@ def _unknown_message(name: str) -> str:
     """Return the message for an unknown encoder: known names, and how to download a model."""
     from bindsearch.encoders.model_store.installed import list_models
 
-    models = [model.name for model in list_models()]
+    models = [model.name for model in list_models() if not is_detector(model.name)]
     others = package_encoders()
     near = did_you_mean(name, [*LISTED, *models, *others])
     parts = [f"{near}the encoders are {', '.join(LISTED)}"]

@@ -94,9 +94,19 @@ def complete_matches(ctx: typer.Context, incomplete: str) -> Values:  # noqa: AR
 def complete_encoders(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
     """Offer the encoder that is always there, and installed models."""
     from bindsearch.encoders.model_store.installed import list_models
+    from bindsearch.encoders.model_store.source import is_detector
     from bindsearch.encoders.registry import LISTED
 
-    return _harmless([*LISTED, *(model.name for model in list_models())])
+    return _harmless([*LISTED, *(model.name for model in list_models() if not is_detector(model.name))])
+
+
+@_quiet
+def complete_detectors(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
+    """Offer installed detectors."""
+    from bindsearch.encoders.model_store.installed import list_models
+    from bindsearch.encoders.model_store.source import is_detector
+
+    return _harmless([model.name for model in list_models() if is_detector(model.name)])
 
 
 @_quiet
