@@ -25,7 +25,8 @@ class Encoder(Protocol):
     embed it, such as {Modality.TEXT: ("torch",)}. They are loaded before anything is embedded; if one cannot be loaded,
     the run ends with an error of one line.
 
-    What else an encoder may have is in `QueryEncoders`, `JointEncoder` and `ShortenedEncoder`; none of it is required.
+    What else an encoder may have is in `QueryEncoders`, `JointEncoder`, `LocatingEncoder` and `ShortenedEncoder`; none
+    of it is required.
     """
 
     @property
@@ -136,6 +137,28 @@ class JointEncoder(Protocol):
         """Modalities of media that may have a caption: of IMAGE and VIDEO."""
 
 
+class LocatingEncoder(Protocol):
+    """Member of an encoder that embeds each part of a picture, not only the whole: dense features.
+
+    Videos are located frame by frame, as pictures; sounds and motion by the vectors of sliding views.
+    """
+
+    @property
+    def locatable(self) -> frozenset[Modality]:
+        """Modalities of media that `locate` takes: of IMAGE, DEPTH and THERMAL; known before a tower loads."""
+
+    def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed the cells of a grid over each view of prepared media.
+
+        Args:
+            modality: Modality of all media.
+            prepared: Results of `prepare`.
+
+        Returns:
+            Vectors of unit L2 norm of all views in their order, float32 (views, h, w, d); row 0 is the top.
+        """
+
+
 class ShortenedEncoder(Protocol):
     """Member of an encoder whose first dimensions are a space of their own (Matryoshka, arXiv 2205.13147).
 
@@ -167,6 +190,12 @@ def captioned_modalities(encoder: Encoder) -> frozenset[Modality]:
     """Return the modalities of media that an encoder embeds with a caption; see `JointEncoder`."""
     captioned: frozenset[Modality] = getattr(encoder, "captioned", frozenset())
     return captioned
+
+
+def locatable_modalities(encoder: Encoder) -> frozenset[Modality]:
+    """Return the modalities whose parts an encoder embeds; see `LocatingEncoder`."""
+    locatable: frozenset[Modality] = getattr(encoder, "locatable", frozenset())
+    return locatable
 
 
 def libraries_of(encoder: Encoder, modality: Modality) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from bindsearch import __version__
 from bindsearch.arguments import shown
 from bindsearch.errors import BindSearchError, UsageError, first_line
+from bindsearch.operations.segment_media import Place
 from bindsearch.search.explain import explain_plan, plan_json
 from bindsearch.search.query_encoding import modality_of_file
 from bindsearch.server.api_schema import (
@@ -64,7 +65,6 @@ from bindsearch.store import Store
 from bindsearch.types import Modality
 from bindsearch.views.answer_data import answer_data
 from bindsearch.views.collection_map import collection_map as map_of
-from bindsearch.views.segment_media import Place
 
 WEB = Path(__file__).parent / "web"
 Result = TypeVar("Result")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bindsearch.operations.segment_media import Place
 from bindsearch.server.limits import Refusal
 from bindsearch.server.uploads import Upload
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Item, Modality
 from bindsearch.views.figures import figure
 from bindsearch.views.picture_cache import cached_picture, webp
-from bindsearch.views.segment_media import Place
 from bindsearch.views.thumbnails import thumbnail
 
 SIDES_PX = (96, 160, 240, 320, 480)

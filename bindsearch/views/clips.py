@@ -14,8 +14,8 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.decode import reason_of
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import DecodeHints, Frames, Sound
+from bindsearch.operations.segment_media import Place, read_segment
 from bindsearch.types import Modality
-from bindsearch.views.segment_media import Place, read_segment
 
 if TYPE_CHECKING:
     import av

@@ -9,11 +9,11 @@ from functools import partial
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import Media
+from bindsearch.operations.segment_media import Place
 from bindsearch.types import Modality
 from bindsearch.views.clips import clip_of
 from bindsearch.views.figures import figure
 from bindsearch.views.picture_cache import webp
-from bindsearch.views.segment_media import Place
 from bindsearch.views.thumbnails import thumbnail, thumbnail_of
 
 THUMBNAIL_PX, TERM_PX, FIGURE_PX = 400, 128, 640

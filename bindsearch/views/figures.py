@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 from bindsearch.arguments import to_number
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import DecodeHints, DepthMap, Frames, Motion, Passage, Picture, Sound, ThermalPicture
+from bindsearch.operations.segment_media import Place, SegmentMedia, read_segment
 from bindsearch.operations.show.curves import curves_of
 from bindsearch.operations.show.drawing import (
     AXIS_LEFT,
@@ -28,7 +29,6 @@ from bindsearch.operations.show.drawing import (
     write_times,
 )
 from bindsearch.types import Modality
-from bindsearch.views.segment_media import Place, SegmentMedia, read_segment
 from bindsearch.views.spectrogram import BANDS, DYNAMIC_RANGE_DB, band_hz
 from bindsearch.views.thumbnails import spectrogram, waveform
 

@@ -11,6 +11,7 @@ from bindsearch.arguments import is_existing_file
 from bindsearch.atomic import atomic_write
 from bindsearch.errors import UsageError
 from bindsearch.ingest.media.options import decode_options
+from bindsearch.operations.segment_media import Place
 from bindsearch.search.explain import explain_run
 from bindsearch.types import STANDS_OUT, Match, Modality
 from bindsearch.views.answer_data import answer_data
@@ -18,7 +19,6 @@ from bindsearch.views.collection_map import collection_map
 from bindsearch.views.embedded import TERM_PX, Embedded, Embedder, PageLimits
 from bindsearch.views.html import Html, element, joined, page_start
 from bindsearch.views.map_figure import POINTS, map_figure
-from bindsearch.views.segment_media import Place
 
 if TYPE_CHECKING:
     from bindsearch.results import Answer

@@ -16,8 +16,8 @@ import xxhash
 
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.media.sidecar_file import sidecar_path
+from bindsearch.operations.segment_media import Place
 from bindsearch.views.cache_files import CACHE, keep, read_kept
-from bindsearch.views.segment_media import Place
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,6 +12,7 @@ from bindsearch.arguments import to_number
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
+from bindsearch.operations.segment_media import Place, SegmentMedia, read_segment
 from bindsearch.operations.show.curves import Curve, curves_of
 from bindsearch.operations.show.drawing import (
     AXIS_COLOURS,
@@ -27,7 +28,6 @@ from bindsearch.operations.show.drawing import (
     text_panel,
 )
 from bindsearch.types import Modality
-from bindsearch.views.segment_media import Place, SegmentMedia, read_segment
 from bindsearch.views.spectrogram import DYNAMIC_RANGE_DB, envelope, spectrogram_db
 
 if TYPE_CHECKING:

@@ -43,8 +43,8 @@ def preview_lines(hit: Mapping[str, Any], store: Path, graphics: Graphics) -> li
     """Return the lines of a thumbnail of a hit, or why it cannot be shown."""
     from PIL import Image
 
+    from bindsearch.operations.segment_media import Place
     from bindsearch.views.picture_cache import cached_picture
-    from bindsearch.views.segment_media import Place
     from bindsearch.views.thumbnails import thumbnail
 
     if hit["modality"] == Modality.TEXT:

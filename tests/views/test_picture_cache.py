@@ -16,10 +16,10 @@ from PIL import Image
 
 from bindsearch.atomic import folder_size
 from bindsearch.errors import MediaError
+from bindsearch.operations.segment_media import Place
 from bindsearch.types import Modality
 from bindsearch.views import cache_files
 from bindsearch.views.picture_cache import SHARDS, cached_picture
-from bindsearch.views.segment_media import Place
 from bindsearch.views.thumbnails import thumbnail
 from helpers.media_files import write_picture
 from helpers.stores import connect
@@ -148,7 +148,7 @@ import sys
 from pathlib import Path
 from bindsearch.types import Modality
 from bindsearch.views.picture_cache import cached_picture
-from bindsearch.views.segment_media import Place
+from bindsearch.operations.segment_media import Place
 from bindsearch.views.thumbnails import thumbnail
 store, path = map(Path, sys.argv[1:])
 place = Place(path, path.parent, Modality.IMAGE)

@@ -14,9 +14,9 @@ from PIL import Image
 
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.media import DepthMap, Frames, Motion, Passage, Picture, Sound
+from bindsearch.operations.segment_media import Place, read_media
 from bindsearch.types import Modality
 from bindsearch.views.figures import figure
-from bindsearch.views.segment_media import Place, read_media
 from bindsearch.views.thumbnails import thumbnail
 from helpers.media_files import (
     motion,

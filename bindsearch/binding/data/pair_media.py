@@ -32,9 +32,9 @@ from bindsearch.media import (
     ThermalPicture,
     missing_content,
 )
+from bindsearch.operations.segment_media import Place, read_segment
 from bindsearch.small_files import NOT_REGULAR, is_not_regular
 from bindsearch.types import Modality, Span
-from bindsearch.views.segment_media import Place, read_segment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 SIDE_PX = 224
+GRID = (7, 7)  # cells of the last feature map
+POOLING_LAYERS = 2  # at the end of the network: mean and flatten
 FEATURES = 1280
 CLASSES = 1000
 PIXEL_MEAN = 127.0
@@ -93,7 +95,7 @@ def _convolution(
     return [*layers, conv]
 
 
-def build_network(weights: Weights) -> torch.nn.Module:
+def build_network(weights: Weights) -> torch.nn.Sequential:
     """Build the network up to pooled features, in eval mode.
 
     Args:

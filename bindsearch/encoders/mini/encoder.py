@@ -13,7 +13,7 @@ import numpy as np
 from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.torch_runtime.device import has_fast_bf16
 from bindsearch.encoders.torch_runtime.threads import ParallelForward, single_threaded
-from bindsearch.errors import MediaError
+from bindsearch.errors import MediaError, UsageError
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.types import Modality
@@ -35,7 +35,8 @@ PICTURE_SIDE_PX = 224
 VIEWS_PER_PASS = 16
 """Views of motion per pass of its tower; the image tower has its own number."""
 
-_PICTURE_LIKE = frozenset({Modality.IMAGE, Modality.VIDEO, Modality.DEPTH, Modality.THERMAL})
+_LOCATABLE = frozenset({Modality.IMAGE, Modality.DEPTH, Modality.THERMAL})
+_PICTURE_LIKE = _LOCATABLE | {Modality.VIDEO}
 
 
 class MiniEncoder:
@@ -68,6 +69,7 @@ class MiniEncoder:
         }
     )
     modalities = frozenset(temperatures)
+    locatable = _LOCATABLE
 
     def __init__(self, *, exclude_classes: frozenset[int] = frozenset()) -> None:
         self._exclude_classes = exclude_classes
@@ -144,6 +146,17 @@ class MiniEncoder:
                 groups = [views[start : start + VIEWS_PER_PASS] for start in range(0, len(views), VIEWS_PER_PASS)]
                 embedded = np.concatenate(self._passes.map(self._imu.encode, groups))
             return l2_normalize(mean_of_views(embedded, prepared))
+
+    def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed the cells of a grid of 7 x 7 over each prepared view: float32 (views, 7, 7, 384), unit L2 norm.
+
+        Raises:
+            UsageError: the modality is not of pictures.
+        """
+        if modality not in self.locatable:
+            raise UsageError(f"{self.name} locates in pictures, depth maps and thermal pictures, not in {modality}")
+        with self._lock:
+            return self._image.locate([picture for views in prepared for picture in views])
 
     def picture_tower(self) -> MiniPictureTower:
         """Return the image tower as a module that can be trained; it is not shared with this encoder."""

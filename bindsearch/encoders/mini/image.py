@@ -6,7 +6,7 @@ Depth and thermal are embedded by it too, as grey pictures.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,15 @@ import numpy as np
 
 from bindsearch.encoders.mini.class_map import ClassMap, map_features
 from bindsearch.encoders.mini.class_prototypes import BANK_FILE, load_class_map
-from bindsearch.encoders.mini.efficientnet import CLASSES, PIXEL_MEAN, SIDE_PX, build_network, read_weights
+from bindsearch.encoders.mini.efficientnet import (
+    CLASSES,
+    GRID,
+    PIXEL_MEAN,
+    POOLING_LAYERS,
+    SIDE_PX,
+    build_network,
+    read_weights,
+)
 from bindsearch.encoders.mini.weights import image_network_file
 from bindsearch.encoders.torch_runtime.device import has_fast_bf16
 from bindsearch.encoders.torch_runtime.threads import ParallelForward
@@ -70,7 +78,7 @@ class _Loaded:
         passes: Pool of threads that run passes.
     """
 
-    network: torch.nn.Module
+    network: torch.nn.Sequential
     dtype: torch.dtype
     class_map: ClassMap
     passes: ParallelForward
@@ -108,15 +116,25 @@ class ImageTower:
 
     def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embed n prepared pictures, each uint8 (224, 224, 3): float32 (n, 384), unit L2 norm."""
-        import torch
-
         loaded = self._load()
         if len(pictures) == 0:
             return np.empty((0, DIM), dtype=np.float32)
-        per_pass = PICTURES_PER_PASS_BF16 if loaded.dtype == torch.bfloat16 else PICTURES_PER_PASS_FP32
-        groups = (pictures[start : start + per_pass] for start in range(0, len(pictures), per_pass))
-        features = loaded.passes.map(partial(_run, loaded), groups)
+        features = loaded.passes.map(partial(_run, loaded), _passes(loaded, pictures))
         return loaded.passes.map(partial(_map, loaded), [features])[0]
+
+    def locate(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Embed the cells of the last feature map of n prepared pictures: float32 (n, 7, 7, 384), unit L2 norm.
+
+        This is the class activation map (Zhou et al., CVPR 2016, arXiv 1512.04150): pooling and classifier are linear,
+        so the logits of a picture are exactly the mean of those of its cells. The map to the text space, which is not
+        linear, is applied to each cell.
+        """
+        loaded = self._load()
+        if len(pictures) == 0:
+            return np.empty((0, *GRID, DIM), dtype=np.float32)
+        features = loaded.passes.map(partial(_run, loaded, pooled=False), _passes(loaded, pictures))
+        cells = [part.permute(0, 2, 3, 1).flatten(0, 2) for part in features]
+        return loaded.passes.map(partial(_map, loaded), [cells])[0].reshape(-1, *GRID, DIM)
 
     def _load(self) -> _Loaded:
         """Return the network, loaded on first use."""
@@ -132,6 +150,14 @@ class ImageTower:
             return self._loaded
 
 
+def _passes(loaded: _Loaded, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Sequence[NDArray[np.uint8]]]:
+    """Yield the pictures of each pass."""
+    import torch
+
+    per_pass = PICTURES_PER_PASS_BF16 if loaded.dtype == torch.bfloat16 else PICTURES_PER_PASS_FP32
+    return (pictures[start : start + per_pass] for start in range(0, len(pictures), per_pass))
+
+
 def _map(loaded: _Loaded, features: list[torch.Tensor]) -> NDArray[np.float32]:
     """Map the features of all passes to unit vectors of the text space, float32 (n, 384)."""
     import torch
@@ -141,13 +167,17 @@ def _map(loaded: _Loaded, features: list[torch.Tensor]) -> NDArray[np.float32]:
     return vectors
 
 
-def _run(loaded: _Loaded, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-    """Run one pass of the network: n pictures, uint8 (224, 224, 3), to features, float32 (n, 1280)."""
+def _run(loaded: _Loaded, pictures: Sequence[NDArray[np.uint8]], *, pooled: bool = True) -> torch.Tensor:
+    """Run one pass of the network over n pictures, uint8 (224, 224, 3).
+
+    Returns:
+        Features, float32 (n, 1280); not pooled: (n, 1280, 7, 7).
+    """
     # As a permuted view, pictures stay channels-last in memory, the fastest layout for the convolutions.
     import torch
 
     pixels = torch.from_numpy(np.stack(pictures))
     with torch.inference_mode():  # the mode applies to the current thread only
         centred = pixels.permute(0, 3, 1, 2).to(loaded.dtype) - PIXEL_MEAN
-        features: torch.Tensor = loaded.network(centred)
+        features: torch.Tensor = (loaded.network if pooled else loaded.network[:-POOLING_LAYERS])(centred)
         return features.float()

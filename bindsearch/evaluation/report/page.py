@@ -14,11 +14,11 @@ from bindsearch.evaluation.report.data import Report, name_of
 from bindsearch.evaluation.report.lines import ENGINE_COLUMNS, engine_row, figure_row
 from bindsearch.evaluation.results import Example, Measurement, SetResult
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.operations.segment_media import Place
 from bindsearch.types import Modality
 from bindsearch.views.embedded import Embedded, Embedder, PageLimits
 from bindsearch.views.html import Html, element, joined, page_start
 from bindsearch.views.html_page import check_target
-from bindsearch.views.segment_media import Place
 
 MAX_FAILURES = 100
 MAX_TEXT = 500

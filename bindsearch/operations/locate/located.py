@@ -1,0 +1,128 @@
+"""Places where a medium answers a query, as values that other modules draw, print and send."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bindsearch.types import Modality, Span
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A part of a picture. Sides are shares of its width and height, 0..1, from the top left of the upright picture.
+
+    Attributes:
+        left: Left side.
+        top: Upper side.
+        right: Right side.
+        bottom: Lower side.
+        relevance: Greatest relevance in the box, 0..1.
+        at_s: Time of the frame of a video in seconds; None: a picture.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    relevance: float
+    at_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The point of a picture, or of a frame of a video, that answers best: at the same shares as a `Box`."""
+
+    x: float
+    y: float
+    relevance: float
+    at_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelevantSpan:
+    """A span of a recording with its greatest relevance, 0..1."""
+
+    span: Span
+    relevance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Relevance over a recording.
+
+    Attributes:
+        times_s: Middle of each view in seconds from the start of the recording, float64 (t,).
+        relevance: Relevance of each view, 0..1, float32 (t,).
+    """
+
+    times_s: NDArray[np.float64]
+    relevance: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Places where one medium answers a query.
+
+    Attributes:
+        path: The file.
+        modality: Modality of the medium.
+        method: How it was located, such as "dense features of mini" or "owlv2:google/owlv2-base-patch16-ensemble".
+        boxes: Parts of the picture, or of a video's frames, with a relevance of at least the threshold, best first.
+        spans: Spans of the recording with a relevance of at least the threshold, best first.
+        peak: The point of a picture that answers best; None: not a picture.
+        heat: Relevance over the picture, or over the frame of the peak, 0..1, float32 (h, w); None: not a picture.
+        curve: Relevance over the recording; None: not a recording.
+        notices: What was assumed, and what of the file is not used.
+    """
+
+    path: Path
+    modality: Modality
+    method: str
+    boxes: tuple[Box, ...] = ()
+    spans: tuple[RelevantSpan, ...] = ()
+    peak: Peak | None = None
+    heat: NDArray[np.float32] | None = None
+    curve: Curve | None = None
+    notices: tuple[str, ...] = ()
+
+
+def located_data(located: Located) -> dict[str, Any]:
+    """Return the places where a medium answers as values that JSON can hold, without the heat map and the path."""
+    curve = located.curve
+    return {
+        "method": located.method,
+        "boxes": [_box_data(box) for box in located.boxes],
+        "spans": [
+            {"start_s": one.span.start_s, "end_s": one.span.end_s, "relevance": round(one.relevance, 6)}
+            for one in located.spans
+        ],
+        "peak": None if located.peak is None else _peak_data(located.peak),
+        "curve": None
+        if curve is None
+        else {
+            "times_s": [round(time_s, 3) for time_s in curve.times_s.tolist()],
+            "relevance": [round(value, 6) for value in curve.relevance.tolist()],
+        },
+        "notices": list(located.notices),
+    }
+
+
+def _box_data(box: Box) -> dict[str, float | None]:
+    sides = {name: round(getattr(box, name), 6) for name in ("left", "top", "right", "bottom")}
+    return {**sides, "relevance": round(box.relevance, 6), "at_s": box.at_s}
+
+
+def _peak_data(peak: Peak) -> dict[str, float | None]:
+    return {
+        "x": round(peak.x, 6),
+        "y": round(peak.y, 6),
+        "relevance": round(peak.relevance, 6),
+        "at_s": peak.at_s,
+    }
