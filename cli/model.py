@@ -51,12 +51,16 @@ def pull_command(
     url: Annotated[
         str | None,
         typer.Option(
-            "--url", help="Download from this URL (a mirror); of st:, hf: and owlv2: the address of a hub.", metavar="URL"
+            "--url",
+            help="Download from this URL (a mirror); of st:, hf: and owlv2: the address of a hub.",
+            metavar="URL",
         ),
     ] = None,
     revision: Annotated[
         str | None,
-        typer.Option("--revision", help="Branch, tag or commit of the repository of st:, hf: and owlv2:.", metavar="REV"),
+        typer.Option(
+            "--revision", help="Branch, tag or commit of the repository of st:, hf: and owlv2:.", metavar="REV"
+        ),
     ] = None,
     dtype: Annotated[
         str | None,
@@ -244,9 +248,9 @@ def _print_pulled(pulled: PullResult, folder: Path) -> None:
     from bindsearch.encoders.model_store.source import is_detector
 
     model = pulled.manifest
-    use = f"locate QUERY FILE --detector {model.name}" if is_detector(model.name) else f"index PATH --encoder {model.name}"
+    use = "locate QUERY FILE --detector" if is_detector(model.name) else "index PATH --encoder"
     print_line(f"{model.name} installed: {model.dtype}, {human_bytes(_size(model))} in {folder}")
-    print_line(f"licence: {model.license}; use it with: bindsearch {use}")
+    print_line(f"licence: {model.license}; use it with: bindsearch {use} {model.name}")
 
 
 def _contents(model: ModelManifest) -> str:

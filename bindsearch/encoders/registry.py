@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, cast
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import DIM_OPTION, OF_SECOND, Encoder
-from bindsearch.encoders.model_store.source import is_detector
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
@@ -90,11 +89,6 @@ def load_encoder(
 
         return shorten(load_encoder(name, options=given, runtime=runtime), dim)
     check_device(runtime.device)
-    if is_detector(name):
-        raise EncoderError(
-            f"{name} is a detector, not an encoder: give it with --detector; "
-            f"hf:{name.partition(':')[2]} is the encoder of its texts and pictures"
-        )
     if JOINT in name:
         from bindsearch.encoders.combined.load import load_combined
 
@@ -104,6 +98,8 @@ def load_encoder(
         _check_not_shadowed(name)
     if family is not None:
         return _load_model(name, family, options, runtime)
+    if name not in BUILT_IN:
+        _check_no_detector(name)
     if runtime.device not in ("auto", "cpu") or runtime.compile:
         what = "compiled" if runtime.compile else f"run on {runtime.device}"
         raise UsageError(f"the encoder {name} cannot be {what}: it has no such setting, omit the option")
@@ -318,9 +314,21 @@ def _check_not_shadowed(name: str) -> None:
         )
 
 
+def _check_no_detector(name: str) -> None:
+    """Raise EncoderError for the name of a detector."""
+    from bindsearch.encoders.model_store.source import is_detector
+
+    if is_detector(name):
+        raise EncoderError(
+            f"{name} is a detector, not an encoder: give it with --detector; "
+            f"hf:{name.partition(':')[2]} is the encoder of its texts and pictures"
+        )
+
+
 def _unknown_message(name: str) -> str:
     """Return the message for an unknown encoder: known names, and how to download a model."""
     from bindsearch.encoders.model_store.installed import list_models
+    from bindsearch.encoders.model_store.source import is_detector
 
     models = [model.name for model in list_models() if not is_detector(model.name)]
     others = package_encoders()

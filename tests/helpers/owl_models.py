@@ -37,10 +37,10 @@ def save_owl(folder: Path, kind: str = "owlv2", *, seed: int = 0) -> Any:
     )
     model: Any = perturb(getattr(transformers, f"{name}ForObjectDetection")(config), 3.0)
     with torch.no_grad():  # logits that do not hide cosines: in trained models shifts and scales of patches are alike
-        model.class_head.logit_scale.weight.mul_(0.02)
-        model.class_head.logit_shift.weight.mul_(0.02)
+        model.class_head.logit_scale.weight.mul_(0.001)
+        model.class_head.logit_shift.weight.mul_(0.001)
         for layer in (model.box_head.dense0, model.box_head.dense1, model.box_head.dense2):  # boxes near their patches
-            layer.weight.mul_(0.2)
+            layer.weight.mul_(0.05)
     model.save_pretrained(folder)
     size = {"height": SIDE_PX, "width": SIDE_PX}
     getattr(transformers, f"{name}ImageProcessor")(size=size).save_pretrained(folder)
@@ -54,7 +54,7 @@ def _save_tokenizer(folder: Path) -> int:
 
     letters = ["!", *string.ascii_lowercase]
     vocabulary = {token: number for number, token in enumerate([*letters, *(f"{letter}</w>" for letter in letters)])}
-    merges = []
+    merges: list[Any] = []
     for word in dict.fromkeys([*WORDS, *" ".join(PROBES).split()]):
         left = word[0]
         for number, letter in enumerate(word[1:], 2):

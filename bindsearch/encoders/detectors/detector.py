@@ -193,9 +193,7 @@ def load_detector(
     return Detector(read_model(name), runtime=runtime)
 
 
-def _inside(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], sides: tuple[float, float]
-) -> Detections:
+def _inside(boxes: NDArray[np.float32], scores: NDArray[np.float32], sides: tuple[float, float]) -> Detections:
     """Return boxes in fractions of the picture, clipped to it, without those outside.
 
     Args:

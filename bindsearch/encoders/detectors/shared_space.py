@@ -89,8 +89,8 @@ def check_shared_space(detector: Detector, encoder: Encoder) -> None:
         )
     if encoder.dim != detector.dim:
         raise EncoderError(
-            f"the encoder {encoder.name} has {encoder.dim} dimensions, the detector {detector.name} has {detector.dim}, "
-            f"so that its vectors are no queries of it: {_way_out(detector)}"
+            f"the encoder {encoder.name} has {encoder.dim} dimensions, the detector {detector.name} has "
+            f"{detector.dim}, so that its vectors are no queries of it: {_way_out(detector)}"
         )
     vectors = encode_media(query_encoder(encoder, Modality.IMAGE), [Passage(text) for text in PROBES])
     cosines = (vectors * detector.text_embeddings(PROBES)).sum(axis=1)

@@ -1,8 +1,8 @@
 """OWLv2 (arXiv 2306.09683) and OWL-ViT (arXiv 2205.06230): detectors whose patches are compared with queries.
 
 A text is embedded by the text tower. A picture is embedded as the library does for a query that is a picture
-(`embed_image_query`): as the class embedding of one patch, in OWLv2 of the one that is most likely an object, in OWL-ViT
-of one whose box covers most of the picture. The projection of whole pictures, `visual_projection`, is not used:
+(`embed_image_query`): as the class embedding of one patch, in OWLv2 of the one that is most likely an object, in
+OWL-ViT of one whose box covers most of the picture. The projection of whole pictures, `visual_projection`, is not used:
 detectors do not need it, and the published conversion of OWLv2 to transformers leaves it at random values.
 """
 
@@ -215,7 +215,5 @@ def _embed_pictures(network: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 def _embed_texts(network: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """Return the vectors of token ids and masks, int64 (n, 2, length)."""
     model: Any = network
-    embeds: torch.Tensor = model.get_text_features(
-        input_ids=tokens[:, 0], attention_mask=tokens[:, 1]
-    ).pooler_output
+    embeds: torch.Tensor = model.get_text_features(input_ids=tokens[:, 0], attention_mask=tokens[:, 1]).pooler_output
     return embeds
