@@ -175,9 +175,11 @@ def test_half_precision_is_near(saved: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_as_an_encoder_it_has_the_queries_of_the_library(kind: str, saved: Callable[[str], Path]) -> None:
+def test_as_an_encoder_it_has_the_queries_of_the_library(
+    kind: str, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
     detector = pulled(saved(kind), kind)
-    pull_snapshot("hf:org/tiny", from_folder=saved(kind), dtype="fp32")
+    pull_snapshot("hf:org/tiny", from_folder=tmp_path / f"models/{kind}/org/tiny/files", dtype="fp32")
     encoder = load_encoder("hf:org/tiny", runtime=CPU)
     assert encoder.modalities == {Modality.TEXT, Modality.IMAGE}
     assert encoder.digest == detector.encoder.digest
