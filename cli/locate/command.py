@@ -25,7 +25,7 @@ from bindsearch.cli.options import (
 from bindsearch.cli.output import check_output, print_message
 from bindsearch.cli.parse import read_terms, read_words
 from bindsearch.cli.progress import show_rows
-from bindsearch.cli.settings.complete import complete_encoders, complete_paths
+from bindsearch.cli.settings.complete import complete_detectors, complete_encoders, complete_paths
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
@@ -64,8 +64,12 @@ def locate_command(
         ),
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="Least relevance of boxes and spans, above 0 and at most 1.", metavar="X")
-    ] = 0.9,
+        float | None,
+        typer.Option(
+            help="Least relevance of boxes and spans, above 0 and at most 1; default: 0.9, with --detector 0.2.",
+            metavar="X",
+        ),
+    ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,6 +92,14 @@ def locate_command(
             help="Encoder; default: that of the store, else mini.", metavar="NAME", autocompletion=complete_encoders
         ),
     ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            help="Boxes of this detector, such as owlv2:ORG/NAME; --encoder embeds the query if it shares its space.",
+            metavar="NAME",
+            autocompletion=complete_detectors,
+        ),
+    ] = None,
     imu_rate: ImuRateOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
@@ -102,6 +114,7 @@ def locate_command(
     Examples: bindsearch locate "a dog" photo.jpg clip.mp4
     bindsearch locate --audio bark.wav photo.jpg --out bark.png
     bindsearch locate "a dog barking" walk.wav --against "a car" --against "rain"
+    bindsearch locate "a dog" photo.jpg --detector owlv2:google/owlv2-base-patch16-ensemble
     """
     has_query = any((text, image, video, audio, depth, thermal, imu, query))
     given = words or []
@@ -129,10 +142,27 @@ def locate_command(
         query=query,
     )
     from bindsearch.cli.locate.output import print_files, print_files_json
-    from bindsearch.operations.locate.relevance import LocateOptions
+    from bindsearch.operations.locate.relevance import THRESHOLD, LocateOptions
 
-    options = LocateOptions(threshold, tuple(map(read_words, against or ())), detail, max_boxes)
-    located = _locate(terms, sources, options, encoder, store, device, imu_rate)
+    negatives = tuple(map(read_words, against or ()))
+    if detector is None:
+        options = LocateOptions(THRESHOLD if threshold is None else threshold, negatives, detail, max_boxes)
+        located = _locate(terms, sources, options, encoder, store, device, imu_rate)
+    else:
+        from bindsearch.operations.locate.by_detector import DETECTOR_THRESHOLD, locate_by_detector
+
+        options = LocateOptions(DETECTOR_THRESHOLD if threshold is None else threshold, negatives, detail, max_boxes)
+        with show_rows("locating") as (_, on_stage):
+            located = locate_by_detector(
+                terms,
+                sources,
+                detector,
+                options=options,
+                encoder=encoder,
+                imu_rate_hz=imu_rate,
+                device=device,
+                on_stage=on_stage,
+            )
     if out is not None:
         _write(out, located, imu_rate)
     if json:

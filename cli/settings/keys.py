@@ -47,7 +47,7 @@ KNOWN: Mapping[str, str] = {
     "explain": "to k ranking diversity min-match copies words where under collection since until include-query "
     "imu-rate device store on json analyze",
     "classify": "templates encoder top modality collection imu-rate device store json",
-    "locate": "threshold detail max-boxes encoder imu-rate device store json",
+    "locate": "threshold detail max-boxes encoder detector imu-rate device store json",
     "serve": "store host port token-file no-socket on processes replicas encoders gpus",
     "report": "title to k where imu-rate device store json",
     "show": "encoder modality-rule imu-rate limit store json",

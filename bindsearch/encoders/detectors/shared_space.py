@@ -70,9 +70,16 @@ def embed_queries(detector: Detector, media: Sequence[Media], encoder: Encoder |
     if None in modalities or modalities <= own.modalities:
         return encode_media(own, media)
     if encoder is None:
-        raise UsageError(f"the detector {detector.name} embeds texts and pictures alone: {_way_out(detector)}")
+        raise lacks_encoder(detector, str(next(iter(modalities))))
     check_shared_space(detector, encoder)
     return encode_media(query_encoder(encoder, Modality.IMAGE), media)
+
+
+def lacks_encoder(detector: Detector, modality: str) -> UsageError:
+    """Return the error for a query that a detector cannot embed itself, where no encoder is given."""
+    return UsageError(
+        f"the detector {detector.name} embeds texts and pictures alone, not {modality}: {_way_out(detector)}"
+    )
 
 
 def check_shared_space(detector: Detector, encoder: Encoder) -> None:

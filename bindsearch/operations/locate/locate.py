@@ -19,7 +19,7 @@ from bindsearch.errors import InstallationError, MediaError, UsageError, VectorE
 from bindsearch.ingest.media.decode import required_libraries
 from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate
 from bindsearch.media import NO_CONTENT, DecodeHints, DepthMap, Frames, Picture, ThermalPicture, missing_content
-from bindsearch.operations.locate.boxes import Rectangles, boxes_of, to_boxes
+from bindsearch.operations.locate.boxes import boxes_of
 from bindsearch.operations.locate.dense import PictureLike, cosine_map
 from bindsearch.operations.locate.located import Box, Located, Peak
 from bindsearch.operations.locate.record import Asked, asked_of
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 MAX_FRAMES = 64
 """Most frames of a video that are located; of a longer one every second, fourth, ... of the sampled frames."""
+
+LookInPlace: TypeAlias = Callable[[Probe, Place, DecodeOptions, OnStage], Located]
+"""Returns where a segment or file answers a query, as `locate_place`."""
 
 Where: TypeAlias = Hit | int | PathLike
 """A hit; the id of an item; or a file, as text also MODALITY:FILE, FILE@10s-20s or like:ITEM."""
@@ -118,23 +121,39 @@ def locate(
     rate_hz = None if imu_rate_hz is None else check_imu_rate(imu_rate_hz, "imu_rate_hz")
     if isinstance(encoder, str):
         encoder = load_encoder(encoder, options=encoder_options, runtime=Runtime(device=device))
-    chosen = encoder
-    decode = DecodeOptions(imu_rate_hz=rate_hz)
-    config = new_config(chosen, decode)
+    library = library_without_store(encoder, rate_hz)
+    probe = make_probe(query, options or LocateOptions(), encoder, library.encode)
+    return locate_files(files, probe, library, on_stage)
+
+
+def library_without_store(encoder: Encoder, imu_rate_hz: float | None) -> Library:
+    """Return the files that can be named without a store, and how terms are encoded."""
+    decode = DecodeOptions(imu_rate_hz=imu_rate_hz)
+    config = new_config(encoder, decode)
     nothing = Snapshot(Manifest(0, (0,), {}, {}, None), (), None)
 
     def encode(terms: Sequence[Term]) -> list[EncodedTerm]:
         stored = partial(stored_term, snapshot=nothing, partitions={})
-        return encode_terms(terms, lambda: chosen, config, rate_hz, (), stored)
+        return encode_terms(terms, lambda: encoder, config, imu_rate_hz, (), stored)
 
-    probe = make_probe(query, options or LocateOptions(), chosen, encode)
-    return locate_files(files, probe, Library(encode, decode), on_stage)
+    return Library(encode, decode)
 
 
 def locate_files(
-    files: PathLike | Iterable[PathLike], probe: Probe, library: Library, on_stage: OnStage = ignore_stage
+    files: PathLike | Iterable[PathLike],
+    probe: Probe,
+    library: Library,
+    on_stage: OnStage = ignore_stage,
+    look: LookInPlace | None = None,
 ) -> list[LocatedFile]:
     """Return where files answer an encoded query, in their order; one that cannot be read has a failure.
+
+    Args:
+        files: The files.
+        probe: The query.
+        library: The files that can be named.
+        on_stage: Called with what is being located.
+        look: Locates in a place; None: `locate_place`.
 
     Raises:
         UsageError: there are no files.
@@ -144,14 +163,16 @@ def locate_files(
     if not sources:
         raise UsageError("nothing to look in: give at least one file")
     asked = asked_of(probe)
-    return [_locate_source(source, asked, probe, library, on_stage) for source in sources]
+    return [_locate_source(source, asked, probe, library, on_stage, look or locate_place) for source in sources]
 
 
-def _locate_source(source: str, asked: Asked, probe: Probe, library: Library, on_stage: OnStage) -> LocatedFile:
+def _locate_source(
+    source: str, asked: Asked, probe: Probe, library: Library, on_stage: OnStage, look: LookInPlace
+) -> LocatedFile:
     place = None
     try:
         place, notices = to_place(source, library)
-        located = locate_place(probe, place, library.decode, on_stage)
+        located = look(probe, place, library.decode, on_stage)
     except InstallationError:
         raise
     except (UsageError, VectorError) as error:  # MediaError is one
@@ -344,26 +365,3 @@ def sampled_frames(
                     kept, every = kept[::2], 2 * every
             total += 1
     return kept, total
-
-
-def located_of_boxes(
-    path: Path, modality: Modality, method: str, found: Rectangles, options: LocateOptions, notices: Sequence[str] = ()
-) -> Located:
-    """Return the boxes of a detector as what is located in a picture: those that reach the threshold, best first.
-
-    Args:
-        path: The picture.
-        modality: Its modality.
-        method: The detector, such as "owlv2:google/owlv2-base-patch16-ensemble".
-        found: The detector's boxes with their scores for the query, 0..1.
-        options: Threshold and number of boxes.
-        notices: What is to be known of it.
-    """
-    reached = found.relevance >= options.threshold
-    boxes = tuple(to_boxes(Rectangles(found.sides[reached], found.relevance[reached]), options.max_boxes))
-    peak = None
-    if len(found.relevance):
-        row = int(found.relevance.argmax())
-        left, top, right, bottom = found.sides[row].tolist()
-        peak = Peak((left + right) / 2, (top + bottom) / 2, float(found.relevance[row]))
-    return Located(path, modality, method, boxes, peak=peak, notices=tuple(notices))

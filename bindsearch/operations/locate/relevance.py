@@ -90,7 +90,7 @@ class Probe:
         terms: The terms of the query.
         against: Names of the negatives.
         vectors: Unit vectors of the query and, below it, of its negatives, by what is searched, as of `EncodedTerm`;
-            None has the usual ones: float32 (1 + n, d), n >= 1.
+            None has the usual ones: float32 (1 + n, d).
         notices: What of the query's files is not used, and negatives that are left out.
     """
 
@@ -145,7 +145,9 @@ def relevance_scale(encoder: Encoder, source: Modality, target: Modality) -> flo
     return min(logit_scale(encoder, modality) for modality in (source, target))
 
 
-def make_probe(query: Searchable, options: LocateOptions, encoder: Encoder, encode: EncodeTerms) -> Probe:
+def make_probe(
+    query: Searchable, options: LocateOptions, encoder: Encoder, encode: EncodeTerms, *, compared: bool = True
+) -> Probe:
     """Return an encoded query with its negatives.
 
     Args:
@@ -153,18 +155,19 @@ def make_probe(query: Searchable, options: LocateOptions, encoder: Encoder, enco
         options: Options of locating.
         encoder: The encoder.
         encode: Encodes terms.
+        compared: Whether it is compared with negatives; without them there is no relevance.
 
     Raises:
         UsageError: the query or a negative is empty or cannot be used, its terms cancel each other, or none of the
             negatives differs from the query.
         VectorError: a vector holds NaN.
     """
-    if not options.against and Modality.TEXT not in encoder.modalities:
+    if compared and not options.against and Modality.TEXT not in encoder.modalities:
         raise UsageError(
             f"the encoder {encoder.name} has no text tower for the built-in negatives: give files to compare with, "
             "such as --against image:FILE"
         )
-    against = options.against or tuple(map(text, NEGATIVES))
+    against = (options.against or tuple(map(text, NEGATIVES))) if compared else ()
     queries = [make_query(one) for one in (query, *against)]
     encoded = iter(encode([term for one in queries for term in one.terms]))
     own = [[next(encoded) for _ in one.terms] for one in queries]
@@ -181,7 +184,7 @@ def make_probe(query: Searchable, options: LocateOptions, encoder: Encoder, enco
         one.terms[0].source if len(one.terms) == 1 and is_text(one.terms[0]) else " ".join(labels_of(one))
         for one in queries[1:]
     ]
-    if same.all():
+    if compared and same.all():
         raise UsageError("the query is what it is compared with: give other negatives by --against")
     notices = [
         f"not compared with {name}, which is the query" for name, equal in zip(names, same, strict=True) if equal

@@ -85,7 +85,9 @@ def test_texts_and_pictures_need_no_other_encoder(detector: Detector) -> None:
     query = embed_queries(detector, [Picture(rgb)])
     np.testing.assert_allclose(np.linalg.norm(query, axis=1), 1.0, atol=1e-5)
     assert detector.detect(rgb, query).scores.max() > detector.detect(rgb, -query).scores.max()
-    with pytest.raises(UsageError, match="the detector owlv2:org/tiny embeds texts and pictures alone: search with"):
+    with pytest.raises(
+        UsageError, match="the detector owlv2:org/tiny embeds texts and pictures alone, not audio: search"
+    ):
         embed_queries(detector, [Sound(np.zeros(9, np.float32), RATE_HZ)])
     with pytest.raises(UsageError, match="cannot embed nothing"):
         embed_queries(detector, [])
