@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from bindsearch.binding.bind import bind
 from bindsearch.encoders.detectors.detector import Detector, load_detector
@@ -21,6 +23,7 @@ from bindsearch.errors import EncoderError, UsageError
 from bindsearch.media import Passage, Picture, Sound
 from bindsearch.types import Modality
 from helpers.bound_world import WorldEncoder
+from helpers.command import run_command
 from helpers.owl_models import save_owl
 
 CPU = Runtime("cpu")
@@ -136,5 +139,21 @@ def test_a_bound_tower_makes_it_hear(detector: Detector, tmp_path: Path) -> None
         np.testing.assert_array_equal(heard.scores.argmax(axis=0), read.scores.argmax(axis=0))
         chosen.add(len(set(heard.scores.argmax(axis=0).tolist())))
     assert max(chosen) > 1  # different sounds point at different boxes
+
+    Image.fromarray(rgb).save(tmp_path / "photo.png")
+    soundfile.write(tmp_path / "whistle.wav", made_sound("birds", 9), RATE_HZ)
+    looked: list[str | Path] = [
+        "locate",
+        tmp_path / "photo.png",
+        "--detector",
+        "owlv2:org/tiny",
+        "--threshold",
+        "0.01",
+        "--json",
+    ]
+    by_sound = run_command([*looked, "--audio", tmp_path / "whistle.wav", "--encoder", "bound:hearing"])
+    by_text = run_command([*looked, "--text", "birds"])
+    (one,), (other,) = (json.loads(done.stdout)["files"][0]["boxes"][:1] for done in (by_sound, by_text))
+    assert one == pytest.approx(other, abs=0.02)
     with pytest.raises(EncoderError, match="the encoder mini has 384 dimensions"):
         embed_queries(detector, [Sound(made_sound("mountain", 9), RATE_HZ)], load_encoder("mini"))

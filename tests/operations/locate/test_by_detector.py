@@ -113,7 +113,7 @@ def test_frames_of_a_video_are_looked_at_one_by_one(world: Path) -> None:
 
 
 def test_what_cannot_be_located_has_one_line(world: Path) -> None:
-    write_sound(world / "sound.wav", np.sin(np.arange(16_000) / 9).astype(np.float32) / 2, 16_000)
+    write_sound(world / "sound.wav", (np.sin(np.arange(16_000) / 9) / 2).astype(np.float32), 16_000)
     photo = world / "photo.png"
     (file,) = located("a dog", world / "sound.wav", status=3)["files"]
     assert file["failure"] == "is audio: a detector looks in pictures and videos"
