@@ -156,7 +156,7 @@ def _located(
 
 def _detect(detector: Detector, probe: Probe, rgb: NDArray[np.uint8]) -> Rectangles:
     """Return all boxes of a picture with their scores for the query."""
-    found = detector.detect(rgb, probe.for_target(Modality.IMAGE)[:1])
+    found = detector.detect(rgb, probe.for_target(Modality.IMAGE).vectors[:1])
     return Rectangles(found.boxes.astype(np.float64), found.scores[:, 0].astype(np.float64))
 
 
