@@ -23,13 +23,13 @@ def l2_normalize(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale vectors to unit L2 norm.
 
     Args:
-        vectors: (n, d), or one vector (d,).
+        vectors: (..., d).
 
     Returns:
         The unit vectors: float32, same shape.
 
     Raises:
-        VectorError: a row holds NaN or infinity, or is all zeros.
+        VectorError: a vector holds NaN or infinity, or is all zeros.
     """
     vectors = np.asarray(vectors, np.float32)
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from bindsearch.errors import UsageError
 from bindsearch.media import MODALITY_OF, DecodeHints, Media
@@ -199,6 +199,19 @@ def locatable_modalities(encoder: Encoder) -> frozenset[Modality]:
     """Return the modalities whose parts an encoder embeds; see `LocatingEncoder`."""
     locatable: frozenset[Modality] = getattr(encoder, "locatable", frozenset())
     return locatable
+
+
+def locating(encoder: Encoder, modality: Modality) -> LocatingEncoder:
+    """Return an encoder as one that locates in a modality.
+
+    Raises:
+        UsageError: it does not.
+    """
+    located = locatable_modalities(encoder)
+    if modality not in located:
+        known = ", ".join(sorted(located)) or "no modality"
+        raise UsageError(f"{encoder.name} has no dense features of {modality}, but of {known}")
+    return cast("LocatingEncoder", encoder)
 
 
 def libraries_of(encoder: Encoder, modality: Modality) -> tuple[str, ...]:

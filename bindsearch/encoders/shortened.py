@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.arguments import to_integer
-from bindsearch.encoders.base import DIM_OPTION, Encoder, captioned_modalities, libraries_of
+from bindsearch.encoders.base import (
+    DIM_OPTION,
+    Encoder,
+    captioned_modalities,
+    libraries_of,
+    locatable_modalities,
+    locating,
+)
 from bindsearch.errors import UsageError
 from bindsearch.hashing import fingerprint_of
 from bindsearch.media import DecodeHints, Media
@@ -78,6 +85,11 @@ class _Shortened:
         return captioned_modalities(self._whole)
 
     @property
+    def locatable(self) -> frozenset[Modality]:
+        """Modalities whose parts the whole encoder embeds."""
+        return locatable_modalities(self._whole)
+
+    @property
     def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
         """Modules that the whole encoder imports."""
         return {modality: libraries_of(self._whole, modality) for modality in self.modalities}
@@ -120,3 +132,11 @@ class _Shortened:
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Embed n prepared media: float32 (n, dim), unit L2 norm."""
         return l2_normalize(self._whole.encode(modality, prepared)[:, : self.dim])
+
+    def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed the parts of prepared media: float32 (views, h, w, dim), unit L2 norm.
+
+        Raises:
+            UsageError: the modality is not one of `locatable`.
+        """
+        return l2_normalize(locating(self._whole, modality).locate(modality, prepared)[..., : self.dim])

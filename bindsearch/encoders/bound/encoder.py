@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.base import Encoder, captioned_modalities, query_encoder
+from bindsearch.encoders.base import Encoder, captioned_modalities, locatable_modalities, locating, query_encoder
 from bindsearch.encoders.bound.inputs import prepare
 from bindsearch.encoders.bound.tower_config import HUB, TowerConfig, read_config
 from bindsearch.encoders.model_store.installed import (
@@ -141,6 +141,11 @@ class BoundEncoder:
         """Modalities that the hub embeds with a caption."""
         return captioned_modalities(self._hub) - self._configs.keys()
 
+    @property
+    def locatable(self) -> frozenset[Modality]:
+        """Modalities whose parts the hub embeds."""
+        return locatable_modalities(self._hub) - self._configs.keys()
+
     def as_query(self, target: Modality | None) -> BoundEncoder:
         """Return the encoder of queries: its hub is the hub's own, the bound towers are the same."""
         head = query_encoder(self._hub, target)
@@ -198,6 +203,15 @@ class BoundEncoder:
         if modality not in self._configs:
             return self._hub.encode(modality, prepared)
         return l2_normalize(self.features(modality, prepared))
+
+    def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed the parts of prepared media with the hub: float32 (views, h, w, d), unit L2 norm.
+
+        Raises:
+            UsageError: the modality is not one of `locatable`.
+        """
+        locating(self, modality)
+        return locating(self._hub, modality).locate(modality, prepared)
 
     def _load(self, name: str, device: torch.device) -> nn.Module:
         """Load a bound tower."""

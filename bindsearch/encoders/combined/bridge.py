@@ -40,7 +40,7 @@ class Bridge:
     digest: str
 
     def map(self, modality: Modality, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return vectors of the second space (n, d) in the first: float32 (n, d), not of unit length.
+        """Return vectors of the second space (..., d) in the first: float32 (..., d), not of unit length.
 
         Of modalities without a mean of their own, that of texts is subtracted.
         """

@@ -7,7 +7,15 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.base import OF_SECOND, Encoder, captioned_modalities, libraries_of, query_encoders
+from bindsearch.encoders.base import (
+    OF_SECOND,
+    Encoder,
+    captioned_modalities,
+    libraries_of,
+    locatable_modalities,
+    locating,
+    query_encoders,
+)
 from bindsearch.encoders.combined.bridge import Bridge
 from bindsearch.hashing import fingerprint_of
 from bindsearch.media import MODALITY_OF, DecodeHints, Media
@@ -83,6 +91,11 @@ class CombinedEncoder:
         return frozenset(one for one in self.modalities if one in captioned_modalities(self._of(one)))
 
     @cached_property
+    def locatable(self) -> frozenset[Modality]:
+        """Modalities whose parts their encoder embeds."""
+        return frozenset(one for one in self.modalities if one in locatable_modalities(self._of(one)))
+
+    @cached_property
     def wants(self) -> DecodeHints:
         """Hints of the encoder that embeds each modality; joint inputs only where one encoder embeds all pictures."""
         both = (self._first.wants, self._second.wants)
@@ -132,9 +145,19 @@ class CombinedEncoder:
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
-        owner = self._of(modality)
-        vectors = owner.encode(modality, prepared)
-        if self._bridge is None or owner is self._first:
+        return self._in_space_of_first(modality, self._of(modality).encode(modality, prepared))
+
+    def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed the parts of prepared media with the encoder of their modality: float32 (views, h, w, d), unit L2 norm.
+
+        Raises:
+            UsageError: the modality is not one of `locatable`.
+        """
+        return self._in_space_of_first(modality, locating(self._of(modality), modality).locate(modality, prepared))
+
+    def _in_space_of_first(self, modality: Modality, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return unit vectors (..., d) of the encoder of a modality in the space of the first."""
+        if self._bridge is None or self._of(modality) is self._first:
             return vectors
         return l2_normalize(self._bridge.map(modality, vectors))
 

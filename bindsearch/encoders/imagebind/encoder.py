@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bindsearch.encoders.base import locating
 from bindsearch.encoders.imagebind.config import IMU_SAMPLES
 from bindsearch.encoders.imagebind.preprocessing import parse_preprocessing
 from bindsearch.encoders.imagebind.preprocessing.audio import prepare_sound
@@ -64,6 +65,7 @@ class ImageBindEncoder:
     """
 
     modalities = frozenset(TOWER_OF)
+    locatable = frozenset({Modality.IMAGE, Modality.DEPTH, Modality.THERMAL})
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
         {
             **dict.fromkeys(Modality, ("torch", "safetensors")),
@@ -184,6 +186,18 @@ class ImageBindEncoder:
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
         return l2_normalize(self.features(modality, prepared))
+
+    def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed the patches of all views of prepared media: float32 (views, h, w, d), unit L2 norm.
+
+        imagebind-huge has 16 x 16 patches of pictures, and 14 x 14 of depth maps and thermal pictures.
+
+        Raises:
+            UsageError: the modality is not one of `locatable`.
+        """
+        locating(self, modality)
+        views = [view for medium in prepared for view in medium]
+        return self._towers.run(TOWER_OF[modality], views, partial(to_input, modality), "locate")
 
     def picture_tower(self) -> PictureTower:
         """Return the image tower in fp32 as a module that can be trained; it is not shared with this encoder."""

@@ -4,7 +4,7 @@ Every tower returns temperature-scaled features, like the published heads. Matri
 of their weights; norms, position embeddings and the residual stream stay in float32, which keeps 16-bit embeddings
 accurate. No constructor draws random numbers: on the meta device, where towers are built to be filled from files, that
 alone would import torch's compiler (1 s, 90 MB).
-Letters: n media, d dimensions of the space.
+Letters: n media, d dimensions of the space, h and w rows and columns of patches.
 """
 
 from __future__ import annotations
@@ -57,11 +57,15 @@ class Tower(nn.Module, ABC):
 
     def forward(self, media: torch.Tensor) -> torch.Tensor:
         """Return temperature-scaled features, float32 (n, d)."""
-        number_format = self.projection.weight.dtype
-        with torch.autocast(media.device.type, number_format, enabled=number_format != torch.float32):
+        with self.autocast(media.device):
             features = self.projection(self.norm(self.pooled(media)))
         unit = F.normalize(features.float(), dim=-1)
         return unit if self.log_logit_scale is None else unit * self.temperature()
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Return the context in which matrices are multiplied in the number format of the weights."""
+        number_format = self.projection.weight.dtype
+        return torch.autocast(device.type, number_format, enabled=number_format != torch.float32)
 
     def temperature(self) -> torch.Tensor:
         """Return the logit scale, a scalar."""
@@ -72,7 +76,64 @@ class Tower(nn.Module, ABC):
         """Return the token that represents each medium: (n, width)."""
 
 
-class ImageTower(Tower):
+class PatchTower(Tower):
+    """Tower of patches and a class token, which comes first and represents the medium.
+
+    Attributes:
+        grid: Rows and columns (h, w) of patches.
+    """
+
+    def __init__(
+        self, grid: tuple[int, int], trunk: Transformer, width: int, dim: int, *, temperature: float | None
+    ) -> None:
+        """Create the layers.
+
+        Args:
+            grid: Rows and columns of patches.
+            trunk: Transformer of the tower.
+            width: Width of its tokens.
+            dim: Dimension d of the embedding space.
+            temperature: As for `Tower`.
+        """
+        super().__init__(trunk, width, dim, temperature=temperature)
+        self.grid = grid
+        self.class_token = nn.Parameter(torch.empty(1, 1, width))
+        self.position = nn.Parameter(torch.empty(1, math.prod(grid) + 1, width))
+
+    @abstractmethod
+    def tokens(self, media: torch.Tensor) -> torch.Tensor:
+        """Return the class token and the patches of each medium: (n, h * w + 1, width)."""
+
+    def pooled(self, media: torch.Tensor) -> torch.Tensor:
+        """Return the class token of each medium: (n, width)."""
+        first: torch.Tensor = self.trunk(self.tokens(media))[:, 0]
+        return first
+
+    def values(self, media: torch.Tensor) -> torch.Tensor:
+        """Return what the class token gathers in the last block, before attention weighs it: (n, h * w + 1, width)."""
+        with self.autocast(media.device):
+            return self.trunk.values(self.tokens(media))
+
+    def locate(self, media: torch.Tensor) -> torch.Tensor:
+        """Return a unit vector for each patch: float32 (n, h, w, d).
+
+        A patch gives what the class token would add to itself in the last block if it attended to that patch alone
+        (MaskCLIP, arXiv 2112.01071, section 3.2): its value, projected. The residual stream and the MLP of that block
+        are left out: they describe the whole picture, and disturb maps (ClearCLIP, arXiv
+        2407.12442).
+        """
+        with self.autocast(media.device):
+            added = self.trunk.last.attn.out_proj(self.values(media)[:, 1:])
+            features = self.projection(self.norm(added)).float()
+        return F.normalize(features, dim=-1).reshape(len(media), *self.grid, -1)
+
+    def _with_class_token(self, patches: torch.Tensor) -> torch.Tensor:
+        """Prepend the class token to patches (n, h * w, width), and add positions: float32."""
+        first = self.class_token.expand(len(patches), -1, -1)
+        return torch.cat([first, patches.float()], dim=1) + self.position
+
+
+class ImageTower(PatchTower):
     """Tower of pictures (n, 3, side, side) and clips of frames (n, 3, frames, side, side), a ViT-H/14.
 
     The published patch embedding is a convolution over 2 frames, and a picture is a clip of equal frames: for pictures,
@@ -82,21 +143,19 @@ class ImageTower(Tower):
     def __init__(self, config: ModelConfig) -> None:
         width, dim = config.vision_embed_dim, config.out_embed_dim
         trunk = Transformer(width, config.vision_num_blocks, config.vision_num_heads)
-        super().__init__(trunk, width, dim, temperature=None)
-        frames, *sides = config.kernel_size
-        kernel = sides[0], sides[1]
-        patches = math.prod(PICTURE_SIDE_PX // side for side in kernel)
+        frames, rows_px, columns_px = config.kernel_size
+        kernel = (rows_px, columns_px)
+        grid = (PICTURE_SIDE_PX // rows_px, PICTURE_SIDE_PX // columns_px)
+        super().__init__(grid, trunk, width, dim, temperature=None)
         self.stem = nn.Conv2d(3, width, kernel, kernel, bias=False)
         self.video_stem = nn.Conv2d(3 * frames, width, kernel, kernel, bias=False)
-        self.class_token = nn.Parameter(torch.empty(1, 1, width))
-        self.position = nn.Parameter(torch.empty(1, patches + 1, width))
         self.norm_pre = Norm(width)
 
-    def pooled(self, media: torch.Tensor) -> torch.Tensor:
-        """Return the class token of each medium: (n, width)."""
+    def tokens(self, media: torch.Tensor) -> torch.Tensor:
+        """Return the class token and the patches of each medium: (n, h * w + 1, width)."""
         patches = self.stem(media) if media.ndim == 4 else self.video_stem(media.flatten(1, 2))
-        tokens = _with_class_token(patches.flatten(2).mT, self.class_token, self.position)
-        return _first(self.trunk(self.norm_pre(tokens)))
+        normed: torch.Tensor = self.norm_pre(self._with_class_token(patches.flatten(2).mT))
+        return normed
 
 
 class TextTower(Tower):
@@ -120,32 +179,29 @@ class TextTower(Tower):
         return ends
 
 
-class SensorTower(Tower):
+class SensorTower(PatchTower):
     """Tower of sound, depth, thermal pictures or motion: patches through a Transformer with biased attention."""
 
     def __init__(
-        self, stem: nn.Module, patches: int, trunk: Transformer, width: int, dim: int, *, temperature: float
+        self, stem: nn.Module, grid: tuple[int, int], trunk: Transformer, width: int, dim: int, *, temperature: float
     ) -> None:
         """Create the layers.
 
         Args:
-            stem: Converts media to patches (n, patches, width).
-            patches: Number of patches.
+            stem: Converts media to patches (n, h * w, width).
+            grid: Rows and columns of patches.
             trunk: Transformer of the tower.
             width: Width of its tokens.
             dim: Dimension d of the embedding space.
             temperature: Logit scale.
         """
-        super().__init__(trunk, width, dim, temperature=temperature)
+        super().__init__(grid, trunk, width, dim, temperature=temperature)
         self.stem = stem
         self.stem_norm = nn.LayerNorm(width)  # the published stems use PyTorch's default epsilon, 1e-5
-        self.class_token = nn.Parameter(torch.empty(1, 1, width))
-        self.position = nn.Parameter(torch.empty(1, patches + 1, width))
 
-    def pooled(self, media: torch.Tensor) -> torch.Tensor:
-        """Return the class token of each medium: (n, width)."""
-        patches = self.stem_norm(self.stem(media).float())
-        return _first(self.trunk(_with_class_token(patches, self.class_token, self.position)))
+    def tokens(self, media: torch.Tensor) -> torch.Tensor:
+        """Return the class token and the patches of each medium: (n, h * w + 1, width)."""
+        return self._with_class_token(self.stem_norm(self.stem(media).float()))
 
 
 class PlaneStem(nn.Conv2d):
@@ -181,30 +237,20 @@ def build_tower(name: str, config: ModelConfig) -> Tower:
     width = getattr(config, f"{name}_embed_dim")
     if name == "imu":
         stem: nn.Module = SignalStem(width, config.imu_kernel_size)
-        patches = IMU_SAMPLES // config.imu_kernel_size
+        grid = (1, IMU_SAMPLES // config.imu_kernel_size)
     else:
         kernel = getattr(config, f"{name}_kernel_size")
         stride = config.audio_stride if name == "audio" else kernel
         sound = (config.audio_num_mel_bins, config.audio_target_len)
         sides = sound if name == "audio" else (PICTURE_SIDE_PX, PICTURE_SIDE_PX)
         stem = PlaneStem(width, kernel, stride)
-        patches = math.prod((side - kernel) // stride + 1 for side in sides)
+        rows, columns = ((side - kernel) // stride + 1 for side in sides)
+        grid = (rows, columns)
     blocks, heads = getattr(config, f"{name}_num_blocks"), getattr(config, f"{name}_num_heads")
     trunk = Transformer(width, blocks, heads, biased=True)
-    return SensorTower(stem, patches, trunk, width, config.out_embed_dim, temperature=TEMPERATURES[name])
+    return SensorTower(stem, grid, trunk, width, config.out_embed_dim, temperature=TEMPERATURES[name])
 
 
 def keep_fp32(name: str) -> bool:
     """Return whether a parameter stays in float32: norms, class and position embeddings, temperature."""
     return any(part in name for part in ("norm", "ln_", "class_token", "position", "log_logit_scale"))
-
-
-def _with_class_token(patches: torch.Tensor, class_token: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-    """Prepend the class token to patches (n, patches, width), and add positions: float32 (n, patches + 1, width)."""
-    first = class_token.expand(len(patches), -1, -1)
-    return torch.cat([first, patches.float()], dim=1) + position
-
-
-def _first(tokens: torch.Tensor) -> torch.Tensor:
-    """Return the first token of each medium."""
-    return tokens[:, 0]

@@ -6,6 +6,8 @@ and 200 MB for models and loaders that no tower uses.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -38,6 +40,11 @@ class Attention(nn.Module):
         self.bias_v: nn.Parameter | None
         for name in ("bias_k", "bias_v"):
             self.register_parameter(name, nn.Parameter(torch.empty(1, 1, width)) if biased else None)
+
+    def values(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the value of each token, which attention weighs, of all heads: (n, tokens, width)."""
+        width = x.shape[-1]
+        return F.linear(x, self.in_proj_weight[-width:], self.in_proj_bias[-width:])
 
     def forward(self, x: torch.Tensor, *, causal: bool) -> torch.Tensor:
         """Return attended tokens of the same shape; `causal`: a token attends only to itself and earlier ones."""
@@ -116,3 +123,14 @@ class Transformer(nn.Module):
         for block in self.resblocks:
             x = block(x, causal=self.causal)
         return x
+
+    @property
+    def last(self) -> Block:
+        """The last block."""
+        return cast("Block", self.resblocks[-1])
+
+    def values(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the value of each token in the last block, before attention weighs them: (n, tokens, width)."""
+        for block in self.resblocks[:-1]:
+            x = block(x, causal=self.causal)
+        return self.last.attn.values(self.last.ln_1(x))

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bindsearch.encoders.base import locating
 from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.torch_runtime.device import has_fast_bf16
 from bindsearch.encoders.torch_runtime.threads import ParallelForward, single_threaded
-from bindsearch.errors import MediaError, UsageError
+from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.types import Modality
@@ -153,8 +154,7 @@ class MiniEncoder:
         Raises:
             UsageError: the modality is not of pictures.
         """
-        if modality not in self.locatable:
-            raise UsageError(f"{self.name} locates in pictures, depth maps and thermal pictures, not in {modality}")
+        locating(self, modality)
         with self._lock:
             return self._image.locate([picture for views in prepared for picture in views])
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bindsearch.encoders.base import locating
 from bindsearch.encoders.model_store.installed import (
     ModelManifest,
     how_to_repair,
     load_installed_tower,
     model_file,
 )
+from bindsearch.encoders.openclip.picture_settings import has_dense_features
 from bindsearch.encoders.openclip.text_settings import (
     TOKENIZER_FILE,
     TOKENIZER_SETTINGS_FILE,
@@ -64,11 +66,17 @@ class OpenClipEncoder(PictureModelEncoder):
             EncoderError: the manifest is damaged.
         """
         super().__init__(manifest, runtime=runtime)
-        if not isinstance(text := self._config.get("text_cfg"), Mapping):
-            raise damaged_manifest(manifest, "text_cfg is missing")
-        self._text: Mapping[str, Any] = text
-        if text.get("hf_model_name"):
+        for part in ("text_cfg", "vision_cfg"):
+            if not isinstance(self._config.get(part), Mapping):
+                raise damaged_manifest(manifest, f"{part} is missing")
+        self._text: Mapping[str, Any] = self._config["text_cfg"]
+        if self._text.get("hf_model_name"):
             self.libraries = MappingProxyType({**self.libraries, Modality.TEXT: (*_LIBRARIES, "transformers")})
+
+    @property
+    def locatable(self) -> frozenset[Modality]:
+        """Pictures, if the network has vectors of their patches."""
+        return frozenset({Modality.IMAGE} if has_dense_features(self._config["vision_cfg"]) else ())
 
     @property
     def max_tokens(self) -> int:
@@ -101,6 +109,16 @@ class OpenClipEncoder(PictureModelEncoder):
         views = [view for medium in prepared for view in medium]
         vectors = self._text_vectors(views) if modality == Modality.TEXT else self._picture_vectors(views)
         return mean_of_views(scale_features(vectors, self.temperatures[modality]), prepared)
+
+    def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Embed the patches of all views of prepared pictures: float32 (views, h, w, d), unit L2 norm.
+
+        Raises:
+            UsageError: the modality is not one of `locatable`.
+        """
+        locating(self, modality)
+        views = [view for medium in prepared for view in medium]
+        return l2_normalize(self._towers.run("image", views, self._pixels, "locate"))
 
     def picture_tower(self) -> PictureTower:
         """Return the image tower in fp32 as a module that can be trained; it is not shared with this encoder."""

@@ -11,6 +11,7 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, _build_text_tower, _buil
 from open_clip.transformer import LayerNormFp32, text_global_pool
 from torch import Tensor, nn
 
+from bindsearch.encoders.openclip.dense import pooling_of
 from bindsearch.encoders.openclip.text_settings import TOWER_CONFIG_FILE, TOWER_FAMILIES
 from bindsearch.errors import EncoderError
 
@@ -34,9 +35,22 @@ class ImageTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return features (n, d), not of unit length, of normalised pictures (n, 3, height, width)."""
-        kernel = next(parameter for parameter in self.visual.parameters() if parameter.ndim == 4)
-        features: Tensor = self.visual(pixels.to(kernel.dtype))
+        features: Tensor = self.visual(self._as_weights(pixels))
         return features
+
+    def locate(self, pixels: Tensor) -> Tensor:
+        """Return features of each patch (n, h, w, d), not of unit length, of normalised pictures.
+
+        Raises:
+            EncoderError: as `pooling_of`.
+        """
+        pooling = pooling_of(self.visual)
+        return pooling.project(pooling.values(self._as_weights(pixels)).patches)
+
+    def _as_weights(self, pixels: Tensor) -> Tensor:
+        """Return pixels in the number format of the weights."""
+        kernel = next(parameter for parameter in self.visual.parameters() if parameter.ndim == 4)
+        return pixels.to(kernel.dtype)
 
 
 class TextTower(nn.Module):

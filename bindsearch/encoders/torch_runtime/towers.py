@@ -46,16 +46,19 @@ class Towers:
         """Names of the towers in memory."""
         return frozenset(self._loaded)
 
-    def run(self, name: str, views: Sequence[NDArray[Any]], to_input: ToInput) -> NDArray[np.float32]:
+    def run(
+        self, name: str, views: Sequence[NDArray[Any]], to_input: ToInput, method: str = "__call__"
+    ) -> NDArray[np.float32]:
         """Run views through a tower in batches that fit the device.
 
         Args:
             name: Name of the tower.
             views: n prepared views of the same shape.
             to_input: Converts stacked views to the input of the tower.
+            method: Name of the method of the tower; only the default one is compiled.
 
         Returns:
-            Features, float32 (n, d).
+            What the method gives, such as features: float32 (n, d).
 
         Raises:
             EncoderError: there are no views, the file of the tower is missing or damaged, or memory is not sufficient
@@ -71,7 +74,7 @@ class Towers:
             batch = self._batches.get(name) or self._runtime.batch or BATCHES[device.type]
 
             def run(start: int, stop: int) -> torch.Tensor:
-                features: torch.Tensor = tower(to_input(np.stack(views[start:stop]), device))
+                features: torch.Tensor = getattr(tower, method)(to_input(np.stack(views[start:stop]), device))
                 return features.float()  # asynchronous: a GPU computes while the next views are assembled
 
             parts, self._batches[name] = run_in_batches(run, len(views), batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.base import query_encoder
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from bindsearch.encoders.base import Encoder
 
-PASSED_ON = ("captioned", "shorter_dims")
+PASSED_ON = ("captioned", "locatable", "shorter_dims")
 """Optional members of an encoder that do not run a tower; `libraries` is none of them: they are not needed here."""
 
 
@@ -169,6 +170,8 @@ class RayEncoder:
         """Return an optional member that the encoder has; others are refused, so that no tower is loaded here."""
         if name == "as_query" and hasattr(self._encoder, name):
             return self._as_query
+        if name == "locate" and hasattr(self._encoder, name):
+            return partial(self._run, name)
         if name in PASSED_ON:
             return getattr(self._encoder, name)
         raise AttributeError(f"an encoder in actors has no {name}")

@@ -54,7 +54,7 @@ def test_depth_and_thermal_are_located_as_grey_pictures() -> None:
 
 
 def test_other_modalities_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"^mini locates in pictures, depth maps and thermal pictures, not in audio$"):
+    with pytest.raises(UsageError, match=r"^mini has no dense features of audio, but of depth, image, thermal$"):
         MiniEncoder().locate(Modality.AUDIO, [])
     assert locatable_modalities(MiniEncoder()) == {Modality.IMAGE, Modality.DEPTH, Modality.THERMAL}
     assert locatable_modalities(NullEncoder()) == frozenset()

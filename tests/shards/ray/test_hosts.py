@@ -13,8 +13,9 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.encoders import load_encoder
+from bindsearch.encoders.base import locatable_modalities, locating
 from bindsearch.errors import UsageError
-from bindsearch.media import Passage
+from bindsearch.media import Passage, Picture
 from bindsearch.shards.store import ShardedStore
 from bindsearch.types import Modality
 from helpers.ray_nodes import Nodes, ray_nodes, seconds_until, shard_folders
@@ -134,6 +135,16 @@ def test_vectors_of_encoders_in_actors_are_the_same(nodes: Nodes) -> None:
     assert bs.encode_media(there, [Passage("a dog")]).shape == (1, here.dim)
     with pytest.raises(AttributeError, match="an encoder in actors has no _towers"):
         there._towers  # noqa: B018
+    there.close()
+
+
+def test_dense_features_come_from_an_actor(nodes: Nodes) -> None:
+    here = load_encoder("mini")
+    there = RayEncoder(here, PoolSettings(num_cpus=0.1))
+    prepared = [here.prepare(Picture(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)))]
+    assert locatable_modalities(there) == locatable_modalities(here)
+    located = locating(there, Modality.IMAGE).locate(Modality.IMAGE, prepared)
+    np.testing.assert_allclose(located, locating(here, Modality.IMAGE).locate(Modality.IMAGE, prepared), atol=1e-2)
     there.close()
 
 
