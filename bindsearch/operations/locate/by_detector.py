@@ -116,8 +116,8 @@ def _look(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions,
     if (reason := missing_content(media)) is not None:
         raise MediaError(NO_CONTENT + reason)
     found = _detect(detector, probe, media.rgb)
-    boxes = _reached(found, probe.options, None)
-    return _located(detector, probe, place, boxes, _peak(found, None), [])
+    boxes = reached_boxes(found, probe.options, None)
+    return _located(detector, probe, place, boxes, peak_of(found, None), [])
 
 
 def _in_video(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
@@ -132,8 +132,8 @@ def _in_video(detector: Detector, probe: Probe, place: Place, decode: DecodeOpti
             blank += 1
             continue
         found = _detect(detector, probe, rgb)
-        boxes += _reached(found, probe.options, time_s)
-        peaks += [peak] if (peak := _peak(found, time_s)) is not None else []
+        boxes += reached_boxes(found, probe.options, time_s)
+        peaks += [peak] if (peak := peak_of(found, time_s)) is not None else []
     if blank == len(frames):
         raise MediaError(f"{NO_CONTENT}one colour")
     boxes.sort(key=lambda box: -box.relevance)
@@ -160,13 +160,13 @@ def _detect(detector: Detector, probe: Probe, rgb: NDArray[np.uint8]) -> Rectang
     return Rectangles(found.boxes.astype(np.float64), found.scores[:, 0].astype(np.float64))
 
 
-def _reached(found: Rectangles, options: LocateOptions, at_s: float | None) -> list[Box]:
+def reached_boxes(found: Rectangles, options: LocateOptions, at_s: float | None) -> list[Box]:
     """Return the boxes that reach the threshold and overlap no better one, best first."""
     reached = found.relevance >= options.threshold
     return to_boxes(Rectangles(found.sides[reached], found.relevance[reached]), len(reached), at_s)
 
 
-def _peak(found: Rectangles, at_s: float | None) -> Peak | None:
+def peak_of(found: Rectangles, at_s: float | None) -> Peak | None:
     """Return the middle of the best box; None if there is no box."""
     if len(found.relevance) == 0:
         return None

@@ -13,8 +13,9 @@ from PIL import Image
 from bindsearch.encoders.detectors.detector import Detector, load_detector
 from bindsearch.encoders.model_store.snapshot_pull import pull_snapshot
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.operations.locate.boxes import overlaps
-from bindsearch.operations.locate.by_detector import locate_by_detector
+from bindsearch.operations.locate.boxes import Rectangles, overlaps
+from bindsearch.operations.locate.by_detector import locate_by_detector, peak_of, reached_boxes
+from bindsearch.operations.locate.located import Peak
 from bindsearch.operations.locate.relevance import LocateOptions
 from bindsearch.search.query import image, text
 from helpers.command import run_command
@@ -110,6 +111,16 @@ def test_frames_of_a_video_are_looked_at_one_by_one(world: Path) -> None:
     (file,) = located("a dog barks", world / "clip.mp4", "--threshold", LOW)["files"]
     assert len({box["at_s"] for box in file["boxes"]}) > 1
     assert file["peak"]["at_s"] is not None
+
+
+def test_boxes_that_overlap_a_better_one_or_miss_the_threshold_are_left_out() -> None:
+    sides = np.array([[0, 0, 0.5, 0.5], [0.02, 0, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9]])
+    found = Rectangles(sides, np.array([0.4, 0.95, 0.2]))
+    (box,) = reached_boxes(found, LocateOptions(0.3), 1.5)
+    assert (box.left, box.relevance, box.at_s) == (0.02, 0.95, 1.5)
+    assert len(reached_boxes(found, LocateOptions(0.1), None)) == 2
+    assert peak_of(found, None) == Peak(0.26, 0.25, 0.95)
+    assert peak_of(Rectangles(np.zeros((0, 4)), np.zeros(0)), None) is None
 
 
 def test_what_cannot_be_located_has_one_line(world: Path) -> None:

@@ -12,9 +12,7 @@ import pytest
 import bindsearch as bs
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.operations.locate.boxes import Rectangles
 from bindsearch.operations.locate.drawing import write_drawing
-from bindsearch.operations.locate.locate import located_of_boxes
 from bindsearch.operations.locate.located import Located, located_data
 from bindsearch.operations.locate.relevance import NEGATIVES, relevance
 from bindsearch.operations.recording import read_record
@@ -218,19 +216,6 @@ def test_relevance_is_the_least_of_the_softmaxes() -> None:
     assert relevance(cosines, 7.0) == pytest.approx(np.min(pairs, axis=0), abs=1e-6)
     extreme = relevance(np.array([[1.0], [-1.0]], np.float32), 1e6)
     assert extreme[0] == 1.0
-
-
-def test_boxes_of_a_detector() -> None:
-    sides = np.array([[0, 0, 0.5, 0.5], [0.02, 0, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9]])
-    located = located_of_boxes(
-        Path("a.png"), Modality.IMAGE, "owlv2:x", Rectangles(sides, np.array([0.4, 0.95, 0.2])), bs.LocateOptions(0.3)
-    )
-    (box,) = located.boxes
-    assert (box.left, box.relevance) == (0.02, 0.95)
-    assert located.peak is not None
-    assert located.peak.relevance == 0.95
-    nothing = Rectangles(np.zeros((0, 4)), np.zeros(0))
-    assert located_of_boxes(Path("a.png"), Modality.IMAGE, "x", nothing, bs.LocateOptions()).peak is None
 
 
 def test_hits_items_and_files_of_a_store(tmp_path: Path) -> None:
