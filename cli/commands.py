@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "explain": ("explain", "explain_command"),
         "classify": ("classify", "classify_command"),
         "imagine": ("imagine", "imagine_command"),
+        "locate": ("locate.command", "locate_command"),
         "show": ("show", "show_command"),
         "serve": ("serve", "serve_command"),
         "report": ("report", "report_command"),

@@ -30,7 +30,8 @@ model_app = typer.Typer(
 NameArgument = Annotated[
     str,
     typer.Argument(
-        help="imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME, hf:ORG/NAME, or unclip:ORG/NAME.",
+        help="imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME, hf:ORG/NAME, owlv2:ORG/NAME, "
+        "or unclip:ORG/NAME.",
         metavar="NAME",
         show_default=False,
     ),
@@ -44,7 +45,8 @@ def pull_command(
         Path | None,
         typer.Option(
             "--from",
-            help="Use this checkpoint, or the one in this folder, or of st:, hf: and unclip: this folder; no download.",
+            help="Use this checkpoint, or the one in this folder, or of st:, hf:, owlv2: and unclip: this folder; "
+            "no download.",
             metavar="PATH",
         ),
     ] = None,
@@ -52,14 +54,14 @@ def pull_command(
         str | None,
         typer.Option(
             "--url",
-            help="Download from this URL (a mirror); of st:, hf: and unclip: the address of a hub.",
+            help="Download from this URL (a mirror); of st:, hf:, owlv2: and unclip: the address of a hub.",
             metavar="URL",
         ),
     ] = None,
     revision: Annotated[
         str | None,
         typer.Option(
-            "--revision", help="Branch, tag or commit of the repository of st:, hf: and unclip:.", metavar="REV"
+            "--revision", help="Branch, tag or commit of the repository of st:, hf:, owlv2: and unclip:.", metavar="REV"
         ),
     ] = None,
     dtype: Annotated[

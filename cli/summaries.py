@@ -14,6 +14,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "or write the class of each item of a store into a column.",
         "imagine": "Make a picture from a query of any modality: "
         "its embedding takes the place of a picture's in a decoder.",
+        "locate": "Show where files answer a query: boxes of pictures and videos, spans of sounds and motion.",
         "show": "Show what reaches the encoder for a file, and why: "
         "decoded exactly as `index` does, but nothing is written.",
         "serve": "Serve a page to search with, its JSON API, and the commands of this user, until interrupted.",

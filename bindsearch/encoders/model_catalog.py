@@ -26,6 +26,6 @@ def find_model_source(name: str) -> ModelSource:
     hint = f"did you mean {HUGE_NAME}? " if "imagebind" in name.lower() else ""
     raise EncoderError(
         f"unknown model {name!r}: {hint}available models are {HUGE_NAME}, openclip:MODEL/PRETRAINED, "
-        f"such as {openclip.EXAMPLE}, timm:MODEL, such as {timm.EXAMPLE}, and st:ORG/NAME and "
-        "hf:ORG/NAME of the Hugging Face hub"
+        f"such as {openclip.EXAMPLE}, timm:MODEL, such as {timm.EXAMPLE}, and st:ORG/NAME, hf:ORG/NAME and "
+        "owlv2:ORG/NAME of the Hugging Face hub"
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import DIM_OPTION, OF_SECOND, Encoder
+from bindsearch.encoders.model_store.source import DETECTOR_TYPES, is_detector
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
@@ -37,7 +38,12 @@ FAMILIES = {
 }
 """Family whose code runs a model, by the prefix of the model's name."""
 
-OTHER_USES: Mapping[str, str] = MappingProxyType({"unclip:": "bindsearch imagine QUERY --out picture.png --model"})
+OTHER_USES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(DETECTOR_TYPES, "bindsearch locate QUERY FILE --detector"),
+        "unclip:": "bindsearch imagine QUERY --out picture.png --model",
+    }
+)
 """Start of the command that a model is used with which is not an encoder, by prefix of its name; the name follows."""
 
 JOINT = "+"
@@ -94,7 +100,8 @@ def load_encoder(
     check_device(runtime.device)
     for part in name.split(JOINT):
         if (command := other_use(part)) is not None:
-            raise EncoderError(f"{part} is not an encoder: use it with `{command}`")
+            own = f"; hf:{part.partition(':')[2]} embeds its texts and pictures" if is_detector(part) else ""
+            raise EncoderError(f"{part} is not an encoder: use it with `{command}`{own}")
     if JOINT in name:
         from bindsearch.encoders.combined.load import load_combined
 

@@ -100,6 +100,15 @@ def complete_encoders(ctx: typer.Context, incomplete: str) -> Values:  # noqa: A
 
 
 @_quiet
+def complete_detectors(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
+    """Offer installed detectors."""
+    from bindsearch.encoders.model_store.installed import list_models
+    from bindsearch.encoders.model_store.source import is_detector
+
+    return _harmless([model.name for model in list_models() if is_detector(model.name)])
+
+
+@_quiet
 def complete_stores(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
     """Offer the names of stores, and folders of the working folder."""
     from bindsearch.storage.user_file import named_stores

@@ -30,7 +30,7 @@ FOLDER_COMMANDS = frozenset({"search", "explain", "report"})
 
 INPUTS = (
     "text image video audio depth thermal imu like query item from url png html open at root start labels labels-file "
-    "write-column write-probability remove-column pairs out sweep shards"
+    "against write-column write-probability remove-column pairs out sweep shards"
 )
 CONSENT = "accept-license any-space force replace restart prune dry-run help version debug"
 GIVEN_EACH_TIME = frozenset([*INPUTS.split(), *CONSENT.split()])
@@ -48,6 +48,7 @@ KNOWN: Mapping[str, str] = {
     "imu-rate device store on json analyze",
     "classify": "templates encoder top modality collection imu-rate device store json",
     "imagine": "model encoder prompt strength seed steps size count imu-rate device dtype store json",
+    "locate": "threshold detail max-boxes encoder detector imu-rate device store json",
     "serve": "store host port token-file no-socket on processes replicas encoders gpus",
     "report": "title to k where imu-rate device store json",
     "show": "encoder modality-rule imu-rate limit store json",

@@ -29,6 +29,8 @@ MAX_CONFIG_BYTES = 4 << 20
 MODEL_TYPES: Mapping[str, str] = MappingProxyType(
     {
         "clap": "bindsearch.encoders.hf.clap",
+        "owlv2": "bindsearch.encoders.hf.owl",
+        "owlvit": "bindsearch.encoders.hf.owl",
         "pe_audio_video": "bindsearch.encoders.hf.pe_audio_video",
         **{
             f"LanguageBind{part}": "bindsearch.encoders.hf.languagebind"

@@ -1,6 +1,6 @@
 """Models on disk: one folder per model with model.json, a safetensors file per tower, and other published files.
 
-A model that is a repository of the hub (st:, hf:) has the files of the repository instead, in the folder `files`.
+A model that is a repository of the hub (st:, hf:, owlv2:) has the files of the repository instead, in `files`.
 
 A model is built in a hidden work folder and published by a rename: if the process is killed, the model is either
 complete or missing.

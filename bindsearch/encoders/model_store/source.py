@@ -59,7 +59,12 @@ HUGE_NAME = "imagebind-huge"
 OPENCLIP_PREFIX = "openclip:"
 TIMM_PREFIX = "timm:"
 
-SNAPSHOT_FAMILIES: Mapping[str, str] = MappingProxyType({"st:": "st", "hf:": "hf", "unclip:": "unclip"})
+DETECTOR_TYPES: Mapping[str, str] = MappingProxyType({"owlv2:": "owlv2", "owlvit:": "owlvit"})
+"""Types of detectors, `model_type` of config.json, by prefix of the name; a detector is not an encoder."""
+
+SNAPSHOT_FAMILIES: Mapping[str, str] = MappingProxyType(
+    {"st:": "st", "hf:": "hf", "unclip:": "unclip", **dict.fromkeys(DETECTOR_TYPES, "detectors")}
+)
 """Families whose models are repositories of the Hugging Face hub, kept as a folder of files, by prefix of the name."""
 
 
@@ -79,6 +84,11 @@ def is_free_license(name: str) -> bool:
 def can_be_pulled(name: str) -> bool:
     """Return whether a name has the form of a model's name; `model_catalog.find_model_source` checks that it exists."""
     return name == HUGE_NAME or name.startswith((OPENCLIP_PREFIX, TIMM_PREFIX, *SNAPSHOT_FAMILIES))
+
+
+def is_detector(name: str) -> bool:
+    """Return whether a name has the form of a detector's name."""
+    return name.startswith(tuple(DETECTOR_TYPES))
 
 
 def snapshot_family(name: str) -> str | None:

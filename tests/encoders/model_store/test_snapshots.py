@@ -443,7 +443,7 @@ def test_the_command_pulls_lists_shows_and_removes(hub: HubServer) -> None:
     assert "checksums match" in info
     assert run("model", "remove", NAME).stdout.startswith(f"removed {NAME}, freed ")
     refused = run("model", "pull", "timm:x", "--revision", "v1", status=2)
-    assert "only models of st:, hf:, unclip: have revisions" in refused.stderr
+    assert "only models of st:, hf:, unclip:, owlv2:, owlvit: have revisions" in refused.stderr
     hub.card = {"license": "cc-by-nc-4.0"}
     refused = run("model", "pull", NAME, status=2)
     assert "st:org/small has the licence cc-by-nc-4.0, which was not accepted: add --accept-license" in refused.stderr

@@ -1,0 +1,175 @@
+"""Boxes of a detector that fit a query, in pictures and in frames of videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.encoders.base import Encoder
+from bindsearch.environment import installation_faults
+from bindsearch.errors import MediaError, UsageError
+from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate
+from bindsearch.media import NO_CONTENT, Picture, missing_content
+from bindsearch.operations.locate.boxes import Rectangles, to_boxes
+from bindsearch.operations.locate.locate import (
+    LocatedFile,
+    library_without_store,
+    locate_files,
+    read_picture,
+    sampled_frames,
+)
+from bindsearch.operations.locate.located import Box, Located, Peak
+from bindsearch.operations.locate.relevance import LocateOptions, Probe, make_probe
+from bindsearch.operations.segment_media import Place
+from bindsearch.reports import OnStage, ignore_stage
+from bindsearch.search.query import Searchable, make_query
+from bindsearch.types import Modality, PathLike
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bindsearch.encoders.detectors.detector import Detector
+
+DETECTOR_THRESHOLD = 0.2
+"""Least score of a box by default: that of the examples of OWLv2."""
+
+
+@installation_faults()
+def locate_by_detector(
+    query: Searchable,
+    files: PathLike | Iterable[PathLike],
+    detector: str | Detector,
+    *,
+    options: LocateOptions = LocateOptions(threshold=DETECTOR_THRESHOLD),  # noqa: B008  (frozen)
+    encoder: str | Encoder | None = None,
+    imu_rate_hz: float | None = None,
+    device: str = "auto",
+    on_stage: OnStage = ignore_stage,
+) -> list[LocatedFile]:
+    """Return the boxes of a detector that fit a query, without a store.
+
+    The relevance of a box is the detector's score. It is not compared with other queries.
+
+    Args:
+        query: A text, a term or a composition, as for `search`.
+        files: Pictures and videos; as texts also FILE@10s-20s, as in queries.
+        detector: Detector, or its name.
+        options: Threshold and number of boxes.
+        encoder: Encoder of the query, or its name, which must share the detector's space; None: the detector itself,
+            which embeds texts and pictures.
+        imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+        device: Device as in `connect`.
+        on_stage: Called with what is being located.
+
+    Returns:
+        One result a file, in their order; a file that cannot be read has a failure.
+
+    Raises:
+        UsageError: there are no files, the query or an option is invalid, or an option has no effect.
+        EncoderError: there is no such detector or encoder, it is not installed, or the encoder has another space.
+        InstallationError: the extra `detect` is missing.
+    """
+    from bindsearch.encoders.detectors.detector import load_detector
+    from bindsearch.encoders.detectors.shared_space import check_shared_space, lacks_encoder
+    from bindsearch.encoders.registry import load_encoder, supports_device
+    from bindsearch.encoders.torch_runtime.device import Runtime
+
+    usual = LocateOptions()
+    for name, given in (("against", options.against), ("detail", options.detail)):
+        if given != getattr(usual, name):
+            raise UsageError(f"{name} has no effect on a detector, whose scores are its own: omit it")
+    rate_hz = None if imu_rate_hz is None else check_imu_rate(imu_rate_hz, "imu_rate_hz")
+    runtime = Runtime(device=device)
+    if isinstance(detector, str):
+        detector = load_detector(detector, runtime=runtime)
+    if isinstance(encoder, str):
+        encoder = load_encoder(encoder, runtime=runtime if supports_device(encoder) else Runtime())
+    if encoder is not None:
+        check_shared_space(detector, encoder)
+    else:
+        for term in make_query(query).terms:
+            if term.kind in set(Modality) - detector.encoder.modalities:
+                raise lacks_encoder(detector, str(term.kind))
+    chosen = detector.encoder if encoder is None else encoder
+    library = library_without_store(chosen, rate_hz)
+    probe = make_probe(query, options, chosen, library.encode, compared=False)
+    return locate_files(files, probe, library, on_stage, partial(_look, detector))
+
+
+def _look(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
+    """Return the boxes of a picture or video that reach the threshold.
+
+    Raises:
+        MediaError: it cannot be decoded, has no content, or is neither a picture nor a video.
+    """
+    side_px = detector.encoder.wants.picture_side_px
+    if place.modality is Modality.VIDEO:
+        return _in_video(detector, probe, place, decode, on_stage)
+    if place.modality is not Modality.IMAGE:
+        raise MediaError(f"is {place.modality}: a detector looks in pictures and videos")
+    on_stage(place.path.name)
+    media = read_picture(place, decode, side_px)
+    assert isinstance(media, Picture)
+    if (reason := missing_content(media)) is not None:
+        raise MediaError(NO_CONTENT + reason)
+    found = _detect(detector, probe, media.rgb)
+    boxes = reached_boxes(found, probe.options, None)
+    return _located(detector, probe, place, boxes, peak_of(found, None), [])
+
+
+def _in_video(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
+    """Return the boxes of frames of a video that reach the threshold."""
+    boxes: list[Box] = []
+    peaks: list[Peak] = []
+    frames, total = sampled_frames(place, decode, detector.encoder.wants)
+    blank = 0
+    for time_s, rgb in frames:
+        on_stage(f"{place.path.name}: {time_s:.0f} s")
+        if missing_content(Picture(rgb)) is not None:
+            blank += 1
+            continue
+        found = _detect(detector, probe, rgb)
+        boxes += reached_boxes(found, probe.options, time_s)
+        peaks += [peak] if (peak := peak_of(found, time_s)) is not None else []
+    if blank == len(frames):
+        raise MediaError(f"{NO_CONTENT}one colour")
+    boxes.sort(key=lambda box: -box.relevance)
+    notices = [f"{len(frames)} of {total} sampled frames are located, evenly spread"] * (len(frames) < total)
+    notices += [f"{blank} of {len(frames)} frames have no content: one colour"] * bool(blank)
+    best = max(peaks, key=lambda peak: peak.relevance, default=None)
+    return _located(detector, probe, place, boxes, best, notices)
+
+
+def _located(
+    detector: Detector, probe: Probe, place: Place, boxes: list[Box], peak: Peak | None, notices: list[str]
+) -> Located:
+    """Return the best boxes, and how many are left out."""
+    most = probe.options.max_boxes
+    if len(boxes) > most:
+        notices = [*notices, f"{len(boxes) - most} more boxes are left out (--max-boxes)"]
+    kept = tuple(boxes[:most])
+    return Located(place.path, place.modality, detector.name, kept, peak=peak, notices=(*probe.notices, *notices))
+
+
+def _detect(detector: Detector, probe: Probe, rgb: NDArray[np.uint8]) -> Rectangles:
+    """Return all boxes of a picture with their scores for the query."""
+    found = detector.detect(rgb, probe.for_target(Modality.IMAGE).vectors[:1])
+    return Rectangles(found.boxes.astype(np.float64), found.scores[:, 0].astype(np.float64))
+
+
+def reached_boxes(found: Rectangles, options: LocateOptions, at_s: float | None) -> list[Box]:
+    """Return the boxes that reach the threshold and overlap no better one, best first."""
+    reached = found.relevance >= options.threshold
+    return to_boxes(Rectangles(found.sides[reached], found.relevance[reached]), len(reached), at_s)
+
+
+def peak_of(found: Rectangles, at_s: float | None) -> Peak | None:
+    """Return the middle of the best box; None if there is no box."""
+    if len(found.relevance) == 0:
+        return None
+    row = int(found.relevance.argmax())
+    left, top, right, bottom = found.sides[row].tolist()
+    return Peak((left + right) / 2, (top + bottom) / 2, float(found.relevance[row]), at_s)

@@ -1,0 +1,231 @@
+"""Relevance: how much nearer a part of a medium is to a query than to what it is compared with, the negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from bindsearch.arguments import to_integer, to_number
+from bindsearch.encoders.base import Encoder
+from bindsearch.errors import UsageError, VectorError
+from bindsearch.operations.classify.vectors import logit_scale
+from bindsearch.operations.locate.dense import MAX_DETAIL
+from bindsearch.search.engine import ResolvedTerms, compose_query, labels_of
+from bindsearch.search.query import Query, Searchable, Term, make_query
+from bindsearch.search.query_encoding import is_text
+from bindsearch.types import Modality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bindsearch.search.query_encoding import EncodedTerm
+    from bindsearch.search.scoring.candidates import QueryVector
+
+EncodeTerms: TypeAlias = "Callable[[Sequence[Term]], list[EncodedTerm]]"
+
+NEGATIVES = ("object", "things", "stuff", "texture", "background", "a photo")
+"""Texts that a query is compared with: the four canonical phrases of LERF, and two for the rest of a picture."""
+
+MOTION_NEGATIVES = ("movement", "motion", "activity", "a person", "something else")
+"""Texts that a query is compared with in motion: any motion is nearer to any of them than to an object."""
+
+SAME = 0.999
+"""Cosine from which a built-in negative is the query itself, and is left out."""
+
+THRESHOLD = 0.9
+MAX_BOXES, MOST_BOXES = 20, 1000
+MAX_NEGATIVES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class LocateOptions:
+    """Options of locating.
+
+    Attributes:
+        threshold: Least relevance of boxes and spans, above 0 and at most 1.
+        against: What the query is compared with in place of NEGATIVES and MOTION_NEGATIVES: texts, terms or
+            compositions.
+        detail: Number of squares, side by side, along the shorter side of a picture, 1..4; views of recordings overlap
+            more by the same factor.
+        max_boxes: Most boxes or spans of a file.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    threshold: float = THRESHOLD
+    against: Sequence[Searchable] = ()
+    detail: int = 1
+    max_boxes: int = MAX_BOXES
+
+    def __post_init__(self) -> None:
+        way_out = "give a relevance above 0, at most 1, such as 0.9"
+        object.__setattr__(self, "threshold", to_number(self.threshold, "the threshold", way_out, 1e-6, 1.0))
+        for name, most in (("detail", MAX_DETAIL), ("max_boxes", MOST_BOXES)):
+            expected = f"give a number from 1 to {most}"
+            value = to_integer(getattr(self, name), name, expected, lowest=1)
+            if value > most:
+                raise UsageError(f"{name} is {value}: {expected}")
+            object.__setattr__(self, name, value)
+        against = [self.against] if isinstance(self.against, Searchable) else [*self.against]
+        if len(against) > MAX_NEGATIVES:
+            raise UsageError(f"{len(against)} negatives are given: give at most {MAX_NEGATIVES}")
+        object.__setattr__(self, "against", tuple(against))
+
+
+@dataclass(frozen=True)
+class UsedTerm:
+    """A used term of a query: modality, text, path or item, and weight."""
+
+    modality: Modality
+    source: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """A query with what it is compared with in one modality.
+
+    Attributes:
+        names: Names of the negatives.
+        vectors: Unit vectors of the query and, below it, of its negatives: float32 (1 + n, d).
+    """
+
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An encoded query with its negatives.
+
+    Attributes:
+        encoder: The encoder.
+        options: Options of locating.
+        terms: The terms of the query.
+        by_target: Vectors and negatives by what is searched; None has the usual ones.
+        notices: What of the query's files is not used, and negatives that are left out.
+    """
+
+    encoder: Encoder
+    options: LocateOptions
+    terms: tuple[UsedTerm, ...]
+    by_target: Mapping[Modality | None, Negatives]
+    notices: tuple[str, ...] = ()
+
+    def for_target(self, target: Modality | None) -> Negatives:
+        """Return the vectors to locate in a modality with, and the negatives; None: the usual ones."""
+        return self.by_target.get(target, self.by_target[None])
+
+    def relevance(self, cosines: NDArray[np.float32], target: Modality) -> NDArray[np.float32]:
+        """Return the relevance of parts of a medium; see `relevance`."""
+        return relevance(cosines, self._scale(target))
+
+    def _scale(self, target: Modality) -> float:
+        """Return the scale of cosines: of several terms, the mean by their weights."""
+        weights = np.abs([term.weight for term in self.terms])
+        scales = [relevance_scale(self.encoder, term.modality, target) for term in self.terms]
+        return float(np.average(scales, weights=weights))
+
+
+def relevance(cosines: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    """Return the relevance of parts of a medium, 0..1.
+
+    Relevance is min over i of exp(s q) / (exp(s q) + exp(s c_i)), with the cosine q of a part with the query, c_i with
+    negative i, and the scale s (LERF, Kerr et al., ICCV 2023, arXiv 2303.09553, section 3.4).
+
+    Args:
+        cosines: Cosines with the query and, below it, with its negatives, float32 (1 + n, ...), n >= 1.
+        scale: The scale s.
+
+    Returns:
+        float32 (...).
+    """
+    margin = (cosines[0] - cosines[1:].max(axis=0)).astype(np.float64)
+    return np.asarray(1 / (1 + np.exp(-np.clip(scale * margin, -700, 700))), np.float32)
+
+
+def relevance_scale(encoder: Encoder, source: Modality, target: Modality) -> float:
+    """Return what cosines are multiplied by before the softmax of a query's modality and that of a medium.
+
+    It is that of the encoder's `relevance_scale`, if it has one (see `LocatingEncoder`), else the temperature that the
+    pair was trained with: the lower one of those of `logit_scale`.
+    """
+    own: Callable[[Modality, Modality], float] | None = getattr(encoder, "relevance_scale", None)
+    if own is not None:
+        return float(own(source, target))
+    return min(logit_scale(encoder, modality) for modality in (source, target))
+
+
+def make_probe(
+    query: Searchable, options: LocateOptions, encoder: Encoder, encode: EncodeTerms, *, compared: bool = True
+) -> Probe:
+    """Return an encoded query with its negatives.
+
+    Args:
+        query: A text, a term or a composition.
+        options: Options of locating.
+        encoder: The encoder.
+        encode: Encodes terms.
+        compared: Whether it is compared with negatives; without them there is no relevance.
+
+    Raises:
+        UsageError: the query or a negative is empty or cannot be used, its terms cancel each other, or none of the
+            negatives differs from the query.
+        VectorError: a vector holds NaN.
+    """
+    if compared and not options.against and Modality.TEXT not in encoder.modalities:
+        raise UsageError(
+            f"the encoder {encoder.name} has no text tower for the built-in negatives: give files to compare with, "
+            "such as --against image:FILE"
+        )
+    groups: dict[Modality | None, Sequence[Searchable]] = {None: options.against if compared else ()}
+    if compared and not options.against:
+        groups = {None: NEGATIVES, Modality.IMU: MOTION_NEGATIVES}
+    queries = [make_query(one) for one in (query, *(one for group in groups.values() for one in group))]
+    encoded = iter(encode([term for one in queries for term in one.terms]))
+    own = [[next(encoded) for _ in one.terms] for one in queries]
+    composed = [compose_query(one, terms) for one, terms in zip(queries, own, strict=True)]
+    asked, rest = composed[0], iter(zip(map(_name, queries[1:]), composed[1:], strict=True))
+    named = {target: [next(rest) for _ in group] for target, group in groups.items()}
+    targets = {*groups, *(target for _, vector in composed for target in vector.by_target)}
+    notices = [notice for terms in own for term in terms for notice in term.notices]
+    by_target = {}
+    for target in sorted(targets, key=str):
+        by_target[target], equal = _negatives(asked[1], named.get(target, named[None]), target)
+        notices += [f"not compared with {name}, which is the query" for name in equal]
+    used = zip(own[0], asked[0].weights, strict=True)
+    terms_used = tuple(UsedTerm(term.modality, term.source, float(weight)) for term, weight in used)
+    return Probe(encoder, options, terms_used, by_target, tuple(dict.fromkeys(notices)))
+
+
+def _name(query: Query) -> str:
+    """Return the name of a negative: its text as it is, else the form that queries have as text."""
+    (first, *others) = query.terms
+    return first.source if not others and is_text(first) else " ".join(labels_of(query))
+
+
+def _negatives(
+    asked: QueryVector, named: Sequence[tuple[str, tuple[ResolvedTerms, QueryVector]]], target: Modality | None
+) -> tuple[Negatives, list[str]]:
+    """Return a query with its negatives in one modality, and the names of those that are the query itself.
+
+    Raises:
+        UsageError: none of them differs from the query.
+        VectorError: a vector holds NaN.
+    """
+    vectors = [asked, *(vector for _, (_, vector) in named)]
+    rows = np.stack([(one if target is None else one.for_target(target)).vector for one in vectors])
+    if not np.isfinite(rows).all():
+        raise VectorError("a vector of the query or of a negative is not finite: give another one")
+    same = rows[1:] @ rows[0] >= SAME
+    if named and same.all():
+        raise UsageError("the query is what it is compared with: give other negatives by --against")
+    names = [name for name, _ in named]
+    kept = tuple(name for name, equal in zip(names, same, strict=True) if not equal)
+    return Negatives(kept, rows[np.concatenate([[True], ~same])]), [
+        name for name, equal in zip(names, same, strict=True) if equal
+    ]
