@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from bindsearch.operations.exchange.file_vectors import embed_files
     from bindsearch.operations.exchange.import_ import import_vectors
     from bindsearch.operations.exchange.merge import merge_stores
+    from bindsearch.operations.locate.locate import locate
+    from bindsearch.operations.locate.relevance import LocateOptions
     from bindsearch.results import Answer, Status
     from bindsearch.search.filter import Filter, make_filter
     from bindsearch.search.plan import Plan
@@ -81,6 +83,8 @@ _HOMES = {
     "bindsearch.search.filter": ("Filter", "make_filter"),
     "bindsearch.operations.classify.files": ("classify",),
     "bindsearch.operations.exchange.file_vectors": ("embed_files",),
+    "bindsearch.operations.locate.locate": ("locate",),
+    "bindsearch.operations.locate.relevance": ("LocateOptions",),
     "bindsearch.operations.exchange.import_": ("import_vectors",),
     "bindsearch.indexes.types": ("IndexSettings", "IndexWishes"),
     "bindsearch.types": ("Hit", "Modality"),
@@ -122,6 +126,7 @@ __all__ = [
     "IndexSettings",
     "IndexWishes",
     "InstallationError",
+    "LocateOptions",
     "MediaError",
     "Modality",
     "Plan",
@@ -151,6 +156,7 @@ __all__ = [
     "imu",
     "like",
     "load_encoder",
+    "locate",
     "make_filter",
     "make_query",
     "merge_stores",

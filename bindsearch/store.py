@@ -83,6 +83,9 @@ if TYPE_CHECKING:
     from bindsearch.operations.duplicates import NearGroup
     from bindsearch.operations.exchange.export import ExportReport, Layout
     from bindsearch.operations.exchange.vector_import import ImportReport
+    from bindsearch.operations.locate.locate import Library, LocatedFile, Where
+    from bindsearch.operations.locate.located import Located
+    from bindsearch.operations.locate.relevance import LocateOptions, Probe
     from bindsearch.operations.optimize import OptimizeResult
     from bindsearch.operations.relocate import RelocateReport
     from bindsearch.operations.show.show_file import ShownFile
@@ -808,19 +811,98 @@ class Store:
         """
         from bindsearch.operations.classify.files import classify_files
 
-        generation = self._current()
+        roots, stored, _ = self._named()
 
         def encode(term: Term) -> EncodedTerm:
-            return encode_terms(
-                [term],
-                lambda: self.encoder,
-                self.config,
-                imu_rate_hz,
-                generation.snapshot.roots,
-                partial(stored_term, snapshot=generation.snapshot, partitions=generation.partitions),
-            )[0]
+            return encode_terms([term], lambda: self.encoder, self.config, imu_rate_hz, roots, stored)[0]
 
         return classify_files(files, labels, templates, self.encoder, encode, top, modality, on_rows)
+
+    @installation_faults()
+    def locate(
+        self,
+        query: Searchable,
+        where: Where,
+        *,
+        options: LocateOptions | None = None,
+        imu_rate_hz: float | None = None,
+        on_stage: OnStage = ignore_stage,
+    ) -> Located:
+        """Return where a hit, an item or a file answers a query: boxes of pictures, spans of recordings.
+
+        Args:
+            query: A text, a term or a composition, as for `search`.
+            where: A hit; the id of an item; or a file, which need not be indexed, as for `locate_files`.
+            options: Threshold, negatives, detail and number of boxes (None: the defaults).
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+            on_stage: Called with what is being located.
+
+        Raises:
+            UsageError: the query, an option or the place is invalid, or the encoder cannot embed the modality.
+            MediaError: the file cannot be read, or is a text.
+            StoreNotFoundError: there is no store.
+        """
+        from bindsearch.operations.locate.locate import locate_place, to_place
+
+        probe, library = self._probe(query, options, imu_rate_hz)
+        place, notices = to_place(where, library)
+        located = locate_place(probe, place, library.decode, on_stage)
+        return replace(located, notices=(*notices, *located.notices))
+
+    @installation_faults()
+    def locate_files(
+        self,
+        query: Searchable,
+        files: PathLike | Iterable[PathLike],
+        *,
+        options: LocateOptions | None = None,
+        imu_rate_hz: float | None = None,
+        on_stage: OnStage = ignore_stage,
+    ) -> list[LocatedFile]:
+        """Return where several files answer a query, with the encoder and the limits of the store.
+
+        Args:
+            query: A text, a term or a composition, as for `search`.
+            files: Files, which need not be indexed, also as MODALITY:FILE or FILE@10s-20s; `like:ITEM` is an indexed
+                item, by id or path.
+            options: Threshold, negatives, detail and number of boxes (None: the defaults).
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+            on_stage: Called with what is being located.
+
+        Returns:
+            One result a file, in their order; a file that cannot be read has a failure.
+
+        Raises:
+            UsageError: there are no files, or the query or an option is invalid.
+            StoreNotFoundError: there is no store.
+        """
+        from bindsearch.operations.locate.locate import locate_files
+
+        return locate_files(files, *self._probe(query, options, imu_rate_hz), on_stage)
+
+    def _probe(
+        self, query: Searchable, options: LocateOptions | None, imu_rate_hz: float | None
+    ) -> tuple[Probe, Library]:
+        """Return an encoded query to locate with, and what of the store can be named."""
+        from bindsearch.ingest.media.options import decode_options
+        from bindsearch.operations.locate.locate import Library
+        from bindsearch.operations.locate.relevance import LocateOptions, make_probe
+
+        if imu_rate_hz is not None:
+            check_imu_rate(imu_rate_hz, "imu_rate_hz")
+        roots, stored, find = self._named()
+
+        def encode(terms: Sequence[Term]) -> list[EncodedTerm]:
+            return encode_terms(terms, lambda: self.encoder, self.config, imu_rate_hz, roots, stored, self._term_cache)
+
+        library = Library(encode, decode_options(self.config, imu_rate_hz), roots, find)
+        return make_probe(query, LocateOptions() if options is None else options, self.encoder, encode), library
+
+    def _named(self) -> tuple[Sequence[Path], Callable[[Term], EncodedTerm], Callable[[str], Item]]:
+        """Return the roots of the collections, and functions that find the vectors of an item, and an item."""
+        generation = self._current()
+        stored = partial(stored_term, snapshot=generation.snapshot, partitions=generation.partitions)
+        return generation.snapshot.roots, stored, partial(find_item, snapshot=generation.snapshot)
 
     @tells_faults("write")
     def remove_column(self, column: str) -> None:

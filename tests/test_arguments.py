@@ -317,6 +317,8 @@ METHODS: dict[str, Callable[[bs.Store, Path], object]] = {
     "calibrate": lambda store, path: store.calibrate(),
     "classify": lambda store, _: store.classify(["cat", "dog"], column="animal"),
     "classify_files": lambda store, path: store.classify_files(path / "a.txt", ["cat", "dog"]),
+    "locate": lambda store, path: store.locate("a", path / "a.txt"),
+    "locate_files": lambda store, path: store.locate_files("a", path / "a.txt"),
     "remove_column": lambda store, _: store.remove_column("animal"),
 }
 

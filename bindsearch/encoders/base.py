@@ -141,6 +141,9 @@ class LocatingEncoder(Protocol):
     """Member of an encoder that embeds each part of a picture, not only the whole: dense features.
 
     Videos are located frame by frame, as pictures; sounds and motion by the vectors of sliding views.
+
+    An encoder may also have `relevance_scale(source, target)`, which returns what cosines of a query's modality and
+    that of a medium are multiplied by for their relevance, if that is not its temperature.
     """
 
     @property

@@ -88,6 +88,15 @@ class SegmentMedia:
     is_relative: bool = False
 
 
+@dataclass(frozen=True)
+class DecodedSpan:
+    """A decoded span of a recording, with its start and end in seconds."""
+
+    media: Media
+    start_s: float
+    end_s: float
+
+
 def read_media(place: Place, options: DecodeOptions | None = None) -> Media:
     """Return the medium of a segment, decoded as it was for the index; pictures may be larger.
 
@@ -112,9 +121,36 @@ def read_segment(place: Place, options: DecodeOptions, hints: DecodeHints) -> Se
     Raises:
         MediaError: as for `read_media`.
     """
+    with _media_faults(place), _on_disk(place) as (path, own):
+        return _decode(replace(place, path=path), _declared(place, path, own), _as_long(options, place), hints)
+
+
+def read_spans(place: Place, options: DecodeOptions, hints: DecodeHints) -> Generator[DecodedSpan]:
+    """Yield the spans of a video, sound or motion recording in order of time; one or two of them are in memory.
+
+    Args:
+        place: The recording; its span limits what is decoded.
+        options: Limits, and lengths of spans.
+        hints: Sizes and rate of frames.
+
+    Raises:
+        MediaError: as for `read_media`, or there is nothing of the modality.
+    """
+    with _media_faults(place), _on_disk(place) as (path, own):
+        there = replace(place, path=path)
+        sidecar, is_empty = _declared(place, path, own), True
+        for span in _spans(there, sidecar, options, hints):
+            is_empty = False
+            yield span
+        if is_empty:
+            _first(iter(()), place)
+
+
+@contextmanager
+def _media_faults(place: Place) -> Generator[None]:
+    """Raise the errors of decoders as MediaError."""
     try:
-        with _on_disk(place) as (path, own):
-            return _decode(replace(place, path=path), _declared(place, path, own), _as_long(options, place), hints)
+        yield
     except BindSearchError:
         raise
     except OSError as error:
@@ -122,6 +158,23 @@ def read_segment(place: Place, options: DecodeOptions, hints: DecodeHints) -> Se
     except Exception as error:  # libraries raise many errors for damaged files
         raise_installation_fault(error)
         raise MediaError(f"cannot decode as {place.modality}: {reason_of(error)}") from error
+
+
+def _spans(place: Place, sidecar: Sidecar, options: DecodeOptions, hints: DecodeHints) -> Iterator[DecodedSpan]:
+    """Yield the spans of a recording whose bytes are at its path."""
+    match place.modality:
+        case Modality.VIDEO:
+            for video in read_video(place.path, hints, options, place.span):
+                yield DecodedSpan(video.frames, video.start_s, video.end_s)
+        case Modality.AUDIO:
+            max_s = options.max_sound_s
+            for sound in read_sound(place.path, options.audio_segment_s, place.span, max_s=max_s):
+                yield DecodedSpan(sound.sound, sound.start_s, sound.end_s)
+        case Modality.IMU:
+            for motion in _motion(place, sidecar, options):
+                yield DecodedSpan(motion.motion, motion.start_s, motion.end_s)
+        case other:
+            raise MediaError(f"{other} has no spans of time")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from bindsearch.search.engine import ResolvedTerms, compose_query, labels_of, pr
 from bindsearch.search.filter import Filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.plan import Plan, PlanRun
-from bindsearch.search.query import LIKE, Query, WordSearch, parse_modalities, resolve_weights, terms_of
+from bindsearch.search.query import LIKE, Query, Term, WordSearch, parse_modalities, resolve_weights, terms_of
 from bindsearch.search.query_encoding import EncodedTerm, resolve_source
 from bindsearch.search.scoring.calibration_file import load_calibration
 from bindsearch.search.scoring.probability import ProbabilityModel
@@ -202,6 +202,9 @@ class ShardedStore(Store):
 
     def _current(self) -> Generation:
         raise UsageError(f"{self.path} has shards, each with its own generation: connect to one of them")
+
+    def _named(self) -> tuple[Sequence[Path], Callable[[Term], EncodedTerm], Callable[[str], Item]]:
+        return self._roots, self._router.stored_term, self._router.find_item
 
     def _known_collections(self) -> dict[int, Path]:
         try:

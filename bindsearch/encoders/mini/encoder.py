@@ -158,6 +158,12 @@ class MiniEncoder:
         with self._lock:
             return self._image.locate([picture for views in prepared for picture in views])
 
+    def relevance_scale(self, source: Modality, target: Modality) -> float:
+        """Return what cosines are multiplied by for the relevance of a part of a medium; docs/locate.md has figures."""
+        if target in _PICTURE_LIKE and source is Modality.AUDIO:
+            return 20.0
+        return 15.0 if target in _PICTURE_LIKE and source in _PICTURE_LIKE else 10.0
+
     def picture_tower(self) -> MiniPictureTower:
         """Return the image tower as a module that can be trained; it is not shared with this encoder."""
         from bindsearch.encoders.mini.picture_tower import MiniPictureTower

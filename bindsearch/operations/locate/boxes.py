@@ -1,0 +1,126 @@
+"""Boxes of a relevance map: connected components above a threshold, without those that overlap a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bindsearch.operations.locate.located import Box
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FINE_CELLS = 256
+"""Cells of the longer side of a map that boxes are cut from: sides are exact to 0.4%."""
+
+MIN_AREA = 0.002
+"""Least share of a picture that a box has: a tenth of a cell of a map of 7 x 7."""
+
+MAX_OVERLAP = 0.5
+"""Intersection over union from which the less relevant of two boxes is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangles:
+    """Rectangles in a picture.
+
+    Attributes:
+        sides: Left, top, right and bottom as shares of the width and height, 0..1: float64 (n, 4).
+        relevance: Relevance of each, 0..1: float64 (n,).
+    """
+
+    sides: NDArray[np.float64]
+    relevance: NDArray[np.float64]
+
+
+def boxes_of(relevance: NDArray[np.float32], threshold: float, most: int, at_s: float | None = None) -> list[Box]:
+    """Return the boxes of a relevance map, best first.
+
+    Args:
+        relevance: Relevance of each cell, 0..1; NaN where it is not known: float32 (h, w).
+        threshold: Least relevance in a box.
+        most: Most boxes.
+        at_s: Time of the frame; None: a picture.
+    """
+    return to_boxes(rectangles_of(relevance, threshold), most, at_s)
+
+
+def to_boxes(found: Rectangles, most: int, at_s: float | None = None) -> list[Box]:
+    """Return rectangles as boxes after non-maximum suppression, best first, at most `most`."""
+    boxes = []
+    for row in suppress(found, MAX_OVERLAP)[:most].tolist():
+        left, top, right, bottom = found.sides[row].tolist()
+        boxes.append(Box(left, top, right, bottom, float(found.relevance[row]), at_s))
+    return boxes
+
+
+def rectangles_of(relevance: NDArray[np.float32], threshold: float) -> Rectangles:
+    """Return the rectangle around each connected part of a map that reaches a threshold.
+
+    The map is interpolated linearly between the middles of its cells first. Parts that touch at a corner are one. Parts
+    smaller than MIN_AREA are left out, unless there are no others.
+
+    Args:
+        relevance: Relevance of each cell, float32 (h, w); NaN counts as below the threshold.
+        threshold: Least relevance.
+    """
+    from scipy import ndimage
+
+    fine = enlarged(np.nan_to_num(relevance, nan=0.0))
+    labels, count = ndimage.label(fine >= threshold, structure=np.ones((3, 3)))
+    if count == 0:
+        return Rectangles(np.zeros((0, 4)), np.zeros(0))
+    numbers = np.arange(1, count + 1)
+    shares = ndimage.sum_labels(np.ones(fine.shape), labels, numbers) / fine.size
+    greatest = np.asarray(ndimage.maximum(fine, labels, numbers), np.float64)
+    height, width = fine.shape
+    sides = np.array(
+        [
+            (columns.start / width, rows.start / height, columns.stop / width, rows.stop / height)
+            for rows, columns in ndimage.find_objects(labels)
+        ]
+    )
+    large = shares >= MIN_AREA
+    kept = large if large.any() else shares == shares.max()
+    return Rectangles(sides[kept], greatest[kept])
+
+
+def enlarged(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return a map enlarged by a whole factor to about FINE_CELLS, linear between the middles of its cells.
+
+    The middle of each cell keeps its value where the factor is odd, as it is.
+    """
+    factor = max(1, FINE_CELLS // max(values.shape))
+    factor -= 1 - factor % 2
+    for axis, cells in enumerate(values.shape):
+        place = np.clip((np.arange(cells * factor) + 0.5) / factor - 0.5, 0, cells - 1)
+        low = np.floor(place).astype(np.int64)
+        share = np.expand_dims(place - low, 1 - axis)
+        above = np.take(values, np.minimum(low + 1, cells - 1), axis)
+        values = np.take(values, low, axis) * (1 - share) + above * share
+    return np.asarray(values, np.float64)
+
+
+def suppress(found: Rectangles, max_overlap: float) -> NDArray[np.int64]:
+    """Return the rows of rectangles that overlap no better one by more than `max_overlap`, best first: int64 (m,).
+
+    Greedy non-maximum suppression: of equal ones the first is kept.
+    """
+    order = np.argsort(-found.relevance, kind="stable")
+    kept: list[int] = []
+    for row in order.tolist():
+        if not kept or overlaps(found.sides[row], found.sides[kept]).max() <= max_overlap:
+            kept.append(row)
+    return np.array(kept, np.int64)
+
+
+def overlaps(side: NDArray[np.float64], others: NDArray[np.float64] | Sequence[float]) -> NDArray[np.float64]:
+    """Return the intersection over union of a rectangle (4,) with others (n, 4): float64 (n,), 0 of empty ones."""
+    others = np.atleast_2d(np.asarray(others, np.float64))
+    inner = np.minimum(side[2:], others[:, 2:]) - np.maximum(side[:2], others[:, :2])
+    shared = np.maximum(inner, 0).prod(axis=1)
+    total = (side[2:] - side[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared
+    return np.asarray(np.divide(shared, total, out=np.zeros(len(others)), where=total > 0), np.float64)

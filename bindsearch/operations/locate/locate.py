@@ -1,0 +1,366 @@
+"""Places in files that answer a query: boxes of pictures and of frames of videos, spans of sounds and of motion."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from bindsearch.arguments import is_existing_file, to_absolute, to_integer, to_list, to_path_text
+from bindsearch.encoders.base import Encoder, locatable_modalities
+from bindsearch.environment import check_libraries, installation_faults
+from bindsearch.errors import InstallationError, MediaError, UsageError, VectorError
+from bindsearch.ingest.media.decode import required_libraries
+from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate
+from bindsearch.media import NO_CONTENT, DecodeHints, DepthMap, Frames, Picture, ThermalPicture, missing_content
+from bindsearch.operations.locate.boxes import Rectangles, boxes_of, to_boxes
+from bindsearch.operations.locate.dense import PictureLike, cosine_map
+from bindsearch.operations.locate.located import Box, Located, Peak
+from bindsearch.operations.locate.recordings import locate_spans
+from bindsearch.operations.locate.relevance import EncodeTerms, LocateOptions, Probe, make_probe
+from bindsearch.operations.segment_media import LARGE, Place, read_segment, read_spans
+from bindsearch.operations.show.show_file import find_root, parse_file
+from bindsearch.reports import OnStage, ignore_stage
+from bindsearch.search.query import LIKE, Searchable, Term
+from bindsearch.search.query_encoding import EncodedTerm, encode_terms, modality_of_file, stored_term
+from bindsearch.storage.config import new_config
+from bindsearch.storage.snapshot import Snapshot
+from bindsearch.storage.snapshot_format import Manifest
+from bindsearch.types import Hit, Item, Modality, PathLike
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_FRAMES = 64
+"""Most frames of a video that are located; of a longer one every second, fourth, ... of the sampled frames."""
+
+Where: TypeAlias = Hit | int | PathLike
+"""A hit; the id of an item; or a file, as text also MODALITY:FILE, FILE@10s-20s or like:ITEM."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """The files that can be named, and how terms are encoded.
+
+    Attributes:
+        encode: Encodes terms.
+        decode: Limits of decoders, and lengths of segments.
+        roots: Root folders of the collections.
+        find: Returns the indexed item with an id or path, or raises UsageError; None: there is no store.
+    """
+
+    encode: EncodeTerms
+    decode: DecodeOptions
+    roots: Sequence[Path] = ()
+    find: Callable[[str], Item] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedFile:
+    """One of several files that a query was located in.
+
+    Attributes:
+        source: The file, as given.
+        place: The segment or file that was read; None if there is none.
+        located: Where it answers; None if it could not be read.
+        failure: Why it could not be read; empty if it could.
+    """
+
+    source: str
+    place: Place | None
+    located: Located | None
+    failure: str = ""
+
+
+@installation_faults()
+def locate(
+    query: Searchable,
+    files: PathLike | Iterable[PathLike],
+    *,
+    options: LocateOptions | None = None,
+    encoder: str | Encoder = "mini",
+    encoder_options: Mapping[str, str | int | float | bool] = MappingProxyType({}),
+    imu_rate_hz: float | None = None,
+    device: str = "auto",
+    on_stage: OnStage = ignore_stage,
+) -> list[LocatedFile]:
+    """Return where files answer a query, without a store.
+
+    Args:
+        query: A text, a term or a composition, as for `search`.
+        files: Files of any modality but text; as texts also MODALITY:FILE or FILE@10s-20s, as in queries.
+        options: Options of locating (None: the defaults).
+        encoder: Encoder, or its name.
+        encoder_options: Preprocessing options of the encoder.
+        imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+        device: Device as in `connect`.
+        on_stage: Called with what is being located.
+
+    Returns:
+        One result a file, in their order; a file that cannot be read has a failure.
+
+    Raises:
+        UsageError: there are no files, or the query or an option is invalid.
+        EncoderError: there is no such encoder, or its model is not installed.
+    """
+    from bindsearch.encoders import load_encoder
+    from bindsearch.encoders.torch_runtime.device import Runtime
+
+    rate_hz = None if imu_rate_hz is None else check_imu_rate(imu_rate_hz, "imu_rate_hz")
+    if isinstance(encoder, str):
+        encoder = load_encoder(encoder, options=encoder_options, runtime=Runtime(device=device))
+    chosen = encoder
+    decode = DecodeOptions(imu_rate_hz=rate_hz)
+    config = new_config(chosen, decode)
+    nothing = Snapshot(Manifest(0, (0,), {}, {}, None), (), None)
+
+    def encode(terms: Sequence[Term]) -> list[EncodedTerm]:
+        stored = partial(stored_term, snapshot=nothing, partitions={})
+        return encode_terms(terms, lambda: chosen, config, rate_hz, (), stored)
+
+    probe = make_probe(query, options or LocateOptions(), chosen, encode)
+    return locate_files(files, probe, Library(encode, decode), on_stage)
+
+
+def locate_files(
+    files: PathLike | Iterable[PathLike], probe: Probe, library: Library, on_stage: OnStage = ignore_stage
+) -> list[LocatedFile]:
+    """Return where files answer an encoded query, in their order; one that cannot be read has a failure.
+
+    Raises:
+        UsageError: there are no files.
+        InstallationError: a library that is needed cannot be loaded.
+    """
+    sources = [to_path_text(file) for file in to_list(files, "the list of files")]
+    if not sources:
+        raise UsageError("nothing to look in: give at least one file")
+    return [_locate_source(source, probe, library, on_stage) for source in sources]
+
+
+def _locate_source(source: str, probe: Probe, library: Library, on_stage: OnStage) -> LocatedFile:
+    place = None
+    try:
+        place, notices = to_place(source, library)
+        located = locate_place(probe, place, library.decode, on_stage)
+    except InstallationError:
+        raise
+    except (UsageError, VectorError) as error:  # MediaError is one
+        return LocatedFile(source, place, None, str(error))
+    return LocatedFile(source, place, replace(located, notices=(*notices, *located.notices)))
+
+
+def to_place(where: Where, library: Library) -> tuple[Place, tuple[str, ...]]:
+    """Return the segment or file that is named, and notices.
+
+    Raises:
+        UsageError: there is no such file or item, or its modality cannot be detected.
+    """
+    if isinstance(where, Hit):
+        place = Place(where.path, where.collection, where.modality, where.start_s, where.end_s, where.text)
+        return place, ()
+    if not isinstance(where, str | os.PathLike):
+        where = f"{LIKE}:{to_integer(where, 'the item', 'give a hit, the id of an item, or a file')}"
+    source = to_path_text(where)
+    kind, _, rest = source.partition(":")
+    if kind == LIKE and rest.strip():
+        if library.find is None:
+            raise UsageError(f"{source} is an item of a store, and there is none: give a file")
+        return _place_of(library.find(rest.strip()))
+    if library.find is not None and (item := _item_at(source, library.find)) is not None:
+        return _place_of(item)
+    term = parse_file(source)
+    path = to_absolute(term.source)
+    modality = modality_of_file(path, library.roots) if term.kind is None else Modality(term.kind)
+    span = term.span
+    times = (None, None) if span is None else (span.start_s, span.end_s)
+    return Place(path, find_root(term, None, library.roots), modality, *times), ()
+
+
+def _item_at(source: str, find: Callable[[str], Item]) -> Item | None:
+    """Return the indexed item at a path; None if there is none, or if the text is an id."""
+    if source.isdecimal() and not is_existing_file(Path(source)):
+        return None
+    try:
+        return find(str(to_absolute(source)))
+    except UsageError:
+        return None
+
+
+def _place_of(item: Item) -> tuple[Place, tuple[str, ...]]:
+    """Return an indexed file, and a notice if it has changed since."""
+    place = Place(item.path, item.collection, item.modality)
+    try:
+        state = item.path.stat()
+    except OSError:
+        return place, ()  # decoding it says why, or it is a member of an archive
+    if (state.st_size, state.st_mtime_ns) == (item.size_bytes, item.mtime_ns):
+        return place, ()
+    return place, (f"{item.path} has changed since it was indexed: located in the file as it is now",)
+
+
+def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage = ignore_stage) -> Located:
+    """Return where a segment or file answers a query.
+
+    Args:
+        probe: The query.
+        place: The segment or file.
+        decode: Limits of decoders, and lengths of segments.
+        on_stage: Called with what is being located.
+
+    Raises:
+        MediaError: it cannot be decoded, has no content, or is a text.
+        UsageError: the encoder cannot embed its modality.
+    """
+    encoder, modality = probe.encoder, place.modality
+    if modality is Modality.TEXT:
+        raise MediaError("is a text: pictures, videos, sounds and motion have parts that are located")
+    embedded = Modality.IMAGE if modality is Modality.VIDEO else modality  # frame by frame
+    if embedded not in encoder.modalities:
+        supported = ", ".join(known for known in Modality if known in encoder.modalities)
+        raise UsageError(f"the encoder {encoder.name} cannot embed {embedded}: it supports {supported}")
+    if modality in (Modality.AUDIO, Modality.IMU):
+        found = locate_spans(probe, place, decode, on_stage)
+        method = f"overlapping spans embedded by {encoder.name}"
+        return Located(
+            place.path,
+            modality,
+            method,
+            spans=found.spans,
+            curve=found.curve,
+            notices=(*probe.notices, *found.notices),
+        )
+    check_libraries([*required_libraries(encoder, [modality]), "scipy.ndimage"])
+    if modality is Modality.VIDEO:
+        return _in_video(probe, place, decode, on_stage)
+    on_stage(place.path.name)
+    media = read_picture(place, decode, encoder)
+    if (reason := missing_content(media)) is not None:
+        raise MediaError(NO_CONTENT + reason)
+    shown = _map(probe, media, modality)
+    boxes = boxes_of(shown.relevance, probe.options.threshold, probe.options.max_boxes)
+    return _located(probe, place, tuple(boxes), shown, None)
+
+
+def read_picture(place: Place, decode: DecodeOptions, encoder: Encoder) -> PictureLike:
+    """Return a picture, depth map or thermal picture as it is located.
+
+    Raises:
+        MediaError: it cannot be decoded.
+    """
+    side_px = max(LARGE.picture_side_px, encoder.wants.picture_side_px)
+    media = read_segment(place, decode, DecodeHints(side_px, 1.0)).media
+    assert isinstance(media, Picture | DepthMap | ThermalPicture)
+    return media
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """Relevance over a picture, float32 (h, w), and the row, column and cosine of the cell that answers best."""
+
+    relevance: NDArray[np.float32]
+    best: tuple[int, int]
+    cosine: float
+
+
+def _map(probe: Probe, media: PictureLike, modality: Modality) -> _Map:
+    """Return the relevance map of a picture.
+
+    The best cell is that of the greatest cosine: relevance saturates at 1, so that many may have the same.
+    """
+    cosines = cosine_map(probe.encoder, media, probe.for_target(modality), probe.options.detail)
+    row, column = np.unravel_index(int(cosines[0].argmax()), cosines[0].shape)
+    return _Map(probe.relevance(cosines, modality), (int(row), int(column)), float(cosines[0].max()))
+
+
+def _located(probe: Probe, place: Place, boxes: tuple[Box, ...], shown: _Map, at_s: float | None) -> Located:
+    """Return what was located in a picture, or in a video with its best frame."""
+    heat, (row, column) = shown.relevance, shown.best
+    x, y = (column + 0.5) / heat.shape[1], (row + 0.5) / heat.shape[0]
+    peak = Peak(x, y, float(heat[row, column]), at_s)
+    method, notices = _method(probe.encoder, place.modality)
+    return Located(place.path, place.modality, method, boxes, peak=peak, heat=heat, notices=(*probe.notices, *notices))
+
+
+def _method(encoder: Encoder, modality: Modality) -> tuple[str, tuple[str, ...]]:
+    """Return how parts of a picture are embedded, and a notice if it is slow and coarse."""
+    kind = Modality.IMAGE if modality is Modality.VIDEO else modality
+    if kind in locatable_modalities(encoder):
+        return f"dense features of {encoder.name}", ()
+    method = f"overlapping parts embedded by {encoder.name}"
+    return method, (f"the encoder {encoder.name} has no dense features of {modality}: {method}, which is slower",)
+
+
+def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
+    """Return where the frames of a video answer a query."""
+    options = probe.options
+    boxes: list[Box] = []
+    best: tuple[_Map, float] | None = None
+    frames, total = sampled_frames(place, decode, probe.encoder.wants)
+    blank = 0
+    for time_s, rgb in frames:
+        on_stage(f"{place.path.name}: {time_s:.0f} s")
+        if missing_content(picture := Picture(rgb)) is not None:
+            blank += 1
+            continue
+        shown = _map(probe, picture, Modality.IMAGE)
+        boxes += boxes_of(shown.relevance, options.threshold, options.max_boxes, time_s)
+        if best is None or shown.cosine > best[0].cosine:
+            best = shown, time_s
+    if best is None:
+        raise MediaError(f"{NO_CONTENT}one colour")
+    boxes.sort(key=lambda box: -box.relevance)
+    located = _located(probe, place, tuple(boxes[: options.max_boxes]), *best)
+    notices = list(located.notices)
+    if len(frames) < total:
+        notices.append(f"{len(frames)} of {total} sampled frames are located, evenly spread")
+    if blank:
+        notices.append(f"{blank} of {len(frames)} frames have no content: one colour")
+    if len(boxes) > options.max_boxes:
+        notices.append(f"{len(boxes) - options.max_boxes} more boxes are left out (--max-boxes)")
+    return replace(located, notices=tuple(notices))
+
+
+def sampled_frames(
+    place: Place, decode: DecodeOptions, wants: DecodeHints
+) -> tuple[list[tuple[float, NDArray[np.uint8]]], int]:
+    """Return at most MAX_FRAMES frames of a video with their times in seconds, and the number that was sampled."""
+    kept: list[tuple[float, NDArray[np.uint8]]] = []
+    every, total = 1, 0
+    for span in read_spans(place, decode, wants):
+        assert isinstance(span.media, Frames)
+        for time_s, rgb in zip(span.media.times_s.tolist(), span.media.rgb, strict=True):
+            if total % every == 0:
+                kept.append((time_s, rgb.copy()))
+                if len(kept) > MAX_FRAMES:
+                    kept, every = kept[::2], 2 * every
+            total += 1
+    return kept, total
+
+
+def located_of_boxes(
+    path: Path, modality: Modality, method: str, found: Rectangles, options: LocateOptions, notices: Sequence[str] = ()
+) -> Located:
+    """Return the boxes of a detector as what is located in a picture: those that reach the threshold, best first.
+
+    Args:
+        path: The picture.
+        modality: Its modality.
+        method: The detector, such as "owlv2:google/owlv2-base-patch16-ensemble".
+        found: The detector's boxes with their scores for the query, 0..1.
+        options: Threshold and number of boxes.
+        notices: What is to be known of it.
+    """
+    reached = found.relevance >= options.threshold
+    boxes = tuple(to_boxes(Rectangles(found.sides[reached], found.relevance[reached]), options.max_boxes))
+    peak = None
+    if len(found.relevance):
+        row = int(found.relevance.argmax())
+        left, top, right, bottom = found.sides[row].tolist()
+        peak = Peak((left + right) / 2, (top + bottom) / 2, float(found.relevance[row]))
+    return Located(path, modality, method, boxes, peak=peak, notices=tuple(notices))
