@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 
+LOCATED_TERMS = 64
+"""Terms whose vectors are kept while hits are located."""
+
 Ask = Callable[[Query], dict[str, Any]]
 """Return the answer to a query as data (`bindsearch.views.answer_data`)."""
 
@@ -60,6 +63,8 @@ def asking(
 
         if opened is None:
             opened = stack.enter_context(connect(store, device=device, on=on, require_all=require_all))
+            if locating is not None:  # which encodes the terms again for each hit
+                opened.cache_terms(LOCATED_TERMS)
         answer = opened.answer(query, imu_rate_hz=imu_rate_hz)
         if locating is None:
             return with_lines(answer_data(answer))

@@ -68,7 +68,7 @@ def report_command(
     name = title or ("Search report" if str(queries) == "-" else queries.stem)
     with connect(store, device=device) as opened:
         queries_of_lines = [query for _, query in asked]
-        locating = HitLocating() if locate else None
+        locating = HitLocating(imu_rate_hz=imu_rate) if locate else None
         answers = write_page(html, opened, queries_of_lines, title=name, imu_rate_hz=imu_rate, locating=locating)
     hits = sum(len(answer["hits"]) for answer in answers)
     if json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -196,7 +196,10 @@ def search_command(
     if words == [STDIN]:
         if html is not None:
             raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
-        with _locating() if locate else nullcontext() as locating, asking(**asked_where, locating=locating) as ask:
+        with (
+            _locating(imu_rate, is_asked=locate) as locating,
+            asking(**asked_where, locating=locating) as ask,
+        ):
             return _answer_lines(_lines(sys.stdin), lambda line: ask(query_of([line])), output)
     asked = query_of(words)
     if html is not None:
@@ -204,7 +207,7 @@ def search_command(
 
         with connect(store, on=on, device=device, require_all=require_all) as opened:
             return _write_page(asked, html, output, opened, imu_rate, locate=locate)
-    with _locating() if locate else nullcontext() as locating, asking(**asked_where, locating=locating) as ask:
+    with _locating(imu_rate, is_asked=locate) as locating, asking(**asked_where, locating=locating) as ask:
         answer = ask(asked)
     _show(answer, output)
     return 0 if answer["hits"] else EXIT_NO_HITS
@@ -279,13 +282,16 @@ def _show(answer: dict[str, Any], output: Output) -> None:
 
 
 @contextmanager
-def _locating() -> Iterator[HitLocating]:
-    """Yield options that show the progress of locating."""
+def _locating(imu_rate_hz: float | None, *, is_asked: bool) -> Iterator[HitLocating | None]:
+    """Yield options that show the progress of locating; None: it is not asked for."""
+    if not is_asked:
+        yield None
+        return
     from bindsearch.cli.progress import show_slow
     from bindsearch.views.located_hits import HitLocating
 
     with show_slow("locating") as report:
-        yield HitLocating(report=report)
+        yield HitLocating(imu_rate_hz=imu_rate_hz, report=report)
 
 
 def _write_page(
@@ -296,7 +302,7 @@ def _write_page(
     from bindsearch.views.html_page import write_page
 
     title = ", ".join(term.source for term in query.terms)
-    with _locating() if locate else nullcontext() as locating:
+    with _locating(imu_rate_hz, is_asked=locate) as locating:
         (answer,) = write_page(path, opened, [query], title=title, imu_rate_hz=imu_rate_hz, locating=locating)
     _show(with_lines(answer), output)
     print_message(f"written: {path}")

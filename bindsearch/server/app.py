@@ -25,6 +25,7 @@ from bindsearch.operations.locate.located import located_data
 from bindsearch.operations.locate.words import place_in_words
 from bindsearch.operations.segment_media import Place
 from bindsearch.search.explain import explain_plan, plan_json
+from bindsearch.search.query import Composition
 from bindsearch.search.query_encoding import modality_of_file
 from bindsearch.server.api_schema import (
     ANSWER,
@@ -212,7 +213,7 @@ def _add_places(app: FastAPI, service: Service) -> None:
             store = service.opened.current()
             snapshot = store.generation().snapshot
             place = find_place(snapshot, find_item(snapshot, item_id), modality, start_s)
-            located = store.locate(asked.query, hit_at(place, item_id))
+            located = store.locate(Composition(asked.query.terms), hit_at(place, item_id))
             pictures = located_pictures(place, located, decode_options(store.config, None))
             found = located_data(located)
             found["notices"] = [asked.with_names(notice) for notice in found["notices"]]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.errors import BindSearchError, first_line
 from bindsearch.operations.locate.located import located_data
 from bindsearch.operations.segment_media import Place
+from bindsearch.search.query import Composition
 from bindsearch.types import Hit, Modality
 from bindsearch.views.answer_data import answer_data
 
@@ -34,10 +35,12 @@ class HitLocating:
 
     Attributes:
         most: Most hits that are located, best first.
+        imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
         report: Called with the number of hits that are done, and that of all, before and after each.
     """
 
     most: int = MAX_LOCATED
+    imu_rate_hz: float | None = None
     report: Callable[[int, int], None] = _no_report
 
 
@@ -59,17 +62,17 @@ def locate_hits(store: Store, query: Query, answer: Answer, options: HitLocating
     chosen = media[: options.most]
     for done, number in enumerate(chosen):
         options.report(done, len(chosen))
-        data["hits"][number]["located"] = locate_hit(store, query, answer.hits[number])
+        data["hits"][number]["located"] = _located(store, query, answer.hits[number], options.imu_rate_hz)
     options.report(len(chosen), len(chosen))
     if left := len(media) - len(chosen):
         data["notices"].append(f"located: the best {len(chosen)} hits; {left} more were not")
     return data
 
 
-def locate_hit(store: Store, query: Query, hit: Hit) -> dict[str, Any]:
+def _located(store: Store, query: Query, hit: Hit, imu_rate_hz: float | None) -> dict[str, Any]:
     """Return the places in a hit as data, or why there are none: the method is None then, with one notice."""
     try:
-        return located_data(store.locate(query, hit))
+        return located_data(store.locate(Composition(query.terms), hit, imu_rate_hz=imu_rate_hz))
     except BindSearchError as error:
         parts: dict[str, Any] = {"boxes": [], "spans": [], "peak": None, "curve": None}
         return {"method": None, **parts, "notices": [first_line(error)]}

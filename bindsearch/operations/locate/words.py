@@ -24,10 +24,10 @@ def place_in_words(located: Mapping[str, Any]) -> str:
         return f"{best['start_s']:.1f}-{best['end_s']:.1f} s, relevance {best['relevance']:.2f}{_others(spans)}"
     if (peak := located["peak"]) is not None:
         where = f"{_ninth(peak['x'], peak['y'])}{_time_in_words(peak['at_s'])}"
-        return f"no part reaches the threshold; the best is {where}, relevance {peak['relevance']:.2f}"
+        return f"no part reaches the threshold; nearest: {where}, relevance {peak['relevance']:.2f}"
     if (curve := located["curve"]) is not None and curve["times_s"]:
         best_s, relevance = max(zip(curve["times_s"], curve["relevance"], strict=True), key=lambda one: one[1])
-        return f"no part reaches the threshold; the best is at {best_s:.1f} s, relevance {relevance:.2f}"
+        return f"no part reaches the threshold; nearest: {best_s:.1f} s, relevance {relevance:.2f}"
     return "no part reaches the threshold"
 
 

@@ -30,7 +30,7 @@ from bindsearch.server.command_socket.protocol import (
 from bindsearch.server.limits import SEND_S, STOP_S, Lane, Refusal
 from bindsearch.server.open_store import OpenStore
 from bindsearch.views.answer_data import answer_data, with_lines
-from bindsearch.views.located_hits import locate_hits
+from bindsearch.views.located_hits import HitLocating, locate_hits
 
 logger = logging.getLogger("bindsearch.server")
 
@@ -172,8 +172,9 @@ class _Commands:
         try:
             query = query_from_data(request["query"])
             store = self._opened.current()
-            answer = store.answer(query, imu_rate_hz=request["imu_rate_hz"])
-            data = locate_hits(store, query, answer) if request["locate"] else answer_data(answer)
+            rate_hz = request["imu_rate_hz"]
+            answer, locating = store.answer(query, imu_rate_hz=rate_hz), HitLocating(imu_rate_hz=rate_hz)
+            data = locate_hits(store, query, answer, locating) if request["locate"] else answer_data(answer)
             return {"answer": with_lines(data)}
         except BindSearchError as error:
             return {"error": str(error), "kind": type(error).__name__}

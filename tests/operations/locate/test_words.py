@@ -34,11 +34,11 @@ CORNER = box(0.12, 0.1, 0.48, 0.4)
         ),
         (
             located(peak={"x": 1.0, "y": 1.0, "relevance": 0.62, "at_s": None}),
-            "no part reaches the threshold; the best is lower right, relevance 0.62",
+            "no part reaches the threshold; nearest: lower right, relevance 0.62",
         ),
         (
             located(curve={"times_s": [1.0, 2.0, 3.0], "relevance": [0.1, 0.5, 0.2]}),
-            "no part reaches the threshold; the best is at 2.0 s, relevance 0.50",
+            "no part reaches the threshold; nearest: 2.0 s, relevance 0.50",
         ),
         (located(curve={"times_s": [], "relevance": []}), "no part reaches the threshold"),
         (located(method=None, notices=["the file is gone"]), "not located: the file is gone"),
