@@ -59,12 +59,12 @@ def preview_lines(hit: Mapping[str, Any], store: Path, graphics: Graphics) -> li
         return [f"{'':{INDENT}}{visible(f'(no picture: {error})')}"]
     with Image.open(BytesIO(content)) as picture:
         boxes = boxes_of_one_picture(hit["located"]) if hit["located"] else []
-        lines = _shown(_with_boxes(picture.convert("RGB"), boxes), graphics)
+        lines = _shown(picture.convert("RGB"), boxes, graphics)
     return [f"{'':{INDENT}}{line}" for line in lines]
 
 
-def _with_boxes(picture: Image.Image, boxes: Sequence[Mapping[str, float]]) -> Image.Image:
-    """Return a picture with boxes, thick enough to be seen where a picture takes COLUMNS, the best one last."""
+def _draw_boxes(picture: Image.Image, boxes: Sequence[Mapping[str, float]]) -> None:
+    """Draw boxes into a picture, thick enough to be seen where it takes COLUMNS, the best one last."""
     from PIL import ImageDraw
 
     width = max(1, round(max(picture.size) / (2 * COLUMNS)))
@@ -73,16 +73,16 @@ def _with_boxes(picture: Image.Image, boxes: Sequence[Mapping[str, float]]) -> I
     for box in reversed(boxes):
         sides = (box["left"] * right, box["top"] * bottom, box["right"] * right, box["bottom"] * bottom)
         drawing.rectangle(sides, outline=BOX_COLOUR, width=width)
-    return picture
 
 
-def _shown(picture: Image.Image, graphics: Graphics) -> list[str]:
-    """Return the lines of a picture that fits into COLUMNS and ROWS, and into the terminal."""
+def _shown(picture: Image.Image, boxes: Sequence[Mapping[str, float]], graphics: Graphics) -> list[str]:
+    """Return the lines of a picture with boxes that fits into COLUMNS and ROWS, and into the terminal."""
     width = min(COLUMNS, max(1, (columns() or COLUMNS + INDENT) - INDENT))
     cell = (1, 2) if graphics is Graphics.BLOCKS else cell_px()
     scale = min(width * cell[0] / picture.width, ROWS * cell[1] / picture.height)
     pixels = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     if graphics in (Graphics.BLOCKS, Graphics.SIXEL):
         picture = picture.resize(pixels)
+    _draw_boxes(picture, boxes)
     size = max(1, round(pixels[0] / cell[0])), max(1, round(pixels[1] / cell[1]))
     return picture_lines(picture, graphics, size)
