@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "search": ("search", "search_command"),
         "explain": ("explain", "explain_command"),
         "classify": ("classify", "classify_command"),
+        "locate": ("locate.command", "locate_command"),
         "show": ("show", "show_command"),
         "serve": ("serve", "serve_command"),
         "report": ("report", "report_command"),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unicodedata import category
 
 import typer
+
+from bindsearch.errors import UsageError
 
 SCHEMA = 1
 NOT_MEDIA = "not media: "
@@ -95,6 +98,28 @@ def _escaped(text: str, escape: Callable[[str], str]) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or category(one) == "Zs" else escape(one) for one in text)
+
+
+def check_output(option: str, path: Path, suffixes: Sequence[str], sources: Iterable[str]) -> None:
+    """Check that a file can be written without replacing one that is read.
+
+    Args:
+        option: Name of the option, for messages.
+        path: The file to write.
+        suffixes: Endings that its name may have, such as ".png".
+        sources: Files that are read, as they were given: also MODALITY:FILE or FILE@10s-20s.
+
+    Raises:
+        UsageError: the name has another ending, its folder is missing, or it is one of the sources.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"{option} {path}: expected a name that ends in {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: the folder {path.parent} does not exist")
+    for given in sources:
+        inner = given.partition("@")[0].partition(":")[2] or given.partition("@")[0]
+        if path.exists() and any(Path(name).exists() and path.samefile(name) for name in (given, inner)):
+            raise UsageError(f"{option} {path} is the file to show: give another name")
 
 
 def clock(seconds: float) -> str:

@@ -70,20 +70,21 @@ def read_query(
     Raises:
         UsageError: one of them is wrong.
     """
-    chosen = [
-        *([terms.text(" ".join(words)) if word_search else read_words(" ".join(words))] if words else []),
-        *map(terms.text, text or []),
-        *map(terms.image, image or []),
-        *map(terms.video, video or []),
-        *map(terms.audio, audio or []),
-        *map(terms.depth, depth or []),
-        *map(terms.thermal, thermal or []),
-        *map(terms.imu, imu or []),
-        *map(terms.like, like or []),
-        *([] if query is None else parse_query(query).terms),
-    ]
+    chosen = read_terms(
+        words=words,
+        text=text,
+        image=image,
+        video=video,
+        audio=audio,
+        depth=depth,
+        thermal=thermal,
+        imu=imu,
+        like=like,
+        query=query,
+        as_text=bool(word_search),
+    )
     return make_query(
-        Composition(tuple(chosen)),
+        chosen,
         to=to,
         k=k,
         ranking=ranking,
@@ -94,6 +95,40 @@ def read_query(
         copies=copies,
         words=WORD_SEARCH[word_search],
     )
+
+
+def read_terms(
+    *,
+    words: list[str] | None,
+    text: list[str] | None,
+    image: list[Path] | None,
+    video: list[Path] | None,
+    audio: list[Path] | None,
+    depth: list[Path] | None,
+    thermal: list[Path] | None,
+    imu: list[Path] | None,
+    like: list[str] | None,
+    query: str | None,
+    as_text: bool = False,
+) -> Composition:
+    """Return the terms of the options of a query; print what is assumed of the words, unless they are a text.
+
+    Raises:
+        UsageError: one of them is wrong.
+    """
+    chosen = [
+        *([terms.text(" ".join(words)) if as_text else read_words(" ".join(words))] if words else []),
+        *map(terms.text, text or []),
+        *map(terms.image, image or []),
+        *map(terms.video, video or []),
+        *map(terms.audio, audio or []),
+        *map(terms.depth, depth or []),
+        *map(terms.thermal, thermal or []),
+        *map(terms.imu, imu or []),
+        *map(terms.like, like or []),
+        *([] if query is None else parse_query(query).terms),
+    ]
+    return Composition(tuple(chosen))
 
 
 def parse_match(given: str) -> float | str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bindsearch.cli.options import ImuRateOption, JsonOption, LimitOption, ModalityRuleOption, StoreOption
-from bindsearch.cli.output import can_print, clock, print_json, print_line, print_message
+from bindsearch.cli.output import can_print, check_output, clock, print_json, print_line, print_message
 from bindsearch.cli.parse import parse_limits
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
@@ -71,7 +71,7 @@ def show_command(
     from bindsearch.shards.connect import connect
 
     if png is not None:
-        _check_output(png, file)
+        check_output("--png", png, (".png",), [file])
     with connect(store, encoder=encoder) as opened:
         shown = opened.show(
             file,
@@ -97,21 +97,6 @@ def show_command(
     if shown.problem:
         print_message(f"failed: {shown.path}: {shown.problem}")
     return EXIT_SOME_FAILED if shown.problem else 0
-
-
-def _check_output(png: Path, file: str) -> None:
-    """Check that a picture can be written without replacing anything but a picture of an earlier run.
-
-    Raises:
-        UsageError: the name is not one of a PNG file, its folder is missing, or it is the file to show.
-    """
-    if png.suffix.lower() != ".png":
-        raise UsageError(f"--png {png}: expected a name that ends in .png")
-    if not png.parent.is_dir():
-        raise UsageError(f"--png {png}: the folder {png.parent} does not exist")
-    source = file.partition("@")[0].partition(":")[2] or file
-    if png.exists() and any(Path(name).exists() and png.samefile(name) for name in (file, source)):
-        raise UsageError(f"--png {png} is the file to show: give another name")
 
 
 def _draw(shown: ShownFile, png: Path) -> None:

@@ -12,6 +12,7 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "explain": "Show the plan of a query: how each modality is searched, the estimated cost and the reasons.",
         "classify": "Name the classes of files by labels in words, "
         "or write the class of each item of a store into a column.",
+        "locate": "Show where files answer a query: boxes of pictures and videos, spans of sounds and motion.",
         "show": "Show what reaches the encoder for a file, and why: "
         "decoded exactly as `index` does, but nothing is written.",
         "serve": "Serve a page to search with, its JSON API, and the commands of this user, until interrupted.",

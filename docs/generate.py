@@ -50,6 +50,7 @@ COMPLETION_OPTIONS = {"--install-completion", "--show-completion"}
 
 EXIT_MEANINGS = {
     "EXIT_NO_HITS": "no hits",
+    "EXIT_NOTHING_FOUND": "nothing reaches the threshold",
     "EXIT_WRONG_USE": "wrong use: an option, a query or a file is wrong",
     "EXIT_SOME_FAILED": "done, but some files could not be indexed",
     "EXIT_BELOW": "a figure is below what its suite asks for",

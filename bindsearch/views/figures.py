@@ -28,8 +28,8 @@ from bindsearch.operations.show.drawing import (
     write,
     write_times,
 )
+from bindsearch.operations.show.spectrogram import BANDS, DYNAMIC_RANGE_DB, band_hz
 from bindsearch.types import Modality
-from bindsearch.views.spectrogram import BANDS, DYNAMIC_RANGE_DB, band_hz
 from bindsearch.views.thumbnails import spectrogram, waveform
 
 MIN_WIDTH_PX, MAX_WIDTH_PX = 320, 2048

@@ -27,8 +27,8 @@ from bindsearch.operations.show.drawing import (
     range_of,
     text_panel,
 )
+from bindsearch.operations.show.spectrogram import DYNAMIC_RANGE_DB, envelope, spectrogram_db
 from bindsearch.types import Modality
-from bindsearch.views.spectrogram import DYNAMIC_RANGE_DB, envelope, spectrogram_db
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

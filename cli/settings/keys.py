@@ -30,7 +30,7 @@ FOLDER_COMMANDS = frozenset({"search", "explain", "report"})
 
 INPUTS = (
     "text image video audio depth thermal imu like query item from url png html open at root start labels labels-file "
-    "write-column write-probability remove-column pairs out sweep shards"
+    "against write-column write-probability remove-column pairs out sweep shards"
 )
 CONSENT = "accept-license force replace restart prune dry-run help version debug"
 GIVEN_EACH_TIME = frozenset([*INPUTS.split(), *CONSENT.split()])
@@ -47,6 +47,7 @@ KNOWN: Mapping[str, str] = {
     "explain": "to k ranking diversity min-match copies words where under collection since until include-query "
     "imu-rate device store on json analyze",
     "classify": "templates encoder top modality collection imu-rate device store json",
+    "locate": "threshold detail max-boxes encoder imu-rate device store json",
     "serve": "store host port token-file no-socket on processes replicas encoders gpus",
     "report": "title to k where imu-rate device store json",
     "show": "encoder modality-rule imu-rate limit store json",

@@ -55,6 +55,7 @@ SEARCHES: dict[str, tuple[str, set[str]]] = {
     "duplicates": ("duplicates", STORE),
     "encoders": ("encoders --json", {"numpy"}),
     "classify": ("classify {media}/dog.txt --labels a,b", {*STORE, "tokenizers", "PIL", "rich"}),
+    "wrong place": ("locate a", set()),
     "column": ("classify --write-column kind --labels a,b", {*WRITER, "tokenizers"}),
     "wrong pairs": (
         "bind --pairs {media}/none.csv --modality thermal --out t",

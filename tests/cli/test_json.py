@@ -123,6 +123,11 @@ def is_located(output: Any) -> bool:
     return len(places) > 6 and sum(place is not None for place in places) == min(len(places), MAX_LOCATED)
 
 
+def has_maps(output: Any) -> bool:
+    first, second = output["files"]
+    return bool(first["heat"] and first["peak"] and (second["curve"] or second["failure"]))
+
+
 COLUMN = "classify --write-column k --labels a,b"
 
 
@@ -203,6 +208,8 @@ CASES = [
     Case("calibrate.json", f"calibrate {{built}}/answers.csv --json {LISTS}", holds=has_fitted_pair),
     Case("classify.json", "classify {built}/media/text-0.txt {built}/media/image-0.png --labels 'a,b|c' --json"),
     Case("classify.json", "classify {built}/media/bad.png --labels a --json", 3, holds=lambda one: one["files"]),
+    Case("locate.json", "locate a {built}/media/image-0.png {built}/media/audio-0.wav --json", None, holds=has_maps),
+    Case("locate.json", "locate a {built}/media/video-0.mp4 {built}/media/bad.png --json", 3, holds=has_maps),
     Case("classify-column.json", "classify --write-column k --write-probability p --labels a,b --json", holds=is_new),
     Case("classify-column.json", "classify --write-column k --labels a --dry-run --json", holds=is_new),
     Case("classify-column.json", "classify --write-column k --json", 0, COLUMN, holds=lambda one: one["labels"] == 2),

@@ -22,6 +22,7 @@ from bindsearch.media import NO_CONTENT, DecodeHints, DepthMap, Frames, Picture,
 from bindsearch.operations.locate.boxes import Rectangles, boxes_of, to_boxes
 from bindsearch.operations.locate.dense import PictureLike, cosine_map
 from bindsearch.operations.locate.located import Box, Located, Peak
+from bindsearch.operations.locate.record import Asked, asked_of
 from bindsearch.operations.locate.recordings import locate_spans
 from bindsearch.operations.locate.relevance import EncodeTerms, LocateOptions, Probe, make_probe
 from bindsearch.operations.segment_media import LARGE, Place, read_segment, read_spans
@@ -67,12 +68,14 @@ class LocatedFile:
 
     Attributes:
         source: The file, as given.
+        asked: The query.
         place: The segment or file that was read; None if there is none.
         located: Where it answers; None if it could not be read.
         failure: Why it could not be read; empty if it could.
     """
 
     source: str
+    asked: Asked
     place: Place | None
     located: Located | None
     failure: str = ""
@@ -140,10 +143,11 @@ def locate_files(
     sources = [to_path_text(file) for file in to_list(files, "the list of files")]
     if not sources:
         raise UsageError("nothing to look in: give at least one file")
-    return [_locate_source(source, probe, library, on_stage) for source in sources]
+    asked = asked_of(probe)
+    return [_locate_source(source, asked, probe, library, on_stage) for source in sources]
 
 
-def _locate_source(source: str, probe: Probe, library: Library, on_stage: OnStage) -> LocatedFile:
+def _locate_source(source: str, asked: Asked, probe: Probe, library: Library, on_stage: OnStage) -> LocatedFile:
     place = None
     try:
         place, notices = to_place(source, library)
@@ -151,8 +155,8 @@ def _locate_source(source: str, probe: Probe, library: Library, on_stage: OnStag
     except InstallationError:
         raise
     except (UsageError, VectorError) as error:  # MediaError is one
-        return LocatedFile(source, place, None, str(error))
-    return LocatedFile(source, place, replace(located, notices=(*notices, *located.notices)))
+        return LocatedFile(source, asked, place, None, str(error))
+    return LocatedFile(source, asked, place, replace(located, notices=(*notices, *located.notices)))
 
 
 def to_place(where: Where, library: Library) -> tuple[Place, tuple[str, ...]]:
@@ -239,7 +243,7 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     if modality is Modality.VIDEO:
         return _in_video(probe, place, decode, on_stage)
     on_stage(place.path.name)
-    media = read_picture(place, decode, encoder)
+    media = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
     if (reason := missing_content(media)) is not None:
         raise MediaError(NO_CONTENT + reason)
     shown = _map(probe, media, modality)
@@ -247,13 +251,12 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     return _located(probe, place, tuple(boxes), shown, None)
 
 
-def read_picture(place: Place, decode: DecodeOptions, encoder: Encoder) -> PictureLike:
-    """Return a picture, depth map or thermal picture as it is located.
+def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> PictureLike:
+    """Return a picture, depth map or thermal picture; files of several sizes have one of at least `side_px` pixels.
 
     Raises:
         MediaError: it cannot be decoded.
     """
-    side_px = max(LARGE.picture_side_px, encoder.wants.picture_side_px)
     media = read_segment(place, decode, DecodeHints(side_px, 1.0)).media
     assert isinstance(media, Picture | DepthMap | ThermalPicture)
     return media

@@ -15,6 +15,7 @@ from bindsearch.operations.classify.vectors import logit_scale
 from bindsearch.operations.locate.dense import MAX_DETAIL
 from bindsearch.search.engine import compose_query, labels_of
 from bindsearch.search.query import Searchable, Term, make_query, text
+from bindsearch.search.query_encoding import is_text
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -176,7 +177,10 @@ def make_probe(query: Searchable, options: LocateOptions, encoder: Encoder, enco
     if not all(np.isfinite(rows).all() for rows in vectors.values()):
         raise VectorError("a vector of the query or of a negative is not finite: give another one")
     same = vectors[None][1:] @ vectors[None][0] >= SAME
-    names = [" ".join(labels_of(one)) for one in queries[1:]]
+    names = [
+        one.terms[0].source if len(one.terms) == 1 and is_text(one.terms[0]) else " ".join(labels_of(one))
+        for one in queries[1:]
+    ]
     if same.all():
         raise UsageError("the query is what it is compared with: give other negatives by --against")
     notices = [

@@ -1,0 +1,1 @@
+"""`bindsearch locate`: where files answer a query."""

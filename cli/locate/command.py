@@ -1,0 +1,209 @@
+"""`bindsearch locate`: where files answer a query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bindsearch.cli.options import (
+    Audios,
+    Depths,
+    DeviceOption,
+    Images,
+    ImuRateOption,
+    Imus,
+    JsonOption,
+    QueryOption,
+    StoreOption,
+    Texts,
+    Thermals,
+    Videos,
+)
+from bindsearch.cli.output import check_output, print_message
+from bindsearch.cli.parse import read_terms, read_words
+from bindsearch.cli.progress import show_rows
+from bindsearch.cli.settings.complete import complete_encoders, complete_paths
+from bindsearch.errors import EXIT_SOME_FAILED, UsageError
+
+if TYPE_CHECKING:
+    from bindsearch.operations.locate.locate import LocatedFile
+    from bindsearch.operations.locate.relevance import LocateOptions
+    from bindsearch.search.query import Composition
+
+EXIT_NOTHING_FOUND = 1
+PNG, JSON = ".png", ".json"
+
+
+def locate_command(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Query, then files to look in: pictures, videos, sounds, motion; depth:FILE and FILE@10s-20s as in "
+            "queries. With a query by options, all are files.",
+            metavar="[QUERY] [FILE...]",
+        ),
+    ] = None,
+    text: Texts = None,
+    image: Images = None,
+    video: Videos = None,
+    audio: Audios = None,
+    depth: Depths = None,
+    thermal: Thermals = None,
+    imu: Imus = None,
+    query: QueryOption = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--like",
+            help="Look in an indexed item, by id or path. Repeatable.",
+            metavar="ITEM",
+            autocompletion=complete_paths,
+        ),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(help="Least relevance of boxes and spans, above 0 and at most 1.", metavar="X")
+    ] = 0.9,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare the query with this, such as 'a wall' or audio:rain.wav, in place of the built-in texts. "
+            "Repeatable.",
+            metavar="QUERY",
+        ),
+    ] = None,
+    detail: Annotated[
+        int, typer.Option(help="1 to 4: finer maps and curves, which take 9, 25 or 49 times as long.", metavar="N")
+    ] = 1,
+    max_boxes: Annotated[int, typer.Option("--max-boxes", help="Most boxes or spans of a file.", metavar="N")] = 20,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write a drawing of one file (.png), or the result with heat maps (.json).", metavar="FILE"),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoder; default: that of the store, else mini.", metavar="NAME", autocompletion=complete_encoders
+        ),
+    ] = None,
+    imu_rate: ImuRateOption = None,
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Show where files answer a query: boxes of pictures and videos, spans of sounds and motion.
+
+    A part answers if its relevance reaches the threshold: how much nearer it is to the query than to texts such as
+    "object" and "background", or to what --against gives. The drawing and the JSON record the query and the model.
+    Exits with 1 if nothing reaches the threshold.
+
+    Examples: bindsearch locate "a dog" photo.jpg clip.mp4
+    bindsearch locate --audio bark.wav photo.jpg --out bark.png
+    bindsearch locate "a dog barking" walk.wav --against "a car" --against "rain"
+    """
+    has_query = any((text, image, video, audio, depth, thermal, imu, query))
+    given = words or []
+    asked, files = (None, given) if has_query else (given[:1], given[1:])
+    if not has_query and not asked:
+        raise UsageError('there is no query: give one before the files, such as bindsearch locate "a dog" photo.jpg')
+    sources = [*files, *(f"like:{item}" for item in like or ())]
+    if not sources:
+        raise UsageError("there is nothing to look in: give files after the query, or --like ITEM")
+    if out is not None:
+        check_output("--out", out, (PNG, JSON), [*map(str, [*(image or ()), *(audio or ())]), *sources])
+        _check_own(out)
+        if out.suffix.lower() == PNG and len(sources) > 1:
+            raise UsageError(f"--out {out}: a drawing shows one file: give one, or a name that ends in .json")
+    terms = read_terms(
+        words=asked,
+        text=text,
+        image=image,
+        video=video,
+        audio=audio,
+        depth=depth,
+        thermal=thermal,
+        imu=imu,
+        like=None,
+        query=query,
+    )
+    from bindsearch.cli.locate.output import print_files, print_files_json
+    from bindsearch.operations.locate.relevance import LocateOptions
+
+    options = LocateOptions(threshold, tuple(map(read_words, against or ())), detail, max_boxes)
+    located = _locate(terms, sources, options, encoder, store, device, imu_rate)
+    if out is not None:
+        _write(out, located, imu_rate)
+    if json:
+        print_files_json(located)
+    else:
+        print_files(located)
+    if any(file.failure for file in located):
+        return EXIT_SOME_FAILED
+    has_any = any(file.located is not None and (file.located.boxes or file.located.spans) for file in located)
+    return 0 if has_any else EXIT_NOTHING_FOUND
+
+
+def _locate(
+    terms: Composition,
+    sources: Sequence[str],
+    options: LocateOptions,
+    encoder: str | None,
+    store: str | None,
+    device: str,
+    imu_rate_hz: float | None,
+) -> list[LocatedFile]:
+    """Return where files answer, with the encoder of the store if there is one and no other is given."""
+    from bindsearch.shards.connect import connect
+
+    with show_rows("locating") as (_, on_stage), connect(store, device=device) as opened:
+        if encoder is None and opened.exists:
+            return opened.locate_files(terms, sources, options=options, imu_rate_hz=imu_rate_hz, on_stage=on_stage)
+        from bindsearch.operations.locate.locate import locate
+
+        return locate(
+            terms,
+            sources,
+            options=options,
+            encoder=encoder or "mini",
+            imu_rate_hz=imu_rate_hz,
+            device=device,
+            on_stage=on_stage,
+        )
+
+
+def _check_own(out: Path) -> None:
+    """Check that an existing file is one that `locate` wrote.
+
+    Raises:
+        UsageError: it is another one.
+    """
+    if not out.exists():
+        return
+    from bindsearch.cli.locate.output import is_own
+
+    if not is_own(out):
+        raise UsageError(f"--out {out} is there, and `locate` has not written it: give another name")
+
+
+def _write(out: Path, located: Sequence[LocatedFile], imu_rate_hz: float | None) -> None:
+    """Write the drawing of a file, or the result as JSON; nothing for a file that could not be read.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    from bindsearch.cli.locate.output import write_json
+
+    try:
+        if out.suffix.lower() == JSON:
+            write_json(out, located)
+        elif located[0].located is not None:
+            from bindsearch.ingest.media.options import DecodeOptions
+            from bindsearch.operations.locate.drawing import write_drawing
+
+            write_drawing(located[0], out, DecodeOptions(imu_rate_hz=imu_rate_hz))
+        else:
+            print_message(f"note: {out} is not written: there is nothing to draw")
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
