@@ -96,7 +96,9 @@ def print_files_json(located: Sequence[LocatedFile]) -> None:
 
 def files_data(located: Sequence[LocatedFile]) -> dict[str, Any]:
     """Return the result with the query as values that JSON can hold."""
-    return {**asked_data(located[0].asked), "files": [_file_data(file) for file in located]}
+    asked = asked_data(located[0].asked)
+    del asked["against"]  # which depends on the modality of the file
+    return {**asked, "files": [_file_data(file) for file in located]}
 
 
 def _file_data(file: LocatedFile) -> dict[str, Any]:
@@ -105,6 +107,7 @@ def _file_data(file: LocatedFile) -> dict[str, Any]:
     heat = None if found is None or found.heat is None else found.heat.round(HEAT_DECIMALS).astype(float)
     return {
         "file": file.source,
+        "against": list(file.asked.against),
         **place_data(file.place),
         **(nothing if found is None else located_data(found)),
         "heat": None if heat is None else heat.round(HEAT_DECIMALS).tolist(),

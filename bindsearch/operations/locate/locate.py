@@ -143,11 +143,10 @@ def locate_files(
     sources = [to_path_text(file) for file in to_list(files, "the list of files")]
     if not sources:
         raise UsageError("nothing to look in: give at least one file")
-    asked = asked_of(probe)
-    return [_locate_source(source, asked, probe, library, on_stage) for source in sources]
+    return [_locate_source(source, probe, library, on_stage) for source in sources]
 
 
-def _locate_source(source: str, asked: Asked, probe: Probe, library: Library, on_stage: OnStage) -> LocatedFile:
+def _locate_source(source: str, probe: Probe, library: Library, on_stage: OnStage) -> LocatedFile:
     place = None
     try:
         place, notices = to_place(source, library)
@@ -155,7 +154,8 @@ def _locate_source(source: str, asked: Asked, probe: Probe, library: Library, on
     except InstallationError:
         raise
     except (UsageError, VectorError) as error:  # MediaError is one
-        return LocatedFile(source, asked, place, None, str(error))
+        return LocatedFile(source, asked_of(probe, None), place, None, str(error))
+    asked = asked_of(probe, place.modality)
     return LocatedFile(source, asked, place, replace(located, notices=(*notices, *located.notices)))
 
 
@@ -276,7 +276,7 @@ def _map(probe: Probe, media: PictureLike, modality: Modality) -> _Map:
 
     The best cell is that of the greatest cosine: relevance saturates at 1, so that many may have the same.
     """
-    cosines = cosine_map(probe.encoder, media, probe.for_target(modality), probe.options.detail)
+    cosines = cosine_map(probe.encoder, media, probe.for_target(modality).vectors, probe.options.detail)
     row, column = np.unravel_index(int(cosines[0].argmax()), cosines[0].shape)
     return _Map(probe.relevance(cosines, modality), (int(row), int(column)), float(cosines[0].max()))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bindsearch.operations.locate.located import Located, located_data
 from bindsearch.operations.locate.relevance import Probe, UsedTerm
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from bindsearch.operations.segment_media import Place
@@ -34,10 +35,12 @@ class Asked:
     detail: int
 
 
-def asked_of(probe: Probe) -> Asked:
-    """Return what is recorded of an encoded query."""
+def asked_of(probe: Probe, target: Modality | None) -> Asked:
+    """Return what is recorded of an encoded query that is located in a modality; None: in none."""
     encoder, options = probe.encoder, probe.options
-    return Asked(probe.terms, encoder.name, encoder.digest, probe.against, options.threshold, options.detail)
+    return Asked(
+        probe.terms, encoder.name, encoder.digest, probe.for_target(target).names, options.threshold, options.detail
+    )
 
 
 def asked_data(asked: Asked) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def locate_spans(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     views = views_of(encoder.wants, modality, probe.options.detail)
     chunks = replace(decode, audio_segment_s=_CHUNK_S, imu_segment_s=_CHUNK_S)
     cut = sliding(read_spans(place, chunks, DecodeHints(1, 1.0)), views)
-    vectors = probe.for_target(modality)
+    vectors = probe.for_target(modality).vectors
     spans: list[Span] = []
     found: list[NDArray[np.float32]] = []
     empty: dict[str, int] = {}

@@ -13,8 +13,8 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.operations.classify.vectors import logit_scale
 from bindsearch.operations.locate.dense import MAX_DETAIL
-from bindsearch.search.engine import compose_query, labels_of
-from bindsearch.search.query import Searchable, Term, make_query, text
+from bindsearch.search.engine import ResolvedTerms, compose_query, labels_of
+from bindsearch.search.query import Query, Searchable, Term, make_query
 from bindsearch.search.query_encoding import is_text
 from bindsearch.types import Modality
 
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.search.query_encoding import EncodedTerm
+    from bindsearch.search.scoring.candidates import QueryVector
 
 EncodeTerms: TypeAlias = "Callable[[Sequence[Term]], list[EncodedTerm]]"
 
 NEGATIVES = ("object", "things", "stuff", "texture", "background", "a photo")
 """Texts that a query is compared with: the four canonical phrases of LERF, and two for the rest of a picture."""
+
+MOTION_NEGATIVES = ("movement", "motion", "activity", "a person", "something else")
+"""Texts that a query is compared with in motion: any motion is nearer to any of them than to an object."""
 
 SAME = 0.999
 """Cosine from which a built-in negative is the query itself, and is left out."""
@@ -42,7 +46,8 @@ class LocateOptions:
 
     Attributes:
         threshold: Least relevance of boxes and spans, above 0 and at most 1.
-        against: What the query is compared with in place of NEGATIVES: texts, terms or compositions.
+        against: What the query is compared with in place of NEGATIVES and MOTION_NEGATIVES: texts, terms or
+            compositions.
         detail: Number of squares, side by side, along the shorter side of a picture, 1..4; views of recordings overlap
             more by the same factor.
         max_boxes: Most boxes or spans of a file.
@@ -81,6 +86,19 @@ class UsedTerm:
 
 
 @dataclass(frozen=True)
+class Negatives:
+    """A query with what it is compared with in one modality.
+
+    Attributes:
+        names: Names of the negatives.
+        vectors: Unit vectors of the query and, below it, of its negatives: float32 (1 + n, d), n >= 1.
+    """
+
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Probe:
     """An encoded query with its negatives.
 
@@ -88,22 +106,19 @@ class Probe:
         encoder: The encoder.
         options: Options of locating.
         terms: The terms of the query.
-        against: Names of the negatives.
-        vectors: Unit vectors of the query and, below it, of its negatives, by what is searched, as of `EncodedTerm`;
-            None has the usual ones: float32 (1 + n, d), n >= 1.
+        by_target: Vectors and negatives by what is searched; None has the usual ones.
         notices: What of the query's files is not used, and negatives that are left out.
     """
 
     encoder: Encoder
     options: LocateOptions
     terms: tuple[UsedTerm, ...]
-    against: tuple[str, ...]
-    vectors: Mapping[Modality | None, NDArray[np.float32]]
+    by_target: Mapping[Modality | None, Negatives]
     notices: tuple[str, ...] = ()
 
-    def for_target(self, target: Modality) -> NDArray[np.float32]:
-        """Return the vectors to locate in a modality with, float32 (1 + n, d)."""
-        return self.vectors.get(target, self.vectors[None])
+    def for_target(self, target: Modality | None) -> Negatives:
+        """Return the vectors to locate in a modality with, and the negatives; None: the usual ones."""
+        return self.by_target.get(target, self.by_target[None])
 
     def relevance(self, cosines: NDArray[np.float32], target: Modality) -> NDArray[np.float32]:
         """Return the relevance of parts of a medium; see `relevance`."""
@@ -164,38 +179,50 @@ def make_probe(query: Searchable, options: LocateOptions, encoder: Encoder, enco
             f"the encoder {encoder.name} has no text tower for the built-in negatives: give files to compare with, "
             "such as --against image:FILE"
         )
-    against = options.against or tuple(map(text, NEGATIVES))
-    queries = [make_query(one) for one in (query, *against)]
+    groups: dict[Modality | None, Sequence[Searchable]] = {None: options.against}
+    if not options.against:
+        groups = {None: NEGATIVES, Modality.IMU: MOTION_NEGATIVES}
+    queries = [make_query(one) for one in (query, *(one for group in groups.values() for one in group))]
     encoded = iter(encode([term for one in queries for term in one.terms]))
     own = [[next(encoded) for _ in one.terms] for one in queries]
     composed = [compose_query(one, terms) for one, terms in zip(queries, own, strict=True)]
-    targets = {None, *(target for _, vector in composed for target in vector.by_target)}
-    vectors = {
-        target: np.stack([(one if target is None else one.for_target(target)).vector for _, one in composed])
-        for target in targets
-    }
-    if not all(np.isfinite(rows).all() for rows in vectors.values()):
+    asked, rest = composed[0], iter(zip(map(_name, queries[1:]), composed[1:], strict=True))
+    named = {target: [next(rest) for _ in group] for target, group in groups.items()}
+    targets = {*groups, *(target for _, vector in composed for target in vector.by_target)}
+    notices = [notice for terms in own for term in terms for notice in term.notices]
+    by_target = {}
+    for target in sorted(targets, key=str):
+        by_target[target], equal = _negatives(asked[1], named.get(target, named[None]), target)
+        notices += [f"not compared with {name}, which is the query" for name in equal]
+    used = zip(own[0], asked[0].weights, strict=True)
+    terms_used = tuple(UsedTerm(term.modality, term.source, float(weight)) for term, weight in used)
+    return Probe(encoder, options, terms_used, by_target, tuple(dict.fromkeys(notices)))
+
+
+def _name(query: Query) -> str:
+    """Return the name of a negative: its text as it is, else the form that queries have as text."""
+    (first, *others) = query.terms
+    return first.source if not others and is_text(first) else " ".join(labels_of(query))
+
+
+def _negatives(
+    asked: QueryVector, named: Sequence[tuple[str, tuple[ResolvedTerms, QueryVector]]], target: Modality | None
+) -> tuple[Negatives, list[str]]:
+    """Return a query with its negatives in one modality, and the names of those that are the query itself.
+
+    Raises:
+        UsageError: none of them differs from the query.
+        VectorError: a vector holds NaN.
+    """
+    vectors = [asked, *(vector for _, (_, vector) in named)]
+    rows = np.stack([(one if target is None else one.for_target(target)).vector for one in vectors])
+    if not np.isfinite(rows).all():
         raise VectorError("a vector of the query or of a negative is not finite: give another one")
-    same = vectors[None][1:] @ vectors[None][0] >= SAME
-    names = [
-        one.terms[0].source if len(one.terms) == 1 and is_text(one.terms[0]) else " ".join(labels_of(one))
-        for one in queries[1:]
-    ]
+    same = rows[1:] @ rows[0] >= SAME
     if same.all():
         raise UsageError("the query is what it is compared with: give other negatives by --against")
-    notices = [
-        f"not compared with {name}, which is the query" for name, equal in zip(names, same, strict=True) if equal
+    names = [name for name, _ in named]
+    kept = tuple(name for name, equal in zip(names, same, strict=True) if not equal)
+    return Negatives(kept, rows[np.concatenate([[True], ~same])]), [
+        name for name, equal in zip(names, same, strict=True) if equal
     ]
-    kept = np.concatenate([[True], ~same])
-    resolved = composed[0][0]
-    return Probe(
-        encoder,
-        options,
-        tuple(
-            UsedTerm(term.modality, term.source, float(weight))
-            for term, weight in zip(own[0], resolved.weights, strict=True)
-        ),
-        tuple(name for name, equal in zip(names, same, strict=True) if not equal),
-        {target: rows[kept] for target, rows in vectors.items()},
-        tuple(dict.fromkeys([*(notice for terms in own for term in terms for notice in term.notices), *notices])),
-    )
