@@ -167,7 +167,7 @@ def to_place(where: Where, library: Library) -> tuple[Place, tuple[str, ...]]:
     """
     if isinstance(where, Hit):
         place = Place(where.path, where.collection, where.modality, where.start_s, where.end_s, where.text)
-        return place, ()
+        return place, _changes(where, library)
     if not isinstance(where, str | os.PathLike):
         where = f"{LIKE}:{to_integer(where, 'the item', 'give a hit, the id of an item, or a file')}"
     source = to_path_text(where)
@@ -198,14 +198,28 @@ def _item_at(source: str, find: Callable[[str], Item]) -> Item | None:
 
 def _place_of(item: Item) -> tuple[Place, tuple[str, ...]]:
     """Return an indexed file, and a notice if it has changed since."""
-    place = Place(item.path, item.collection, item.modality)
+    return Place(item.path, item.collection, item.modality), _changes_of(item)
+
+
+def _changes(hit: Hit, library: Library) -> tuple[str, ...]:
+    """Return a notice if the file of a hit has changed since it was indexed."""
+    if library.find is None:
+        return ()
+    try:
+        return _changes_of(library.find(str(hit.item_id)))
+    except UsageError:
+        return ()  # the item is not there any more, or the hit is of another store
+
+
+def _changes_of(item: Item) -> tuple[str, ...]:
+    """Return a notice if a file has changed since it was indexed."""
     try:
         state = item.path.stat()
     except OSError:
-        return place, ()  # decoding it says why, or it is a member of an archive
+        return ()  # decoding it says why, or it is a member of an archive
     if (state.st_size, state.st_mtime_ns) == (item.size_bytes, item.mtime_ns):
-        return place, ()
-    return place, (f"{item.path} has changed since it was indexed: located in the file as it is now",)
+        return ()
+    return (f"{item.path} has changed since it was indexed: located in the file as it is now",)
 
 
 def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage = ignore_stage) -> Located:
