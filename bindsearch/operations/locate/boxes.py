@@ -84,7 +84,7 @@ def _at_least_a_cell(ends: NDArray[np.float64], cells: int) -> NDArray[np.float6
     """Return the starts and ends (n, 2) of shares of a side, grown around their middles to the size of a cell."""
     middle = ends.mean(axis=1, keepdims=True)
     half = np.maximum(0.5 / cells, np.abs(ends - middle))
-    return np.clip(middle + half * np.array([-1.0, 1.0]), 0.0, 1.0)
+    return np.asarray(np.clip(middle + half * np.array([-1.0, 1.0]), 0.0, 1.0), np.float64)
 
 
 def enlarged(values: NDArray[np.floating]) -> NDArray[np.float64]:
