@@ -270,12 +270,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         games: list[tuple[str, list[Trial], Sequence[bs.LocateOptions]]] = [
-            ("2 pictures, class name", list(class_names(data, folder, 2, n)), (usual, finer)),
-            ("4 pictures, class name", list(class_names(data, folder, 4, n)), (usual, finer)),
+            ("2 pictures, class name", list(class_names(data, folder, 2, n)), (usual,)),
+            ("4 pictures, class name", list(class_names(data, folder, 4, n)), (usual,)),
             ("2 pictures, sound", list(sounds_in_pictures(data, folder, n)), (usual,)),
-            ("2 sounds, label", list(joined_sounds(data, folder, n, by_sound=False)), (usual,)),
-            ("2 sounds, sound", list(joined_sounds(data, folder, n, by_sound=True)), (usual,)),
-            ("2 motions, text", list(joined_motions(data, folder, n)), (usual,)),
+            ("2 sounds, label", list(joined_sounds(data, folder, n // 2, by_sound=False)), (usual,)),
+            ("2 motions, text", list(joined_motions(data, folder, n // 2)), (usual,)),
+            ("4 pictures, class name", list(class_names(data, folder, 4, n // 2)), (finer,)),
+            ("2 sounds, sound", list(joined_sounds(data, folder, n // 2, by_sound=True)), (usual,)),
         ]
         for title, trials, choices in games:
             for options in choices:

@@ -103,7 +103,7 @@ def files_data(located: Sequence[LocatedFile]) -> dict[str, Any]:
 
 def _file_data(file: LocatedFile) -> dict[str, Any]:
     found = file.located
-    nothing = {"method": None, "boxes": [], "spans": [], "peak": None, "curve": None, "notices": []}
+    nothing: dict[str, Any] = {"method": None, "boxes": [], "spans": [], "peak": None, "curve": None, "notices": []}
     heat = None if found is None or found.heat is None else found.heat.round(HEAT_DECIMALS).astype(float)
     return {
         "file": file.source,

@@ -204,7 +204,8 @@ def test_places_are_in_every_form_of_output(two_halves: Path, bindsearch_command
 
 
 def test_boxes_are_drawn_into_thumbnails(two_halves: Path, bindsearch_command: Run) -> None:
-    line = ["search", "a cat", "--store", two_halves / "store", "--to", "image", "--preview=blocks", "--color", "never"]
+    store: list[str | Path] = ["--store", two_halves / "store"]
+    line = ["search", "a cat", *store, "--to", "image", "--preview=blocks", "--color", "never"]
     yellow = "38;2;255;225;77"
     assert yellow not in bindsearch_command(line).stdout
     assert yellow in bindsearch_command([*line, "--locate"]).stdout
@@ -212,11 +213,12 @@ def test_boxes_are_drawn_into_thumbnails(two_halves: Path, bindsearch_command: R
 
 def test_places_are_in_galleries(two_halves: Path, bindsearch_command: Run, tmp_path: Path) -> None:
     (tmp_path / "queries.txt").write_text("a cat\n")
-    store = ["--store", two_halves / "store"]
-    for name, line in (
-        ("search.html", ["search", "a cat", "--html", tmp_path / "search.html"]),
-        ("report.html", ["report", tmp_path / "queries.txt", "--html", tmp_path / "report.html"]),
-    ):
+    store: list[str | Path] = ["--store", two_halves / "store"]
+    lines: dict[str, list[str | Path]] = {
+        "search.html": ["search", "a cat", "--html", tmp_path / "search.html"],
+        "report.html": ["report", tmp_path / "queries.txt", "--html", tmp_path / "report.html"],
+    }
+    for name, line in lines.items():
         assert bindsearch_command([*line, *store]).returncode == 0
         assert 'class="located"' not in (tmp_path / name).read_text()
         assert bindsearch_command([*line, *store, "--locate"]).returncode == 0

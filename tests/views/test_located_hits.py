@@ -27,7 +27,7 @@ KEYS = {"method", "boxes", "spans", "peak", "curve", "notices"}
 
 
 def located(**parts: Any) -> dict[str, Any]:
-    nothing = {"boxes": [], "spans": [], "peak": None, "curve": None, "notices": []}
+    nothing: dict[str, Any] = {"boxes": [], "spans": [], "peak": None, "curve": None, "notices": []}
     return {"method": "dense features of mini", **nothing, **parts}
 
 

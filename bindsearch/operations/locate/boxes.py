@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 FINE_CELLS = 256
 """Cells of the longer side of a map that boxes are cut from: sides are exact to 0.4%."""
 
-MIN_AREA = 0.002
-"""Least share of a picture that a box has: a tenth of a cell of a map of 7 x 7."""
-
 MAX_OVERLAP = 0.5
 """Intersection over union from which the less relevant of two boxes is left out."""
 
@@ -60,8 +57,8 @@ def to_boxes(found: Rectangles, most: int, at_s: float | None = None) -> list[Bo
 def rectangles_of(relevance: NDArray[np.float32], threshold: float) -> Rectangles:
     """Return the rectangle around each connected part of a map that reaches a threshold.
 
-    The map is interpolated linearly between the middles of its cells first. Parts that touch at a corner are one. Parts
-    smaller than MIN_AREA are left out, unless there are no others.
+    The map is interpolated linearly between the middles of its cells first. Parts that touch at a corner are one. A
+    rectangle is at least as large as a cell: what is smaller is not known.
 
     Args:
         relevance: Relevance of each cell, float32 (h, w); NaN counts as below the threshold.
@@ -73,19 +70,21 @@ def rectangles_of(relevance: NDArray[np.float32], threshold: float) -> Rectangle
     labels, count = ndimage.label(fine >= threshold, structure=np.ones((3, 3)))
     if count == 0:
         return Rectangles(np.zeros((0, 4)), np.zeros(0))
-    numbers = np.arange(1, count + 1)
-    shares = ndimage.sum_labels(np.ones(fine.shape), labels, numbers) / fine.size
-    greatest = np.asarray(ndimage.maximum(fine, labels, numbers), np.float64)
-    height, width = fine.shape
-    sides = np.array(
-        [
-            (columns.start / width, rows.start / height, columns.stop / width, rows.stop / height)
-            for rows, columns in ndimage.find_objects(labels)
-        ]
-    )
-    large = shares >= MIN_AREA
-    kept = large if large.any() else shares == shares.max()
-    return Rectangles(sides[kept], greatest[kept])
+    greatest = np.asarray(ndimage.maximum(fine, labels, np.arange(1, count + 1)), np.float64)
+    found = ndimage.find_objects(labels)
+    ends = [
+        _at_least_a_cell(np.array([(part[axis].start, part[axis].stop) for part in found]) / fine.shape[axis], cells)
+        for axis, cells in enumerate(relevance.shape)
+    ]
+    (top, bottom), (left, right) = (axis.T for axis in ends)
+    return Rectangles(np.stack([left, top, right, bottom], 1), greatest)
+
+
+def _at_least_a_cell(ends: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
+    """Return the starts and ends (n, 2) of shares of a side, grown around their middles to the size of a cell."""
+    middle = ends.mean(axis=1, keepdims=True)
+    half = np.maximum(0.5 / cells, np.abs(ends - middle))
+    return np.asarray(np.clip(middle + half * np.array([-1.0, 1.0]), 0.0, 1.0), np.float64)
 
 
 def enlarged(values: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -96,7 +95,7 @@ def enlarged(values: NDArray[np.floating]) -> NDArray[np.float64]:
     factor = max(1, FINE_CELLS // max(values.shape))
     factor -= 1 - factor % 2
     for axis, cells in enumerate(values.shape):
-        place = np.clip((np.arange(cells * factor) + 0.5) / factor - 0.5, 0, cells - 1)
+        place = np.clip(((np.arange(cells * factor) + 0.5) / factor - 0.5).round(9), 0, cells - 1)
         low = np.floor(place).astype(np.int64)
         share = np.expand_dims(place - low, 1 - axis)
         above = np.take(values, np.minimum(low + 1, cells - 1), axis)

@@ -33,6 +33,9 @@ VIEWS_A_LENGTH = 2
 _CHUNK_S = 60.0
 """Seconds of a recording that are decoded at a time."""
 
+_LEAST_REACH = 0.1
+"""Least share of the way to the middle of the next view that a span has."""
+
 _VIEWS_A_PASS = 16
 _JOINED_S = 1e-3
 """Gap of two spans that is none."""
@@ -203,4 +206,4 @@ def _crossing(views: list[Span], relevance: NDArray[np.float32], threshold: floa
     middle_s, other_s = ((view.start_s + view.end_s) / 2 for view in (own, views[other]))
     high, low = float(relevance[row]), float(relevance[other])
     share = (high - threshold) / (high - low) if high > low else 0.0
-    return middle_s + min(1.0, share) * (other_s - middle_s)
+    return middle_s + min(1.0, max(_LEAST_REACH, share)) * (other_s - middle_s)

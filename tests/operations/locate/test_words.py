@@ -10,7 +10,7 @@ from bindsearch.operations.locate.words import boxes_of_one_picture, place_in_wo
 
 
 def located(**parts: Any) -> dict[str, Any]:
-    nothing = {"boxes": [], "spans": [], "peak": None, "curve": None, "notices": []}
+    nothing: dict[str, Any] = {"boxes": [], "spans": [], "peak": None, "curve": None, "notices": []}
     return {"method": "dense features of mini", **nothing, **parts}
 
 

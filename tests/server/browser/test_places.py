@@ -28,7 +28,7 @@ window.fetch = async (path, options) => {
 
 
 def open_hit(visit: Visit, name: str, **query: str | list[str]) -> Page:
-    page = visit.go(weak="1", **query)
+    page = visit.go("/", **{"weak": "1", **query})
     page.locator(".card", has_text=name).first.click()
     page.locator("#detail .stage").wait_for()
     return page

@@ -1,0 +1,134 @@
+"""`bindsearch locate` as it is typed: what it prints and writes, exit codes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bindsearch.cli.locate.output import where
+from bindsearch.operations.locate.located import Box
+from bindsearch.operations.recording import read_record
+from helpers.command import Run
+from helpers.media_files import tone, write_picture, write_sound
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "media"
+    folder.mkdir()
+    write_picture(folder / "a.png", rng.integers(0, 256, (60, 100, 3), np.uint8))
+    write_sound(folder / "b.wav", tone(4.0))
+    (folder / "bad.png").write_bytes(b"bad")
+    return folder
+
+
+def test_the_list_says_where_or_how_near_it_is(bindsearch_command: Run, media: Path) -> None:
+    low = ["--threshold", "0.0001"]
+    done = bindsearch_command(["locate", "a pattern", media / "a.png", media / "b.wav", *low])
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{media / 'a.png'}  (image, dense features of mini)"
+    assert "whole  x 0-100%, y 0-100%" in lines[1]
+    assert lines[2] == f"{media / 'b.wav'}  (audio, overlapping spans embedded by mini)"
+    assert lines[3].endswith("0:00-0:04")
+    nothing = bindsearch_command(["locate", "a green frog", media / "a.png", media / "b.wav", "--threshold", "1"])
+    assert nothing.returncode == 1
+    assert nothing.stdout.count("nothing has a relevance of 1; the best is 0.") == 2
+    assert not nothing.stderr
+
+
+def test_a_file_that_cannot_be_read_is_reported(bindsearch_command: Run, media: Path) -> None:
+    done = bindsearch_command(["locate", "a pattern", media / "bad.png", media / "a.png", "none.png"])
+    assert done.returncode == 3
+    assert f"{media / 'a.png'}  (image" in done.stdout
+    assert done.stderr.count("failed: ") == 2
+    assert "failed: none.png: the file none.png does not exist: check the path" in done.stderr
+
+
+def test_queries_by_options_leave_all_words_to_files(bindsearch_command: Run, media: Path) -> None:
+    given: list[str | Path] = ["locate", "--audio", media / "b.wav", "--text", "a tone", media / "a.png", "--json"]
+    output = json.loads(bindsearch_command(given).stdout)
+    assert [term["modality"] for term in output["query"]] == ["text", "audio"]
+    assert [one["file"] for one in output["files"]] == [str(media / "a.png")]
+    assert np.array(output["files"][0]["heat"]).shape == (7, 10)
+
+
+def test_items_of_a_store(bindsearch_command: Run, media: Path) -> None:
+    bindsearch_command(["index", media])
+    by_path = json.loads(bindsearch_command(["locate", "a pattern", "--like", media / "a.png", "--json"]).stdout)
+    by_query: list[str | Path] = [
+        "locate",
+        "--query",
+        f"like:{media / 'b.wav'}",
+        media / "a.png",
+        "--against",
+        "a dog",
+        "--json",
+    ]
+    assert by_path["files"][0]["path"] == str(media / "a.png")
+    assert json.loads(bindsearch_command(by_query).stdout)["files"][0]["against"] == ["a dog"]
+
+
+def test_a_drawing_and_json_are_written_and_replaced(bindsearch_command: Run, media: Path, tmp_path: Path) -> None:
+    png, out = tmp_path / "out.png", tmp_path / "out.json"
+    for threshold in ("0.5", "0.6"):
+        for path in (png, out):
+            line: list[str | Path] = ["locate", "a pattern", media / "a.png", "--out", path, "--threshold", threshold]
+            assert bindsearch_command(line).returncode in (0, 1)
+    record, written = read_record(png), json.loads(out.read_text())
+    assert record is not None
+    assert record["threshold"] == written["threshold"] == 0.6
+    assert record["query"] == written["query"] == [{"modality": "text", "source": "a pattern", "weight": 1.0}]
+    assert record["encoder"] == "mini"
+    assert record["file"]["path"] == str(media / "a.png")
+    both = bindsearch_command(["locate", "a pattern", media / "a.png", media / "b.wav", "--out", out])
+    assert both.returncode in (0, 1)
+    assert len(json.loads(out.read_text())["files"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("locate", "there is no query: give one before the files"),
+        ("locate dog", "there is nothing to look in: give files after the query"),
+        ("locate --text dog", "there is nothing to look in: give files after the query"),
+        ("locate dog {a} --out {media}/x.jpg", "expected a name that ends in .png or .json"),
+        ("locate dog {a} --out {media}/no/x.png", "the folder {media}/no does not exist"),
+        ("locate dog {a} --out {a}", "is the file to show: give another name"),
+        ("locate dog {b} --out {a}", "is there, and `locate` has not written it: give another name"),
+        ("locate dog {a} {b} --out {media}/x.png", "a drawing shows one file"),
+        ("locate dog {a} --threshold 2", "the threshold is 2.0: give a relevance above 0"),
+        ("locate dog {a} --detail 9", "detail is 9: give a number from 1 to 4"),
+        ("locate dog {a} --max-boxes 0", "max_boxes is 0"),
+        ("locate dog {a} --against dog", "the query is what it is compared with"),
+        ("locate dog {a} --encoder nope", "nope"),
+        ("locate dog {a} --imu-rate -1", "imu_rate_hz is -1.0"),
+    ],
+)
+def test_what_is_refused(bindsearch_command: Run, media: Path, line: str, message: str) -> None:
+    names = {"a": media / "a.png", "b": media / "b.wav", "media": media}
+    before = {path.name for path in media.iterdir()}
+    done = bindsearch_command(line.format(**names).split())
+    assert done.returncode in (2, 4), done.stderr
+    assert message.format(**names) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+    assert {path.name for path in media.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        (Box(0, 0, 1, 1, 1), "whole"),
+        (Box(0, 0, 0.3, 0.3, 1), "left, upper"),
+        (Box(0.7, 0.4, 0.9, 0.6, 1), "right, middle"),
+        (Box(0.4, 0, 0.6, 1, 1), "centre, full height"),
+        (Box(0, 0.8, 1, 1, 1), "all across, lower"),
+    ],
+)
+def test_places_in_words(box: Box, words: str) -> None:
+    assert where(box) == words
