@@ -33,22 +33,21 @@ class Rectangles:
     relevance: NDArray[np.float64]
 
 
-def boxes_of(relevance: NDArray[np.float32], threshold: float, most: int, at_s: float | None = None) -> list[Box]:
+def boxes_of(relevance: NDArray[np.float32], threshold: float, at_s: float | None = None) -> list[Box]:
     """Return the boxes of a relevance map, best first.
 
     Args:
         relevance: Relevance of each cell, 0..1; NaN where it is not known: float32 (h, w).
         threshold: Least relevance in a box.
-        most: Most boxes.
         at_s: Time of the frame; None: a picture.
     """
-    return to_boxes(rectangles_of(relevance, threshold), most, at_s)
+    return to_boxes(rectangles_of(relevance, threshold), at_s)
 
 
-def to_boxes(found: Rectangles, most: int, at_s: float | None = None) -> list[Box]:
-    """Return rectangles as boxes after non-maximum suppression, best first, at most `most`."""
+def to_boxes(found: Rectangles, at_s: float | None = None) -> list[Box]:
+    """Return rectangles as boxes after non-maximum suppression, best first."""
     boxes = []
-    for row in suppress(found, MAX_OVERLAP)[:most].tolist():
+    for row in suppress(found, MAX_OVERLAP).tolist():
         left, top, right, bottom = found.sides[row].tolist()
         boxes.append(Box(left, top, right, bottom, float(found.relevance[row]), at_s))
     return boxes

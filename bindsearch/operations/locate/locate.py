@@ -249,9 +249,9 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
             place.path,
             modality,
             method,
-            spans=found.spans,
+            spans=found.spans[: probe.options.max_boxes],
             curve=found.curve,
-            notices=(*probe.notices, *found.notices),
+            notices=(*probe.notices, *found.notices, *left_out_notice(len(found.spans) - probe.options.max_boxes)),
         )
     check_libraries([*required_libraries(encoder, [modality]), "scipy.ndimage"])
     if modality is Modality.VIDEO:
@@ -261,8 +261,7 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     if (reason := missing_content(media)) is not None:
         raise MediaError(NO_CONTENT + reason)
     shown = _map(probe, media, modality)
-    boxes = boxes_of(shown.relevance, probe.options.threshold, probe.options.max_boxes)
-    return _located(probe, place, tuple(boxes), shown, None)
+    return _located(probe, place, boxes_of(shown.relevance, probe.options.threshold), shown, None)
 
 
 def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> PictureLike:
@@ -295,13 +294,16 @@ def _map(probe: Probe, media: PictureLike, modality: Modality) -> _Map:
     return _Map(probe.relevance(cosines, modality), (int(row), int(column)), float(cosines[0].max()))
 
 
-def _located(probe: Probe, place: Place, boxes: tuple[Box, ...], shown: _Map, at_s: float | None) -> Located:
-    """Return what was located in a picture, or in a video with its best frame."""
+def _located(probe: Probe, place: Place, boxes: list[Box], shown: _Map, at_s: float | None) -> Located:
+    """Return what was located in a picture, or in a video with its best frame, of boxes with the best first."""
     heat, (row, column) = shown.relevance, shown.best
     x, y = (column + 0.5) / heat.shape[1], (row + 0.5) / heat.shape[0]
     peak = Peak(x, y, float(heat[row, column]), at_s)
     method, notices = _method(probe.encoder, place.modality)
-    return Located(place.path, place.modality, method, boxes, peak=peak, heat=heat, notices=(*probe.notices, *notices))
+    most = probe.options.max_boxes
+    notices += left_out_notice(len(boxes) - most)
+    kept, notices = tuple(boxes[:most]), (*probe.notices, *notices)
+    return Located(place.path, place.modality, method, kept, peak=peak, heat=heat, notices=notices)
 
 
 def _method(encoder: Encoder, modality: Modality) -> tuple[str, tuple[str, ...]]:
@@ -311,6 +313,11 @@ def _method(encoder: Encoder, modality: Modality) -> tuple[str, tuple[str, ...]]
         return f"dense features of {encoder.name}", ()
     method = f"overlapping parts embedded by {encoder.name}"
     return method, (f"the encoder {encoder.name} has no dense features of {modality}: {method}, which is slower",)
+
+
+def left_out_notice(count: int) -> tuple[str, ...]:
+    """Return the notice that less relevant boxes or spans are left out; none if none are."""
+    return (f"{count} less relevant ones are left out (--max-boxes)",) if count > 0 else ()
 
 
 def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
@@ -326,20 +333,18 @@ def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnSta
             blank += 1
             continue
         shown = _map(probe, picture, Modality.IMAGE)
-        boxes += boxes_of(shown.relevance, options.threshold, options.max_boxes, time_s)
+        boxes += boxes_of(shown.relevance, options.threshold, time_s)
         if best is None or shown.cosine > best[0].cosine:
             best = shown, time_s
     if best is None:
         raise MediaError(f"{NO_CONTENT}one colour")
     boxes.sort(key=lambda box: -box.relevance)
-    located = _located(probe, place, tuple(boxes[: options.max_boxes]), *best)
+    located = _located(probe, place, boxes, *best)
     notices = list(located.notices)
     if len(frames) < total:
         notices.append(f"{len(frames)} of {total} sampled frames are located, evenly spread")
     if blank:
         notices.append(f"{blank} of {len(frames)} frames have no content: one colour")
-    if len(boxes) > options.max_boxes:
-        notices.append(f"{len(boxes) - options.max_boxes} more boxes are left out (--max-boxes)")
     return replace(located, notices=tuple(notices))
 
 
@@ -374,10 +379,11 @@ def located_of_boxes(
         notices: What is to be known of it.
     """
     reached = found.relevance >= options.threshold
-    boxes = tuple(to_boxes(Rectangles(found.sides[reached], found.relevance[reached]), options.max_boxes))
+    boxes = to_boxes(Rectangles(found.sides[reached], found.relevance[reached]))
+    notices = (*notices, *left_out_notice(len(boxes) - options.max_boxes))
     peak = None
     if len(found.relevance):
         row = int(found.relevance.argmax())
         left, top, right, bottom = found.sides[row].tolist()
         peak = Peak((left + right) / 2, (top + bottom) / 2, float(found.relevance[row]))
-    return Located(path, modality, method, boxes, peak=peak, notices=tuple(notices))
+    return Located(path, modality, method, tuple(boxes[: options.max_boxes]), peak=peak, notices=tuple(notices))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.operations.locate.located import Located, located_data
@@ -45,10 +46,8 @@ def asked_of(probe: Probe, target: Modality | None) -> Asked:
 
 def asked_data(asked: Asked) -> dict[str, Any]:
     """Return the record of a query as values that JSON can hold."""
-    from bindsearch import __version__
-
     return {
-        "made_by": f"bindsearch {__version__}",
+        "made_by": f"bindsearch {version('bindsearch')}",
         "command": "locate",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "query": [asdict(term) for term in asked.terms],

@@ -228,6 +228,19 @@ def test_relevance_is_the_least_of_the_softmaxes() -> None:
     assert extreme[0] == 1.0
 
 
+def test_boxes_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    rgb = np.full((160, 160, 3), BLUE, np.uint8)
+    for number in range(4):
+        rgb[40 * number : 40 * number + 20, 40 * number : 40 * number + 20] = RED
+    file = write_picture(tmp_path / "a.png", rgb)
+    every = found("red", file)
+    assert len(every.boxes) == 4
+    assert every.notices == ()
+    some = found("red", file, max_boxes=3)
+    assert some.boxes == every.boxes[:3]
+    assert some.notices == ("1 less relevant ones are left out (--max-boxes)",)
+
+
 def test_boxes_of_a_detector() -> None:
     sides = np.array([[0, 0, 0.5, 0.5], [0.02, 0, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9]])
     located = located_of_boxes(
