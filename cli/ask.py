@@ -11,8 +11,12 @@ from bindsearch.search.query import Query
 
 if TYPE_CHECKING:
     from bindsearch.store import Store
+    from bindsearch.views.located_hits import HitLocating
 
 AUTO = "auto"
+
+LOCATED_TERMS = 64
+"""Terms whose vectors are kept while hits are located."""
 
 Ask = Callable[[Query], dict[str, Any]]
 """Return the answer to a query as data (`bindsearch.views.answer_data`)."""
@@ -27,6 +31,7 @@ def asking(
     use_server: bool = True,
     on: str | None = None,
     require_all: bool = False,
+    locating: HitLocating | None = None,
 ) -> Generator[Ask]:
     """Yield a function that answers queries; what it has loaded serves all of them.
 
@@ -39,6 +44,7 @@ def asking(
         use_server: Whether a server may answer.
         on: Cluster that has the shards of the store; None: this process.
         require_all: Whether a shard that does not answer is an error.
+        locating: How hits get the places that answer their query; None: they get none.
     """
     opened: Store | None = None
 
@@ -48,16 +54,23 @@ def asking(
             from bindsearch.server.command_socket.client import ask_server
             from bindsearch.storage.config import resolve_store
 
-            answer = ask_server(resolve_store(store), query, imu_rate_hz)
-            if answer is not None:
-                return answer
+            served = ask_server(resolve_store(store), query, imu_rate_hz, locate=locating is not None)
+            if served is not None:
+                return served
         prepare_for_few_rows()
         from bindsearch.shards.connect import connect
         from bindsearch.views.answer_data import answer_data, with_lines
 
         if opened is None:
             opened = stack.enter_context(connect(store, device=device, on=on, require_all=require_all))
-        return with_lines(answer_data(opened.answer(query, imu_rate_hz=imu_rate_hz)))
+            if locating is not None:  # which encodes the terms again for each hit
+                opened.cache_terms(LOCATED_TERMS)
+        answer = opened.answer(query, imu_rate_hz=imu_rate_hz)
+        if locating is None:
+            return with_lines(answer_data(answer))
+        from bindsearch.views.located_hits import locate_hits
+
+        return with_lines(locate_hits(opened, query, answer, locating))
 
     with ExitStack() as stack:
         yield ask

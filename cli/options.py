@@ -71,6 +71,10 @@ RequireAllOption = Annotated[
     bool,
     typer.Option("--require-all", help="Fail if a shard of the store does not answer, instead of a partial answer."),
 ]
+LocateOption = Annotated[
+    bool,
+    typer.Option("--locate", help="Show where in pictures, and when in recordings, the best 20 hits answer the query."),
+]
 DeviceOption = Annotated[
     str,
     typer.Option(

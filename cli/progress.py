@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,9 @@ LINE_SECONDS = 0.5
 
 COLUMNS_BESIDE_BAR = 44
 """For the word before the bar, seven digits on each side of the count, the rate and the time left."""
+
+SLOW_S = 1.0
+"""From here on progress of what is usually quick is shown."""
 
 SLOW_FILE_SECONDS = 10.0
 """From here on the time that a file takes is shown."""
@@ -171,6 +175,28 @@ def show_rows(verb: str) -> Iterator[tuple[Callable[[int, int], None], Callable[
             lambda done, total: bar.update(task, completed=done, total=total),
             lambda text: bar.update(task, description=visible(text)),
         )
+
+
+@contextmanager
+def show_slow(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows how many of all are done, once it takes over a second; only on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    bar = Progress(TextColumn(verb), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True)
+    task = bar.add_task("", total=None)
+    timer = threading.Timer(SLOW_S, bar.start)
+    timer.start()
+    try:
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+    finally:
+        timer.cancel()
+        timer.join()
+        if bar.live.is_started:
+            bar.stop()
 
 
 def print_event(event: str, facts: dict[str, Any]) -> None:

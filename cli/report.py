@@ -13,6 +13,7 @@ from bindsearch.cli.options import (
     ImuRateOption,
     JsonOption,
     KOption,
+    LocateOption,
     StoreOption,
     ToOption,
     WhereOption,
@@ -41,6 +42,7 @@ def report_command(
     k: KOption = 10,
     where: WhereOption = None,
     imu_rate: ImuRateOption = None,
+    locate: LocateOption = False,
     device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
@@ -57,6 +59,7 @@ def report_command(
     from bindsearch.errors import UsageError
     from bindsearch.shards.connect import connect
     from bindsearch.views.html_page import check_target, write_page
+    from bindsearch.views.located_hits import HitLocating
 
     check_target(html)
     if html.exists() and queries.exists() and html.samefile(queries):
@@ -64,7 +67,9 @@ def report_command(
     asked = read_queries(queries, to=to, k=k, where=where)
     name = title or ("Search report" if str(queries) == "-" else queries.stem)
     with connect(store, device=device) as opened:
-        answers = write_page(html, opened, [query for _, query in asked], title=name, imu_rate_hz=imu_rate)
+        queries_of_lines = [query for _, query in asked]
+        locating = HitLocating(imu_rate_hz=imu_rate) if locate else None
+        answers = write_page(html, opened, queries_of_lines, title=name, imu_rate_hz=imu_rate, locating=locating)
     hits = sum(len(answer["hits"]) for answer in answers)
     if json:
         facts = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -25,6 +26,7 @@ from bindsearch.cli.options import (
     JsonOption,
     KOption,
     Likes,
+    LocateOption,
     MinMatchOption,
     OnOption,
     QueryOption,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from bindsearch.cli.hits.preview import Preview
     from bindsearch.cli.hits.terminal import Color
     from bindsearch.store import Store
+    from bindsearch.views.located_hits import HitLocating
 
 EXIT_NO_HITS = 1
 STDIN = "-"
@@ -86,6 +89,7 @@ def search_command(
     store: StoreOption = None,
     on: OnOption = None,
     require_all: RequireAllOption = False,
+    locate: LocateOption = False,
     json: JsonOption = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a hit and line.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
@@ -131,7 +135,8 @@ def search_command(
     """Search with a text, files, or a weighted sum of several. Options are combined into one query.
 
     The text - reads queries from standard input, one a line. Fields of --format: rank, path, name, folder, modality,
-    match, probability, z, score, cosine, item_id, collection, start_s, end_s, line, text, is_missing, found_by.
+    match, probability, z, score, cosine, item_id, collection, start_s, end_s, line, text, is_missing, found_by,
+    place.
 
     Examples: bindsearch search "a dog barking"
     bindsearch search --audio bark.wav --to image,video --where "modified > '2024-01-01'"
@@ -191,15 +196,18 @@ def search_command(
     if words == [STDIN]:
         if html is not None:
             raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
-        with asking(**asked_where) as ask:
+        with (
+            _locating(imu_rate, is_asked=locate) as locating,
+            asking(**asked_where, locating=locating) as ask,
+        ):
             return _answer_lines(_lines(sys.stdin), lambda line: ask(query_of([line])), output)
     asked = query_of(words)
     if html is not None:
         from bindsearch.shards.connect import connect
 
         with connect(store, on=on, device=device, require_all=require_all) as opened:
-            return _write_page(asked, html, output, opened, imu_rate)
-    with asking(**asked_where) as ask:
+            return _write_page(asked, html, output, opened, imu_rate, locate=locate)
+    with _locating(imu_rate, is_asked=locate) as locating, asking(**asked_where, locating=locating) as ask:
         answer = ask(asked)
     _show(answer, output)
     return 0 if answer["hits"] else EXIT_NO_HITS
@@ -273,13 +281,29 @@ def _show(answer: dict[str, Any], output: Output) -> None:
         open_hit(hits, output.opened)
 
 
-def _write_page(query: Query, path: Path, output: Output, opened: Store, imu_rate_hz: float | None) -> int:
+@contextmanager
+def _locating(imu_rate_hz: float | None, *, is_asked: bool) -> Iterator[HitLocating | None]:
+    """Yield options that show the progress of locating; None: it is not asked for."""
+    if not is_asked:
+        yield None
+        return
+    from bindsearch.cli.progress import show_slow
+    from bindsearch.views.located_hits import HitLocating
+
+    with show_slow("locating") as report:
+        yield HitLocating(imu_rate_hz=imu_rate_hz, report=report)
+
+
+def _write_page(
+    query: Query, path: Path, output: Output, opened: Store, imu_rate_hz: float | None, *, locate: bool
+) -> int:
     """Write the answer as one HTML file, show it and return the exit code."""
     from bindsearch.views.answer_data import with_lines
     from bindsearch.views.html_page import write_page
 
     title = ", ".join(term.source for term in query.terms)
-    (answer,) = write_page(path, opened, [query], title=title, imu_rate_hz=imu_rate_hz)
+    with _locating(imu_rate_hz, is_asked=locate) as locating:
+        (answer,) = write_page(path, opened, [query], title=title, imu_rate_hz=imu_rate_hz, locating=locating)
     _show(with_lines(answer), output)
     print_message(f"written: {path}")
     return 0 if answer["hits"] else EXIT_NO_HITS

@@ -111,6 +111,12 @@ def take_pictures(browser: Browser, origin: str, queries: Path) -> None:
     with opened(browser, f"{origin}/?{urlencode({'q': 'rain', 'term': 'text:0.3:coffee', 'w': 0.7})}") as page:
         open_hit(page, "sound_02.wav")
         save(page, "sound")
+    with opened(browser, f"{origin}/?{urlencode({'q': 'a space shuttle', 'to': 'image', 'weak': 1})}") as page:
+        open_hit(page, "photo_03.jpg")
+        page.get_by_role("button", name="Where?").click()
+        page.locator(".boxes .heat").wait_for()
+        settle(page)
+        save(page, "where")
     with opened(browser, f"{origin}/?{urlencode({'q': 'a person walking'})}") as page:
         open_hit(page, "recording_01.csv")
         save(page, "motion")

@@ -45,10 +45,18 @@ QUERY = _object(
     copies={"type": "boolean"},
     words={"type": "string", "enum": [*map(str, WordSearch)]},
 )
+LOCATING = _object(
+    "query item_id modality",
+    query=QUERY,
+    item_id={**INTEGER, "description": "of a hit"},
+    modality=MODALITY,
+    start_s={**NUMBER, "nullable": True},
+)
 OBJECT = {"type": "object"}
 OBJECTS = {"type": "array", "items": OBJECT}
 COUNTS = {"type": "object", "additionalProperties": INTEGER}
 QUERY_BODY: Schema = {"requestBody": {"required": True, **_content(QUERY)}}
+LOCATING_BODY: Schema = {"requestBody": {"required": True, **_content(LOCATING)}}
 UPLOAD_BODY: Schema = {
     "requestBody": {
         "required": True,
@@ -80,6 +88,21 @@ UPLOAD = {
     )
 }
 ANSWER = {200: _content(_object("hits command", hits=OBJECTS, command=TEXT, notices=TEXTS, query=OBJECT))}
+LOCATED = {
+    200: _content(
+        _object(
+            "boxes spans words",
+            boxes=OBJECTS,
+            spans=OBJECTS,
+            peak={**OBJECT, "nullable": True},
+            curve={**OBJECT, "nullable": True},
+            words={**TEXT, "description": "the best place in words"},
+            picture={**TEXT, "nullable": True, "description": "data URL of the picture that the boxes are in"},
+            heat={**TEXT, "nullable": True, "description": "data URL of a transparent PNG that covers the picture"},
+            notices=TEXTS,
+        )
+    )
+}
 PLAN = {200: _content(_object("text plan", text=TEXT, plan=OBJECT))}
 ITEM = {200: _content(_object("item_id path name", item_id=INTEGER, path=TEXT, name=TEXT, segments=OBJECTS))}
 MAP = {200: _content(OBJECT)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,19 +14,26 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from bindsearch import __version__
 from bindsearch.arguments import shown
 from bindsearch.errors import BindSearchError, UsageError, first_line
+from bindsearch.ingest.media.options import decode_options
+from bindsearch.operations.locate.located import located_data
+from bindsearch.operations.locate.words import place_in_words
 from bindsearch.operations.segment_media import Place
 from bindsearch.search.explain import explain_plan, plan_json
+from bindsearch.search.query import Composition
 from bindsearch.search.query_encoding import modality_of_file
 from bindsearch.server.api_schema import (
     ANSWER,
     COLUMNS,
     ERRORS,
     ITEM,
+    LOCATED,
+    LOCATING_BODY,
     MAP,
     PICTURE,
     PLAN,
@@ -37,7 +44,7 @@ from bindsearch.server.api_schema import (
 )
 from bindsearch.server.column_data import column_data
 from bindsearch.server.events import counts, events
-from bindsearch.server.item_data import find_item, hit_links, item_data
+from bindsearch.server.item_data import find_item, hit_links, item_data, segment_of
 from bindsearch.server.limits import (
     MAX_EVENT_STREAMS,
     MAX_MAP_POINTS,
@@ -55,6 +62,7 @@ from bindsearch.server.pictures import (
     SIDES_PX,
     WIDTHS_PX,
     find_place,
+    located_pictures,
     nearest_size,
     picture,
     upload_picture,
@@ -65,8 +73,12 @@ from bindsearch.store import Store
 from bindsearch.types import Modality
 from bindsearch.views.answer_data import answer_data
 from bindsearch.views.collection_map import collection_map as map_of
+from bindsearch.views.located_hits import hit_at
 
 WEB = Path(__file__).parent / "web"
+POLL_S = 0.25
+"""Time between two looks at whether the client of a slow request is there."""
+
 Result = TypeVar("Result")
 
 
@@ -80,6 +92,7 @@ class Service:
         searches: Threads of searches.
         pictures: Threads that decode media.
         files: Threads that read files.
+        locating: The thread that locates, one medium at a time.
         stopping: Set when the server stops.
         shown_store: Store of command lines; None: the default.
     """
@@ -89,13 +102,14 @@ class Service:
     searches: Lane
     pictures: Lane
     files: Lane
+    locating: Lane
     stopping: asyncio.Event
     shown_store: str | None
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """All threads."""
-        return self.searches, self.pictures, self.files
+        return self.searches, self.pictures, self.files, self.locating
 
 
 def make_service(opened: OpenStore, shown_store: str | None) -> Service:
@@ -106,6 +120,7 @@ def make_service(opened: OpenStore, shown_store: str | None) -> Service:
         searches=Lane("search", search_threads(), 64),
         pictures=Lane("picture", 2, 256),
         files=Lane("file", 8, 256),
+        locating=Lane("locate", 1, 16),
         stopping=asyncio.Event(),
         shown_store=shown_store,
     )
@@ -124,6 +139,7 @@ def make_app(service: Service) -> FastAPI:
     _add_page(app)
     _add_searches(app, service)
     _add_store(app, service)
+    _add_places(app, service)
     _add_uploads(app, service)
     _add_items(app, service)
     add_faults(app)
@@ -154,7 +170,7 @@ def _add_searches(app: FastAPI, service: Service) -> None:
     @app.post("/api/search", responses=_and(ANSWER), openapi_extra=QUERY_BODY)
     async def search(request: Request) -> Response:
         """Answer a query."""
-        asked = await _page_query(request, service)
+        asked = await _page_query(await json_body(request), service)
 
         def answer() -> dict[str, Any]:
             data = answer_data(service.opened.current().answer(asked.query))
@@ -165,12 +181,12 @@ def _add_searches(app: FastAPI, service: Service) -> None:
                 hit |= hit_links(hit)
             return {**data, "command": asked.command}
 
-        return JSONResponse(await _named(service, asked, answer))
+        return JSONResponse(await _named(asked, service.searches.run(answer)))
 
     @app.post("/api/explain", responses=_and(PLAN), openapi_extra=QUERY_BODY)
     async def explain(request: Request) -> Response:
         """Return the plan of a query."""
-        asked = await _page_query(request, service)
+        asked = await _page_query(await json_body(request), service)
 
         def make_plan() -> dict[str, Any]:
             made = service.opened.current().explain(asked.query)
@@ -182,7 +198,28 @@ def _add_searches(app: FastAPI, service: Service) -> None:
                 "plan": json.loads(asked.with_names(json.dumps(data))),
             }
 
-        return JSONResponse(await _named(service, asked, make_plan))
+        return JSONResponse(await _named(asked, service.searches.run(make_plan)))
+
+
+def _add_places(app: FastAPI, service: Service) -> None:
+    @app.post("/api/locate", responses=_and(LOCATED), openapi_extra=LOCATING_BODY)
+    async def locate(request: Request) -> Response:
+        """Return where a hit answers a query; one medium is located at a time."""
+        data = await json_body(request)
+        item_id, modality, start_s = segment_of(data)
+        asked = await _page_query(data["query"], service)
+
+        def find() -> dict[str, Any]:
+            store = service.opened.current()
+            snapshot = store.generation().snapshot
+            place = find_place(snapshot, find_item(snapshot, item_id), modality, start_s)
+            located = store.locate(Composition(asked.query.terms), hit_at(place, item_id))
+            pictures = located_pictures(place, located, decode_options(store.config, None))
+            found = located_data(located)
+            found["notices"] = [asked.with_names(notice) for notice in found["notices"]]
+            return {**found, "words": place_in_words(found), **pictures}
+
+        return JSONResponse(await _named(asked, _while_connected(request, service.locating.run(find))))
 
 
 def _add_store(app: FastAPI, service: Service) -> None:
@@ -384,14 +421,12 @@ async def json_body(request: Request) -> Any:
         raise Refusal(400, f"the body is not JSON: {first_line(error)}") from None
 
 
-async def _page_query(request: Request, service: Service) -> PageQuery:
-    """Return the query in the body of a request.
+async def _page_query(data: object, service: Service) -> PageQuery:
+    """Return a query as a page sends it.
 
     Raises:
-        Refusal: the body is no JSON.
         UsageError: it is no query.
     """
-    data = await json_body(request)
     roots = await service.files.run(lambda: _roots(service.opened.current()))
     return read_page_query(data, service.uploads.find, roots, service.shown_store)
 
@@ -400,10 +435,24 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
 
 
-async def _named(service: Service, asked: PageQuery, function: Callable[[], Result]) -> Result:
-    """Run a search; errors have the names of uploads."""
+async def _while_connected(request: Request, running: Awaitable[Result]) -> Result:
+    """Return what is awaited; what waits for a thread is given up when the client is gone.
+
+    Raises:
+        ClientDisconnect: the client is gone.
+    """
+    task = asyncio.ensure_future(running)
+    while not (await asyncio.wait([task], timeout=POLL_S))[0]:
+        if await request.is_disconnected():
+            task.cancel()
+            raise ClientDisconnect
+    return await task
+
+
+async def _named(asked: PageQuery, running: Awaitable[Result]) -> Result:
+    """Return what is awaited; errors have the names of uploads."""
     try:
-        return await service.searches.run(function)
+        return await running
     except BindSearchError as error:
         message = asked.with_names(first_line(error))
         if isinstance(error, UsageError):

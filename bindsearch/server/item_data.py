@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +12,12 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from bindsearch.arguments import shown, to_choice, to_number
+from bindsearch.errors import UsageError
 from bindsearch.server.limits import Refusal
 from bindsearch.server.media_types import playable_type
 from bindsearch.storage.snapshot import Snapshot
-from bindsearch.types import METADATA_COLUMNS, Item
+from bindsearch.types import METADATA_COLUMNS, Item, Modality
 
 MAX_SEGMENTS = 1000
 MAX_TEXT_CHARACTERS = 20_000
@@ -68,6 +71,27 @@ def item_data(snapshot: Snapshot, item_id: int) -> dict[str, Any]:
         ],
         **links(item.item_id, item.path),
     }
+
+
+def segment_of(data: object) -> tuple[int, Modality, float | None]:
+    """Return item, modality and start of the hit that a request for its places names.
+
+    Raises:
+        UsageError: it names none.
+    """
+    if not isinstance(data, Mapping):
+        raise UsageError(f"the request is {shown(data)}: give a JSON object")
+    item_id, start_s = data.get("item_id"), data.get("start_s")
+    if not isinstance(item_id, int) or isinstance(item_id, bool):
+        raise UsageError(f"item_id is {shown(item_id)}: give the id of the item of a hit")
+    modality = to_choice(data.get("modality"), Modality, "modality")
+    if modality is Modality.TEXT:
+        raise UsageError("a text has no places: locate a picture or a recording")
+    if start_s is not None:
+        start_s = to_number(start_s, "start_s", "give the seconds where the hit starts, or null", 0.0, math.inf)
+    if "query" not in data:
+        raise UsageError("the request has no query: give that of the answer")
+    return item_id, modality, start_s
 
 
 def hit_links(hit: Mapping[str, Any]) -> dict[str, Any]:

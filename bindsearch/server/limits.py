@@ -20,6 +20,8 @@ MAX_TEXT_CHARACTERS = 10_000
 """Characters of all texts of a query together; about 10 passages, which take a tenth of a second on a CPU."""
 MAX_K = 1000
 MAX_MAP_POINTS = 10_000
+MAX_HEAT_CELLS = 64
+"""Cells of a side of a heat map; larger ones are reduced."""
 MAX_EVENT_STREAMS = 32
 MAX_MEDIA_STREAMS = 64
 MAX_CONNECTIONS = 512
@@ -115,7 +117,11 @@ def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> N
 
 async def _result_of(future: Future[Result]) -> Result:
     wrapped = asyncio.wrap_future(future)
-    done, _ = await asyncio.wait([wrapped], timeout=WAIT_S)
+    try:
+        done, _ = await asyncio.wait([wrapped], timeout=WAIT_S)
+    except asyncio.CancelledError:
+        future.cancel()
+        raise
     if not done and future.cancel():
         raise busy()
     if not done:

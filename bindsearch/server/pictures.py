@@ -1,20 +1,36 @@
-"""Thumbnails and figures of segments, from the cache beside the store."""
+"""Thumbnails and figures of segments, from the cache beside the store, and pictures of what was located."""
 
 from __future__ import annotations
 
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image
+
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.operations.locate.located import Located
 from bindsearch.operations.segment_media import Place
-from bindsearch.server.limits import Refusal
+from bindsearch.operations.show.drawing import INFERNO, coloured
+from bindsearch.server.limits import MAX_HEAT_CELLS, Refusal
 from bindsearch.server.uploads import Upload
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Item, Modality
 from bindsearch.views.figures import figure
+from bindsearch.views.located_hits import frame_at
 from bindsearch.views.picture_cache import cached_picture, webp
 from bindsearch.views.thumbnails import thumbnail
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 SIDES_PX = (96, 160, 240, 320, 480)
 WIDTHS_PX = (480, 720, 960, 1280, 1920)
+LOCATED_PX = 960
+_HEAT_OPACITY = 170
+"""Opacity, of 255, where the relevance is 1."""
 
 
 def find_place(snapshot: Snapshot, item: Item, modality: Modality | None, start_s: float | None) -> Place:
@@ -46,6 +62,37 @@ def picture(store: Path, place: Place, size_px: int, *, is_figure: bool) -> byte
         MediaError: its file is gone, has changed or is damaged.
     """
     return cached_picture(store, place, size_px, figure if is_figure else thumbnail)
+
+
+def located_pictures(place: Place, located: Located, options: DecodeOptions) -> dict[str, str | None]:
+    """Return the picture that the boxes are in and its heat map, as data URLs; None: there is none.
+
+    The heat map is a PNG of at most MAX_HEAT_CELLS a side, less transparent where the relevance is higher, that covers
+    the picture.
+
+    Raises:
+        MediaError: the file is gone, has changed or is damaged.
+    """
+    if located.heat is None:
+        return {"picture": None, "heat": None}
+    at_s = None if located.peak is None else located.peak.at_s
+    shown = thumbnail(frame_at(place, at_s), LOCATED_PX, options)
+    return {"picture": _data_url(webp(shown), "webp"), "heat": _data_url(_heat_png(located.heat), "png")}
+
+
+def _heat_png(heat: NDArray[np.float32]) -> bytes:
+    """Return relevance in 0..1, (h, w), NaN where it is not known, as a PNG."""
+    known = np.nan_to_num(heat).clip(0, 1)
+    pixels = np.concatenate([coloured(known, INFERNO), (_HEAT_OPACITY * known)[..., None].round()], -1)
+    picture = Image.fromarray(pixels.astype(np.uint8))
+    picture.thumbnail((MAX_HEAT_CELLS, MAX_HEAT_CELLS), Image.Resampling.BOX)
+    file = BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def _data_url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{b64encode(content).decode()}"
 
 
 def upload_picture(upload: Upload, size_px: int) -> bytes:

@@ -67,7 +67,8 @@ def serve(
         with contextlib.closing(_listen(host, port)) as listening:
             access = Access(host, listening.getsockname()[1], choose_token(host, token_file))
             service = make_service(opened, shown_store)
-            commands = answering_commands(opened, service.searches) if use_socket else contextlib.nullcontext()
+            lanes = service.searches, service.locating
+            commands = answering_commands(opened, *lanes) if use_socket else contextlib.nullcontext()
             with contextlib.suppress(KeyboardInterrupt):  # the way to end it
                 asyncio.run(_serve(service, commands, access, listening, on_start, on_notice))
             return all(lane.is_idle for lane in service.lanes)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def answer_data(answer: Answer) -> dict[str, Any]:
-    """Return an answer as values that JSON can hold; values that do not apply are None."""
+    """Return an answer as values that JSON can hold; values that do not apply are None.
+
+    `located` of a hit is None; `views.located_hits.locate_hits` locates.
+    """
     missing = missing_paths(answer.hits)
     words = answer.plan.words
     return {
@@ -60,6 +63,7 @@ def _hit_data(hit: Hit, missing: Container[Path]) -> dict[str, Any]:
         "copies": [str(path) for path in hit.copies],
         "is_missing": hit.path in missing,
         "found_by": hit.found_by.value,
+        "located": None,
     }
 
 

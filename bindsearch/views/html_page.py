@@ -18,12 +18,15 @@ from bindsearch.views.answer_data import answer_data
 from bindsearch.views.collection_map import collection_map
 from bindsearch.views.embedded import TERM_PX, Embedded, Embedder, PageLimits
 from bindsearch.views.html import Html, element, joined, page_start
+from bindsearch.views.located_figure import located_figure
+from bindsearch.views.located_hits import locate_hits, place_of
 from bindsearch.views.map_figure import POINTS, map_figure
 
 if TYPE_CHECKING:
     from bindsearch.results import Answer
     from bindsearch.search.query import Query, Term
     from bindsearch.store import Store
+    from bindsearch.views.located_hits import HitLocating
 
 MAX_QUERIES, MAX_HITS = 1000, 10_000
 WEAK = Match.WEAK.value
@@ -52,6 +55,7 @@ def write_page(
     title: str,
     imu_rate_hz: float | None = None,
     limits: PageLimits = DEFAULT_LIMITS,
+    locating: HitLocating | None = None,
 ) -> list[dict[str, Any]]:
     """Answer queries and write the answers as one HTML file; an existing file is replaced when all is written.
 
@@ -62,6 +66,7 @@ def write_page(
         title: Title of the page.
         imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
         limits: Limits of the media in the page.
+        locating: Whether, and how many, hits show the places that answer their query; None: they do not.
 
     Returns:
         The answers as data (`answer_data`), in the order of the queries.
@@ -74,7 +79,10 @@ def write_page(
     if not 1 <= len(queries) <= MAX_QUERIES:
         raise UsageError(f"the page would have {len(queries)} queries: give 1 to {MAX_QUERIES}")
     answers = [store.answer(query, imu_rate_hz=imu_rate_hz) for query in queries]
-    data = [answer_data(answer) for answer in answers]
+    data = [
+        answer_data(answer) if locating is None else locate_hits(store, query, answer, locating)
+        for query, answer in zip(queries, answers, strict=True)
+    ]
     embedder = Embedder(limits, decode_options(store.config, imu_rate_hz))
     if (hits := sum(len(answer.hits) for answer in answers)) > MAX_HITS:
         raise UsageError(f"the page would have {hits} hits: ask for at most {MAX_HITS} in all")
@@ -214,7 +222,7 @@ def _hit(hit: dict[str, Any], labels: Sequence[str], embedder: Embedder) -> Html
     classes = [*(["wide"] if shown.is_figure else []), *([WEAK] if is_weak else [])]
     return element(
         "li",
-        _media(shown, f"{modality.value} {name}{_span(hit)}", modality),
+        *_located(hit, _media(shown, f"{modality.value} {name}{_span(hit)}", modality), embedder),
         element("blockquote", hit["text"][:_MAX_TEXT]) if hit["text"] else Html(),
         element("h3", f"{hit['rank']}. ", _link(path, name, hit, modality), _span(hit)),
         _match(hit, modality),
@@ -222,6 +230,18 @@ def _hit(hit: dict[str, Any], labels: Sequence[str], embedder: Embedder) -> Html
         _details(hit, labels),
         class_=" ".join(classes) or None,
     )
+
+
+def _located(hit: dict[str, Any], media: Html, embedder: Embedder) -> list[Html]:
+    """Return the media of a hit with its places: boxes over a picture, below a figure or a player what is relevant."""
+    located = hit["located"]
+    if located is None:
+        return [media]
+    if hit["modality"] == Modality.IMAGE:
+        return [located_figure(located, media)]
+    picture = embedder.thumbnail(place_of(hit)).picture if located["boxes"] else None
+    shown = element("img", src=picture, alt="The picture that the boxes are in", loading="lazy") if picture else Html()
+    return [media, located_figure(located, shown)]
 
 
 def _name(path: Path, root: Path) -> str:

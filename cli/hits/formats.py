@@ -17,6 +17,7 @@ import typer
 from bindsearch.arguments import did_you_mean
 from bindsearch.cli.output import print_json, print_line, visible
 from bindsearch.errors import UsageError
+from bindsearch.operations.locate.words import place_in_words
 
 FIELDS = (
     "rank",
@@ -37,6 +38,7 @@ FIELDS = (
     "text",
     "is_missing",
     "found_by",
+    "place",
 )
 """Values of a hit in a form and in CSV."""
 
@@ -130,7 +132,8 @@ def _unescaped(form: str) -> str:
 
 def _values(hit: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(hit["path"])
-    known = {**hit, "name": path.name, "folder": str(path.parent)}
+    place = place_in_words(hit["located"]) if hit["located"] else None
+    known = {**hit, "name": path.name, "folder": str(path.parent), "place": place}
     return {name: known[name] for name in FIELDS}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +24,7 @@ COLUMNS, ROWS = 32, 12
 """Most columns and rows of the terminal that a picture takes."""
 
 INDENT = 5
+BOX_COLOUR = (255, 225, 77)
 
 Preview = Callable[[Mapping[str, Any]], list[str]]
 """Returns the lines below a hit."""
@@ -43,33 +44,45 @@ def preview_lines(hit: Mapping[str, Any], store: Path, graphics: Graphics) -> li
     """Return the lines of a thumbnail of a hit, or why it cannot be shown."""
     from PIL import Image
 
-    from bindsearch.operations.segment_media import Place
+    from bindsearch.operations.locate.words import boxes_of_one_picture
+    from bindsearch.views.located_hits import place_of
     from bindsearch.views.picture_cache import cached_picture
     from bindsearch.views.thumbnails import thumbnail
 
     if hit["modality"] == Modality.TEXT:
         return []
-    place = Place(
-        Path(hit["path"]), Path(hit["collection"]), Modality(hit["modality"]), hit["start_s"], hit["end_s"], hit["text"]
-    )
     try:
-        content = cached_picture(store, place, THUMBNAIL_PX, thumbnail)
+        content = cached_picture(store, place_of(hit), THUMBNAIL_PX, thumbnail)
     except BindSearchError as error:
         from bindsearch.cli.output import visible
 
         return [f"{'':{INDENT}}{visible(f'(no picture: {error})')}"]
     with Image.open(BytesIO(content)) as picture:
-        lines = _shown(picture.convert("RGB"), graphics)
+        boxes = boxes_of_one_picture(hit["located"]) if hit["located"] else []
+        lines = _shown(picture.convert("RGB"), boxes, graphics)
     return [f"{'':{INDENT}}{line}" for line in lines]
 
 
-def _shown(picture: Image.Image, graphics: Graphics) -> list[str]:
-    """Return the lines of a picture that fits into COLUMNS and ROWS, and into the terminal."""
+def _draw_boxes(picture: Image.Image, boxes: Sequence[Mapping[str, float]]) -> None:
+    """Draw boxes into a picture, thick enough to be seen where it takes COLUMNS, the best one last."""
+    from PIL import ImageDraw
+
+    width = max(1, round(max(picture.size) / (2 * COLUMNS)))
+    drawing = ImageDraw.Draw(picture)
+    right, bottom = picture.width - 1, picture.height - 1
+    for box in reversed(boxes):
+        sides = (box["left"] * right, box["top"] * bottom, box["right"] * right, box["bottom"] * bottom)
+        drawing.rectangle(sides, outline=BOX_COLOUR, width=width)
+
+
+def _shown(picture: Image.Image, boxes: Sequence[Mapping[str, float]], graphics: Graphics) -> list[str]:
+    """Return the lines of a picture with boxes that fits into COLUMNS and ROWS, and into the terminal."""
     width = min(COLUMNS, max(1, (columns() or COLUMNS + INDENT) - INDENT))
     cell = (1, 2) if graphics is Graphics.BLOCKS else cell_px()
     scale = min(width * cell[0] / picture.width, ROWS * cell[1] / picture.height)
     pixels = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     if graphics in (Graphics.BLOCKS, Graphics.SIXEL):
         picture = picture.resize(pixels)
+    _draw_boxes(picture, boxes)
     size = max(1, round(pixels[0] / cell[0])), max(1, round(pixels[1] / cell[1]))
     return picture_lines(picture, graphics, size)

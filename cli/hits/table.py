@@ -24,6 +24,7 @@ from bindsearch.cli.hits.terminal import (
     styled,
 )
 from bindsearch.cli.output import can_print, clock, plural, print_message, visible
+from bindsearch.operations.locate.words import place_in_words
 from bindsearch.types import Match, Modality
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def hit_lines(hit: HitData, style: Style) -> list[str]:
         line = visible(" ".join(hit["text"].split()))
         room = SHOWN_TEXT_CHARACTERS if style.width is None else max(style.width - TEXT_INDENT, MIN_PATH_COLUMNS)
         lines.append(" " * TEXT_INDENT + emphasised(shorten(line, room), style))
+    if hit["located"]:
+        lines.append(" " * TEXT_INDENT + visible(place_in_words(hit["located"])))
     if style.has_styles and hit["match"] == Match.WEAK:
         return [styled(line, DIM) for line in lines]
     return lines

@@ -125,7 +125,8 @@ def locate_command(
     if not sources:
         raise UsageError("there is nothing to look in: give files after the query, or --like ITEM")
     if out is not None:
-        check_output("--out", out, (PNG, JSON), [*map(str, [*(image or ()), *(audio or ())]), *sources])
+        asked_files = [str(path) for paths in (image, video, audio, depth, thermal, imu) for path in paths or ()]
+        check_output("--out", out, (PNG, JSON), [*asked_files, *sources])
         _check_own(out)
         if out.suffix.lower() == PNG and len(sources) > 1:
             raise UsageError(f"--out {out}: a drawing shows one file: give one, or a name that ends in .json")
@@ -235,5 +236,5 @@ def _write(out: Path, located: Sequence[LocatedFile], imu_rate_hz: float | None)
             write_drawing(located[0], out, DecodeOptions(imu_rate_hz=imu_rate_hz))
         else:
             print_message(f"note: {out} is not written: there is nothing to draw")
-    except OSError as error:
-        raise UsageError(f"--out {out} cannot be written: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a record that is too long is a ValueError
+        raise UsageError(f"--out {out} cannot be written: {getattr(error, 'strerror', None) or error}") from error

@@ -34,6 +34,7 @@ def hit(rank: int, modality: Modality, probability: float, **values: Any) -> dic
         "end_s": None,
         "line": None,
         "text": None,
+        "located": None,
         **values,
     }
 

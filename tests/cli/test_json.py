@@ -29,6 +29,7 @@ from bindsearch.operations.verify.findings import FindingKind, Repair
 from bindsearch.search.plan import Strategy
 from bindsearch.search.query import Ranking
 from bindsearch.types import Modality
+from bindsearch.views.located_hits import MAX_LOCATED
 from generate import SCHEMAS, commands, options_of, schema_files
 from helpers.bound_world import make_scenes, write_pairs, write_scenes
 from helpers.children import pull
@@ -118,6 +119,11 @@ def has_every_modality(output: Any) -> bool:
     return {hit["modality"] for hit in output["hits"]} == {*Modality}
 
 
+def is_located(output: Any) -> bool:
+    places = [hit["located"] for hit in output["hits"] if hit["modality"] != Modality.TEXT]
+    return len(places) > 6 and sum(place is not None for place in places) == min(len(places), MAX_LOCATED)
+
+
 def has_maps(output: Any) -> bool:
     first, second = output["files"]
     return bool(first["heat"] and first["peak"] and (second["curve"] or second["failure"]))
@@ -191,6 +197,7 @@ CASES = [
     Case("search.json", "search 'a dog' --where 'item_id < 0' --json", 1, holds=lambda one: one["hits"] == []),
     Case("search.json", f"search dog --json {LISTS}", damage=cut_index, holds=lambda one: one["notices"]),
     Case("report.json", "report {built}/queries.txt --html {folder}/p.html --json", holds=lambda one: one["queries"]),
+    Case("search.json", "search 'a dog' --json -k 50 --locate", holds=is_located),
     Case("search-hits.json", "search 'a dog' --jsonl -k 1", holds=lambda one: one["rank"] == 1),
     Case("search-lines.json", "search - --json", stdin="a dog", holds=lambda one: one["line"] == 1 and one["hits"]),
     Case("search-lines.json", "search - --json", 2, stdin="like:999", holds=lambda one: one["error"]),

@@ -50,7 +50,7 @@ def test_a_file_that_cannot_be_read_is_reported(bindsearch_command: Run, media: 
 
 
 def test_queries_by_options_leave_all_words_to_files(bindsearch_command: Run, media: Path) -> None:
-    given = ["locate", "--audio", media / "b.wav", "--text", "a tone", media / "a.png", "--json"]
+    given: list[str | Path] = ["locate", "--audio", media / "b.wav", "--text", "a tone", media / "a.png", "--json"]
     output = json.loads(bindsearch_command(given).stdout)
     assert [term["modality"] for term in output["query"]] == ["text", "audio"]
     assert [one["file"] for one in output["files"]] == [str(media / "a.png")]
@@ -60,7 +60,15 @@ def test_queries_by_options_leave_all_words_to_files(bindsearch_command: Run, me
 def test_items_of_a_store(bindsearch_command: Run, media: Path) -> None:
     bindsearch_command(["index", media])
     by_path = json.loads(bindsearch_command(["locate", "a pattern", "--like", media / "a.png", "--json"]).stdout)
-    by_query = ["locate", "--query", f"like:{media / 'b.wav'}", media / "a.png", "--against", "a dog", "--json"]
+    by_query: list[str | Path] = [
+        "locate",
+        "--query",
+        f"like:{media / 'b.wav'}",
+        media / "a.png",
+        "--against",
+        "a dog",
+        "--json",
+    ]
     assert by_path["files"][0]["path"] == str(media / "a.png")
     assert json.loads(bindsearch_command(by_query).stdout)["files"][0]["against"] == ["a dog"]
 
@@ -69,7 +77,7 @@ def test_a_drawing_and_json_are_written_and_replaced(bindsearch_command: Run, me
     png, out = tmp_path / "out.png", tmp_path / "out.json"
     for threshold in ("0.5", "0.6"):
         for path in (png, out):
-            line = ["locate", "a pattern", media / "a.png", "--out", path, "--threshold", threshold]
+            line: list[str | Path] = ["locate", "a pattern", media / "a.png", "--out", path, "--threshold", threshold]
             assert bindsearch_command(line).returncode in (0, 1)
     record, written = read_record(png), json.loads(out.read_text())
     assert record is not None

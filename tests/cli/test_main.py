@@ -85,6 +85,7 @@ def test_search_json(bindsearch_process: Run, indexed: Path) -> None:
     assert set(first) == {
         "rank", "path", "modality", "score", "cosine", "item_id", "collection", "start_s", "end_s", "text",
         "contributions", "match", "probability", "z", "copies", "found_by", "is_missing", "line",
+        "located",
     }  # fmt: skip
     assert {first["modality"], second["modality"]} == {"text", "audio"}
     by_modality = {hit["modality"]: hit for hit in answer["hits"]}

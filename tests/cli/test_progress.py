@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
 import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
+from bindsearch.cli import progress
 from bindsearch.cli.index import suggested_search
 from bindsearch.cli.output import SHOWN_REASONS, shorten_middle
 from bindsearch.cli.progress import SHOWN_FAILURES, SLOW_FILE_SECONDS, Status, show_progress
@@ -23,6 +26,7 @@ from helpers import media_files
 from helpers.command import Run
 from helpers.stores import connect
 from helpers.terminal import Terminal
+from helpers.waiting import wait_for
 
 BOOK = Path("/home/me/a long path of many folders/and more folders/with a library/of books/the book.txt")
 MANY = dict.fromkeys(Modality, 1000)
@@ -179,3 +183,24 @@ def test_reasons_are_bounded() -> None:
     assert len(counts) == MAX_KINDS_OF_NOTES + 1
     assert sum(counts.values()) == len(letters) + MAX_KINDS_OF_NOTES + 3
     assert list(counts)[-1] == "other reasons"
+
+
+class Screen(io.StringIO):
+    """A terminal on stderr."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_takes_over_a_second_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(progress, "SLOW_S", 0.05)
+    with progress.show_slow("locating") as report:
+        report(3, 20)
+        wait_for(lambda: "locating" in screen.getvalue() and "3/20" in screen.getvalue())
+    before = len(screen.getvalue())
+    monkeypatch.setattr(progress, "SLOW_S", 60.0)
+    with progress.show_slow("locating") as report:
+        report(1, 20)
+    assert len(screen.getvalue()) == before, "what is quick shows nothing"

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bindsearch.operations.locate.words import place_in_words
 from helpers.command import Run
+from helpers.media_files import tone, write_sound
+from helpers.stores import connect
 
 
 @pytest.fixture
@@ -158,3 +161,67 @@ def test_explain_names_the_words_and_what_they_took(folder: Path, bindsearch_com
     assert "its words, no model" in alone
     assert "partition" not in alone
     assert "words" not in bindsearch_command(["explain", "dog", "--no-words"]).stdout
+
+
+@pytest.fixture(scope="module")
+def two_halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a picture of a cat on the left half of it, a sound, a text, and the store of them."""
+    skimage = pytest.importorskip("skimage")
+    folder = tmp_path_factory.mktemp("halves")
+    media = folder / "media"
+    media.mkdir()
+    with Image.open(Path(skimage.__file__).parent / "data" / "chelsea.png") as picture:
+        cat = picture.convert("RGB").resize((300, 300))
+    both = Image.new("RGB", (600, 300), (120, 130, 140))
+    both.paste(cat, (0, 0))
+    both.paste(Image.effect_noise((300, 300), 40).convert("RGB"), (300, 0))
+    both.save(media / "both.png")
+    write_sound(media / "tone.wav", tone(3.0))
+    (media / "note.txt").write_text("a cat sleeps on the sofa")
+    with connect(folder / "store", encoder="mini") as store:
+        store.index(media)
+    return folder
+
+
+def test_places_are_in_every_form_of_output(two_halves: Path, bindsearch_command: Run) -> None:
+    line: list[str | Path] = ["search", "a cat", "--store", two_halves / "store", "--locate", "--flat"]
+    answer = json.loads(bindsearch_command([*line, "--json"]).stdout)
+    places = {Path(hit["path"]).name: hit["located"] for hit in answer["hits"]}
+    assert places["note.txt"] is None
+    (best, *_) = places["both.png"]["boxes"]
+    assert (best["left"] + best["right"]) / 2 < 0.5
+    assert best["relevance"] >= 0.9
+    assert places["tone.wav"]["curve"]["times_s"]
+    table = bindsearch_command(line).stdout
+    words = place_in_words(places["both.png"])
+    assert f"\n{'':29}{words}\n" in table
+    assert bindsearch_command([*line, "--to", "image", "--format", "{place}"]).stdout == f"{words}\n"
+    assert words in bindsearch_command([*line, "--csv"]).stdout
+    lines = [json.loads(one) for one in bindsearch_command([*line, "--jsonl"]).stdout.splitlines()]
+    assert {Path(hit["path"]).name: hit["located"] for hit in lines} == places
+    plain = bindsearch_command(["search", "a cat", "--store", two_halves / "store", "--json"])
+    assert {hit["located"] for hit in json.loads(plain.stdout)["hits"]} == {None}
+
+
+def test_boxes_are_drawn_into_thumbnails(two_halves: Path, bindsearch_command: Run) -> None:
+    store: list[str | Path] = ["--store", two_halves / "store"]
+    line = ["search", "a cat", *store, "--to", "image", "--preview=blocks", "--color", "never"]
+    yellow = "38;2;255;225;77"
+    assert yellow not in bindsearch_command(line).stdout
+    assert yellow in bindsearch_command([*line, "--locate"]).stdout
+
+
+def test_places_are_in_galleries(two_halves: Path, bindsearch_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "queries.txt").write_text("a cat\n")
+    store: list[str | Path] = ["--store", two_halves / "store"]
+    lines: dict[str, list[str | Path]] = {
+        "search.html": ["search", "a cat", "--html", tmp_path / "search.html"],
+        "report.html": ["report", tmp_path / "queries.txt", "--html", tmp_path / "report.html"],
+    }
+    for name, line in lines.items():
+        assert bindsearch_command([*line, *store]).returncode == 0
+        assert 'class="located"' not in (tmp_path / name).read_text()
+        assert bindsearch_command([*line, *store, "--locate"]).returncode == 0
+        written = (tmp_path / name).read_text()
+        assert written.count('class="located"') == 2
+        assert 'class="box best"' in written

@@ -25,6 +25,7 @@ from bindsearch.search.query import LIKE, Query, Term, make_query
 from bindsearch.search.query_syntax import parse_query
 from bindsearch.server.command_socket import client as socket_client
 from bindsearch.server.command_socket.protocol import VERSION, environment, identity_of, socket_path
+from bindsearch.views.located_hits import HitLocating
 from helpers.command import run_command
 from helpers.server_process import ServerProcess, serving, stop
 from helpers.stores import connect
@@ -66,8 +67,8 @@ def client(server: ServerProcess, world: Path, monkeypatch: pytest.MonkeyPatch) 
     return world / "store"
 
 
-def answer(query: Query, store: Path, *, use_server: bool) -> dict[str, Any]:
-    with asking(store=str(store), device="auto", imu_rate_hz=None, use_server=use_server) as ask:
+def answer(query: Query, store: Path, *, use_server: bool, locating: HitLocating | None = None) -> dict[str, Any]:
+    with asking(store=str(store), device="auto", imu_rate_hz=None, use_server=use_server, locating=locating) as ask:
         found = ask(query)
     return {**found, "took_ms": 0}
 
@@ -84,6 +85,16 @@ def test_a_server_gives_the_same_answer(name: str, client: Path, monkeypatch: py
         served = answer(QUERIES[name], client, use_server=True)
     assert served == alone
     assert json.dumps(served) == json.dumps(alone)
+
+
+@pytest.mark.parametrize("name", ["text", "picture", "sum"])
+def test_a_server_locates_the_same(name: str, client: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = answer(QUERIES[name], client, use_server=False, locating=HitLocating())
+    with monkeypatch.context() as patch:
+        patch.setattr(bindsearch.shards.connect, "connect", no_search)
+        served = answer(QUERIES[name], client, use_server=True, locating=HitLocating())
+    assert json.dumps(served) == json.dumps(alone)
+    assert any(hit["located"] for hit in served["hits"])
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -134,6 +145,7 @@ def test_requests_that_do_not_fit_are_refused(change: dict[str, Any], client: Pa
         "environment": environment(),
         "query": {"terms": [{"source": "a dog"}]},
         "imu_rate_hz": None,
+        "locate": False,
     }
     (path,) = server.runtime.glob("bindsearch/*.sock")
     reply = socket_client._exchange(path, json.dumps(request | change).encode() + b"\n")

@@ -33,22 +33,21 @@ class Rectangles:
     relevance: NDArray[np.float64]
 
 
-def boxes_of(relevance: NDArray[np.float32], threshold: float, most: int, at_s: float | None = None) -> list[Box]:
+def boxes_of(relevance: NDArray[np.float32], threshold: float, at_s: float | None = None) -> list[Box]:
     """Return the boxes of a relevance map, best first.
 
     Args:
         relevance: Relevance of each cell, 0..1; NaN where it is not known: float32 (h, w).
         threshold: Least relevance in a box.
-        most: Most boxes.
         at_s: Time of the frame; None: a picture.
     """
-    return to_boxes(rectangles_of(relevance, threshold), most, at_s)
+    return to_boxes(rectangles_of(relevance, threshold), at_s)
 
 
-def to_boxes(found: Rectangles, most: int, at_s: float | None = None) -> list[Box]:
-    """Return rectangles as boxes after non-maximum suppression, best first, at most `most`."""
+def to_boxes(found: Rectangles, at_s: float | None = None) -> list[Box]:
+    """Return rectangles as boxes after non-maximum suppression, best first."""
     boxes = []
-    for row in suppress(found, MAX_OVERLAP)[:most].tolist():
+    for row in suppress(found, MAX_OVERLAP).tolist():
         left, top, right, bottom = found.sides[row].tolist()
         boxes.append(Box(left, top, right, bottom, float(found.relevance[row]), at_s))
     return boxes
@@ -84,7 +83,7 @@ def _at_least_a_cell(ends: NDArray[np.float64], cells: int) -> NDArray[np.float6
     """Return the starts and ends (n, 2) of shares of a side, grown around their middles to the size of a cell."""
     middle = ends.mean(axis=1, keepdims=True)
     half = np.maximum(0.5 / cells, np.abs(ends - middle))
-    return np.clip(middle + half * np.array([-1.0, 1.0]), 0.0, 1.0)
+    return np.asarray(np.clip(middle + half * np.array([-1.0, 1.0]), 0.0, 1.0), np.float64)
 
 
 def enlarged(values: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -16,6 +16,8 @@ from bindsearch.media import NO_CONTENT, Picture, missing_content
 from bindsearch.operations.locate.boxes import Rectangles, to_boxes
 from bindsearch.operations.locate.locate import (
     LocatedFile,
+    frame_notices,
+    left_out_notice,
     library_without_store,
     locate_files,
     read_picture,
@@ -137,10 +139,8 @@ def _in_video(detector: Detector, probe: Probe, place: Place, decode: DecodeOpti
     if blank == len(frames):
         raise MediaError(f"{NO_CONTENT}one colour")
     boxes.sort(key=lambda box: -box.relevance)
-    notices = [f"{len(frames)} of {total} sampled frames are located, evenly spread"] * (len(frames) < total)
-    notices += [f"{blank} of {len(frames)} frames have no content: one colour"] * bool(blank)
     best = max(peaks, key=lambda peak: peak.relevance, default=None)
-    return _located(detector, probe, place, boxes, best, notices)
+    return _located(detector, probe, place, boxes, best, frame_notices(len(frames), total, blank))
 
 
 def _located(
@@ -148,10 +148,8 @@ def _located(
 ) -> Located:
     """Return the best boxes, and how many are left out."""
     most = probe.options.max_boxes
-    if len(boxes) > most:
-        notices = [*notices, f"{len(boxes) - most} more boxes are left out (--max-boxes)"]
-    kept = tuple(boxes[:most])
-    return Located(place.path, place.modality, detector.name, kept, peak=peak, notices=(*probe.notices, *notices))
+    notices = [*probe.notices, *notices, *left_out_notice(len(boxes) - most)]
+    return Located(place.path, place.modality, detector.name, tuple(boxes[:most]), peak=peak, notices=tuple(notices))
 
 
 def _detect(detector: Detector, probe: Probe, rgb: NDArray[np.uint8]) -> Rectangles:
@@ -163,7 +161,7 @@ def _detect(detector: Detector, probe: Probe, rgb: NDArray[np.uint8]) -> Rectang
 def reached_boxes(found: Rectangles, options: LocateOptions, at_s: float | None) -> list[Box]:
     """Return the boxes that reach the threshold and overlap no better one, best first."""
     reached = found.relevance >= options.threshold
-    return to_boxes(Rectangles(found.sides[reached], found.relevance[reached]), len(reached), at_s)
+    return to_boxes(Rectangles(found.sides[reached], found.relevance[reached]), at_s)
 
 
 def peak_of(found: Rectangles, at_s: float | None) -> Peak | None:

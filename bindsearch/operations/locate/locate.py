@@ -186,7 +186,7 @@ def to_place(where: Where, library: Library) -> tuple[Place, tuple[str, ...]]:
     """
     if isinstance(where, Hit):
         place = Place(where.path, where.collection, where.modality, where.start_s, where.end_s, where.text)
-        return place, ()
+        return place, _changes(where, library)
     if not isinstance(where, str | os.PathLike):
         where = f"{LIKE}:{to_integer(where, 'the item', 'give a hit, the id of an item, or a file')}"
     source = to_path_text(where)
@@ -217,14 +217,28 @@ def _item_at(source: str, find: Callable[[str], Item]) -> Item | None:
 
 def _place_of(item: Item) -> tuple[Place, tuple[str, ...]]:
     """Return an indexed file, and a notice if it has changed since."""
-    place = Place(item.path, item.collection, item.modality)
+    return Place(item.path, item.collection, item.modality), _changes_of(item)
+
+
+def _changes(hit: Hit, library: Library) -> tuple[str, ...]:
+    """Return a notice if the file of a hit has changed since it was indexed."""
+    if library.find is None:
+        return ()
+    try:
+        return _changes_of(library.find(str(hit.item_id)))
+    except UsageError:
+        return ()  # the item is not there any more, or the hit is of another store
+
+
+def _changes_of(item: Item) -> tuple[str, ...]:
+    """Return a notice if a file has changed since it was indexed."""
     try:
         state = item.path.stat()
     except OSError:
-        return place, ()  # decoding it says why, or it is a member of an archive
+        return ()  # decoding it says why, or it is a member of an archive
     if (state.st_size, state.st_mtime_ns) == (item.size_bytes, item.mtime_ns):
-        return place, ()
-    return place, (f"{item.path} has changed since it was indexed: located in the file as it is now",)
+        return ()
+    return (f"{item.path} has changed since it was indexed: located in the file as it is now",)
 
 
 def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage = ignore_stage) -> Located:
@@ -254,9 +268,9 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
             place.path,
             modality,
             method,
-            spans=found.spans,
+            spans=found.spans[: probe.options.max_boxes],
             curve=found.curve,
-            notices=(*probe.notices, *found.notices),
+            notices=(*probe.notices, *found.notices, *left_out_notice(len(found.spans) - probe.options.max_boxes)),
         )
     check_libraries([*required_libraries(encoder, [modality]), "scipy.ndimage"])
     if modality is Modality.VIDEO:
@@ -266,8 +280,7 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     if (reason := missing_content(media)) is not None:
         raise MediaError(NO_CONTENT + reason)
     shown = _map(probe, media, modality)
-    boxes = boxes_of(shown.relevance, probe.options.threshold, probe.options.max_boxes)
-    return _located(probe, place, tuple(boxes), shown, None)
+    return _located(probe, place, boxes_of(shown.relevance, probe.options.threshold), shown, None)
 
 
 def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> PictureLike:
@@ -300,13 +313,16 @@ def _map(probe: Probe, media: PictureLike, modality: Modality) -> _Map:
     return _Map(probe.relevance(cosines, modality), (int(row), int(column)), float(cosines[0].max()))
 
 
-def _located(probe: Probe, place: Place, boxes: tuple[Box, ...], shown: _Map, at_s: float | None) -> Located:
-    """Return what was located in a picture, or in a video with its best frame."""
+def _located(probe: Probe, place: Place, boxes: list[Box], shown: _Map, at_s: float | None) -> Located:
+    """Return what was located in a picture, or in a video with its best frame, of boxes with the best first."""
     heat, (row, column) = shown.relevance, shown.best
     x, y = (column + 0.5) / heat.shape[1], (row + 0.5) / heat.shape[0]
     peak = Peak(x, y, float(heat[row, column]), at_s)
     method, notices = _method(probe.encoder, place.modality)
-    return Located(place.path, place.modality, method, boxes, peak=peak, heat=heat, notices=(*probe.notices, *notices))
+    most = probe.options.max_boxes
+    notices += left_out_notice(len(boxes) - most)
+    kept, notices = tuple(boxes[:most]), (*probe.notices, *notices)
+    return Located(place.path, place.modality, method, kept, peak=peak, heat=heat, notices=notices)
 
 
 def _method(encoder: Encoder, modality: Modality) -> tuple[str, tuple[str, ...]]:
@@ -316,6 +332,11 @@ def _method(encoder: Encoder, modality: Modality) -> tuple[str, tuple[str, ...]]
         return f"dense features of {encoder.name}", ()
     method = f"overlapping parts embedded by {encoder.name}"
     return method, (f"the encoder {encoder.name} has no dense features of {modality}: {method}, which is slower",)
+
+
+def left_out_notice(count: int) -> tuple[str, ...]:
+    """Return the notice that less relevant boxes or spans are left out; none if none are."""
+    return (f"less relevant boxes or spans are left out: {count} (--max-boxes)",) if count > 0 else ()
 
 
 def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
@@ -331,21 +352,20 @@ def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnSta
             blank += 1
             continue
         shown = _map(probe, picture, Modality.IMAGE)
-        boxes += boxes_of(shown.relevance, options.threshold, options.max_boxes, time_s)
+        boxes += boxes_of(shown.relevance, options.threshold, time_s)
         if best is None or shown.cosine > best[0].cosine:
             best = shown, time_s
     if best is None:
         raise MediaError(f"{NO_CONTENT}one colour")
     boxes.sort(key=lambda box: -box.relevance)
-    located = _located(probe, place, tuple(boxes[: options.max_boxes]), *best)
-    notices = list(located.notices)
-    if len(frames) < total:
-        notices.append(f"{len(frames)} of {total} sampled frames are located, evenly spread")
-    if blank:
-        notices.append(f"{blank} of {len(frames)} frames have no content: one colour")
-    if len(boxes) > options.max_boxes:
-        notices.append(f"{len(boxes) - options.max_boxes} more boxes are left out (--max-boxes)")
-    return replace(located, notices=tuple(notices))
+    located = _located(probe, place, boxes, *best)
+    return replace(located, notices=(*located.notices, *frame_notices(len(frames), total, blank)))
+
+
+def frame_notices(looked: int, total: int, blank: int) -> list[str]:
+    """Return what of a video is not located: frames beside those that are looked at, and blank ones of these."""
+    notices = [f"{looked} of {total} sampled frames are located, evenly spread"] if looked < total else []
+    return [*notices, f"{blank} of {looked} frames have no content: one colour"] if blank else notices
 
 
 def sampled_frames(

@@ -106,7 +106,7 @@ def locate_spans(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     notices = tuple(f"{count} of {len(spans)} views have no content: {reason}" for reason, count in empty.items())
     curve = Curve(np.array([(span.start_s + span.end_s) / 2 for span in spans]), relevance)
     reached = spans_of(spans, relevance, probe.options.threshold)
-    return LocatedSpans(curve, tuple(reached[: probe.options.max_boxes]), notices)
+    return LocatedSpans(curve, tuple(reached), notices)
 
 
 def views_of(wants: DecodeHints, modality: Modality, detail: int = 1) -> Views:

@@ -78,7 +78,7 @@ class LocateOptions:
 
 @dataclass(frozen=True)
 class UsedTerm:
-    """A used term of a query: modality, text, path or item, and weight."""
+    """A term of a query: its modality, its text, path or item, and its weight."""
 
     modality: Modality
     source: str

@@ -32,15 +32,18 @@ from bindsearch.types import Modality
 CONNECT_S = 1.0
 ANSWER_S = 20.0
 """Time in which a server must have answered; the command then searches itself."""
+LOCATE_S = 120.0
+"""Time in which it must have answered and located."""
 
 
-def ask_server(store: Path, query: Query, imu_rate_hz: float | None) -> dict[str, Any] | None:
+def ask_server(store: Path, query: Query, imu_rate_hz: float | None, *, locate: bool = False) -> dict[str, Any] | None:
     """Return the answer of a server that has a store open; None if there is none, or in any doubt.
 
     Args:
         store: Folder of the store.
         query: The query; paths are those of this process.
         imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+        locate: Whether the hits have the places that answer the query.
 
     Raises:
         BindSearchError: the query is wrong, as the search in this process would say.
@@ -60,8 +63,9 @@ def ask_server(store: Path, query: Query, imu_rate_hz: float | None) -> dict[str
             "environment": environment(),
             "query": query_data(replace(query, terms=absolute)),
             "imu_rate_hz": imu_rate_hz,
+            "locate": locate,
         }
-        reply = _exchange(path, json.dumps(request).encode() + b"\n")
+        reply = _exchange(path, json.dumps(request).encode() + b"\n", LOCATE_S if locate else ANSWER_S)
     except (OSError, ValueError, RuntimeError):
         return None
     renamed = {new.source: old.source for old, new in zip(query.terms, absolute, strict=True) if new != old}
@@ -81,14 +85,14 @@ def _absolute_term(term: Term) -> Term:
     return replace(term, source=str(Path.cwd() / path))
 
 
-def _exchange(path: Path, request: bytes) -> dict[str, Any]:
+def _exchange(path: Path, request: bytes, answer_s: float = ANSWER_S) -> dict[str, Any]:
     """Send a request and return the reply; an empty one if the server is none to be trusted.
 
     Raises:
         OSError: there is no server, or it does not answer in time.
         ValueError: the reply is no JSON.
     """
-    end = time.monotonic() + ANSWER_S
+    end = time.monotonic() + answer_s
     if len(request) > MAX_REQUEST_BYTES:
         return {}
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:

@@ -30,6 +30,7 @@ from bindsearch.server.command_socket.protocol import (
 from bindsearch.server.limits import SEND_S, STOP_S, Lane, Refusal
 from bindsearch.server.open_store import OpenStore
 from bindsearch.views.answer_data import answer_data, with_lines
+from bindsearch.views.located_hits import HitLocating, locate_hits
 
 logger = logging.getLogger("bindsearch.server")
 
@@ -41,19 +42,20 @@ MAX_PROBED = 100
 
 
 @asynccontextmanager
-async def answering_commands(opened: OpenStore, lane: Lane) -> AsyncIterator[str | None]:
+async def answering_commands(opened: OpenStore, lane: Lane, locating: Lane) -> AsyncIterator[str | None]:
     """Answer commands within the block; yield why not, or None.
 
     Args:
         opened: The store.
         lane: Threads of searches.
+        locating: Threads that locate.
     """
     try:
         listening, path = _listen(opened.path)
     except (OSError, RuntimeError) as error:
         yield f"commands do not use this server: {getattr(error, 'strerror', None) or error}"
         return
-    commands = _Commands(opened, lane)
+    commands = _Commands(opened, lane, locating)
     inode = path.stat().st_ino
     server = await asyncio.start_unix_server(commands.answer, sock=listening, limit=MAX_REQUEST_BYTES)
     try:
@@ -118,9 +120,10 @@ def _is_alive(path: Path) -> bool:
 class _Commands:
     """The commands that are answered."""
 
-    def __init__(self, opened: OpenStore, lane: Lane) -> None:
+    def __init__(self, opened: OpenStore, lane: Lane, locating: Lane) -> None:
         self._opened = opened
         self._lane = lane
+        self._locating = locating
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def end(self) -> None:
@@ -151,7 +154,8 @@ class _Commands:
     async def _reply(self, line: bytes) -> bytes:
         try:
             request = json.loads(line)
-            reply = _refusal(request, self._opened.path) or await self._lane.run(lambda: self._search(request))
+            lane = self._locating if request.get("locate") else self._lane
+            reply = _refusal(request, self._opened.path) or await lane.run(lambda: self._search(request))
         except Refusal as refusal:
             reply = {"refused": refusal.message}
         except OSError as error:
@@ -167,8 +171,11 @@ class _Commands:
     def _search(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             query = query_from_data(request["query"])
-            answer = self._opened.current().answer(query, imu_rate_hz=request["imu_rate_hz"])
-            return {"answer": with_lines(answer_data(answer))}
+            store = self._opened.current()
+            rate_hz = request["imu_rate_hz"]
+            answer, locating = store.answer(query, imu_rate_hz=rate_hz), HitLocating(imu_rate_hz=rate_hz)
+            data = locate_hits(store, query, answer, locating) if request["locate"] else answer_data(answer)
+            return {"answer": with_lines(data)}
         except BindSearchError as error:
             return {"error": str(error), "kind": type(error).__name__}
 

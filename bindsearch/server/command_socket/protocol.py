@@ -1,7 +1,7 @@
 """Protocol between commands and a server of the same user on the same machine: one JSON line each way.
 
-The client sends `{"version", "store", "environment", "query", "imu_rate_hz"}`, the server `{"answer"}`, `{"error",
-"kind"}`, or `{"refused"}`, after which the command searches itself. Imports are few: a command that is
+The client sends `{"version", "store", "environment", "query", "imu_rate_hz", "locate"}`, the server `{"answer"}`,
+`{"error", "kind"}`, or `{"refused"}`, after which the command searches itself. Imports are few: a command that is
 answered by a server loads nothing else.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from bindsearch import __version__
 
-VERSION = f"{__version__}/1"
+VERSION = f"{__version__}/2"
 """Version of the program, whose answers may differ, and of the protocol."""
 
 MAX_REQUEST_BYTES = 1 << 20

@@ -63,7 +63,7 @@ def test_suppression_keeps_the_best_of_those_that_overlap(
 
 @given(MAPS, st.floats(0.05, 1))
 def test_boxes_hold_the_greatest_cell_and_are_in_the_picture(values: np.ndarray, threshold: float) -> None:
-    boxes = boxes_of(values, threshold, 50)
+    boxes = boxes_of(values, threshold)
     assert all(0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1 for box in boxes)
     assert [box.relevance for box in boxes] == sorted((box.relevance for box in boxes), reverse=True)
     assert all(threshold <= box.relevance <= 1 for box in boxes)
@@ -90,20 +90,19 @@ def test_parts_are_boxes_of_at_least_a_cell() -> None:
     values = np.zeros((10, 10), np.float32)
     values[1:3, 1:4] = 1
     values[7:9, 6:9] = 0.95
-    first, second = boxes_of(values, 0.9, 9)
+    first, second = boxes_of(values, 0.9)
     assert (first.left, first.top, first.right, first.bottom) == pytest.approx((0.1, 0.1, 0.4, 0.3), abs=0.06)
     assert (second.left, second.top, second.right, second.bottom) == pytest.approx((0.6, 0.7, 0.9, 0.9), abs=0.06)
-    assert len(boxes_of(values, 0.9, 1)) == 1
-    assert len(boxes_of(values, 0.99, 9)) == 1
+    assert len(boxes_of(values, 0.99)) == 1
     values[:] = 0
     values[0, 9] = 1
-    (corner,) = boxes_of(values, 0.9, 9)
+    (corner,) = boxes_of(values, 0.9)
     assert (corner.left, corner.top, corner.right, corner.bottom) == pytest.approx((0.9, 0.0, 1.0, 0.1), abs=0.06)
 
 
 @pytest.mark.parametrize("values", [np.full((3, 4), np.nan), np.zeros((1, 1)), np.zeros((1, 500))])
 def test_nothing_relevant_has_no_box(values: np.ndarray) -> None:
-    assert boxes_of(values.astype(np.float32), 0.5, 9) == []
+    assert boxes_of(values.astype(np.float32), 0.5) == []
 
 
 @given(MAPS)

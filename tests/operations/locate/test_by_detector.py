@@ -88,7 +88,7 @@ def test_the_threshold_and_the_number_of_boxes_are_kept(world: Path) -> None:
     assert kept == every[:2]
     (one,) = located("a dog barks", world / "photo.png", "--threshold", LOW, "--max-boxes", "1")["files"]
     assert one["boxes"] == every[:1]
-    assert f"{len(every) - 1} more boxes are left out (--max-boxes)" in one["notices"]
+    assert f"less relevant boxes or spans are left out: {len(every) - 1} (--max-boxes)" in one["notices"]
     assert located("a dog barks", world / "photo.png", "--threshold", "1", status=1)["files"][0]["boxes"] == []
 
 

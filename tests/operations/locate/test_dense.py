@@ -86,7 +86,7 @@ def test_squares_of_depth_and_temperature_take_the_nearest_values() -> None:
     assert cut.depth_m.shape == cut.valid.shape == (20, 20)
     assert np.isin(cut.depth_m, depth).all()
     assert (cut.valid == (cut.depth_m > 5)).all()
-    warm = square(ThermalPicture(depth / 600), area)
+    warm = square(ThermalPicture(depth / np.float32(600)), area)
     assert isinstance(warm, ThermalPicture)
     assert warm.values.shape == (20, 20)
     assert (np.diff(warm.values, axis=1) >= 0).all()

@@ -144,7 +144,15 @@ def test_files_that_cannot_be_read_do_not_stop_the_others(tmp_path: Path) -> Non
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nbad")
     blank = write_picture(tmp_path / "blank.png", np.full((50, 50, 3), 9, np.uint8))
     good = write_picture(tmp_path / "good.png", patch(0, 0))
-    files = [tmp_path / "none.png", tmp_path / "a.txt", tmp_path / "bad.png", blank, good, tmp_path, "like:1"]
+    files: list[str | Path] = [
+        tmp_path / "none.png",
+        tmp_path / "a.txt",
+        tmp_path / "bad.png",
+        blank,
+        good,
+        tmp_path,
+        "like:1",
+    ]
     results = bs.locate("red", files, encoder=DENSE)
     assert [bool(one.failure) for one in results] == [True, True, True, True, False, True, True]
     assert "does not exist" in results[0].failure
@@ -218,6 +226,19 @@ def test_relevance_is_the_least_of_the_softmaxes() -> None:
     assert extreme[0] == 1.0
 
 
+def test_boxes_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    rgb = np.full((160, 160, 3), BLUE, np.uint8)
+    for number in range(4):
+        rgb[40 * number : 40 * number + 20, 40 * number : 40 * number + 20] = RED
+    file = write_picture(tmp_path / "a.png", rgb)
+    every = found("red", file)
+    assert len(every.boxes) == 4
+    assert every.notices == ()
+    some = found("red", file, max_boxes=3)
+    assert some.boxes == every.boxes[:3]
+    assert some.notices == ("less relevant boxes or spans are left out: 1 (--max-boxes)",)
+
+
 def test_hits_items_and_files_of_a_store(tmp_path: Path) -> None:
     folder = tmp_path / "media"
     folder.mkdir()
@@ -273,7 +294,7 @@ def test_drawings_have_a_record(tmp_path: Path) -> None:
     moved = write_motion_csv(tmp_path / "d.csv", motion(6.0))
     thermal = write_picture(tmp_path / "thermal.png", patch(100, 20)[..., 0])
     depth = write_depth(tmp_path / "depth.png", patch(100, 20)[..., 0].astype(np.uint16) * 20 + 500)
-    files = [picture, sound, video, f"imu:{moved}", f"thermal:{thermal}", f"depth:{depth}"]
+    files: list[str | Path] = [picture, sound, video, f"imu:{moved}", f"thermal:{thermal}", f"depth:{depth}"]
     for number, one in enumerate(bs.locate(bs.text("red") + bs.text("loud"), files, encoder=DENSE)):
         assert one.located is not None, one.failure
         out = tmp_path / f"out-{number}.png"

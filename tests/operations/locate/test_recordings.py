@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -45,11 +46,11 @@ def test_views_cover_a_recording_and_know_where_they_are(lengths: list[int], gap
 
 
 def test_views_of_an_hour_hold_little_at_a_time() -> None:
-    def hour() -> object:
+    def hour() -> Iterator[DecodedSpan]:
         for minute in range(60):
             yield DecodedSpan(Sound(np.zeros(60 * RATE_HZ, np.float32), RATE_HZ), 60.0 * minute, 60.0 * minute + 60)
 
-    count = sum(1 for _ in sliding(hour(), VIEWS))  # type: ignore[arg-type]
+    count = len([view.start_s for view in sliding(hour(), VIEWS)])
     assert count == pytest.approx(3600 / 1.25, abs=3)
 
 

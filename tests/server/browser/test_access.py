@@ -15,15 +15,20 @@ VIEWS: dict[str, dict[str, str | list[str]]] = {
     "composed": {"q": "rain", "term": ["text:-0.5:coffee", "like::1"], "w": "0.5", "where": "size_bytes > 1"},
     "nonsense": {"q": "zxqv brumpf"},
     "detail": {"q": "rain"},
+    "places": {"q": "a cat", "to": "image", "weak": "1"},
+    "spans": {"q": "rain", "to": "audio", "weak": "1"},
     "map": {"view": "map"},
 }
 
 
 def open_view(visit: Visit, view: str) -> None:
     page = visit.go("/", **VIEWS[view])
-    if view == "detail":
+    if view in ("detail", "places", "spans"):
         page.locator(".card").first.click()
         page.locator("#detail .stage").wait_for()
+    if view in ("places", "spans"):
+        page.get_by_role("button", name="Where?").click()
+        page.locator("button[aria-pressed=true]", has_text="Where?").wait_for()
     if view == "map":
         page.locator(".legend .kind").first.wait_for()
 

@@ -70,6 +70,9 @@ const post = (path, body, signal) =>
 /** @param {object} query @param {AbortSignal} signal @returns {Promise<Answer>} */
 export const search = (query, signal) => post("/api/search", query, signal);
 
+/** @param {object} asked @param {AbortSignal} signal @returns {Promise<import("./results/places.js").Located>} */
+export const locate = (asked, signal) => post("/api/locate", asked, signal);
+
 /** @param {object} query @returns {Promise<{text: string}>} */
 export const explain = (query) => post("/api/explain", query);
 

@@ -22,6 +22,19 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+/**
+ * Return a new element of SVG with children.
+ * @param {string} tag
+ * @param {Record<string, string | number>} attributes
+ * @param {...Element} children
+ */
+export function s(tag, attributes, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
+  element.append(...children);
+  return element;
+}
+
 /** Set custom properties of CSS. @param {HTMLElement} element @param {Record<string, string | number>} values */
 export function setVars(element, values) {
   for (const [name, value] of Object.entries(values)) element.style.setProperty(`--${name}`, String(value));
@@ -32,13 +45,7 @@ const toNode = (child) => (child instanceof Node ? child : document.createTextNo
 
 /** Return an icon of icons.svg, which screen readers skip. @param {string} name */
 export function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  const use = document.createElementNS(SVG, "use");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  use.setAttribute("href", `/static/icons.svg#${name}`);
-  svg.append(use);
-  return svg;
+  return s("svg", { class: "icon", "aria-hidden": "true" }, s("use", { href: `/static/icons.svg#${name}` }));
 }
 
 /**

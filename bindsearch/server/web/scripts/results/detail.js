@@ -4,6 +4,7 @@ import { fetchItem, wide } from "../api.js";
 import { bdi, byId, copyButton, h, icon, printable } from "../dom.js";
 import { kindName, percent, size, span, splitName } from "../format.js";
 import { badge, contributionBars, matchBar } from "./match.js";
+import { placesButton, placesView } from "./places.js";
 import { commandLine, planDetails } from "./plan.js";
 import { player } from "./player.js";
 
@@ -27,9 +28,12 @@ const PICTURE_FILE = /\.(jpe?g|jpe|jfif|png|apng|gif|webp|avif|bmp)$/i;
 export function createDetail({ onClose, onLike, onAdd, onStep }) {
   const dialog = /** @type {HTMLDialogElement} */ (byId("detail"));
   let current = 0;
+  /** Stop what is being located. */
+  let leave = () => {};
 
   dialog.addEventListener("close", () => {
     stopPlaying();
+    leave();
     dialog.replaceChildren();
     onClose();
   });
@@ -51,8 +55,21 @@ export function createDetail({ onClose, onLike, onAdd, onStep }) {
     const name = splitName(item.name);
     const id = item.item_id;
     stopPlaying();
-    showPart(stage, item, part);
-    const parts = partList(item, part, (chosen) => showPart(stage, item, chosen));
+    leave();
+    let shownPart = part;
+    const plain = () => showPart(stage, item, shownPart);
+    const places = shown.query ? placesButton(
+      () => ({ query: shown.query, item_id: id, modality: shownPart.modality, start_s: shownPart.start_s }),
+      (located) => showPlaces(stage, located, item, shownPart, plain), plain) : null;
+    const choose = (chosen) => {
+      shownPart = chosen;
+      plain();
+      leave();
+      if (places) places.button.hidden = chosen.modality === "text";
+    };
+    leave = () => places?.reset();
+    choose(part);
+    const parts = partList(item, part, choose);
     dialog.replaceChildren(
       h("header", {},
         badge(part.modality),
@@ -67,7 +84,9 @@ export function createDetail({ onClose, onLike, onAdd, onStep }) {
           hit ? meaning(hit, shown.names ?? []) : null,
           h("div", { class: "actions" },
             h("button", { type: "button", class: "primary labelled", onclick: () => onLike(id, item.name, item.modality) }, icon("like"), h("span", {}, "More like this")),
-            h("button", { type: "button", class: "labelled", onclick: () => onAdd(id, item.name, item.modality) }, icon("plus"), h("span", {}, "Add as a term"))),
+            h("button", { type: "button", class: "labelled", onclick: () => onAdd(id, item.name, item.modality) }, icon("plus"), h("span", {}, "Add as a term")),
+            places?.button),
+          places?.line,
           captions(item),
           parts,
           metadata(item),
@@ -139,6 +158,14 @@ function showPart(stage, item, part) {
     const note = ["audio", "video"].includes(part.modality) ? h("p", { class: "note" }, "Browsers do not play files of this kind; open it by its path.") : null;
     stage.replaceChildren(picture(figure), ...(note ? [note] : []));
   }
+}
+
+/** Show the places of a segment; a sound keeps its figure and player. */
+function showPlaces(stage, located, item, part, plain) {
+  const name = `${kindName(part.modality)} ${printable(item.name)} ${span(part.start_s, part.end_s)}`.trim();
+  plain();
+  if (located.picture) stage.replaceChildren(...placesView(located, name));
+  else stage.append(...placesView(located, name));
 }
 
 function withPart(url, part) {

@@ -1,0 +1,122 @@
+"""The button "Where?" of the detail view: places of pictures, sounds and videos, stopped, refused and put back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Page
+
+from helpers.browser import Visit
+from helpers.waiting import wait_for
+
+SLOW = """
+const plain = window.fetch;
+window.given_up = 0;
+window.fetch = async (path, options) => {
+    if (path === "/api/locate") {
+        await new Promise((done, fail) => {
+            setTimeout(done, 20000);
+            options.signal.addEventListener("abort", () => {
+                window.given_up += 1;
+                fail(new DOMException("stopped", "AbortError"));
+            });
+        });
+    }
+    return plain(path, options);
+};
+"""
+
+
+def open_hit(visit: Visit, name: str, **query: str | list[str]) -> Page:
+    page = visit.go("/", **{"weak": "1", **query})
+    page.locator(".card", has_text=name).first.click()
+    page.locator("#detail .stage").wait_for()
+    return page
+
+
+def show_places(page: Page) -> str:
+    """Press the button by keyboard, and return what is said."""
+    page.get_by_role("button", name="Where?").focus()
+    page.keyboard.press("Enter")
+    page.locator("button[aria-pressed=true]", has_text="Where?").wait_for()
+    return page.locator("#detail .places[role=status]").inner_text()
+
+
+def test_a_picture_has_a_heat_map_and_boxes_over_it(visit: Visit) -> None:
+    page = open_hit(visit, "photo_01.jpg", q="a cat", to="image")
+    said = show_places(page)
+    assert "relevance" in said
+    visit.until("[...document.querySelectorAll('.boxes img')].every((one) => one.naturalWidth > 0)")
+    assert page.locator(".boxes .heat").count() == 1
+    sides = "[...document.querySelectorAll('.boxes > *')].map((one) => one.getBoundingClientRect().toJSON())"
+    shown, *over = page.evaluate(sides)
+    assert shown["width"] > 100
+    assert all(abs(one[side] - shown[side]) <= 1 for one in over for side in ("left", "top", "right", "bottom"))
+    alt = page.locator(".boxes .figure").get_attribute("alt") or ""
+    assert alt.startswith("Image photos/photo_01.jpg: ")
+    page.keyboard.press("Enter")
+    page.locator("button[aria-pressed=false]", has_text="Where?").wait_for()
+    assert page.locator(".boxes").count() == 0
+    assert page.locator(".stage .figure").count() == 1
+
+
+def test_a_sound_keeps_its_player_above_the_curve(visit: Visit) -> None:
+    page = open_hit(visit, "sound_02.wav", q="rain", to="audio")
+    show_places(page)
+    assert page.locator(".stage audio").count() == 1
+    curve = page.locator(".stage svg.curve")
+    assert (curve.get_attribute("aria-label") or "").startswith("Relevance from 0 to 1 over 0:00 to 0:0")
+    assert curve.locator("polyline").count() == 1
+
+
+def test_a_video_and_a_depth_map_are_shown_as_pictures(visit: Visit) -> None:
+    for name, kind in (("clip_01.mp4", "video"), ("scan_01.png", "depth")):
+        page = open_hit(visit, name, q="a street", to=kind)
+        show_places(page)
+        visit.until("[...document.querySelectorAll('.boxes img')].every((one) => one.naturalWidth > 0)")
+        assert page.locator(".boxes .heat").count() == 1
+
+
+def test_an_upload_is_located(visit: Visit, demo: Path) -> None:
+    page = visit.go(to="image", weak="1")
+    visit.drop(demo / "queries" / "bark.wav", "audio/wav")
+    page.locator(".card").first.click()
+    page.locator("#detail .stage").wait_for()
+    assert "relevance" in show_places(page)
+
+
+def test_what_takes_long_is_stopped(visit: Visit) -> None:
+    visit.page.add_init_script(SLOW)
+    page = open_hit(visit, "photo_01.jpg", q="a cat", to="image")
+    page.get_by_role("button", name="Where?").click()
+    page.get_by_role("button", name="Stop").click()
+    visit.until("window.given_up === 1")
+    assert page.locator("#detail .places").inner_text() == ""
+    page.get_by_role("button", name="Where?").click()
+    page.get_by_role("button", name="Stop").wait_for()
+    page.get_by_role("button", name="Next result").click()  # another hit is shown: what runs is given up
+    visit.until("window.given_up === 2")
+    page.get_by_role("button", name="Where?").click()
+    page.get_by_role("button", name="Stop").wait_for()
+    page.keyboard.press("Escape")
+    visit.until("window.given_up === 3")
+
+
+def test_a_passage_has_no_button(visit: Visit) -> None:
+    page = open_hit(visit, "note_07.txt", q="coffee", to="text")
+    assert page.get_by_role("button", name="Where?").count() == 0
+
+
+def test_a_file_that_is_gone_is_told_in_one_line(visit: Visit, demo: Path) -> None:
+    path = demo / "media" / "photos" / "photo_06.jpg"
+    content = path.read_bytes()
+    page = open_hit(visit, "photo_06.jpg", q="a dog", to="image")
+    path.unlink()
+    try:
+        page.get_by_role("button", name="Where?").click()
+        line = page.locator("#detail .places")
+        wait_for(lambda: "the file is gone" in line.inner_text())
+        assert page.get_by_role("button", name="Where?").get_attribute("aria-pressed") == "false"
+    finally:
+        path.write_bytes(content)
+    visit.faults[:] = [one for one in visit.faults if "40" not in one and "503" not in one]
