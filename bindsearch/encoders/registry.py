@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, cast
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import DIM_OPTION, OF_SECOND, Encoder
-from bindsearch.encoders.model_store.source import DETECTOR_TYPES, is_detector
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
@@ -40,7 +39,7 @@ FAMILIES = {
 
 OTHER_USES: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(DETECTOR_TYPES, "bindsearch locate QUERY FILE --detector"),
+        **dict.fromkeys(("owlv2:", "owlvit:"), "bindsearch locate QUERY FILE --detector"),
         "unclip:": "bindsearch imagine QUERY --out picture.png --model",
     }
 )
@@ -100,6 +99,8 @@ def load_encoder(
     check_device(runtime.device)
     for part in name.split(JOINT):
         if (command := other_use(part)) is not None:
+            from bindsearch.encoders.model_store.source import is_detector
+
             own = f"; hf:{part.partition(':')[2]} embeds its texts and pictures" if is_detector(part) else ""
             raise EncoderError(f"{part} is not an encoder: use it with `{command}`{own}")
     if JOINT in name:

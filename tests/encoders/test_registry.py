@@ -14,8 +14,9 @@ import pytest
 import bindsearch as bs
 from bindsearch.encoders import Encoder, encode_media, has_options, load_encoder
 from bindsearch.encoders.model_store.installed import FORMAT, MANIFEST_FILE, model_folder
+from bindsearch.encoders.model_store.source import DETECTOR_TYPES, can_be_pulled
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.encoders.registry import BUILT_IN, LISTED
+from bindsearch.encoders.registry import BUILT_IN, LISTED, other_use
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.media import Passage
 
@@ -200,3 +201,10 @@ def test_nothing_of_the_protocol_is_lacking_in_what_is_built_in() -> None:
     assert _lacking(NullEncoder()) == []
     assert _lacking(load_encoder("mini")) == []
     assert "name" in _lacking(object())
+
+
+def test_every_model_that_is_no_encoder_has_another_use() -> None:
+    for prefix in (*DETECTOR_TYPES, "unclip:"):
+        assert other_use(f"{prefix}org/name") is not None
+        assert can_be_pulled(f"{prefix}org/name")
+    assert other_use("hf:org/name") is None
