@@ -43,14 +43,14 @@ KNOWN: Mapping[str, str] = {
     "index": "store on workers gpus modality-rule encoder encoder-option device compile imu-rate segment index memory "
     "recall index-option retry-failed include exclude limit json json-lines",
     "search": "to k ranking diversity min-match copies words where under collection since until include-query imu-rate "
-    "device store on require-all json jsonl csv paths print0 format flat color preview no-server",
+    "device store on require-all json jsonl csv paths print0 format flat color preview no-server locate",
     "explain": "to k ranking diversity min-match copies words where under collection since until include-query "
     "imu-rate device store on json analyze",
     "classify": "templates encoder top modality collection imu-rate device store json",
     "imagine": "model encoder prompt strength seed steps size count imu-rate device dtype store json",
     "locate": "threshold detail max-boxes encoder detector imu-rate device store json",
     "serve": "store host port token-file no-socket on processes replicas encoders gpus",
-    "report": "title to k where imu-rate device store json",
+    "report": "title to k where locate imu-rate device store json",
     "show": "encoder modality-rule imu-rate limit store json",
     "watch": "store on modality-rule encoder include exclude rescan polling json-lines",
     "retry": "store on modality-rule imu-rate limit device json json-lines",

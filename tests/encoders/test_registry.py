@@ -77,7 +77,7 @@ def write_manifest(name: str, **facts: Any) -> None:
         "format": FORMAT,
         "name": name,
         "family": "openclip",
-        "architecture": {"config": {"embed_dim": 8, "text_cfg": {}}, "preprocess": PREPROCESS},
+        "architecture": {"config": {"embed_dim": 8, "text_cfg": {}, "vision_cfg": {}}, "preprocess": PREPROCESS},
         "dtype": "fp32",
         "source": "",
         "source_sha256": "",
