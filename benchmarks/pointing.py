@@ -207,7 +207,8 @@ def joined_sounds(data: Path, folder: Path, count: int, *, by_sound: bool) -> It
 
 def joined_motions(data: Path, folder: Path, count: int) -> Iterator[Trial]:
     """Yield two motion recordings of 6.4 s, one after the other, asked for by a text."""
-    stored, chance = np.load(data / "imu_uci_har" / "windows.npz"), random.Random(4)
+    with np.load(data / "imu_uci_har" / "windows.npz") as file:
+        stored, chance = {name: file[name] for name in file.files}, random.Random(4)
     rate_hz, names = float(stored["rate_hz"]), [str(name) for name in stored["labels"]]
     runs: dict[str, list[np.ndarray]] = {}
     for run in np.unique(stored["run"]):
@@ -219,14 +220,14 @@ def joined_motions(data: Path, folder: Path, count: int) -> Iterator[Trial]:
         first, second, absent = chance.sample(sorted(MOTIONS), 3)
         signal = np.concatenate([chance.choice(runs[name]) for name in (first, second)])
         signal[:, :3] *= 9.80665
-        file = folder / f"m-{number}.csv"
+        target = folder / f"m-{number}.csv"
         times = np.arange(len(signal)) / rate_hz
         header = "time_s,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z"
-        np.savetxt(file, np.column_stack([times, signal]), delimiter=",", header=header, comments="", fmt="%.6f")
+        np.savetxt(target, np.column_stack([times, signal]), delimiter=",", header=header, comments="", fmt="%.6f")
         is_first = chance.random() < 0.5
         region = (0.0, 0.0, 0.5, 1.0) if is_first else (0.5, 0.0, 1.0, 1.0)
         query = bs.text(MOTIONS[first if is_first else second])
-        yield Trial(f"imu:{file}", query, bs.text(MOTIONS[absent]), region, len(signal) / rate_hz)
+        yield Trial(f"imu:{target}", query, bs.text(MOTIONS[absent]), region, len(signal) / rate_hz)
 
 
 def cost(encoder: Encoder, detail: int, shape: tuple[int, int]) -> float:
