@@ -42,6 +42,9 @@ _Found = TypeVar("_Found")
 LARGE = DecodeHints(picture_side_px=480, frames_per_s=2.0)
 """Pictures with a shorter side of at least 960 pixels, if the file has them, and two frames a second."""
 
+INSTANT_S = 1e-3
+"""Length of a span of video that has one frame, and of the cells it is sampled in: 1000 frames a second are told apart."""
+
 _HEAD_BYTES = 4096
 _PASSAGE_CHARACTERS = 4000
 """Characters of the first passage of a text whose passage is not given."""

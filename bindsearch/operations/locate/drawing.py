@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from bindsearch.operations.locate.locate import LocatedFile, read_picture
 from bindsearch.operations.locate.located import Box, Curve, Located, Peak, RelevantSpan
 from bindsearch.operations.locate.record import Asked, picture_record
 from bindsearch.operations.recording import png_info
-from bindsearch.operations.segment_media import LARGE, Place, read_segment
+from bindsearch.operations.segment_media import INSTANT_S, LARGE, Place, read_segment
 from bindsearch.operations.show.curves import curves_of
 from bindsearch.operations.show.drawing import (
     AXIS_LEFT,
@@ -114,8 +115,8 @@ def _shown(located: Located, place: Place, decode: DecodeOptions) -> PictureLike
     if place.modality is not Modality.VIDEO:
         return read_picture(place, decode, LARGE.picture_side_px)
     at_s = 0.0 if located.peak is None or located.peak.at_s is None else located.peak.at_s
-    frame = Place(place.path, place.root, place.modality, at_s, at_s + 1 / LARGE.frames_per_s)
-    media = read_segment(frame, decode, LARGE).media
+    frame = replace(place, start_s=at_s, end_s=at_s + INSTANT_S)
+    media = read_segment(frame, decode, replace(LARGE, frames_per_s=1 / INSTANT_S)).media
     return Picture(media.rgb[0])  # type: ignore[union-attr]  # frames, as the modality says
 
 

@@ -343,7 +343,7 @@ def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnSta
     """Return where the frames of a video answer a query."""
     options = probe.options
     boxes: list[Box] = []
-    best: tuple[_Map, float] | None = None
+    best: tuple[tuple[float, float], _Map, float] | None = None
     frames, total = sampled_frames(place, decode, probe.encoder.wants)
     blank = 0
     for time_s, rgb in frames:
@@ -353,12 +353,14 @@ def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnSta
             continue
         shown = _map(probe, picture, Modality.IMAGE)
         boxes += boxes_of(shown.relevance, options.threshold, time_s)
-        if best is None or shown.cosine > best[0].cosine:
-            best = shown, time_s
+        rank = float(shown.relevance.max()), shown.cosine  # the frame that is shown is that of the best box
+        if best is None or rank > best[0]:
+            best = rank, shown, time_s
     if best is None:
         raise MediaError(f"{NO_CONTENT}one colour")
-    boxes.sort(key=lambda box: -box.relevance)
-    located = _located(probe, place, boxes, *best)
+    _, shown, best_s = best
+    boxes.sort(key=lambda box: (-box.relevance, box.at_s != best_s))
+    located = _located(probe, place, boxes, shown, best_s)
     return replace(located, notices=(*located.notices, *frame_notices(len(frames), total, blank)))
 
 
