@@ -100,10 +100,11 @@ def _legend(located: Located, asked: Asked) -> list[str]:
         query = f"{asked.terms[0].modality}: {asked.terms[0].source}"
     at_s = None if located.peak is None else located.peak.at_s
     frame = "" if at_s is None else f", frame at {at_s:.2f} s"
+    against = f" against {', '.join(asked.against)}" if asked.against else ""
     lines = [
         f"{located.path.name}{frame}",
         f"query: {query}",
-        f"relevance of at least {asked.threshold:g} against {', '.join(asked.against)}",
+        f"relevance of at least {asked.threshold:g}{against}",
         f"{located.method}",
     ]
     wrapped = [part for line in lines for part in textwrap.wrap(line, WRAP_CHARACTERS)[:3]]
@@ -113,7 +114,7 @@ def _legend(located: Located, asked: Asked) -> list[str]:
 def _shown(located: Located, place: Place, decode: DecodeOptions) -> PictureLike:
     """Return the picture, or the frame of a video that answers best."""
     if place.modality is not Modality.VIDEO:
-        return read_picture(place, decode, LARGE.picture_side_px)
+        return read_picture(place, decode, LARGE.picture_side_px)[0]
     at_s = 0.0 if located.peak is None or located.peak.at_s is None else located.peak.at_s
     frame = replace(place, start_s=at_s, end_s=at_s + INSTANT_S)
     media = read_segment(frame, decode, replace(LARGE, frames_per_s=1 / INSTANT_S)).media

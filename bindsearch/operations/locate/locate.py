@@ -193,7 +193,10 @@ def to_place(where: Where, library: Library) -> tuple[Place, tuple[str, ...]]:
     kind, _, rest = source.partition(":")
     if kind == LIKE and rest.strip():
         if library.find is None:
-            raise UsageError(f"{source} is an item of a store, and there is none: give a file")
+            raise UsageError(
+                f"{source} is an item of a store, and none is used: give a file, or a store without another encoder or "
+                "a detector"
+            )
         return _place_of(library.find(rest.strip()))
     if library.find is not None and (item := _item_at(source, library.find)) is not None:
         return _place_of(item)
@@ -276,22 +279,25 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     if modality is Modality.VIDEO:
         return _in_video(probe, place, decode, on_stage)
     on_stage(place.path.name)
-    media = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
+    media, notices = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
     if (reason := missing_content(media)) is not None:
         raise MediaError(NO_CONTENT + reason)
     shown = _map(probe, media, modality)
-    return _located(probe, place, boxes_of(shown.relevance, probe.options.threshold), shown, None)
+    located = _located(probe, place, boxes_of(shown.relevance, probe.options.threshold), shown, None)
+    return replace(located, notices=(*located.notices, *notices))
 
 
-def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> PictureLike:
-    """Return a picture, depth map or thermal picture; files of several sizes have one of at least `side_px` pixels.
+def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> tuple[PictureLike, tuple[str, ...]]:
+    """Return a picture, depth map or thermal picture, and a notice if it is a page of a document.
+
+    Files of several sizes have one of at least `side_px` pixels.
 
     Raises:
         MediaError: it cannot be decoded.
     """
-    media = read_segment(place, decode, DecodeHints(side_px, 1.0)).media
-    assert isinstance(media, Picture | DepthMap | ThermalPicture)
-    return media
+    found = read_segment(place, decode, DecodeHints(side_px, 1.0))
+    assert isinstance(found.media, Picture | DepthMap | ThermalPicture)
+    return found.media, (f"of the document {place.path.name} the first page is located",) if found.is_page else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import bindsearch as bs
 from bindsearch.errors import MediaError, UsageError
@@ -61,6 +62,15 @@ def test_a_picture_has_the_box_of_its_patch(tmp_path: Path, encoder: ColourEncod
     assert any("no dense features" in notice for notice in located.notices) == (encoder.name == "colours")
 
 
+def test_of_a_document_the_first_page_is_located(tmp_path: Path) -> None:
+    pages = [Image.fromarray(patch(left, 20)) for left in (0, 100)]
+    pages[0].save(tmp_path / "a.pdf", save_all=True, append_images=pages[1:])
+    located = found("red", f"image:{tmp_path / 'a.pdf'}")
+    assert located.notices == ("of the document a.pdf the first page is located",)
+    (box,) = located.boxes
+    assert box.left < 0.1
+
+
 def test_what_is_absent_has_no_box(tmp_path: Path) -> None:
     located = found("green", write_picture(tmp_path / "a.png", patch(100, 20)))
     assert located.boxes == ()
@@ -69,8 +79,6 @@ def test_what_is_absent_has_no_box(tmp_path: Path) -> None:
 
 
 def test_upright_pictures_have_upright_boxes(tmp_path: Path) -> None:
-    from PIL import Image
-
     picture = Image.fromarray(patch(0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise: what is stored at the left is shown above
