@@ -13,6 +13,7 @@ from unicodedata import category
 
 import typer
 
+from bindsearch.arguments import is_existing_file
 from bindsearch.errors import UsageError
 
 SCHEMA = 1
@@ -117,8 +118,8 @@ def check_output(option: str, path: Path, suffixes: Sequence[str], sources: Iter
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: the folder {path.parent} does not exist")
     for given in sources:
-        inner = given.partition("@")[0].partition(":")[2] or given.partition("@")[0]
-        if path.exists() and any(Path(name).exists() and path.samefile(name) for name in (given, inner)):
+        names = {name for part in (given, given.rpartition("@")[0]) for name in (part, part.partition(":")[2])}
+        if is_existing_file(path) and any(is_existing_file(Path(name)) and path.samefile(name) for name in names):
             raise UsageError(f"{option} {path} is the file to show: give another name")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -160,7 +161,7 @@ def check_output(path: Path) -> None:
         raise UsageError(f"--out {path}: expected a name that ends in .png")
     if not path.parent.is_dir():
         raise UsageError(f"--out {path}: the folder {path.parent} does not exist")
-    if path.exists() and (read_record(path) or {}).get("command") != COMMAND:
+    if os.path.lexists(path) and (read_record(path) or {}).get("command") != COMMAND:
         raise UsageError(f"--out {path} exists and is not a picture of {shell_command(COMMAND)}: give another name")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bindsearch.small_files import open_regular
+
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
 
@@ -36,14 +38,14 @@ def png_info(record: Mapping[str, Any]) -> PngInfo:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Return the record of a PNG file; None if it is not a readable PNG file with one.
+    """Return the record of a PNG file; None if it is not a readable, regular PNG file with one.
 
     Pixels are not decoded: only chunks before them are read, which is where `png_info` is written.
     """
     from PIL import Image
 
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as picture:
             text = picture.info.get(KEY)
         record = json.loads(text) if isinstance(text, str) and len(text) <= MAX_RECORD_BYTES else None
     except (OSError, ValueError, SyntaxError, RecursionError, Image.DecompressionBombError):

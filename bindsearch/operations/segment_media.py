@@ -42,6 +42,9 @@ _Found = TypeVar("_Found")
 LARGE = DecodeHints(picture_side_px=480, frames_per_s=2.0)
 """Pictures with a shorter side of at least 960 pixels, if the file has them, and two frames a second."""
 
+INSTANT_S = 1e-3
+"""Length of a span of video that has one frame, and of the cells that it is sampled in."""
+
 _HEAD_BYTES = 4096
 _PASSAGE_CHARACTERS = 4000
 """Characters of the first passage of a text whose passage is not given."""
@@ -81,11 +84,13 @@ class SegmentMedia:
         media: The medium.
         degrees_c: float64 (height, width) of a thermal picture, NaN where missing; None: not known.
         is_relative: Whether the metres of a depth map are a convention, as it only tells nearer from farther.
+        is_page: Whether it is the first page of a document.
     """
 
     media: Media
     degrees_c: NDArray[np.float64] | None = None
     is_relative: bool = False
+    is_page: bool = False
 
 
 @dataclass(frozen=True)
@@ -246,7 +251,7 @@ def _decode(place: Place, sidecar: Sidecar, options: DecodeOptions, hints: Decod
         case Modality.TEXT:
             return SegmentMedia(_first_passage(path, sidecar, options))
         case Modality.IMAGE:
-            return SegmentMedia(_picture(path, options, hints))
+            return _picture(path, options, hints)
         case Modality.VIDEO:
             return SegmentMedia(_first(read_video(path, hints, options, span), place).frames)
         case Modality.AUDIO:
@@ -272,17 +277,17 @@ def _first(found: Iterator[_Found], place: Place) -> _Found:
     return first
 
 
-def _picture(path: Path, options: DecodeOptions, hints: DecodeHints) -> Picture:
+def _picture(path: Path, options: DecodeOptions, hints: DecodeHints) -> SegmentMedia:
     """Return a picture; of a document, that of its first page."""
     with path.open("rb") as file:
         is_pdf = document_kind(path, file.read(_HEAD_BYTES)) == "pdf"
     if not is_pdf:
-        return read_image(path, hints, options)
+        return SegmentMedia(read_image(path, hints, options))
     parts = read_pdf(path, hints.picture_side_px, drop_note)
     picture = next((part for part in parts if isinstance(part, Picture)), None)
     if picture is None:
         raise MediaError("the document has no picture of a page now")
-    return picture
+    return SegmentMedia(picture, is_page=True)
 
 
 def _motion(place: Place, sidecar: Sidecar, options: DecodeOptions) -> Iterator[MotionSpan]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bindsearch.errors import BindSearchError, first_line
 from bindsearch.operations.locate.located import located_data
-from bindsearch.operations.segment_media import Place
+from bindsearch.operations.segment_media import INSTANT_S, Place
 from bindsearch.search.query import Composition
 from bindsearch.types import Hit, Modality
 from bindsearch.views.answer_data import answer_data
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 MAX_LOCATED = 20
 """Most hits of an answer that are located: each costs about as much as to index it."""
-
-_FRAME_S = 1 / 30
 
 
 def _no_report(done: int, total: int) -> None:
@@ -104,4 +102,4 @@ def place_of(hit: Mapping[str, Any]) -> Place:
 
 def frame_at(place: Place, at_s: float | None) -> Place:
     """Return the frame of a video at a time; without a time, the place itself."""
-    return place if at_s is None else replace(place, start_s=at_s, end_s=at_s + _FRAME_S)
+    return place if at_s is None else replace(place, start_s=at_s, end_s=at_s + INSTANT_S)

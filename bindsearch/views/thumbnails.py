@@ -12,7 +12,7 @@ from bindsearch.arguments import to_number
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
-from bindsearch.operations.segment_media import Place, SegmentMedia, read_segment
+from bindsearch.operations.segment_media import INSTANT_S, Place, SegmentMedia, read_segment
 from bindsearch.operations.show.curves import Curve, curves_of
 from bindsearch.operations.show.drawing import (
     AXIS_COLOURS,
@@ -41,7 +41,6 @@ _STRIP = 0.625
 
 _WAVEFORM_SHARE = 0.35
 _WAVEFORM_COLOUR = (40, 80, 200)
-_FRAME_S = 1 / 30
 
 
 def thumbnail(place: Place, side_px: int, options: DecodeOptions | None = None) -> Image.Image:
@@ -62,7 +61,7 @@ def thumbnail(place: Place, side_px: int, options: DecodeOptions | None = None) 
     expected = f"give {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels"
     side_px = round(to_number(side_px, "side_px", expected, MIN_SIDE_PX, MAX_SIDE_PX))
     options = options or DecodeOptions()
-    hints = DecodeHints(picture_side_px=(side_px + 1) // 2, frames_per_s=1 / _FRAME_S)
+    hints = DecodeHints(picture_side_px=(side_px + 1) // 2, frames_per_s=1 / INSTANT_S)
     if place.modality is Modality.VIDEO:
         return _drawn(_middle_frame(place, options, hints), side_px)
     return _drawn(read_segment(place, options, hints), side_px)
@@ -84,7 +83,7 @@ def _middle_frame(place: Place, options: DecodeOptions, hints: DecodeHints) -> S
     if end_s is None:
         end_s = options.video_segment_s
     for time_s in ((start_s + end_s) / 2, start_s):
-        frame = replace(place, start_s=time_s, end_s=time_s + _FRAME_S)
+        frame = replace(place, start_s=time_s, end_s=time_s + INSTANT_S)
         try:
             return read_segment(frame, options, hints)
         except MediaError:  # it ends before: its last frame is shown longer, or it is shorter than a segment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -205,12 +206,12 @@ def _locate(
 
 
 def _check_own(out: Path) -> None:
-    """Check that an existing file is one that `locate` wrote.
+    """Check that what is at a path, if anything, is a file that `locate` wrote.
 
     Raises:
-        UsageError: it is another one.
+        UsageError: it is another one, or a link to nothing.
     """
-    if not out.exists():
+    if not os.path.lexists(out):
         return
     from bindsearch.cli.locate.output import is_own
 
@@ -222,10 +223,11 @@ def _write(out: Path, located: Sequence[LocatedFile], imu_rate_hz: float | None)
     """Write the drawing of a file, or the result as JSON; nothing for a file that could not be read.
 
     Raises:
-        UsageError: it cannot be written.
+        UsageError: it cannot be written, or another file was written there meanwhile.
     """
     from bindsearch.cli.locate.output import write_json
 
+    _check_own(out)
     try:
         if out.suffix.lower() == JSON:
             write_json(out, located)

@@ -122,7 +122,8 @@ def write_json(path: Path, located: Sequence[LocatedFile]) -> None:
         OSError: it cannot be written.
     """
     with atomic_write(path) as file:
-        file.write(json.dumps({"schema": SCHEMA, **files_data(located)}, ensure_ascii=False, indent=2).encode())
+        text = json.dumps({"schema": SCHEMA, **files_data(located)}, ensure_ascii=False, indent=2)
+        file.write(text.encode("utf-8", "backslashreplace"))  # names of files need not be UTF-8
 
 
 def is_own(path: Path) -> bool:

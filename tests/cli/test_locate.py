@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,33 @@ def test_a_drawing_and_json_are_written_and_replaced(bindsearch_command: Run, me
     both = bindsearch_command(["locate", "a pattern", media / "a.png", media / "b.wav", "--out", out])
     assert both.returncode in (0, 1)
     assert len(json.loads(out.read_text())["files"]) == 2
+
+
+def test_json_of_a_name_that_is_not_utf_8(bindsearch_command: Run, media: Path, tmp_path: Path) -> None:
+    named = media / os.fsdecode(b"a\xff.png")
+    (media / "a.png").rename(named)
+    out = tmp_path / "out.json"
+    assert bindsearch_command(["locate", "a pattern", named, "--out", out]).returncode in (0, 1)
+    assert json.loads(out.read_bytes())["files"][0]["path"] == str(named)
+
+
+def test_an_output_is_no_link_to_nothing_and_no_pipe(bindsearch_command: Run, media: Path, tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link.png", tmp_path / "pipe.png"
+    link.symlink_to(tmp_path / "none.png")
+    os.mkfifo(pipe)
+    for out in (link, pipe):
+        done = bindsearch_command(["locate", "a pattern", media / "a.png", "--out", out])
+        assert done.returncode == 2
+        assert "is there, and `locate` has not written it: give another name" in done.stderr
+    assert link.is_symlink()
+
+
+def test_a_name_that_is_too_long_is_reported(bindsearch_command: Run, media: Path, tmp_path: Path) -> None:
+    out, name = tmp_path / "out.json", "a" * 300 + ".png"
+    for _ in range(2):  # the second time there is an output
+        done = bindsearch_command(["locate", "a pattern", media / "a.png", name, "--out", out])
+        assert done.returncode == 3, done.stderr
+        assert done.stderr.startswith(f"failed: {name}: ")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def test_other_files_have_no_record(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(tmp_path / f"{number}.png", pnginfo=info)
     whole = (tmp_path / "plain.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[:20])
+    os.mkfifo(tmp_path / "pipe.png")
     for path in sorted(tmp_path.iterdir()):
         assert read_record(path) is None, path
     assert read_record(tmp_path / "missing.png") is None

@@ -113,13 +113,13 @@ def _look(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions,
     if place.modality is not Modality.IMAGE:
         raise MediaError(f"is {place.modality}: a detector looks in pictures and videos")
     on_stage(place.path.name)
-    media = read_picture(place, decode, side_px)
+    media, notices = read_picture(place, decode, side_px)
     assert isinstance(media, Picture)
     if (reason := missing_content(media)) is not None:
         raise MediaError(NO_CONTENT + reason)
     found = _detect(detector, probe, media.rgb)
     boxes = reached_boxes(found, probe.options, None)
-    return _located(detector, probe, place, boxes, peak_of(found, None), [])
+    return _located(detector, probe, place, boxes, peak_of(found, None), [*notices])
 
 
 def _in_video(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:

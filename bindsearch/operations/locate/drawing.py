@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from bindsearch.operations.locate.locate import LocatedFile, read_picture
 from bindsearch.operations.locate.located import Box, Curve, Located, Peak, RelevantSpan
 from bindsearch.operations.locate.record import Asked, picture_record
 from bindsearch.operations.recording import png_info
-from bindsearch.operations.segment_media import LARGE, Place, read_segment
+from bindsearch.operations.segment_media import INSTANT_S, LARGE, Place, read_segment
 from bindsearch.operations.show.curves import curves_of
 from bindsearch.operations.show.drawing import (
     AXIS_LEFT,
@@ -99,10 +100,11 @@ def _legend(located: Located, asked: Asked) -> list[str]:
         query = f"{asked.terms[0].modality}: {asked.terms[0].source}"
     at_s = None if located.peak is None else located.peak.at_s
     frame = "" if at_s is None else f", frame at {at_s:.2f} s"
+    against = f" against {', '.join(asked.against)}" if asked.against else ""
     lines = [
         f"{located.path.name}{frame}",
         f"query: {query}",
-        f"relevance of at least {asked.threshold:g} against {', '.join(asked.against)}",
+        f"relevance of at least {asked.threshold:g}{against}",
         f"{located.method}",
     ]
     wrapped = [part for line in lines for part in textwrap.wrap(line, WRAP_CHARACTERS)[:3]]
@@ -112,10 +114,10 @@ def _legend(located: Located, asked: Asked) -> list[str]:
 def _shown(located: Located, place: Place, decode: DecodeOptions) -> PictureLike:
     """Return the picture, or the frame of a video that answers best."""
     if place.modality is not Modality.VIDEO:
-        return read_picture(place, decode, LARGE.picture_side_px)
+        return read_picture(place, decode, LARGE.picture_side_px)[0]
     at_s = 0.0 if located.peak is None or located.peak.at_s is None else located.peak.at_s
-    frame = Place(place.path, place.root, place.modality, at_s, at_s + 1 / LARGE.frames_per_s)
-    media = read_segment(frame, decode, LARGE).media
+    frame = replace(place, start_s=at_s, end_s=at_s + INSTANT_S)
+    media = read_segment(frame, decode, replace(LARGE, frames_per_s=1 / INSTANT_S)).media
     return Picture(media.rgb[0])  # type: ignore[union-attr]  # frames, as the modality says
 
 

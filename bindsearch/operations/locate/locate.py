@@ -193,7 +193,10 @@ def to_place(where: Where, library: Library) -> tuple[Place, tuple[str, ...]]:
     kind, _, rest = source.partition(":")
     if kind == LIKE and rest.strip():
         if library.find is None:
-            raise UsageError(f"{source} is an item of a store, and there is none: give a file")
+            raise UsageError(
+                f"{source} is an item of a store, and none is used: give a file, or a store without another encoder or "
+                "a detector"
+            )
         return _place_of(library.find(rest.strip()))
     if library.find is not None and (item := _item_at(source, library.find)) is not None:
         return _place_of(item)
@@ -276,22 +279,25 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     if modality is Modality.VIDEO:
         return _in_video(probe, place, decode, on_stage)
     on_stage(place.path.name)
-    media = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
+    media, notices = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
     if (reason := missing_content(media)) is not None:
         raise MediaError(NO_CONTENT + reason)
     shown = _map(probe, media, modality)
-    return _located(probe, place, boxes_of(shown.relevance, probe.options.threshold), shown, None)
+    located = _located(probe, place, boxes_of(shown.relevance, probe.options.threshold), shown, None)
+    return replace(located, notices=(*located.notices, *notices))
 
 
-def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> PictureLike:
-    """Return a picture, depth map or thermal picture; files of several sizes have one of at least `side_px` pixels.
+def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> tuple[PictureLike, tuple[str, ...]]:
+    """Return a picture, depth map or thermal picture, and a notice if it is a page of a document.
+
+    Files of several sizes have one of at least `side_px` pixels.
 
     Raises:
         MediaError: it cannot be decoded.
     """
-    media = read_segment(place, decode, DecodeHints(side_px, 1.0)).media
-    assert isinstance(media, Picture | DepthMap | ThermalPicture)
-    return media
+    found = read_segment(place, decode, DecodeHints(side_px, 1.0))
+    assert isinstance(found.media, Picture | DepthMap | ThermalPicture)
+    return found.media, (f"of the document {place.path.name} the first page is located",) if found.is_page else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +349,7 @@ def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnSta
     """Return where the frames of a video answer a query."""
     options = probe.options
     boxes: list[Box] = []
-    best: tuple[_Map, float] | None = None
+    best: tuple[tuple[float, float], _Map, float] | None = None
     frames, total = sampled_frames(place, decode, probe.encoder.wants)
     blank = 0
     for time_s, rgb in frames:
@@ -353,12 +359,14 @@ def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnSta
             continue
         shown = _map(probe, picture, Modality.IMAGE)
         boxes += boxes_of(shown.relevance, options.threshold, time_s)
-        if best is None or shown.cosine > best[0].cosine:
-            best = shown, time_s
+        rank = float(shown.relevance.max()), shown.cosine  # the frame that is shown is that of the best box
+        if best is None or rank > best[0]:
+            best = rank, shown, time_s
     if best is None:
         raise MediaError(f"{NO_CONTENT}one colour")
-    boxes.sort(key=lambda box: -box.relevance)
-    located = _located(probe, place, boxes, *best)
+    _, shown, best_s = best
+    boxes.sort(key=lambda box: (-box.relevance, box.at_s != best_s))
+    located = _located(probe, place, boxes, shown, best_s)
     return replace(located, notices=(*located.notices, *frame_notices(len(frames), total, blank)))
 
 

@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import bindsearch as bs
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.operations.locate.drawing import write_drawing
+from bindsearch.operations.locate.drawing import draw_located, write_drawing
 from bindsearch.operations.locate.located import Located, located_data
 from bindsearch.operations.locate.relevance import NEGATIVES, relevance
 from bindsearch.operations.recording import read_record
 from bindsearch.types import Modality
+from bindsearch.views.located_hits import frame_at
+from bindsearch.views.thumbnails import thumbnail
 from helpers.colour_encoder import ColourEncoder, DenseColourEncoder
 from helpers.media_files import motion, tone, write_depth, write_motion_csv, write_picture, write_sound, write_video
 from helpers.stores import connect
@@ -59,6 +62,15 @@ def test_a_picture_has_the_box_of_its_patch(tmp_path: Path, encoder: ColourEncod
     assert any("no dense features" in notice for notice in located.notices) == (encoder.name == "colours")
 
 
+def test_of_a_document_the_first_page_is_located(tmp_path: Path) -> None:
+    pages = [Image.fromarray(patch(left, 20)) for left in (0, 100)]
+    pages[0].save(tmp_path / "a.pdf", save_all=True, append_images=pages[1:])
+    located = found("red", f"image:{tmp_path / 'a.pdf'}")
+    assert located.notices == ("of the document a.pdf the first page is located",)
+    (box,) = located.boxes
+    assert box.left < 0.1
+
+
 def test_what_is_absent_has_no_box(tmp_path: Path) -> None:
     located = found("green", write_picture(tmp_path / "a.png", patch(100, 20)))
     assert located.boxes == ()
@@ -67,8 +79,6 @@ def test_what_is_absent_has_no_box(tmp_path: Path) -> None:
 
 
 def test_upright_pictures_have_upright_boxes(tmp_path: Path) -> None:
-    from PIL import Image
-
     picture = Image.fromarray(patch(0, 0))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise: what is stored at the left is shown above
@@ -102,7 +112,43 @@ def test_boxes_of_a_video_have_the_time_of_their_frame(tmp_path: Path) -> None:
     assert located.boxes
     assert all(box.at_s is not None and box.at_s >= 1.9 for box in located.boxes)
     assert located.peak is not None
-    assert located.peak.at_s == located.boxes[0].at_s or located.peak.relevance >= 0.9
+    assert located.peak.at_s == located.boxes[0].at_s
+
+
+def test_the_peak_of_a_video_is_in_the_frame_of_its_best_box(tmp_path: Path) -> None:
+    """The first half has the greater cosine with red, the second the greater relevance, as it is not green at all."""
+
+    def frame(time_s: float) -> np.ndarray:
+        rgb = patch(100, 20)
+        rgb[20:60, 100:140] = (230, 110, 0) if time_s < 2 else (200, 0, 150)
+        return rgb
+
+    file = write_video(tmp_path / "a.mp4", 4.0, size=(160, 120), picture=frame)
+    located = found("red", file, against=["green"])
+    assert {box.at_s for box in located.boxes} > {located.boxes[0].at_s}
+    assert located.peak is not None
+    assert located.peak.at_s == located.boxes[0].at_s
+    assert located.boxes[0].at_s >= 2  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("fps", [7, 25, 60])
+def test_the_frame_of_a_drawing_is_the_one_that_was_located(tmp_path: Path, fps: int) -> None:
+    def grey(time_s: float) -> int:
+        return 20 + 20 * (round(time_s * fps) % 10)
+
+    def frame(time_s: float) -> np.ndarray:
+        return np.where(patch(100, 20)[..., :1] == RED[0], RED, grey(time_s)).astype(np.uint8)
+
+    file = write_video(tmp_path / "a.mp4", 3.0, size=(160, 120), fps=fps, picture=frame)
+    (one,) = bs.locate("red", file, encoder=DENSE)
+    assert one.located is not None
+    assert one.place is not None
+    assert one.located.peak is not None
+    at_s = one.located.peak.at_s
+    drawing = np.asarray(draw_located(one.located, one.place, one.asked, DecodeOptions()), np.int16)
+    shown = np.asarray(thumbnail(frame_at(one.place, at_s), 160), np.int16)
+    for picture, pixels in ((drawing[-200:-20, 20:300], 10_000), (shown[70:], 5000)):
+        assert (np.abs(picture - grey(at_s or 0.0)).max(axis=-1) < 8).sum() > pixels
 
 
 def test_a_span_of_a_sound(tmp_path: Path) -> None:
