@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,10 @@ FINE_CELLS = 256
 """Cells of the longer side of a map that boxes are cut from: sides are exact to 0.4%."""
 
 MAX_OVERLAP = 0.5
-"""Intersection over union from which the less relevant of two boxes is left out."""
+"""Overlap above which the less relevant of two boxes is left out."""
+
+Overlap: TypeAlias = "Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]"
+"""Overlap of a rectangle (4,) with others (n, 4), 0..1: float64 (n,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,20 @@ def boxes_of(relevance: NDArray[np.float32], threshold: float, at_s: float | Non
         threshold: Least relevance in a box.
         at_s: Time of the frame; None: a picture.
     """
-    return to_boxes(rectangles_of(relevance, threshold), at_s)
+    return to_boxes(rectangles_of(relevance, threshold), at_s, share_of_smaller)
 
 
-def to_boxes(found: Rectangles, at_s: float | None = None) -> list[Box]:
-    """Return rectangles as boxes after non-maximum suppression, best first."""
+def to_boxes(found: Rectangles, at_s: float | None = None, overlap: Overlap | None = None) -> list[Box]:
+    """Return rectangles as boxes after non-maximum suppression, best first.
+
+    Args:
+        found: The rectangles.
+        at_s: Time of the frame; None: a picture.
+        overlap: Measure of the overlap; None: `intersection_over_union`, as boxes of detectors are of whole things, and
+            a thing may stand before another one. Of a map, a box in another one is a part of the same.
+    """
     boxes = []
-    for row in suppress(found, MAX_OVERLAP).tolist():
+    for row in suppress(found, MAX_OVERLAP, overlap or intersection_over_union).tolist():
         left, top, right, bottom = found.sides[row].tolist()
         boxes.append(Box(left, top, right, bottom, float(found.relevance[row]), at_s))
     return boxes
@@ -102,7 +112,7 @@ def enlarged(values: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(values, np.float64)
 
 
-def suppress(found: Rectangles, max_overlap: float) -> NDArray[np.int64]:
+def suppress(found: Rectangles, max_overlap: float, overlap: Overlap) -> NDArray[np.int64]:
     """Return the rows of rectangles that overlap no better one by more than `max_overlap`, best first: int64 (m,).
 
     Greedy non-maximum suppression: of equal ones the first is kept.
@@ -110,15 +120,30 @@ def suppress(found: Rectangles, max_overlap: float) -> NDArray[np.int64]:
     order = np.argsort(-found.relevance, kind="stable")
     kept: list[int] = []
     for row in order.tolist():
-        if not kept or overlaps(found.sides[row], found.sides[kept]).max() <= max_overlap:
+        if not kept or overlap(found.sides[row], found.sides[kept]).max() <= max_overlap:
             kept.append(row)
     return np.array(kept, np.int64)
 
 
-def overlaps(side: NDArray[np.float64], others: NDArray[np.float64] | Sequence[float]) -> NDArray[np.float64]:
+def intersection_over_union(side: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the intersection over union of a rectangle (4,) with others (n, 4): float64 (n,), 0 of empty ones."""
-    others = np.atleast_2d(np.asarray(others, np.float64))
+    shared, own, of_others = _areas(side, others)
+    return _ratio(shared, own + of_others - shared)
+
+
+def share_of_smaller(side: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the intersection of a rectangle (4,) with others (n, 4) as a share of the smaller one: float64 (n,)."""
+    shared, own, of_others = _areas(side, others)
+    return _ratio(shared, np.minimum(own, of_others))
+
+
+def _areas(
+    side: NDArray[np.float64], others: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the areas of the intersections of a rectangle with others, of itself, and of the others."""
     inner = np.minimum(side[2:], others[:, 2:]) - np.maximum(side[:2], others[:, :2])
-    shared = np.maximum(inner, 0).prod(axis=1)
-    total = (side[2:] - side[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared
-    return np.asarray(np.divide(shared, total, out=np.zeros(len(others)), where=total > 0), np.float64)
+    return np.maximum(inner, 0).prod(axis=1), (side[2:] - side[:2]).prod(), (others[:, 2:] - others[:, :2]).prod(axis=1)
+
+
+def _ratio(shared: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.divide(shared, total, out=np.zeros(len(shared)), where=total > 0), np.float64)

@@ -24,7 +24,7 @@ from bindsearch.operations.locate.dense import PictureLike, cosine_map
 from bindsearch.operations.locate.located import Box, Located, Peak
 from bindsearch.operations.locate.record import Asked, asked_of
 from bindsearch.operations.locate.recordings import locate_spans
-from bindsearch.operations.locate.relevance import EncodeTerms, LocateOptions, Probe, make_probe
+from bindsearch.operations.locate.relevance import EncodeTerms, LocateOptions, Probe, make_probe, margins
 from bindsearch.operations.segment_media import LARGE, Place, read_segment, read_spans
 from bindsearch.operations.show.show_file import find_root, parse_file
 from bindsearch.reports import OnStage, ignore_stage
@@ -273,7 +273,11 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
             method,
             spans=found.spans[: probe.options.max_boxes],
             curve=found.curve,
-            notices=(*probe.notices, *found.notices, *left_out_notice(len(found.spans) - probe.options.max_boxes)),
+            notices=(
+                *probe.notices_of(modality),
+                *found.notices,
+                *left_out_notice(len(found.spans) - probe.options.max_boxes),
+            ),
         )
     check_libraries([*required_libraries(encoder, [modality]), "scipy.ndimage"])
     if modality is Modality.VIDEO:
@@ -302,21 +306,22 @@ def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> tuple[Pic
 
 @dataclass(frozen=True, slots=True)
 class _Map:
-    """Relevance over a picture, float32 (h, w), and the row, column and cosine of the cell that answers best."""
+    """Relevance over a picture, float32 (h, w), and the row, column and margin of the cell that answers best."""
 
     relevance: NDArray[np.float32]
     best: tuple[int, int]
-    cosine: float
+    margin: float
 
 
 def _map(probe: Probe, media: PictureLike, modality: Modality) -> _Map:
     """Return the relevance map of a picture.
 
-    The best cell is that of the greatest cosine: relevance saturates at 1, so that many may have the same.
+    The best cell is that of the greatest margin: relevance is rounded to 1 near it, so that many may have the same.
     """
     cosines = cosine_map(probe.encoder, media, probe.for_target(modality).vectors, probe.options.detail)
-    row, column = np.unravel_index(int(cosines[0].argmax()), cosines[0].shape)
-    return _Map(probe.relevance(cosines, modality), (int(row), int(column)), float(cosines[0].max()))
+    margin = margins(cosines)
+    row, column = np.unravel_index(int(margin.argmax()), margin.shape)
+    return _Map(probe.relevance(margin, modality), (int(row), int(column)), float(margin.max()))
 
 
 def _located(probe: Probe, place: Place, boxes: list[Box], shown: _Map, at_s: float | None) -> Located:
@@ -327,7 +332,7 @@ def _located(probe: Probe, place: Place, boxes: list[Box], shown: _Map, at_s: fl
     method, notices = _method(probe.encoder, place.modality)
     most = probe.options.max_boxes
     notices += left_out_notice(len(boxes) - most)
-    kept, notices = tuple(boxes[:most]), (*probe.notices, *notices)
+    kept, notices = tuple(boxes[:most]), (*probe.notices_of(place.modality), *notices)
     return Located(place.path, place.modality, method, kept, peak=peak, heat=heat, notices=notices)
 
 
@@ -342,14 +347,14 @@ def _method(encoder: Encoder, modality: Modality) -> tuple[str, tuple[str, ...]]
 
 def left_out_notice(count: int) -> tuple[str, ...]:
     """Return the notice that less relevant boxes or spans are left out; none if none are."""
-    return (f"less relevant boxes or spans are left out: {count} (--max-boxes)",) if count > 0 else ()
+    return (f"less relevant boxes or spans are left out: {count}",) if count > 0 else ()
 
 
 def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
     """Return where the frames of a video answer a query."""
     options = probe.options
     boxes: list[Box] = []
-    best: tuple[tuple[float, float], _Map, float] | None = None
+    best: tuple[_Map, float] | None = None
     frames, total = sampled_frames(place, decode, probe.encoder.wants)
     blank = 0
     for time_s, rgb in frames:
@@ -359,12 +364,11 @@ def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnSta
             continue
         shown = _map(probe, picture, Modality.IMAGE)
         boxes += boxes_of(shown.relevance, options.threshold, time_s)
-        rank = float(shown.relevance.max()), shown.cosine  # the frame that is shown is that of the best box
-        if best is None or rank > best[0]:
-            best = rank, shown, time_s
+        if best is None or shown.margin > best[0].margin:
+            best = shown, time_s
     if best is None:
         raise MediaError(f"{NO_CONTENT}one colour")
-    _, shown, best_s = best
+    shown, best_s = best
     boxes.sort(key=lambda box: (-box.relevance, box.at_s != best_s))
     located = _located(probe, place, boxes, shown, best_s)
     return replace(located, notices=(*located.notices, *frame_notices(len(frames), total, blank)))

@@ -15,14 +15,13 @@ from bindsearch.ingest.media.decode import required_libraries
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import NO_CONTENT, DecodeHints, Motion, Sound, missing_content
 from bindsearch.operations.locate.located import Curve, RelevantSpan
+from bindsearch.operations.locate.relevance import Probe, margins
 from bindsearch.operations.segment_media import DecodedSpan, Place, read_spans
 from bindsearch.reports import OnStage
 from bindsearch.types import Modality, Span
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from bindsearch.operations.locate.relevance import Probe
 
 VIEW_S = 2.5
 """Length of a view of a sound or motion: `mini` was trained with 2.3 s of sound and 2.56 s of motion."""
@@ -94,7 +93,7 @@ def locate_spans(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
         sounding = [row for row, reason in enumerate(reasons) if reason is None]
         if sounding:
             embedded = encoder.encode(modality, [encoder.prepare(batch[row].media) for row in sounding])
-            values[sounding] = probe.relevance((embedded @ vectors.T).T, modality)
+            values[sounding] = probe.relevance(margins((embedded @ vectors.T).T), modality)
         for reason in filter(None, reasons):
             empty[reason] = empty.get(reason, 0) + 1
         spans += [Span(view.start_s, view.end_s) for view in batch]

@@ -92,10 +92,12 @@ class Negatives:
     Attributes:
         names: Names of the negatives.
         vectors: Unit vectors of the query and, below it, of its negatives: float32 (1 + n, d).
+        notices: Negatives that are left out.
     """
 
     names: tuple[str, ...]
     vectors: NDArray[np.float32]
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Probe:
         options: Options of locating.
         terms: The terms of the query.
         by_target: Vectors and negatives by what is searched; None has the usual ones.
-        notices: What of the query's files is not used, and negatives that are left out.
+        notices: What of the query's files is not used.
     """
 
     encoder: Encoder
@@ -120,9 +122,13 @@ class Probe:
         """Return the vectors to locate in a modality with, and the negatives; None: the usual ones."""
         return self.by_target.get(target, self.by_target[None])
 
-    def relevance(self, cosines: NDArray[np.float32], target: Modality) -> NDArray[np.float32]:
-        """Return the relevance of parts of a medium; see `relevance`."""
-        return relevance(cosines, self._scale(target))
+    def notices_of(self, target: Modality) -> tuple[str, ...]:
+        """Return what of the query is not used in a modality."""
+        return (*self.notices, *self.for_target(target).notices)
+
+    def relevance(self, margin: NDArray[np.float64], target: Modality) -> NDArray[np.float32]:
+        """Return the relevance of parts of a medium, given their margins; see `relevance`."""
+        return relevance(margin, self._scale(target))
 
     def _scale(self, target: Modality) -> float:
         """Return the scale of cosines: of several terms, the mean by their weights."""
@@ -131,20 +137,29 @@ class Probe:
         return float(np.average(scales, weights=weights))
 
 
-def relevance(cosines: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    """Return the relevance of parts of a medium, 0..1.
-
-    Relevance is min over i of exp(s q) / (exp(s q) + exp(s c_i)), with the cosine q of a part with the query, c_i with
-    negative i, and the scale s (LERF, Kerr et al., ICCV 2023, arXiv 2303.09553, section 3.4).
+def margins(cosines: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how much nearer parts of a medium are to a query than to the nearest of its negatives, float64 (...).
 
     Args:
         cosines: Cosines with the query and, below it, with its negatives, float32 (1 + n, ...), n >= 1.
+    """
+    return (cosines[0] - cosines[1:].max(axis=0)).astype(np.float64)
+
+
+def relevance(margin: NDArray[np.float64], scale: float) -> NDArray[np.float32]:
+    """Return the relevance of parts of a medium, 0..1.
+
+    Relevance is min over i of exp(s q) / (exp(s q) + exp(s c_i)), with the cosine q of a part with the query, c_i with
+    negative i, and the scale s (LERF, Kerr et al., ICCV 2023, arXiv 2303.09553, section 3.4): the logistic function of
+    s times the margin.
+
+    Args:
+        margin: Margins of the parts, see `margins`: float64 (...).
         scale: The scale s.
 
     Returns:
         float32 (...).
     """
-    margin = (cosines[0] - cosines[1:].max(axis=0)).astype(np.float64)
     return np.asarray(1 / (1 + np.exp(-np.clip(scale * margin, -700, 700))), np.float32)
 
 
@@ -193,10 +208,7 @@ def make_probe(
     named = {target: [next(rest) for _ in group] for target, group in groups.items()}
     targets = {*groups, *(target for _, vector in composed for target in vector.by_target)}
     notices = [notice for terms in own for term in terms for notice in term.notices]
-    by_target = {}
-    for target in sorted(targets, key=str):
-        by_target[target], equal = _negatives(asked[1], named.get(target, named[None]), target)
-        notices += [f"not compared with {name}, which is the query" for name in equal]
+    by_target = {target: _negatives(asked[1], named.get(target, named[None]), target) for target in targets}
     used = zip(own[0], asked[0].weights, strict=True)
     terms_used = tuple(UsedTerm(term.modality, term.source, float(weight)) for term, weight in used)
     return Probe(encoder, options, terms_used, by_target, tuple(dict.fromkeys(notices)))
@@ -210,8 +222,8 @@ def _name(query: Query) -> str:
 
 def _negatives(
     asked: QueryVector, named: Sequence[tuple[str, tuple[ResolvedTerms, QueryVector]]], target: Modality | None
-) -> tuple[Negatives, list[str]]:
-    """Return a query with its negatives in one modality, and the names of those that are the query itself.
+) -> Negatives:
+    """Return a query with its negatives in one modality, without those that are the query itself.
 
     Raises:
         UsageError: none of them differs from the query.
@@ -224,8 +236,6 @@ def _negatives(
     same = rows[1:] @ rows[0] >= SAME
     if named and same.all():
         raise UsageError("the query is what it is compared with: give other negatives by --against")
-    names = [name for name, _ in named]
-    kept = tuple(name for name, equal in zip(names, same, strict=True) if not equal)
-    return Negatives(kept, rows[np.concatenate([[True], ~same])]), [
-        name for name, equal in zip(names, same, strict=True) if equal
-    ]
+    names = np.array([name for name, _ in named], object)
+    left_out = (f"not compared with {name}, which is the query" for name in names[same])
+    return Negatives(tuple(names[~same]), rows[np.concatenate([[True], ~same])], tuple(left_out))

@@ -15,8 +15,9 @@ from bindsearch.operations.locate.boxes import (
     Rectangles,
     boxes_of,
     enlarged,
-    overlaps,
+    intersection_over_union,
     rectangles_of,
+    share_of_smaller,
     suppress,
 )
 
@@ -30,12 +31,12 @@ def to_sides(corners: list[tuple[float, float, float, float]]) -> np.ndarray:
     return np.concatenate([np.minimum(rows[:, :2], rows[:, 2:]), np.maximum(rows[:, :2], rows[:, 2:])], 1)
 
 
-def plain_overlap(first: np.ndarray, second: np.ndarray) -> float:
+def plain_overlap(first: np.ndarray, second: np.ndarray, *, of_smaller: bool) -> float:
     across = min(first[2], second[2]) - max(first[0], second[0])
     down = min(first[3], second[3]) - max(first[1], second[1])
     shared = max(0.0, across) * max(0.0, down)
     areas = [(one[2] - one[0]) * (one[3] - one[1]) for one in (first, second)]
-    total = sum(areas) - shared
+    total = min(areas) if of_smaller else sum(areas) - shared
     return shared / total if total > 0 else 0.0
 
 
@@ -43,20 +44,24 @@ def plain_overlap(first: np.ndarray, second: np.ndarray) -> float:
 def test_overlaps_are_those_of_a_plain_version(corners: list[tuple[float, float, float, float]]) -> None:
     sides = to_sides(corners)
     for row in sides:
-        expected = [plain_overlap(row, other) for other in sides]
-        assert overlaps(row, sides) == pytest.approx(expected, abs=1e-9)
+        for overlap, of_smaller in ((intersection_over_union, False), (share_of_smaller, True)):
+            expected = [plain_overlap(row, other, of_smaller=of_smaller) for other in sides]
+            assert overlap(row, sides) == pytest.approx(expected, abs=1e-9)
 
 
-@given(CORNERS, st.data())
+@given(CORNERS, st.data(), st.booleans())
 def test_suppression_keeps_the_best_of_those_that_overlap(
-    corners: list[tuple[float, float, float, float]], data: st.DataObject
+    corners: list[tuple[float, float, float, float]], data: st.DataObject, of_smaller: bool
 ) -> None:
     sides = to_sides(corners)
     values = data.draw(arrays(np.float64, len(sides), elements=st.floats(0, 1)))
-    kept = suppress(Rectangles(sides, values), MAX_OVERLAP).tolist()
+    overlap = share_of_smaller if of_smaller else intersection_over_union
+    kept = suppress(Rectangles(sides, values), MAX_OVERLAP, overlap).tolist()
     expected: list[int] = []
     for row in sorted(range(len(sides)), key=lambda row: (-values[row], row)):
-        if all(plain_overlap(sides[row], sides[other]) <= MAX_OVERLAP + 1e-12 for other in expected):
+        if all(
+            plain_overlap(sides[row], sides[other], of_smaller=of_smaller) <= MAX_OVERLAP + 1e-12 for other in expected
+        ):
             expected.append(row)
     assert kept == expected
 
@@ -70,6 +75,10 @@ def test_boxes_hold_the_greatest_cell_and_are_in_the_picture(values: np.ndarray,
     assert bool(boxes) == (float(values.max()) >= threshold)
     if boxes:
         assert boxes[0].relevance == pytest.approx(float(values.max()), abs=0.01)
+    for number, box in enumerate(boxes):
+        for better in boxes[:number]:
+            sides = (np.array([one.left, one.top, one.right, one.bottom]) for one in (box, better))
+            assert plain_overlap(*sides, of_smaller=True) <= MAX_OVERLAP + 1e-9  # none in a better one
 
 
 @given(MAPS)

@@ -13,7 +13,7 @@ from PIL import Image
 from bindsearch.encoders.detectors.detector import Detector, load_detector
 from bindsearch.encoders.model_store.snapshot_pull import pull_snapshot
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.operations.locate.boxes import Rectangles, overlaps
+from bindsearch.operations.locate.boxes import Rectangles, intersection_over_union
 from bindsearch.operations.locate.by_detector import locate_by_detector, peak_of, reached_boxes
 from bindsearch.operations.locate.located import Peak
 from bindsearch.operations.locate.relevance import LocateOptions
@@ -77,7 +77,7 @@ def test_boxes_are_those_of_the_detector_best_first(world: Path) -> None:
     sides = np.array([[box[side] for side in ("left", "top", "right", "bottom")] for box in file["boxes"]])
     np.testing.assert_allclose(sides[0], found.boxes[found.scores[:, 0].argmax()], atol=1e-5)
     for row in range(1, len(sides)):
-        assert overlaps(sides[row], sides[:row]).max() <= 0.5
+        assert intersection_over_union(sides[row], sides[:row]).max() <= 0.5
     assert file["peak"]["x"] == pytest.approx(sides[0, [0, 2]].mean(), abs=1e-5)
 
 
@@ -88,7 +88,7 @@ def test_the_threshold_and_the_number_of_boxes_are_kept(world: Path) -> None:
     assert kept == every[:2]
     (one,) = located("a dog barks", world / "photo.png", "--threshold", LOW, "--max-boxes", "1")["files"]
     assert one["boxes"] == every[:1]
-    assert f"less relevant boxes or spans are left out: {len(every) - 1} (--max-boxes)" in one["notices"]
+    assert f"less relevant boxes or spans are left out: {len(every) - 1}" in one["notices"]
     assert located("a dog barks", world / "photo.png", "--threshold", "1", status=1)["files"][0]["boxes"] == []
 
 

@@ -15,7 +15,7 @@ from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.locate.drawing import draw_located, write_drawing
 from bindsearch.operations.locate.located import Located, located_data
-from bindsearch.operations.locate.relevance import NEGATIVES, relevance
+from bindsearch.operations.locate.relevance import NEGATIVES, margins, relevance
 from bindsearch.operations.recording import read_record
 from bindsearch.types import Modality
 from bindsearch.views.located_hits import frame_at
@@ -55,6 +55,8 @@ def test_a_picture_has_the_box_of_its_patch(tmp_path: Path, encoder: ColourEncod
     assert peak is not None
     assert 90 / 160 - 0.1 < peak.x < 150 / 160 + 0.1
     assert 10 / 120 - 0.1 < peak.y < 70 / 120 + 0.1
+    assert located.heat is not None
+    assert peak.relevance == located.heat.max()
     assert abs((box.left + box.right) / 2 - 120 / 160) < 0.1
     assert abs((box.top + box.bottom) / 2 - 40 / 120) < 0.1
     assert located.heat is not None
@@ -243,6 +245,9 @@ def test_negatives_of_ones_own(tmp_path: Path) -> None:
     assert found("blue", file, against=[bs.image(other)]).method == "dense features of dense-colours"
     with pytest.raises(UsageError, match="the query is what it is compared with"):
         found("red", file, against=["red"])
+    (of_person,) = bs.locate("a person", str(file))  # a negative of motion alone
+    assert of_person.located is not None
+    assert of_person.located.notices == ()
     kept = found("red", file, against=["red", "green"])
     assert "not compared with red, which is the query" in kept.notices
     with pytest.raises(UsageError, match="empty"):
@@ -267,8 +272,8 @@ def test_negatives_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
 def test_relevance_is_the_least_of_the_softmaxes() -> None:
     cosines = np.random.default_rng(0).uniform(-1, 1, (5, 3, 4)).astype(np.float32)
     pairs = [np.exp(7 * cosines[0]) / (np.exp(7 * cosines[0]) + np.exp(7 * other)) for other in cosines[1:]]
-    assert relevance(cosines, 7.0) == pytest.approx(np.min(pairs, axis=0), abs=1e-6)
-    extreme = relevance(np.array([[1.0], [-1.0]], np.float32), 1e6)
+    assert relevance(margins(cosines), 7.0) == pytest.approx(np.min(pairs, axis=0), abs=1e-6)
+    extreme = relevance(margins(np.array([[1.0], [-1.0]], np.float32)), 1e6)
     assert extreme[0] == 1.0
 
 
@@ -282,7 +287,7 @@ def test_boxes_that_are_left_out_are_counted(tmp_path: Path) -> None:
     assert every.notices == ()
     some = found("red", file, max_boxes=3)
     assert some.boxes == every.boxes[:3]
-    assert some.notices == ("less relevant boxes or spans are left out: 1 (--max-boxes)",)
+    assert some.notices == ("less relevant boxes or spans are left out: 1",)
 
 
 def test_hits_items_and_files_of_a_store(tmp_path: Path) -> None:
