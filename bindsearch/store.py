@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.encoders.base import Encoder
+    from bindsearch.encoders.detectors.detector import Detector
     from bindsearch.encoders.zero_shot import ClassNames
     from bindsearch.indexes.types import IndexSettings
     from bindsearch.operations.calibrate import CalibratedPair
@@ -898,6 +899,54 @@ class Store:
         from bindsearch.operations.locate.locate import locate_files
 
         return locate_files(files, *self._probe(query, options, imu_rate_hz), on_stage)
+
+    @installation_faults()
+    def locate_by_detector(
+        self,
+        query: Searchable,
+        files: PathLike | Iterable[PathLike],
+        detector: str | Detector,
+        *,
+        options: LocateOptions | None = None,
+        encoder: str | Encoder | None = None,
+        imu_rate_hz: float | None = None,
+        on_stage: OnStage = ignore_stage,
+    ) -> list[LocatedFile]:
+        """Return the boxes of a detector that fit a query, in files and indexed items.
+
+        Args:
+            query: A text, a term or a composition, without indexed items.
+            files: Pictures and videos, as for `locate_files`.
+            detector: Detector, or its name.
+            options: Threshold and number of boxes (None: a threshold of 0.2).
+            encoder: Encoder of the query, or its name, which must share the detector's space; None: the detector
+                itself, which embeds texts and pictures. That of the store is not used.
+            imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
+            on_stage: Called with what is being located.
+
+        Returns:
+            One result a file, in their order; a file that cannot be read has a failure.
+
+        Raises:
+            UsageError: there are no files, the query or an option is invalid, or an option has no effect.
+            EncoderError: detector or encoder are not installed, or do not share a space.
+            StoreNotFoundError: there is no store.
+        """
+        from bindsearch.operations.locate.by_detector import DETECTOR_OPTIONS, locate_by_detector
+
+        roots, _, find = self._named()
+        return locate_by_detector(
+            query,
+            files,
+            detector,
+            options=DETECTOR_OPTIONS if options is None else options,
+            encoder=encoder,
+            imu_rate_hz=imu_rate_hz,
+            device=self._device,
+            roots=roots,
+            find=find,
+            on_stage=on_stage,
+        )
 
     def _probe(
         self, query: Searchable, options: LocateOptions | None, imu_rate_hz: float | None

@@ -320,6 +320,7 @@ METHODS: dict[str, Callable[[bs.Store, Path], object]] = {
     "classify_files": lambda store, path: store.classify_files(path / "a.txt", ["cat", "dog"]),
     "locate": lambda store, path: store.locate("a", path / "a.txt"),
     "locate_files": lambda store, path: store.locate_files("a", path / "a.txt"),
+    "locate_by_detector": lambda store, path: store.locate_by_detector("a", path / "a.txt", "owlv2:a/b"),
     "remove_column": lambda store, _: store.remove_column("animal"),
 }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,7 @@ from bindsearch.operations.locate.relevance import LocateOptions, Probe, make_pr
 from bindsearch.operations.segment_media import Place
 from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.search.query import Searchable, make_query
-from bindsearch.types import Modality, PathLike
+from bindsearch.types import Item, Modality, PathLike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 DETECTOR_THRESHOLD = 0.2
 """Least score of a box by default: that of the examples of OWLv2."""
 
+DETECTOR_OPTIONS = LocateOptions(threshold=DETECTOR_THRESHOLD)
+
 
 @installation_faults()
 def locate_by_detector(
@@ -45,13 +48,15 @@ def locate_by_detector(
     files: PathLike | Iterable[PathLike],
     detector: str | Detector,
     *,
-    options: LocateOptions = LocateOptions(threshold=DETECTOR_THRESHOLD),  # noqa: B008  (frozen)
+    options: LocateOptions = DETECTOR_OPTIONS,
     encoder: str | Encoder | None = None,
     imu_rate_hz: float | None = None,
     device: str = "auto",
+    roots: Sequence[Path] = (),
+    find: Callable[[str], Item] | None = None,
     on_stage: OnStage = ignore_stage,
 ) -> list[LocatedFile]:
-    """Return the boxes of a detector that fit a query, without a store.
+    """Return the boxes of a detector that fit a query.
 
     The relevance of a box is the detector's score. It is not compared with other queries.
 
@@ -64,6 +69,8 @@ def locate_by_detector(
             which embeds texts and pictures.
         imu_rate_hz: Sample rate in Hz of motion files that do not contain one.
         device: Device as in `connect`.
+        roots: Root folders of the collections of a store.
+        find: Returns the indexed item with an id or path, or raises UsageError; None: there is no store.
         on_stage: Called with what is being located.
 
     Returns:
@@ -96,7 +103,7 @@ def locate_by_detector(
             if term.kind in set(Modality) - detector.encoder.modalities:
                 raise lacks_encoder(detector, str(term.kind))
     chosen = detector.encoder if encoder is None else encoder
-    library = library_without_store(chosen, rate_hz)
+    library = library_without_store(chosen, rate_hz, roots, find)
     probe = make_probe(query, options, chosen, library.encode, compared=False)
     return locate_files(files, probe, library, on_stage, partial(_look, detector))
 

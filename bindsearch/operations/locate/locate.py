@@ -126,8 +126,13 @@ def locate(
     return locate_files(files, probe, library, on_stage)
 
 
-def library_without_store(encoder: Encoder, imu_rate_hz: float | None) -> Library:
-    """Return the files that can be named without a store, and how terms are encoded."""
+def library_without_store(
+    encoder: Encoder,
+    imu_rate_hz: float | None,
+    roots: Sequence[Path] = (),
+    find: Callable[[str], Item] | None = None,
+) -> Library:
+    """Return the files that can be named, and how terms are encoded without the vectors of a store."""
     decode = DecodeOptions(imu_rate_hz=imu_rate_hz)
     config = new_config(encoder, decode)
     nothing = Snapshot(Manifest(0, (0,), {}, {}, None), (), None)
@@ -136,7 +141,7 @@ def library_without_store(encoder: Encoder, imu_rate_hz: float | None) -> Librar
         stored = partial(stored_term, snapshot=nothing, partitions={})
         return encode_terms(terms, lambda: encoder, config, imu_rate_hz, (), stored)
 
-    return Library(encode, decode)
+    return Library(encode, decode, roots, find)
 
 
 def locate_files(

@@ -21,6 +21,7 @@ from bindsearch.search.query import image, text
 from helpers.command import run_command
 from helpers.media_files import write_sound, write_video
 from helpers.owl_models import save_owl
+from helpers.stores import connect
 
 NAME = "owlv2:org/tiny"
 LOW = "0.01"
@@ -139,3 +140,17 @@ def test_what_cannot_be_located_has_one_line(world: Path) -> None:
     heard = refused("--audio", world / "sound.wav", photo, "--detector", NAME, status=2)
     assert f"the detector {NAME} embeds texts and pictures alone, not audio: search with texts or pictures, " in heard
     assert "or with an encoder that was bound to hf:org/tiny (`bindsearch bind --hub hf:org/tiny`)" in heard
+
+
+def test_an_indexed_item_is_looked_in(world: Path) -> None:
+    photo = world / "photo.png"
+    options = LocateOptions(threshold=0.01)
+    with connect(world / "store") as store:
+        store.index(photo)
+        (hit,) = store.search("a dog", to="image")
+        sources = [f"like:{hit.item_id}", f"like:{photo}", str(photo), "like:99"]
+        *found, missing = store.locate_by_detector("a dog barks", sources, detector(), options=options)
+    (of_file,) = locate_by_detector("a dog barks", str(photo), detector(), options=options)
+    assert of_file.located is not None
+    assert [one.located for one in found] == [of_file.located] * 3
+    assert "no indexed item '99'" in missing.failure
