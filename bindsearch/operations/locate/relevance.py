@@ -143,7 +143,7 @@ def margins(cosines: NDArray[np.float32]) -> NDArray[np.float64]:
     Args:
         cosines: Cosines with the query and, below it, with its negatives, float32 (1 + n, ...), n >= 1.
     """
-    return (cosines[0] - cosines[1:].max(axis=0)).astype(np.float64)
+    return np.asarray(cosines[0] - cosines[1:].max(axis=0), np.float64)
 
 
 def relevance(margin: NDArray[np.float64], scale: float) -> NDArray[np.float32]:
