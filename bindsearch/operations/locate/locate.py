@@ -302,7 +302,10 @@ def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> tuple[Pic
 
 @dataclass(frozen=True, slots=True)
 class _Map:
-    """Relevance over a picture, float32 (h, w), and the row, column and cosine of the cell that answers best."""
+    """Relevance over a picture, and the row, column and cosine of the cell that answers best.
+
+    The relevance is float32 (h, w), NaN where it is not known.
+    """
 
     relevance: NDArray[np.float32]
     best: tuple[int, int]
@@ -315,8 +318,8 @@ def _map(probe: Probe, media: PictureLike, modality: Modality) -> _Map:
     The best cell is that of the greatest cosine: relevance saturates at 1, so that many may have the same.
     """
     cosines = cosine_map(probe.encoder, media, probe.for_target(modality).vectors, probe.options.detail)
-    row, column = np.unravel_index(int(cosines[0].argmax()), cosines[0].shape)
-    return _Map(probe.relevance(cosines, modality), (int(row), int(column)), float(cosines[0].max()))
+    row, column = np.unravel_index(int(np.nanargmax(cosines[0])), cosines[0].shape)
+    return _Map(probe.relevance(cosines, modality), (int(row), int(column)), float(np.nanmax(cosines[0])))
 
 
 def _located(probe: Probe, place: Place, boxes: list[Box], shown: _Map, at_s: float | None) -> Located:
@@ -359,7 +362,7 @@ def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnSta
             continue
         shown = _map(probe, picture, Modality.IMAGE)
         boxes += boxes_of(shown.relevance, options.threshold, time_s)
-        rank = float(shown.relevance.max()), shown.cosine  # the frame that is shown is that of the best box
+        rank = float(np.nanmax(shown.relevance)), shown.cosine  # the frame that is shown is that of the best box
         if best is None or rank > best[0]:
             best = rank, shown, time_s
     if best is None:
