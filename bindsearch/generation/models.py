@@ -10,7 +10,7 @@ from bindsearch.encoders.model_store.download import hash_sha256
 from bindsearch.encoders.model_store.hub import describe_folder
 from bindsearch.encoders.model_store.installed import list_models, read_model, snapshot_folder
 from bindsearch.encoders.model_store.snapshot_files import choose_files, digest_of, read_folder
-from bindsearch.encoders.unclip.folder import PipelineShape, folder_files, read_shape, weight_files
+from bindsearch.encoders.unclip.folder import CONFIGS, PipelineShape, folder_files, read_shape, weight_files
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.types import PathLike
 
@@ -59,6 +59,7 @@ def find_decoder(model: PathLike | None) -> DecoderFiles:
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise UsageError(f"the model {shown(given)} {problem}: give {PREFIX}ORG/NAME or the folder of a pipeline")
+    _check_links(folder)
     shape = read_shape(str(folder), folder_files(folder))
     try:
         files = choose_files(str(folder), read_folder(str(folder), folder))[0]
@@ -67,6 +68,17 @@ def find_decoder(model: PathLike | None) -> DecoderFiles:
     except OSError as error:
         raise UsageError(f"the model {shown(given)} cannot be read: {error}") from error
     return DecoderFiles(str(folder), folder, stated or "not stated", digest, shape)
+
+
+def _check_links(folder: Path) -> None:
+    """Check that no component is a link to a folder, which the digest would not look into.
+
+    Raises:
+        UsageError: one is.
+    """
+    for path in CONFIGS.values():
+        if (folder / path).parent.is_symlink():
+            raise UsageError(f"{(folder / path).parent} is a link: copy the folder, so that all files are recorded")
 
 
 def count_parameters(decoder: DecoderFiles) -> int:

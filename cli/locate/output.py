@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bindsearch.atomic import atomic_write
 from bindsearch.cli.output import SCHEMA, clock, print_json, print_line, print_message
 from bindsearch.operations.locate.located import located_data
@@ -104,13 +106,13 @@ def files_data(located: Sequence[LocatedFile]) -> dict[str, Any]:
 def _file_data(file: LocatedFile) -> dict[str, Any]:
     found = file.located
     nothing: dict[str, Any] = {"method": None, "boxes": [], "spans": [], "peak": None, "curve": None, "notices": []}
-    heat = None if found is None or found.heat is None else found.heat.round(HEAT_DECIMALS).astype(float)
+    heat = None if found is None or found.heat is None else found.heat.astype(float).round(HEAT_DECIMALS)
     return {
         "file": file.source,
         "against": list(file.asked.against),
         **place_data(file.place),
         **(nothing if found is None else located_data(found)),
-        "heat": None if heat is None else heat.round(HEAT_DECIMALS).tolist(),
+        "heat": None if heat is None else np.where(np.isnan(heat), None, heat).tolist(),
         "failure": file.failure or None,
     }
 

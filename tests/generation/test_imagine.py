@@ -404,6 +404,15 @@ def lose_tensors(folder: Path, part: str) -> None:
     safetensors.torch.save_file(kept, file, {"format": "pt"})
 
 
+def move_weights(folder: Path) -> None:
+    """Move weights out of a pipeline, and name them in the index of a component."""
+    names = [*safetensors.torch.load_file(folder / "model.safetensors")]
+    (folder / "model.safetensors").rename(folder.parent.parent / "outside")
+    safetensors.torch.save_file({"a": torch.ones(1)}, folder / "model-00001-of-00001.safetensors", {"format": "pt"})
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "../../outside")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no pipeline": (lambda one: (one / PIPELINE_FILE).unlink(), "has no model_index.json: it is not a pipeline"),
     "another pipeline": (
@@ -439,8 +448,25 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no scheduler": (
         lambda one: edit(one / "scheduler" / "scheduler_config.json", _class_name="UNet2DConditionModel"),
-        "names 'UNet2DConditionModel', which is not a scheduler of diffusers",
+        "names 'UNet2DConditionModel', which is not a scheduler of this pipeline",
     ),
+    "a scheduler of flows": (
+        lambda one: edit(one / "scheduler" / "scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler"),
+        "names 'FlowMatchEulerDiscreteScheduler', which is not a scheduler of this pipeline",
+    ),
+    "other pictures": (
+        lambda one: edit(one / "feature_extractor" / "preprocessor_config.json", crop_size=8),
+        "makes pictures that are (3, 8, 8), not (3, 32, 32)",
+    ),
+    "huge pictures": (
+        lambda one: edit(one / "feature_extractor" / "preprocessor_config.json", size={"shortest_edge": 10**5}),
+        "makes pictures that are too large, not (3, 32, 32)",
+    ),
+    "no length of texts": (
+        lambda one: edit(one / "tokenizer" / "tokenizer_config.json", model_max_length=-5),
+        "cannot be loaded (OverflowError: ",
+    ),
+    "weights outside": (lambda one: move_weights(one / "text_encoder"), "names '../../outside', which is not in"),
 }
 
 
@@ -455,6 +481,15 @@ def test_a_damaged_pipeline_is_refused_in_one_line(damage: str, of_mini: Path, t
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "a.png").exists()
+
+
+def test_a_component_that_is_a_link_is_refused(of_mini: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    shutil.copytree(of_mini, linked)
+    (linked / "vae").rename(tmp_path / "vae")
+    (linked / "vae").symlink_to(tmp_path / "vae")
+    with pytest.raises(UsageError, match="vae is a link: copy the folder"):
+        draw("a dog", linked)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -109,6 +109,7 @@ def load_network(
         EncoderError: tensors are missing or have other shapes, or files are damaged.
     """
     with library_errors(folder):
+        _files_of(folder)  # raises for a file outside of the folder, which the library would read
         model, found = network.from_pretrained(
             folder,
             config=config,
@@ -165,10 +166,15 @@ def read_all_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _files_of(folder: Path) -> dict[str, str]:
-    """Return the file of each tensor; empty if there is one file for all."""
+    """Return the file of each tensor; empty if there is one file for all.
+
+    Raises:
+        ValueError: a file is outside of the folder.
+    """
     index = folder / INDEX_FILE
     if not index.is_file():
         return {}
-    return {
-        str(name): Path(file).name for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()
-    }
+    files = {str(name): str(file) for name, file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()}
+    if outside := [file for file in files.values() if Path(file).name != file]:
+        raise ValueError(f"{INDEX_FILE} names {outside[0][:80]!r}, which is not in the folder")
+    return files

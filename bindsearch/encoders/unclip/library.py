@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from logging import CRITICAL
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.hf.library import library_errors, load_network
-from bindsearch.encoders.unclip.folder import CONFIGS, weight_files
+from bindsearch.encoders.unclip.folder import CONFIGS, MAX_SIDE, weight_files
 from bindsearch.environment import check_libraries
 from bindsearch.errors import EncoderError, InstallationError
 from bindsearch.small_files import read_json_object
@@ -100,6 +100,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> Sta
             **{name: _load(getattr(diffusers, kind), folder / name, dtype) for name, kind in _OF_DIFFUSERS.items()},
             **{name: _load_scheduler(folder, name) for name in ("scheduler", "image_noising_scheduler")},
         }
+        _try_inputs(folder, parts)
         pipeline = diffusers.StableUnCLIPImg2ImgPipeline(**parts)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline.to(device)
@@ -128,13 +129,35 @@ def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     return network.eval().requires_grad_(False)
 
 
+def _try_inputs(folder: Path, parts: Mapping[str, Any]) -> None:
+    """Prepare a picture and a text once, whose settings nothing else checks.
+
+    Raises:
+        EncoderError: the picture has another size than the picture encoder takes.
+    """
+    import numpy as np
+
+    extract, side = parts["feature_extractor"], parts["image_encoder"].config.image_size
+    sizes = [value for size in (extract.size, extract.crop_size) for value in dict(size or {}).values() if value]
+    found: object = "too large"
+    if max(sizes, default=0) <= MAX_SIDE:
+        found = tuple(extract(images=[np.zeros((8, 8, 3), np.uint8)], return_tensors="np").pixel_values[0].shape)
+    if found != (3, side, side):
+        raise EncoderError(
+            f"the feature_extractor in {folder} makes pictures that are {found}, not {(3, side, side)}: "
+            "install the model again"
+        )
+    tokenizer = parts["tokenizer"]
+    tokenizer("a", padding="max_length", max_length=tokenizer.model_max_length, truncation=True)
+
+
 def _load_scheduler(folder: Path, name: str) -> Any:
-    """Return a scheduler of the class that its configuration names, which must be one of diffusers."""
+    """Return a scheduler of the class that its configuration names, which must be one that the pipeline takes."""
     import diffusers
+    from diffusers.schedulers import KarrasDiffusionSchedulers
 
     named = str(read_json_object(folder / CONFIGS[name]).get("_class_name"))
-    kind = getattr(diffusers, named, None)
-    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
-        raise EncoderError(f"{folder / CONFIGS[name]} names {named[:80]!r}, which is not a scheduler of diffusers")
-    scheduler: Any = kind
+    if named not in KarrasDiffusionSchedulers.__members__:
+        raise EncoderError(f"{folder / CONFIGS[name]} names {named[:80]!r}, which is not a scheduler of this pipeline")
+    scheduler: Any = getattr(diffusers, named)
     return scheduler.from_pretrained(folder / name, local_files_only=True)

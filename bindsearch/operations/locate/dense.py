@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from bindsearch.encoders.base import Encoder, locatable_modalities
-from bindsearch.media import MODALITY_OF, DepthMap, Picture, ThermalPicture
+from bindsearch.errors import MediaError
+from bindsearch.media import MODALITY_OF, NO_CONTENT, DepthMap, Picture, ThermalPicture
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,7 +87,7 @@ def cosine_map(
     """Return the cosines of the parts of a picture with vectors.
 
     An encoder with dense features embeds each square once. Others embed each of 3 x 3 overlapping parts (at detail 1)
-    as a picture of its own.
+    as a picture of its own; a part that it refuses, such as one of a depth map without a known depth, is left out.
 
     Args:
         encoder: The encoder.
@@ -93,16 +96,20 @@ def cosine_map(
         detail: As for `areas`.
 
     Returns:
-        Cosines over the upright picture, float32 (k, h, w).
+        Cosines over the upright picture, NaN where all parts are left out: float32 (k, h, w).
 
     Raises:
-        MediaError: the picture has no content to encode.
+        MediaError: no part has a content to encode.
     """
     height, width = shape_of(media)
     has_grid = MODALITY_OF[type(media)] in locatable_modalities(encoder)
     cover = areas(height, width, detail if has_grid else 2 * detail)
     parts = [part for start in range(0, len(cover), _SQUARES_A_PASS) for part in _embed(encoder, media, cover, start)]
-    return stitched([cells @ vectors.T for cells in parts], cover, (height, width))
+    cosines = stitched([cells @ vectors.T for cells in parts], cover, (height, width))
+    if np.isnan(cosines).all():
+        encoder.prepare(media)  # says why, if the parts are no better than the whole
+        raise MediaError(f"{NO_CONTENT}no part of it can be embedded")
+    return cosines
 
 
 def shape_of(media: PictureLike) -> tuple[int, int]:
@@ -114,15 +121,28 @@ def shape_of(media: PictureLike) -> tuple[int, int]:
 def _embed(encoder: Encoder, media: PictureLike, cover: Sequence[Area], start: int) -> Iterator[NDArray[np.float32]]:
     """Yield the vectors of the cells of some areas: float32 (h, w, d) each."""
     modality = MODALITY_OF[type(media)]
-    prepared = [encoder.prepare(square(media, area)) for area in cover[start : start + _SQUARES_A_PASS]]
+    squares = [square(media, area) for area in cover[start : start + _SQUARES_A_PASS]]
     if modality not in locatable_modalities(encoder):
-        yield from encoder.encode(modality, prepared)[:, None, None]
+        yield from _embed_whole(encoder, modality, squares)[:, None, None]
         return
+    prepared = [encoder.prepare(one) for one in squares]
     locating: LocatingEncoder = encoder  # type: ignore[assignment]  # as it says of itself
     cells = locating.locate(modality, prepared)
     ends = np.cumsum([len(views) for views in prepared])
     for views in np.split(cells, ends[:-1]):
         yield views.mean(axis=0)
+
+
+def _embed_whole(encoder: Encoder, modality: Modality, squares: Sequence[PictureLike]) -> NDArray[np.float32]:
+    """Return the vectors of pictures, NaN of those that the encoder refuses: float32 (n, d)."""
+    prepared = {}
+    for row, one in enumerate(squares):
+        with suppress(MediaError):
+            prepared[row] = encoder.prepare(one)
+    vectors = np.full((len(squares), encoder.dim), np.nan, np.float32)
+    if prepared:
+        vectors[list(prepared)] = encoder.encode(modality, list(prepared.values()))
+    return vectors
 
 
 def _planes(media: PictureLike) -> list[NDArray[Any]]:
@@ -162,12 +182,12 @@ def stitched(
     that fall linearly from the middle of an area to its edges.
 
     Args:
-        parts: Values of the cells of each area, (h, w, k), of the same shape.
+        parts: Values of the cells of each area, (h, w, k), of the same shape; NaN: not known.
         cover: The areas, in rows.
         shape: Height and width of the picture in pixels.
 
     Returns:
-        Values of k maps, float32 (k, H, W), with about as many cells a pixel as the areas have.
+        Values of k maps, float32 (k, H, W), with about as many cells a pixel as the areas have; NaN: not known.
     """
     grid = parts[0].shape[:2]
     size = tuple(
@@ -179,11 +199,14 @@ def stitched(
     for part, area in zip(parts, cover, strict=True):
         rows, down, down_weight = _along(size[0], shape[0], area.top, area.height, grid[0])
         columns, right, right_weight = _along(size[1], shape[1], area.left, area.width, grid[1])
-        weight = down_weight[:, None] * right_weight
         values = np.einsum("yi,xj,ijk->yxk", down, right, part, optimize=True)
+        weight = down_weight[:, None] * right_weight * ~np.isnan(values).any(axis=-1)
+        values = np.nan_to_num(values)
         total[rows, columns] += weight[..., None] * values
         weights[rows, columns] += weight
-    return (total / weights[..., None]).transpose(2, 0, 1).astype(np.float32)
+    known = weights[..., None] > 0
+    found = np.divide(total, weights[..., None], out=np.full_like(total, np.nan), where=known)
+    return found.transpose(2, 0, 1).astype(np.float32)
 
 
 def _along(cells: int, length: int, start: int, part: int, grid: int) -> tuple[slice, _Matrix, _Matrix]:

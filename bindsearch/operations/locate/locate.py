@@ -311,7 +311,10 @@ def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> tuple[Pic
 
 @dataclass(frozen=True, slots=True)
 class _Map:
-    """Relevance over a picture, float32 (h, w), and the row, column and margin of the cell that answers best."""
+    """Relevance over a picture, and the row, column and margin of the cell that answers best.
+
+    The relevance is float32 (h, w), NaN where it is not known.
+    """
 
     relevance: NDArray[np.float32]
     best: tuple[int, int]
@@ -325,8 +328,8 @@ def _map(probe: Probe, media: PictureLike, modality: Modality) -> _Map:
     """
     cosines = cosine_map(probe.encoder, media, probe.for_target(modality).vectors, probe.options.detail)
     margin = margins(cosines)
-    row, column = np.unravel_index(int(margin.argmax()), margin.shape)
-    return _Map(probe.relevance(margin, modality), (int(row), int(column)), float(margin.max()))
+    row, column = np.unravel_index(int(np.nanargmax(margin)), margin.shape)
+    return _Map(probe.relevance(margin, modality), (int(row), int(column)), float(np.nanmax(margin)))
 
 
 def _located(probe: Probe, place: Place, boxes: list[Box], shown: _Map, at_s: float | None) -> Located:

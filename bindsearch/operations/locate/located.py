@@ -77,7 +77,8 @@ class Located:
         boxes: Parts of the picture, or of a video's frames, with a relevance of at least the threshold, best first.
         spans: Spans of the recording with a relevance of at least the threshold, best first.
         peak: The point of a picture that answers best, of a video in the frame of its best box; None: not a picture.
-        heat: Relevance over the picture, or over the frame of the peak, 0..1, float32 (h, w); None: not a picture.
+        heat: Relevance over the picture, or over the frame of the peak, 0..1, NaN where it is not known:
+            float32 (h, w); None: not a picture.
         curve: Relevance over the recording; None: not a recording.
         notices: What was assumed, and what of the file is not used.
     """

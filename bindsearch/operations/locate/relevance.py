@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from bindsearch.arguments import to_integer, to_number
+from bindsearch.arguments import to_integer, to_list, to_number
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.operations.classify.vectors import logit_scale
@@ -70,7 +70,7 @@ class LocateOptions:
             if value > most:
                 raise UsageError(f"{name} is {value}: {expected}")
             object.__setattr__(self, name, value)
-        against = [self.against] if isinstance(self.against, Searchable) else [*self.against]
+        against = [self.against] if isinstance(self.against, Searchable) else to_list(self.against, "against")
         if len(against) > MAX_NEGATIVES:
             raise UsageError(f"{len(against)} negatives are given: give at most {MAX_NEGATIVES}")
         object.__setattr__(self, "against", tuple(against))

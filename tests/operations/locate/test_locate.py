@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import pytest
 from PIL import Image
 
 import bindsearch as bs
+from bindsearch.cli.locate.output import files_data
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.media import DepthMap
 from bindsearch.operations.locate.drawing import draw_located, write_drawing
 from bindsearch.operations.locate.located import Located, located_data
 from bindsearch.operations.locate.relevance import NEGATIVES, margins, relevance
@@ -102,6 +106,35 @@ def test_depth_and_thermal_pictures_are_covered_whole(tmp_path: Path) -> None:
     thermal = found("red", f"thermal:{write_picture(tmp_path / 'thermal.png', warm)}")
     assert thermal.boxes[0].left == 0.0
     assert thermal.boxes[0].right < 0.3
+
+
+class KnownDepthEncoder(ColourEncoder):
+    def prepare(self, media: Any) -> Any:
+        if isinstance(media, DepthMap):
+            if not media.valid.any():
+                raise MediaError("no pixel has a depth")
+            media = replace(media, depth_m=np.where(media.valid, media.depth_m, np.float32(8)))
+        return super().prepare(media)
+
+
+def test_parts_that_an_encoder_refuses_are_not_known(tmp_path: Path) -> None:
+    metres = np.zeros((120, 300), np.uint16)
+    metres[70:] = 8000
+    metres[70:, 200:] = 1000
+    file = write_depth(tmp_path / "depth.png", metres)
+    (one,) = bs.locate("red", f"depth:{file}", encoder=KnownDepthEncoder(), options=bs.LocateOptions(detail=2))
+    assert one.located is not None, one.failure
+    heat, peak = one.located.heat, one.located.peak
+    assert heat is not None
+    assert np.isnan(heat[0]).all()
+    assert not np.isnan(heat[-1]).any()
+    assert peak is not None
+    assert peak.x > 0.6
+    assert peak.y > 0.5
+    assert one.located.boxes[0].top > 0.3
+    write_drawing(one, tmp_path / "out.png", DecodeOptions())
+    (rows,) = (one["heat"] for one in json.loads(json.dumps(files_data([one]), allow_nan=False))["files"])
+    assert rows[0] == [None] * heat.shape[1]
 
 
 def test_boxes_of_a_video_have_the_time_of_their_frame(tmp_path: Path) -> None:
@@ -230,6 +263,8 @@ def test_odd_pictures(tmp_path: Path, shape: tuple[int, int]) -> None:
         ({"max_boxes": 0}, "max_boxes is 0"),
         ({"max_boxes": 10**9}, "max_boxes is 1000000000"),
         ({"against": ["a"] * 101}, "101 negatives are given"),
+        ({"against": 5}, "against is 5: give a list"),
+        ({"against": None}, "against is None: give a list"),
     ],
 )
 def test_options_out_of_range(arguments: dict[str, Any], message: str) -> None:
