@@ -317,6 +317,6 @@ def _write(made: ImaginedPicture, path: Path) -> ImaginedPicture:
     try:
         with atomic_write(path) as target:
             made.picture.save(target, "PNG", pnginfo=png_info(made.record))
-    except OSError as error:
-        raise UsageError(f"--out {path} cannot be written: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a record that is too long is a ValueError
+        raise UsageError(f"--out {path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
     return replace(made, path=path.absolute())

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from bindsearch.atomic import atomic_write
 from bindsearch.cli.output import SCHEMA, clock, print_json, print_line, print_message
@@ -106,13 +105,13 @@ def files_data(located: Sequence[LocatedFile]) -> dict[str, Any]:
 def _file_data(file: LocatedFile) -> dict[str, Any]:
     found = file.located
     nothing: dict[str, Any] = {"method": None, "boxes": [], "spans": [], "peak": None, "curve": None, "notices": []}
-    heat = None if found is None or found.heat is None else found.heat.astype(float).round(HEAT_DECIMALS)
+    heat = None if found is None or found.heat is None else found.heat.astype(float).round(HEAT_DECIMALS).tolist()
     return {
         "file": file.source,
         "against": list(file.asked.against),
         **place_data(file.place),
         **(nothing if found is None else located_data(found)),
-        "heat": None if heat is None else np.where(np.isnan(heat), None, heat).tolist(),
+        "heat": None if heat is None else [[None if math.isnan(value) else value for value in row] for row in heat],
         "failure": file.failure or None,
     }
 

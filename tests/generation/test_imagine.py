@@ -492,6 +492,13 @@ def test_a_component_that_is_a_link_is_refused(of_mini: Path, tmp_path: Path) ->
         draw("a dog", linked)
 
 
+def test_a_record_that_is_too_long_is_reported(of_mini: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bindsearch.operations.recording.MAX_RECORD_BYTES", 100)
+    with pytest.raises(UsageError, match=r"a\.png cannot be written: the record has \d+ bytes, more than 100"):
+        draw("a dog", of_mini, out=tmp_path / "a.png")
+    assert [*tmp_path.iterdir()] == []
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "strength": ({"strength": 1.1}, "the strength is 1.1: give a number from 0 to 1"),
     "seed": ({"seed": -1}, "the seed is -1: give a number from 0 to"),
