@@ -36,14 +36,6 @@ def located_figure(located: Mapping[str, Any], picture: Html) -> Html:
     )
 
 
-def extent_s(located: Mapping[str, Any]) -> tuple[float, float]:
-    """Return start and end of what a curve covers, in seconds: its views reach half a step beyond their middles."""
-    times = located["curve"]["times_s"]
-    half_s = (times[1] - times[0]) / 2 if len(times) > 1 else 0.5
-    start_s = min([times[0] - half_s, *(one["start_s"] for one in located["spans"])])
-    return max(0.0, start_s), max([times[-1] + half_s, *(one["end_s"] for one in located["spans"])])
-
-
 def _boxes(boxes: Sequence[Mapping[str, float]]) -> Html:
     rects = [
         element(
@@ -66,7 +58,8 @@ def _along(share: float) -> float:
 
 def _curve(located: Mapping[str, Any]) -> Html:
     """Return the relevance over a recording as a curve, with its spans shaded."""
-    start_s, end_s = extent_s(located)
+    curve = located["curve"]
+    start_s, end_s = curve["start_s"], curve["end_s"]
     across = _WIDTH / max(end_s - start_s, 1e-9)
     spans = [
         element(
@@ -79,7 +72,7 @@ def _curve(located: Mapping[str, Any]) -> Html:
         )
         for one in located["spans"]
     ]
-    times, relevance = located["curve"]["times_s"], located["curve"]["relevance"]
+    times, relevance = curve["times_s"], curve["relevance"]
     points = " ".join(
         f"{(time_s - start_s) * across:.1f},{(1 - value) * _HEIGHT:.1f}"
         for time_s, value in zip((start_s, *times, end_s), (relevance[0], *relevance, relevance[-1]), strict=True)

@@ -20,7 +20,7 @@ const HEIGHT = 120;
  * @typedef {object} Located
  * @property {Box[]} boxes
  * @property {{start_s: number, end_s: number}[]} spans
- * @property {{times_s: number[], relevance: number[]} | null} curve
+ * @property {{times_s: number[], relevance: number[], start_s: number, end_s: number} | null} curve
  * @property {string} words
  * @property {string | null} picture
  * @property {string | null} heat
@@ -101,10 +101,7 @@ function boxesOver(boxes) {
 }
 
 function curveOf({ curve, spans }) {
-  const { times_s: times, relevance } = curve;
-  const half = times.length > 1 ? (times[1] - times[0]) / 2 : 0.5;
-  const start = Math.max(0, Math.min(times[0] - half, ...spans.map((one) => one.start_s)));
-  const end = Math.max(times[times.length - 1] + half, ...spans.map((one) => one.end_s));
+  const { times_s: times, relevance, start_s: start, end_s: end } = curve;
   const x = (time) => ((time - start) * WIDTH) / Math.max(end - start, 1e-9);
   const values = [[start, relevance[0]], ...times.map((time, at) => [time, relevance[at]]), [end, relevance[relevance.length - 1]]];
   const chart = s("svg", {
