@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -50,6 +51,8 @@ def test_places_of_each_modality(server: ServerProcess) -> None:
         assert (shown.format, heat.format, heat.mode) == ("WEBP", "PNG", "RGBA")
         assert max(heat.size) <= MAX_HEAT_CELLS
         assert max(shown.size) <= 960
+        if modality in ("depth", "thermal"):
+            assert np.ptp(np.asarray(shown.convert("RGB")).astype(int), axis=-1).max() <= 3, "grey below the heat map"
 
 
 def test_an_upload_as_the_query(server: ServerProcess, world: Path) -> None:
