@@ -152,6 +152,12 @@ def test_boxes_are_drawn_where_they_are() -> None:
     ]
     assert "Upper left, 10-50% x 20-25%, relevance 0.97, and 1 more" in figure
     assert "&lt;b&gt; is assumed" in figure
+    texts = re.findall(r'<text x="([\d.]+)%" y="([\d.]+)%" dx="4" dy="13">(\d)</text>', figure)
+    assert texts == [("10.0", "20.0", "1"), ("50.0", "50.0", "2")]
+    assert "<li>lower right, 50-100% x 50-100%, relevance 0.97</li></ol>" in figure
+    alone = located_figure(located(boxes=[box(0.1, 0.2, 0.5, 0.25)]), element("img", src="data:,", alt="a"))
+    assert "<ol>" not in alone
+    assert "<text" not in alone
 
 
 def test_a_curve_is_drawn_over_its_time() -> None:
