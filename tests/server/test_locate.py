@@ -42,6 +42,8 @@ def test_places_of_each_modality(server: ServerProcess) -> None:
         assert reply.status == 200, reply.body
         places = reply.data
         assert places["words"]
+        assert len(places["places"]) == len(places["boxes"]) + len(places["spans"])
+        assert all(", relevance " in words for words in places["places"])
         is_recording = modality in ("audio", "imu")
         assert (places["picture"] is None, places["heat"] is None) == (is_recording, is_recording)
         if is_recording:
