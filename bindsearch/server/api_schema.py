@@ -97,6 +97,7 @@ LOCATED = {
             peak={**OBJECT, "nullable": True},
             curve={**OBJECT, "nullable": True},
             words={**TEXT, "description": "the best place in words"},
+            places={**TEXTS, "description": "all boxes, or all spans, in words, in their order"},
             picture={**TEXT, "nullable": True, "description": "data URL of the picture that the boxes are in"},
             heat={**TEXT, "nullable": True, "description": "data URL of a transparent PNG that covers the picture"},
             notices=TEXTS,

@@ -73,6 +73,7 @@ from bindsearch.store import Store
 from bindsearch.types import Modality
 from bindsearch.views.answer_data import answer_data
 from bindsearch.views.collection_map import collection_map as map_of
+from bindsearch.views.located_figure import places_in_words
 from bindsearch.views.located_hits import hit_at
 
 WEB = Path(__file__).parent / "web"
@@ -217,7 +218,7 @@ def _add_places(app: FastAPI, service: Service) -> None:
             pictures = located_pictures(place, located, decode_options(store.config, None))
             found = located_data(located)
             found["notices"] = [asked.with_names(notice) for notice in found["notices"]]
-            return {**found, "words": place_in_words(found), **pictures}
+            return {**found, "words": place_in_words(found), "places": places_in_words(found), **pictures}
 
         return JSONResponse(await _named(asked, _while_connected(request, service.locating.run(find))))
 

@@ -68,7 +68,7 @@ def located_pictures(place: Place, located: Located, options: DecodeOptions) -> 
     """Return the picture that the boxes are in and its heat map, as data URLs; None: there is none.
 
     The heat map is a PNG of at most MAX_HEAT_CELLS a side, less transparent where the relevance is higher, that covers
-    the picture.
+    the picture. Depth and heat are grey: the palettes of their pictures grow lighter with the value.
 
     Raises:
         MediaError: the file is gone, has changed or is damaged.
@@ -77,6 +77,8 @@ def located_pictures(place: Place, located: Located, options: DecodeOptions) -> 
         return {"picture": None, "heat": None}
     at_s = None if located.peak is None else located.peak.at_s
     shown = thumbnail(frame_at(place, at_s), LOCATED_PX, options)
+    if place.modality in (Modality.DEPTH, Modality.THERMAL):
+        shown = shown.convert("L").convert("RGB")  # false colours would mix with those of the heat map
     return {"picture": _data_url(webp(shown), "webp"), "heat": _data_url(_heat_png(located.heat), "png")}
 
 

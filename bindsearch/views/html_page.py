@@ -11,6 +11,7 @@ from bindsearch.arguments import is_existing_file
 from bindsearch.atomic import atomic_write
 from bindsearch.errors import UsageError
 from bindsearch.ingest.media.options import decode_options
+from bindsearch.operations.locate.located import has_place
 from bindsearch.operations.segment_media import Place
 from bindsearch.search.explain import explain_run
 from bindsearch.types import STANDS_OUT, Match, Modality
@@ -162,9 +163,16 @@ def _section(section: _Section, embedder: Embedder) -> Iterator[str]:
 
 
 def _by_match(hits: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the hits to show and those to fold: weak ones, but those that stand out if there are no better ones."""
-    shown = [hit for hit in hits if hit["match"] != WEAK] or [hit for hit in hits if hit["probability"] >= STANDS_OUT]
-    return shown, [hit for hit in hits if hit not in shown]
+    """Return the hits to show and those to fold, both in their order.
+
+    Weak ones are folded, but those that stand out if there are no better ones, and those of which a part answers.
+    """
+    has_better = any(hit["match"] != WEAK for hit in hits)
+    shown, folded = [], []
+    for hit in hits:
+        is_found = hit["match"] != WEAK or (not has_better and hit["probability"] >= STANDS_OUT)
+        (shown if is_found or has_place(hit["located"]) else folded).append(hit)
+    return shown, folded
 
 
 def _summary(data: dict[str, Any]) -> str:
@@ -217,7 +225,8 @@ def _hit(hit: dict[str, Any], labels: Sequence[str], embedder: Embedder) -> Html
     if modality is Modality.TEXT:
         shown = Embedded(problem="the file is gone: it was deleted or moved" if hit["is_missing"] else "")
     else:
-        shown = embedder.thumbnail(place) if is_weak else embedder.segment(place)
+        is_small = is_weak and not has_place(hit["located"])
+        shown = embedder.thumbnail(place) if is_small else embedder.segment(place)
     name = _name(path, place.root)
     classes = [*(["wide"] if shown.is_figure else []), *([WEAK] if is_weak else [])]
     return element(

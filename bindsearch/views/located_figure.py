@@ -21,27 +21,45 @@ def located_figure(located: Mapping[str, Any], picture: Html) -> Html:
         picture: The picture that the boxes are in; empty: there is none.
 
     Returns:
-        The picture with its boxes, the best one emphasised; the relevance over a recording; the best place in words.
+        The picture with its boxes, the best one emphasised; the relevance over a recording; the best place in words;
+        if there are several, a list of them, which has their numbers.
     """
     boxes = boxes_of_one_picture(located)
+    places = places_in_words(located)
+    listed = element("ol", *(element("li", one) for one in places)) if len(places) > 1 else Html()
     has_curve = located["curve"] is not None and located["curve"]["times_s"]
     words = place_in_words(located)
     notes = [] if located["method"] is None else [element("div", notice) for notice in located["notices"]]
     return element(
         "figure",
-        element("div", picture, _boxes(boxes), class_="boxes") if picture else Html(),
+        element("div", picture, _boxes(boxes), _numbers(located), class_="boxes") if picture else Html(),
         _curve(located) if has_curve else Html(),
-        element("figcaption", words[:1].upper() + words[1:], *notes),
+        element("figcaption", words[:1].upper() + words[1:], listed, *notes),
         class_="located",
     )
 
 
-def extent_s(located: Mapping[str, Any]) -> tuple[float, float]:
-    """Return start and end of what a curve covers, in seconds: its views reach half a step beyond their middles."""
-    times = located["curve"]["times_s"]
-    half_s = (times[1] - times[0]) / 2 if len(times) > 1 else 0.5
-    start_s = min([times[0] - half_s, *(one["start_s"] for one in located["spans"])])
-    return max(0.0, start_s), max([times[-1] + half_s, *(one["end_s"] for one in located["spans"])])
+def places_in_words(located: Mapping[str, Any]) -> list[str]:
+    """Return all boxes, or all spans, in words, in their order."""
+    parts = [{"boxes": [box], "spans": []} for box in located["boxes"]]
+    parts += [{"boxes": [], "spans": [span]} for span in located["spans"]]
+    return [place_in_words({**located, **part}) for part in parts]
+
+
+def _numbers(located: Mapping[str, Any]) -> Html:
+    """Return the numbers of the boxes of the picture in the list of all; nothing if there is one.
+
+    They are in a figure of their own, whose coordinates are not stretched.
+    """
+    boxes = located["boxes"]
+    if len(boxes) < 2:
+        return Html()
+    texts = [
+        element("text", number, x=f"{100 * box['left']:.1f}%", y=f"{100 * box['top']:.1f}%", dx=4, dy=13)
+        for number, box in zip(map(str, range(1, len(boxes) + 1)), boxes, strict=True)
+        if box["at_s"] == boxes[0]["at_s"]
+    ]
+    return element("svg", *texts, aria_hidden="true")
 
 
 def _boxes(boxes: Sequence[Mapping[str, float]]) -> Html:
@@ -66,7 +84,8 @@ def _along(share: float) -> float:
 
 def _curve(located: Mapping[str, Any]) -> Html:
     """Return the relevance over a recording as a curve, with its spans shaded."""
-    start_s, end_s = extent_s(located)
+    curve = located["curve"]
+    start_s, end_s = curve["start_s"], curve["end_s"]
     across = _WIDTH / max(end_s - start_s, 1e-9)
     spans = [
         element(
@@ -79,7 +98,7 @@ def _curve(located: Mapping[str, Any]) -> Html:
         )
         for one in located["spans"]
     ]
-    times, relevance = located["curve"]["times_s"], located["curve"]["relevance"]
+    times, relevance = curve["times_s"], curve["relevance"]
     points = " ".join(
         f"{(time_s - start_s) * across:.1f},{(1 - value) * _HEIGHT:.1f}"
         for time_s, value in zip((start_s, *times, end_s), (relevance[0], *relevance, relevance[-1]), strict=True)
@@ -94,5 +113,5 @@ def _curve(located: Mapping[str, Any]) -> Html:
         aria_label=f"Relevance from 0 to 1 over {start_s:.1f}-{end_s:.1f} s",
         class_="curve",
     )
-    ends = element("div", *(element("span", f"{edge:.1f} s") for edge in (start_s, end_s)), class_="ends")
-    return element("div", chart, ends)
+    ends = (f"{start_s:.1f} s", "relevance: 0 below, 1 above", f"{end_s:.1f} s")
+    return element("div", chart, element("div", *(element("span", one) for one in ends), class_="ends"))

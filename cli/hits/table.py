@@ -24,6 +24,7 @@ from bindsearch.cli.hits.terminal import (
     styled,
 )
 from bindsearch.cli.output import can_print, clock, plural, print_message, visible
+from bindsearch.operations.locate.located import has_place
 from bindsearch.operations.locate.words import place_in_words
 from bindsearch.types import Match, Modality
 
@@ -155,14 +156,18 @@ def searched_in(answer: HitData) -> str:
 
 
 def grouped(hits: Sequence[HitData]) -> tuple[list[HitData], dict[str, list[HitData]]]:
-    """Return the hits to list, and the weak ones by kind, both in their order; all are listed if the first is weak."""
+    """Return the hits to list, and the weak ones by kind, both in their order; all are listed if the first is weak.
+
+    A weak hit of which a part answers is listed.
+    """
     if hits and hits[0]["match"] == Match.WEAK:
         return [*hits], {}
+    listed: list[HitData] = []
     weak: dict[str, list[HitData]] = {}
     for hit in hits:
-        if hit["match"] == Match.WEAK:
-            weak.setdefault(hit["modality"], []).append(hit)
-    return [hit for hit in hits if hit["match"] != Match.WEAK], weak
+        is_listed = hit["match"] != Match.WEAK or has_place(hit["located"])
+        (listed if is_listed else weak.setdefault(hit["modality"], [])).append(hit)
+    return listed, weak
 
 
 def _match(hit: HitData) -> str:

@@ -57,6 +57,20 @@ def test_weak_hits_are_a_line_a_kind() -> None:
     }
 
 
+def test_weak_hits_of_which_a_part_answers_are_listed() -> None:
+    nothing: dict[str, Any] = {"boxes": [], "spans": []}
+    hits = [
+        hit(1, Modality.IMAGE, 0.8, located=nothing),
+        hit(2, Modality.AUDIO, 0.1, located={**nothing, "spans": [{"start_s": 0, "end_s": 1, "relevance": 0.9}]}),
+        hit(3, Modality.IMAGE, 0.1, located=nothing),
+        hit(4, Modality.IMAGE, 0.1, located={**nothing, "boxes": [{}]}),
+        hit(5, Modality.IMAGE, 0.1),
+    ]
+    listed, others = grouped(hits)
+    assert [one["rank"] for one in listed] == [1, 2, 4]
+    assert [one["rank"] for one in others[Modality.IMAGE]] == [3, 5]
+
+
 def test_weak_matches_are_folded_with_their_number(capsys: pytest.CaptureFixture[str]) -> None:
     answer = {
         "query": {"terms": [], "to": ["image"]},

@@ -191,7 +191,9 @@ def test_places_are_in_every_form_of_output(two_halves: Path, bindsearch_command
     (best, *_) = places["both.png"]["boxes"]
     assert (best["left"] + best["right"]) / 2 < 0.5
     assert best["relevance"] >= 0.9
-    assert places["tone.wav"]["curve"]["times_s"]
+    curve = places["tone.wav"]["curve"]
+    assert (curve["start_s"], curve["end_s"]) == (0, 3)  # of the file, not of the middles of its views
+    assert 0 < curve["times_s"][0] <= curve["times_s"][-1] < 3
     table = bindsearch_command(line).stdout
     words = place_in_words(places["both.png"])
     assert f"\n{'':29}{words}\n" in table
@@ -224,4 +226,7 @@ def test_places_are_in_galleries(two_halves: Path, bindsearch_command: Run, tmp_
         assert bindsearch_command([*line, *store, "--locate"]).returncode == 0
         written = (tmp_path / name).read_text()
         assert written.count('class="located"') == 2
-        assert 'class="box best"' in written
+        shown, _, folded = written.partition("<summary>Show ")
+        assert '<li class="weak">' in shown, "a weak match of which a part answers is not folded"
+        assert 'class="box best"' in shown
+        assert 'class="box best"' not in folded

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -41,6 +42,8 @@ def test_places_of_each_modality(server: ServerProcess) -> None:
         assert reply.status == 200, reply.body
         places = reply.data
         assert places["words"]
+        assert len(places["places"]) == len(places["boxes"]) + len(places["spans"])
+        assert all(", relevance " in words for words in places["places"])
         is_recording = modality in ("audio", "imu")
         assert (places["picture"] is None, places["heat"] is None) == (is_recording, is_recording)
         if is_recording:
@@ -50,6 +53,8 @@ def test_places_of_each_modality(server: ServerProcess) -> None:
         assert (shown.format, heat.format, heat.mode) == ("WEBP", "PNG", "RGBA")
         assert max(heat.size) <= MAX_HEAT_CELLS
         assert max(shown.size) <= 960
+        if modality in ("depth", "thermal"):
+            assert np.ptp(np.asarray(shown.convert("RGB")).astype(int), axis=-1).max() <= 3, "grey below the heat map"
 
 
 def test_an_upload_as_the_query(server: ServerProcess, world: Path) -> None:

@@ -18,7 +18,7 @@ from bindsearch.operations.locate.words import boxes_of_one_picture
 from bindsearch.search.query_syntax import parse_query
 from bindsearch.views.html import Html, element
 from bindsearch.views.html_page import write_page
-from bindsearch.views.located_figure import extent_s, located_figure
+from bindsearch.views.located_figure import located_figure
 from bindsearch.views.located_hits import HitLocating, locate_hits, place_of
 from helpers.media_files import write_every_modality
 from helpers.stores import connect
@@ -152,17 +152,24 @@ def test_boxes_are_drawn_where_they_are() -> None:
     ]
     assert "Upper left, 10-50% x 20-25%, relevance 0.97, and 1 more" in figure
     assert "&lt;b&gt; is assumed" in figure
+    texts = re.findall(r'<text x="([\d.]+)%" y="([\d.]+)%" dx="4" dy="13">(\d)</text>', figure)
+    assert texts == [("10.0", "20.0", "1"), ("50.0", "50.0", "2")]
+    assert "<li>lower right, 50-100% x 50-100%, relevance 0.97</li></ol>" in figure
+    alone = located_figure(located(boxes=[box(0.1, 0.2, 0.5, 0.25)]), element("img", src="data:,", alt="a"))
+    assert "<ol>" not in alone
+    assert "<text" not in alone
 
 
 def test_a_curve_is_drawn_over_its_time() -> None:
-    curve = {"times_s": [11.0, 12.0, 13.0], "relevance": [0.0, 1.0, 0.5]}
+    curve = {"times_s": [11.0, 12.0, 13.0], "relevance": [0.0, 1.0, 0.5], "start_s": 10.0, "end_s": 14.0}
     places = located(curve=curve, spans=[{"start_s": 11.5, "end_s": 12.5, "relevance": 1.0}])
-    assert extent_s(places) == (10.5, 13.5)
     figure = located_figure(places, Html())
-    assert 'points="0.0,120.0 100.0,120.0 300.0,0.0 500.0,60.0 600.0,60.0"' in figure
-    assert '<rect x="200.0" y="0" width="200.0" height="120" class="span">' in figure
-    one = located_figure(located(curve={"times_s": [0.2], "relevance": [0.4]}), Html())
-    assert 'points="0.0,72.0' in one
+    assert 'points="0.0,120.0 150.0,120.0 300.0,0.0 450.0,60.0 600.0,60.0"' in figure
+    assert '<rect x="225.0" y="0" width="150.0" height="120" class="span">' in figure
+    assert "<span>10.0 s</span>" in figure
+    assert "<span>14.0 s</span>" in figure
+    one = located_figure(located(curve={"times_s": [0.2], "relevance": [0.4], "start_s": 0, "end_s": 0.4}), Html())
+    assert 'points="0.0,72.0 300.0,72.0 600.0,72.0"' in one
 
 
 def test_the_picture_of_a_video_is_the_frame_of_its_best_box() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +61,14 @@ class Curve:
     Attributes:
         times_s: Middle of each view in seconds from the start of the recording, float64 (t,).
         relevance: Relevance of each view, 0..1, float32 (t,).
+        start_s: Start of the first view: that of the segment or file.
+        end_s: End of the last view: that of the segment or file.
     """
 
     times_s: NDArray[np.float64]
     relevance: NDArray[np.float32]
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +115,16 @@ def located_data(located: Located) -> dict[str, Any]:
         else {
             "times_s": [round(time_s, 3) for time_s in curve.times_s.tolist()],
             "relevance": [round(value, 6) for value in curve.relevance.tolist()],
+            "start_s": round(curve.start_s, 3),
+            "end_s": round(curve.end_s, 3),
         },
         "notices": list(located.notices),
     }
+
+
+def has_place(data: Mapping[str, Any] | None) -> bool:
+    """Return whether a part of a medium reaches the threshold, by its places as data; None: it was not located."""
+    return data is not None and bool(data["boxes"] or data["spans"])
 
 
 def _box_data(box: Box) -> dict[str, float | None]:

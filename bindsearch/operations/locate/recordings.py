@@ -103,7 +103,8 @@ def locate_spans(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
         raise MediaError(NO_CONTENT + next(iter(empty), f"no {modality}"))
     relevance = np.concatenate(found)
     notices = tuple(f"{count} of {len(spans)} views have no content: {reason}" for reason, count in empty.items())
-    curve = Curve(np.array([(span.start_s + span.end_s) / 2 for span in spans]), relevance)
+    middles_s = np.array([(span.start_s + span.end_s) / 2 for span in spans])
+    curve = Curve(middles_s, relevance, spans[0].start_s, spans[-1].end_s)
     reached = spans_of(spans, relevance, probe.options.threshold)
     return LocatedSpans(curve, tuple(reached), notices)
 

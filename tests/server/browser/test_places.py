@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Page
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page
 
-from helpers.browser import Visit
+from helpers.browser import Visit, visiting
+from helpers.server_process import serving
+from helpers.stores import connect
 from helpers.waiting import wait_for
 
 SLOW = """
@@ -60,12 +66,55 @@ def test_a_picture_has_a_heat_map_and_boxes_over_it(visit: Visit) -> None:
     assert page.locator(".stage .figure").count() == 1
 
 
+@pytest.fixture
+def cats_visit(tmp_path: Path, browser: Browser) -> Iterator[Visit]:
+    """Return a page of a store with a picture of two cats in noise."""
+    skimage = pytest.importorskip("skimage")
+    (tmp_path / "media").mkdir()
+    with Image.open(Path(skimage.__file__).parent / "data" / "chelsea.png") as picture:
+        cat = picture.convert("RGB").resize((250, 250))
+    cats = Image.effect_noise((900, 600), 40).convert("RGB")
+    for corner in ((0, 20), (650, 320)):
+        cats.paste(cat, corner)
+    cats.save(tmp_path / "media" / "cats.png")
+    connect(tmp_path / "store", encoder="mini").index(tmp_path / "media")
+    with serving(tmp_path / "store") as running, visiting(browser, f"http://127.0.0.1:{running.port}") as visit:
+        yield visit
+
+
+def test_places_are_numbered_and_listed(cats_visit: Visit) -> None:
+    page = open_hit(cats_visit, "cats.png", q="a cat", to="image")
+    command = page.locator("#detail .command code").last
+    assert "--locate" not in command.inner_text()
+    said = show_places(page)
+    assert re.match(r"[A-Z].*, and [1-9] more\.", said), said
+    assert command.inner_text().startswith("bindsearch search --locate ")
+    listed = page.locator("#detail .place-list button")
+    n = page.locator(".boxes .box").count()
+    assert listed.count() == n > 1
+    assert page.locator(".boxes .labels text").all_text_contents() == [str(number) for number in range(1, n + 1)]
+    assert all("relevance" in text for text in listed.all_inner_texts())
+    second = page.locator(".boxes [data-place='1']")
+    listed.nth(0).focus()
+    page.keyboard.press("Tab")
+    assert second.get_attribute("class") == "box emphasised"
+    page.keyboard.press("Tab")
+    assert second.get_attribute("class") == "box"
+    listed.nth(1).hover()
+    assert second.get_attribute("class") == "box emphasised"
+    dashes = "[...document.querySelectorAll('.boxes .box')].map((one) => getComputedStyle(one).strokeDasharray)"
+    assert set(page.evaluate(dashes)) == {"none"}
+    assert page.locator(".scale").inner_text().split() == ["relevance", "0", "1"]
+
+
 def test_a_sound_keeps_its_player_above_the_curve(visit: Visit) -> None:
     page = open_hit(visit, "sound_02.wav", q="rain", to="audio")
     show_places(page)
     assert page.locator(".stage audio").count() == 1
     curve = page.locator(".stage svg.curve")
-    assert (curve.get_attribute("aria-label") or "").startswith("Relevance from 0 to 1 over 0:00 to 0:0")
+    length_s = page.evaluate("document.querySelector('.stage audio').duration")
+    assert curve.get_attribute("aria-label") == f"Relevance from 0 to 1 over 0:00 to 0:{length_s:02g}"
+    assert page.locator(".stage .ends span").all_inner_texts()[::2] == ["0:00", f"0:{length_s:02g}"]
     assert curve.locator("polyline").count() == 1
 
 
@@ -117,6 +166,7 @@ def test_a_file_that_is_gone_is_told_in_one_line(visit: Visit, demo: Path) -> No
         line = page.locator("#detail .places")
         wait_for(lambda: "the file is gone" in line.inner_text())
         assert page.get_by_role("button", name="Where?").get_attribute("aria-pressed") == "false"
+        wait_for(lambda: bool(page.title()) and bool(visit.faults))  # the refusal is reported after the line
     finally:
         path.write_bytes(content)
     visit.faults[:] = [one for one in visit.faults if "40" not in one and "503" not in one]

@@ -26,7 +26,7 @@ export function h(tag, attributes = {}, ...children) {
  * Return a new element of SVG with children.
  * @param {string} tag
  * @param {Record<string, string | number>} attributes
- * @param {...Element} children
+ * @param {...(Element | string)} children
  */
 export function s(tag, attributes, ...children) {
   const element = document.createElementNS(SVG, tag);

@@ -14,6 +14,9 @@ export const KINDS = Object.freeze({
 /** @param {string} modality */
 export const kindName = (modality) => KINDS[modality] ?? modality;
 
+/** Return a text with a capital at its start and a full stop at its end. @param {string} text */
+export const sentence = (text) => `${text.slice(0, 1).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+
 /** Return seconds as m:ss or h:mm:ss, with tenths if there are some. @param {number} seconds */
 export function clock(seconds) {
   const tenths = Math.round(seconds * 10);

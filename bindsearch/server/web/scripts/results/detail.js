@@ -60,11 +60,25 @@ export function createDetail({ onClose, onLike, onAdd, onStep }) {
     const plain = () => showPart(stage, item, shownPart);
     const places = shown.query ? placesButton(
       () => ({ query: shown.query, item_id: id, modality: shownPart.modality, start_s: shownPart.start_s }),
-      (located) => showPlaces(stage, located, item, shownPart, plain), plain) : null;
+      (located) => {
+        showCommand(true);
+        return showPlaces(stage, located, item, shownPart, plain);
+      },
+      () => {
+        showCommand(false);
+        plain();
+      }) : null;
+    const command = h("div");
+    const showCommand = (isLocated) => {
+      const line = shown.answer?.command ?? "";
+      command.replaceChildren(commandLine(isLocated ? line.replace(" search ", " search --locate ") : line));
+    };
+    showCommand(false);
     const choose = (chosen) => {
       shownPart = chosen;
       plain();
       leave();
+      showCommand(false);
       if (places) places.button.hidden = chosen.modality === "text";
     };
     leave = () => places?.reset();
@@ -87,6 +101,7 @@ export function createDetail({ onClose, onLike, onAdd, onStep }) {
             h("button", { type: "button", class: "labelled", onclick: () => onAdd(id, item.name, item.modality) }, icon("plus"), h("span", {}, "Add as a term")),
             places?.button),
           places?.line,
+          places?.list,
           captions(item),
           parts,
           metadata(item),
@@ -94,7 +109,7 @@ export function createDetail({ onClose, onLike, onAdd, onStep }) {
             h("div", { class: "command" }, h("code", {}, bdi(item.path)), copyButton(item.path, "the path"))),
           hit?.copies.length ? copies(hit) : null,
           shown.answer && shown.query
-            ? h("section", {}, h("h3", {}, "The same search in a terminal"), commandLine(shown.answer.command), planDetails(shown.query))
+            ? h("section", {}, h("h3", {}, "The same search in a terminal"), command, planDetails(shown.query))
             : null)));
   }
 
@@ -160,12 +175,14 @@ function showPart(stage, item, part) {
   }
 }
 
-/** Show the places of a segment; a sound keeps its figure and player. */
+/** Show the places of a segment, and return their elements; a sound keeps its figure and player. */
 function showPlaces(stage, located, item, part, plain) {
   const name = `${kindName(part.modality)} ${printable(item.name)} ${span(part.start_s, part.end_s)}`.trim();
   plain();
-  if (located.picture) stage.replaceChildren(...placesView(located, name));
-  else stage.append(...placesView(located, name));
+  const view = placesView(located, name);
+  if (located.picture) stage.replaceChildren(...view);
+  else stage.append(...view);
+  return view;
 }
 
 function withPart(url, part) {
