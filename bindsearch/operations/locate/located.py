@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.types import Modality, Span
@@ -62,8 +62,8 @@ class Curve:
         relevance: Relevance of each view, 0..1, float32 (t,).
     """
 
-    times_s: NDArray[np.float64]
-    relevance: NDArray[np.float32]
+    times_s: NDArray[np.float64] = field(repr=False)
+    relevance: NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Located:
     boxes: tuple[Box, ...] = ()
     spans: tuple[RelevantSpan, ...] = ()
     peak: Peak | None = None
-    heat: NDArray[np.float32] | None = None
+    heat: NDArray[np.float32] | None = field(default=None, repr=False)
     curve: Curve | None = None
     notices: tuple[str, ...] = ()
 
