@@ -189,26 +189,20 @@ def _check_order(words: Sequence[str]) -> None:
     Raises:
         UsageError: one names no file and does not look like a path, as in `photo.jpg "a dog"` and `a dog photo.jpg`.
     """
-    other = next((word for word in words[1:] if not looks_like_path(word) and not _names_file(word)), None)
+    other = next((word for word in words[1:] if not _names_file(word)), None)
     if other is None:
         return
-    files = [word for word in words if looks_like_path(word) or _names_file(word)]
-    query = " ".join(word for word in words if word not in files)
+    files = [word for word in words if _names_file(word)]
+    query = " ".join(word for word in words if word not in files) or "a dog"
     line = shlex.join(["bindsearch", "locate", query, *(files[:1] or ["FILE"])]) + (" ..." if files[1:] else "")
     raise UsageError(f"there is no file {shown(other)}: the query comes first and has to be quoted, such as {line}")
 
 
 def _names_file(word: str) -> bool:
-    """Return whether a word is a file, as FILE@10s-20s or with a prefix as well."""
-    from bindsearch.operations.show.show_file import parse_file
-
-    if word.partition(":")[0] in PREFIXES or os.path.lexists(word):
-        return True  # if there is no such file, or it is a folder, its failure says so
-    try:
-        parse_file(word)
-    except UsageError:
-        return False
-    return True
+    """Return whether a word is a file, or looks like one that does not exist, whose failure says so."""
+    path, at, span = word.rpartition("@")
+    is_named = word.partition(":")[0] in PREFIXES or (at and path and span[:1].isdecimal())
+    return bool(is_named) or looks_like_path(word) or os.path.lexists(word)
 
 
 def _locate(

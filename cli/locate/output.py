@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_OWN_BYTES = 1 << 30
 HEAT_DECIMALS, LIST_DECIMALS = 4, 3
+NEARER = 0.5
+"""Relevance of a part that is as near to the query as to what it is compared with."""
 
 
 def print_files(located: Sequence[LocatedFile]) -> None:
@@ -79,9 +81,10 @@ def _nothing(located: Located, found: Mapping[str, Any], asked: Asked) -> str:
         place, relevance = nearest
         line += f"; the best is {relevance_in_words(relevance, LIST_DECIMALS)}, {place}"
         lower = relevance_in_words(relevance)
-        ways += [f"--threshold {lower}"] if float(lower) > 0 else []
-    if asked.detail < MAX_DETAIL and (located.heat is not None or located.curve is not None):  # a detector has neither
-        ways.append(f"--detail {asked.detail + 1}")
+        is_detector = located.heat is None and located.curve is None
+        ways += [f"--threshold {lower}"] if float(lower) > (0 if is_detector else NEARER) else []
+        if asked.detail < MAX_DETAIL and not is_detector:
+            ways.append(f"--detail {asked.detail + 1}")
     return f"{line}: try {', '.join(ways)}"
 
 

@@ -38,16 +38,22 @@ def test_the_list_says_where_or_how_near_it_is(bindsearch_command: Run, media: P
     nothing = bindsearch_command(["locate", "a green frog", media / "a.png", media / "b.wav", "--threshold", "1"])
     assert nothing.returncode == 1
     assert nothing.stdout.count("nothing has a relevance of 1; the best is 0.") == 2
-    assert nothing.stdout.count(": try another wording, --threshold 0.") == 2
+    assert nothing.stdout.count(": try another wording") == 2
     assert nothing.stdout.count(", --detail 2\n") == 2
+    line = ["locate", "a tone", "--against", "a green frog", media / "b.wav", "--detail", "4", "--threshold"]
+    best = json.loads(bindsearch_command([*line, "1", "--json"]).stdout)["files"][0]["curve"]["relevance"]
+    advice = bindsearch_command([*line, "1"]).stdout.partition(": try another wording")[2].split()
+    assert (advice[1:2] == ["--threshold"]) == (max(best) > 0.51)
+    assert not advice or bindsearch_command([*line, advice[2]]).returncode == 0
     assert not nothing.stderr
 
 
 def test_a_file_that_cannot_be_read_is_reported(bindsearch_command: Run, media: Path) -> None:
-    done = bindsearch_command(["locate", "a pattern", media / "bad.png", media / "a.png", "none.png"])
+    done = bindsearch_command(["locate", "a pattern", media / "bad.png", media / "a.png", "none.png", "no.mp4@1s-2s"])
     assert done.returncode == 3
     assert f"{media / 'a.png'}  (image" in done.stdout
-    assert done.stderr.count("failed: ") == 2
+    assert done.stderr.count("failed: ") == 3
+    assert "failed: no.mp4@1s-2s: the file no.mp4 does not exist: check the path" in done.stderr
     assert "failed: none.png: the file none.png does not exist: check the path" in done.stderr
 
 
