@@ -86,6 +86,12 @@ class Span:
     end_s: float
 
 
+def clock(seconds: float) -> str:
+    """Return a time as minutes and seconds, such as 1:05 or 1:05.5."""
+    minutes, rest = divmod(round(seconds, 1), 60.0)
+    return f"{int(minutes)}:{rest:04.1f}".removesuffix(".0")
+
+
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """Metadata embedded in a file (EXIF, ID3, container tags), declared beside it, or measured; None if unknown.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ import typer
 
 from bindsearch.arguments import is_existing_file
 from bindsearch.errors import UsageError
+from bindsearch.types import clock as clock  # for the commands
 
 SCHEMA = 1
 NOT_MEDIA = "not media: "
@@ -22,11 +24,20 @@ SUBTITLES_OF = "subtitles of "
 SHOWN_REASONS = 8
 """Reasons for which files are left out, most frequent first."""
 
+_NUMBERS = re.compile(r"\[\n *-?[0-9][-+.0-9eE]*(?:,\n *-?[0-9][-+.0-9eE]*)*\n *\]")
+"""A list of numbers in indented JSON; texts of JSON have no line breaks."""
+
 
 def print_json(data: dict[str, Any], *, indent: int | None = 2) -> None:
     """Print one JSON object on stdout, with the schema's number first; it has no characters that act on a terminal."""
-    text = json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=indent)
+    text = json_text(data, indent=indent)
     typer.echo(_escaped(text, lambda letter: letter if letter == "\n" else json.dumps(letter)[1:-1]))
+
+
+def json_text(data: dict[str, Any], *, indent: int | None = 2) -> str:
+    """Return one JSON object with the schema's number first; a list of numbers takes one line."""
+    text = json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=indent)
+    return _NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
 
 
 def print_line(text: str) -> None:
@@ -121,13 +132,6 @@ def check_output(option: str, path: Path, suffixes: Sequence[str], sources: Iter
         names = {name for part in (given, given.rpartition("@")[0]) for name in (part, part.partition(":")[2])}
         if is_existing_file(path) and any(is_existing_file(Path(name)) and path.samefile(name) for name in names):
             raise UsageError(f"{option} {path} is the file to show: give another name")
-
-
-def clock(seconds: float) -> str:
-    """Return a time as minutes and seconds, such as 1:05."""
-    minutes, rest = divmod(seconds, 60.0)
-    shown = f"{rest:04.1f}".removesuffix(".0") if rest % 1 else f"{int(rest):02d}"
-    return f"{int(minutes)}:{shown}"
 
 
 def reasons_line(counts: Mapping[str, int]) -> str:

@@ -507,6 +507,10 @@ def _default(value: ast.expr | None) -> str:
     match value:
         case None:
             return ""
+        case ast.Call(func=ast.Name(id="field"), keywords=[ast.keyword(arg="repr")]):
+            return ""
+        case ast.Call(func=ast.Name(id="field"), keywords=[ast.keyword(arg="default", value=value), *_]):
+            return _default(value)
         case ast.Call(func=ast.Name(id="field"), keywords=[ast.keyword(arg="default_factory", value=factory)]):
             return f"`{ast.unparse(factory)}()`"
     return f"`{ast.unparse(value)}`"

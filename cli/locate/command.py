@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bindsearch.arguments import looks_like_path, shown
 from bindsearch.cli.options import (
     Audios,
     Depths,
@@ -28,6 +30,7 @@ from bindsearch.cli.parse import read_terms, read_words
 from bindsearch.cli.progress import show_rows
 from bindsearch.cli.settings.complete import complete_detectors, complete_encoders, complete_paths
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
+from bindsearch.search.query import PREFIXES
 
 if TYPE_CHECKING:
     from bindsearch.operations.locate.locate import LocatedFile
@@ -119,6 +122,8 @@ def locate_command(
     """
     has_query = any((text, image, video, audio, depth, thermal, imu, query))
     given = words or []
+    if not has_query:
+        _check_order(given)
     asked, files = (None, given) if has_query else (given[:1], given[1:])
     if not has_query and not asked:
         raise UsageError('there is no query: give one before the files, such as bindsearch locate "a dog" photo.jpg')
@@ -165,16 +170,39 @@ def locate_command(
                 device=device,
                 on_stage=on_stage,
             )
-    if out is not None:
-        _write(out, located, imu_rate)
+    is_written = out is not None and _write(out, located, imu_rate)
     if json:
         print_files_json(located)
     else:
         print_files(located)
+    if is_written:
+        print_message(f"written: {out}")
     if any(file.failure for file in located):
         return EXIT_SOME_FAILED
     has_any = any(file.located is not None and (file.located.boxes or file.located.spans) for file in located)
     return 0 if has_any else EXIT_NOTHING_FOUND
+
+
+def _check_order(words: Sequence[str]) -> None:
+    """Check that no word after the first one is a part of the query.
+
+    Raises:
+        UsageError: one names no file and does not look like a path, as in `photo.jpg "a dog"` and `a dog photo.jpg`.
+    """
+    other = next((word for word in words[1:] if not _names_file(word)), None)
+    if other is None:
+        return
+    files = [word for word in words if _names_file(word)]
+    query = " ".join(word for word in words if word not in files) or "a dog"
+    line = shlex.join(["bindsearch", "locate", query, *(files[:1] or ["FILE"])]) + (" ..." if files[1:] else "")
+    raise UsageError(f"there is no file {shown(other)}: the query comes first and has to be quoted, such as {line}")
+
+
+def _names_file(word: str) -> bool:
+    """Return whether a word is a file, or looks like one that does not exist, whose failure says so."""
+    path, at, span = word.rpartition("@")
+    is_named = word.partition(":")[0] in PREFIXES or (at and path and span[:1].isdecimal())
+    return bool(is_named) or looks_like_path(word) or os.path.lexists(word)
 
 
 def _locate(
@@ -219,8 +247,10 @@ def _check_own(out: Path) -> None:
         raise UsageError(f"--out {out} is there, and `locate` has not written it: give another name")
 
 
-def _write(out: Path, located: Sequence[LocatedFile], imu_rate_hz: float | None) -> None:
-    """Write the drawing of a file, or the result as JSON; nothing for a file that could not be read.
+def _write(out: Path, located: Sequence[LocatedFile], imu_rate_hz: float | None) -> bool:
+    """Write the drawing of a file, or the result as JSON, and return whether there is one to write.
+
+    Of a file that could not be read there is no drawing.
 
     Raises:
         UsageError: it cannot be written, or another file was written there meanwhile.
@@ -238,5 +268,7 @@ def _write(out: Path, located: Sequence[LocatedFile], imu_rate_hz: float | None)
             write_drawing(located[0], out, DecodeOptions(imu_rate_hz=imu_rate_hz))
         else:
             print_message(f"note: {out} is not written: there is nothing to draw")
+            return False
     except (OSError, ValueError) as error:  # a record that is too long is a ValueError
         raise UsageError(f"--out {out} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+    return True

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.atomic import atomic_write
-from bindsearch.cli.output import SCHEMA, clock, print_json, print_line, print_message
+from bindsearch.cli.output import json_text, print_json, print_line, print_message
+from bindsearch.operations.locate.dense import MAX_DETAIL
 from bindsearch.operations.locate.located import located_data
 from bindsearch.operations.locate.record import asked_data, place_data
+from bindsearch.operations.locate.words import (
+    at_in_words,
+    box_in_words,
+    nearest_in_words,
+    others_in_words,
+    relevance_in_words,
+    span_in_words,
+)
 from bindsearch.operations.recording import read_record
 from bindsearch.small_files import read_small_file
 
 if TYPE_CHECKING:
     from bindsearch.operations.locate.locate import LocatedFile
-    from bindsearch.operations.locate.located import Box, Located
+    from bindsearch.operations.locate.located import Located
+    from bindsearch.operations.locate.record import Asked
 
 MAX_OWN_BYTES = 1 << 30
-WHOLE = 0.8
-"""Share of a side from which a box is said to cover it."""
-
-HEAT_DECIMALS = 4
+HEAT_DECIMALS, LIST_DECIMALS = 4, 3
+NEARER = 0.5
+"""Relevance of a part that is as near to the query as to what it is compared with."""
 
 
 def print_files(located: Sequence[LocatedFile]) -> None:
@@ -33,8 +42,8 @@ def print_files(located: Sequence[LocatedFile]) -> None:
         if file.located is None:
             continue
         print_line(f"{file.source}  ({file.located.modality}, {file.located.method})")
-        lines = _lines(file.located)
-        for line in lines or [_nothing(file.located, file.asked.threshold)]:
+        found = located_data(file.located)
+        for line in _lines(found) or [_nothing(file.located, found, file.asked)]:
             print_line(f"  {line}")
         notices += file.located.notices
     for notice in dict.fromkeys(notices):
@@ -44,50 +53,40 @@ def print_files(located: Sequence[LocatedFile]) -> None:
             print_message(f"failed: {file.source}: {file.failure}")
 
 
-def _lines(located: Located) -> list[str]:
-    boxes = [f"{box.relevance:.3f}{_at(box.at_s)}  {where(box)}  {_sides(box)}" for box in located.boxes]
-    spans = [f"{one.relevance:.3f}  {clock(one.span.start_s)}-{clock(one.span.end_s)}" for one in located.spans]
-    return boxes + spans
+def _lines(found: Mapping[str, Any]) -> list[str]:
+    """Return a line for each box or span, best first; of a video, for the best box of each frame in order of time."""
+    boxes: list[dict[str, Any]] = found["boxes"]
+    if not boxes or boxes[0]["at_s"] is None:
+        lines = [f"{_relevance(box)}  {box_in_words(box)}" for box in boxes]
+        return lines + [f"{_relevance(span)}  {span_in_words(span)}" for span in found["spans"]]
+    frames: dict[float, list[dict[str, Any]]] = {}
+    for box in boxes:
+        frames.setdefault(box["at_s"], []).append(box)
+    best_s = boxes[0]["at_s"]
+    return [
+        f"{_relevance(inside[0])}{at_in_words(at_s)}  {box_in_words(inside[0])}{others_in_words(inside)}"
+        f"{'  (best)' if at_s == best_s and len(frames) > 1 else ''}"
+        for at_s, inside in sorted(frames.items())
+    ]
 
 
-def _nothing(located: Located, threshold: float) -> str:
-    """Return one line for a file of which no part reaches the threshold, with the best one."""
-    if located.peak is not None:
-        peak = located.peak
-        best = f"{peak.relevance:.3f}{_at(peak.at_s)}  {_words((peak.x, peak.y))}"
-    elif located.curve is not None:
-        row = int(located.curve.relevance.argmax())
-        best = f"{float(located.curve.relevance[row]):.3f} at {clock(float(located.curve.times_s[row]))}"
-    else:
-        best = "none"
-    return f"nothing has a relevance of {threshold:g}; the best is {best}"
+def _relevance(place: Mapping[str, Any]) -> str:
+    return relevance_in_words(place["relevance"], LIST_DECIMALS)
 
 
-def where(box: Box) -> str:
-    """Return the place of a box in words, such as "left, upper"; "whole" if it covers most of both sides."""
-    is_wide, is_tall = box.right - box.left >= WHOLE, box.bottom - box.top >= WHOLE
-    if is_wide and is_tall:
-        return "whole"
-    middle = (box.left + box.right) / 2, (box.top + box.bottom) / 2
-    across, down = _words(middle).split(", ")
-    return f"{'all across' if is_wide else across}, {'full height' if is_tall else down}"
-
-
-def _words(point: tuple[float, float]) -> str:
-    return f"{('left', 'centre', 'right')[_third(point[0])]}, {('upper', 'middle', 'lower')[_third(point[1])]}"
-
-
-def _third(share: float) -> int:
-    return min(2, max(0, int(3 * share)))
-
-
-def _at(at_s: float | None) -> str:
-    return "" if at_s is None else f"  at {clock(at_s)}"
-
-
-def _sides(box: Box) -> str:
-    left, top, right, bottom = (f"{100 * side:.0f}" for side in (box.left, box.top, box.right, box.bottom))
-    return f"x {left}-{right}%, y {top}-{bottom}%"
+def _nothing(located: Located, found: Mapping[str, Any], asked: Asked) -> str:
+    """Return one line for a file of which no part reaches the threshold: the best value, and what to try."""
+    line = f"nothing has a relevance of {asked.threshold:g}"
+    ways = ["another wording"]
+    if (nearest := nearest_in_words(found)) is not None:
+        place, relevance = nearest
+        line += f"; the best is {relevance_in_words(relevance, LIST_DECIMALS)}, {place}"
+        lower = relevance_in_words(relevance)
+        is_detector = located.heat is None and located.curve is None
+        ways += [f"--threshold {lower}"] if float(lower) > (0 if is_detector else NEARER) else []
+        if asked.detail < MAX_DETAIL and not is_detector:
+            ways.append(f"--detail {asked.detail + 1}")
+    return f"{line}: try {', '.join(ways)}"
 
 
 def print_files_json(located: Sequence[LocatedFile]) -> None:
@@ -123,7 +122,7 @@ def write_json(path: Path, located: Sequence[LocatedFile]) -> None:
         OSError: it cannot be written.
     """
     with atomic_write(path) as file:
-        text = json.dumps({"schema": SCHEMA, **files_data(located)}, ensure_ascii=False, indent=2)
+        text = json_text(files_data(located))
         file.write(text.encode("utf-8", "backslashreplace"))  # names of files need not be UTF-8
 
 

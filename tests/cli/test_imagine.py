@@ -126,7 +126,11 @@ def test_a_file_and_several_pictures(pipeline: Path, models: Path, bindsearch_co
         ),
         ("a --out {folder}/a.png --encoder mini --model unclip:a/b", 4, "`bindsearch model pull unclip:a/b`"),
         ("a --out {folder}/a.png --encoder unclip:a/b --model {pipeline}", 4, "unclip:a/b is not an encoder"),
-        ("a --out {folder}/a.png --encoder mini --model {folder}", 4, "has no model_index.json"),
+        (
+            "a --out {folder}/a.png --encoder mini --model {folder}",
+            4,
+            "or the name of a decoder that is installed with",
+        ),
         ("a --out {folder}/a.png --encoder null --model {pipeline}", 2, "has 64 dimensions, the decoder"),
         ("a --out {folder}/a.png --encoder mini --model {pipeline}", 2, "is not in the space of the decoder"),
         ("a --out {folder}/a.png --strength 2", 2, "the strength is 2.0: give a number from 0 to 1"),

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bindsearch.cli.locate.output import where
-from bindsearch.operations.locate.located import Box
 from bindsearch.operations.recording import read_record
+from bindsearch.types import clock
 from helpers.command import Run
-from helpers.media_files import tone, write_picture, write_sound
+from helpers.media_files import tone, write_picture, write_sound, write_video
 
 
 @pytest.fixture
@@ -33,20 +32,28 @@ def test_the_list_says_where_or_how_near_it_is(bindsearch_command: Run, media: P
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == f"{media / 'a.png'}  (image, dense features of mini)"
-    assert "whole  x 0-100%, y 0-100%" in lines[1]
+    assert lines[1].endswith("  whole picture")
     assert lines[2] == f"{media / 'b.wav'}  (audio, overlapping spans embedded by mini)"
     assert lines[3].endswith("0:00-0:04")
     nothing = bindsearch_command(["locate", "a green frog", media / "a.png", media / "b.wav", "--threshold", "1"])
     assert nothing.returncode == 1
     assert nothing.stdout.count("nothing has a relevance of 1; the best is 0.") == 2
+    assert nothing.stdout.count(": try another wording") == 2
+    assert nothing.stdout.count(", --detail 2\n") == 2
+    line = ["locate", "a tone", "--against", "a green frog", media / "b.wav", "--detail", "4", "--threshold"]
+    best = json.loads(bindsearch_command([*line, "1", "--json"]).stdout)["files"][0]["curve"]["relevance"]
+    advice = bindsearch_command([*line, "1"]).stdout.partition(": try another wording")[2].split()
+    assert (advice[1:2] == ["--threshold"]) == (max(best) > 0.51)
+    assert not advice or bindsearch_command([*line, advice[2]]).returncode == 0
     assert not nothing.stderr
 
 
 def test_a_file_that_cannot_be_read_is_reported(bindsearch_command: Run, media: Path) -> None:
-    done = bindsearch_command(["locate", "a pattern", media / "bad.png", media / "a.png", "none.png"])
+    done = bindsearch_command(["locate", "a pattern", media / "bad.png", media / "a.png", "none.png", "no.mp4@1s-2s"])
     assert done.returncode == 3
     assert f"{media / 'a.png'}  (image" in done.stdout
-    assert done.stderr.count("failed: ") == 2
+    assert done.stderr.count("failed: ") == 3
+    assert "failed: no.mp4@1s-2s: the file no.mp4 does not exist: check the path" in done.stderr
     assert "failed: none.png: the file none.png does not exist: check the path" in done.stderr
 
 
@@ -79,7 +86,10 @@ def test_a_drawing_and_json_are_written_and_replaced(bindsearch_command: Run, me
     for threshold in ("0.5", "0.6"):
         for path in (png, out):
             line: list[str | Path] = ["locate", "a pattern", media / "a.png", "--out", path, "--threshold", threshold]
-            assert bindsearch_command(line).returncode in (0, 1)
+            done = bindsearch_command(line)
+            assert done.returncode in (0, 1)
+            assert done.stderr.splitlines()[-1] == f"written: {path}"
+    assert '"heat": [\n        [0.' in out.read_text()  # a row of numbers is a line
     record, written = read_record(png), json.loads(out.read_text())
     assert record is not None
     assert record["threshold"] == written["threshold"] == 0.6
@@ -124,6 +134,17 @@ def test_a_name_that_is_too_long_is_reported(bindsearch_command: Run, media: Pat
         ("locate", "there is no query: give one before the files"),
         ("locate dog", "there is nothing to look in: give files after the query"),
         ("locate --text dog", "there is nothing to look in: give files after the query"),
+        (
+            "locate a dog {a}",
+            "there is no file 'dog': the query comes first and has to be quoted, such as bindsearch ",
+        ),
+        ("locate a dog {a}", "bindsearch locate 'a dog' {a}\n"),
+        (
+            "locate {a} dog",
+            "there is no file 'dog': the query comes first and has to be quoted, such as bindsearch ",
+        ),
+        ("locate {a} dog {b}", "bindsearch locate dog {a} ...\n"),
+        ("locate a dog", "bindsearch locate 'a dog' FILE\n"),
         ("locate dog {a} --out {media}/x.jpg", "expected a name that ends in .png or .json"),
         ("locate dog {a} --out {media}/no/x.png", "the folder {media}/no does not exist"),
         ("locate dog {a} --out {a}", "is the file to show: give another name"),
@@ -148,15 +169,15 @@ def test_what_is_refused(bindsearch_command: Run, media: Path, line: str, messag
     assert {path.name for path in media.iterdir()} == before
 
 
-@pytest.mark.parametrize(
-    ("box", "words"),
-    [
-        (Box(0, 0, 1, 1, 1), "whole"),
-        (Box(0, 0, 0.3, 0.3, 1), "left, upper"),
-        (Box(0.7, 0.4, 0.9, 0.6, 1), "right, middle"),
-        (Box(0.4, 0, 0.6, 1, 1), "centre, full height"),
-        (Box(0, 0.8, 1, 1, 1), "all across, lower"),
-    ],
-)
-def test_places_in_words(box: Box, words: str) -> None:
-    assert where(box) == words
+def test_frames_of_a_video_are_listed_in_order_of_time(bindsearch_command: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = lambda _time_s: rng.integers(0, 256, (120, 160, 3), np.uint8)  # noqa: E731
+    file = write_video(tmp_path / "a.mp4", 4.0, size=(160, 120), picture=noise)
+    line: list[str | Path] = ["locate", "a pattern", file, "--threshold", "0.0001"]
+    boxes = json.loads(bindsearch_command([*line, "--json"]).stdout)["files"][0]["boxes"]
+    times = sorted({box["at_s"] for box in boxes})
+    assert len(times) > 1
+    lines = bindsearch_command(line).stdout.splitlines()[1:]
+    assert [one.split()[2] for one in lines] == [clock(at_s) for at_s in times]
+    (best,) = (row for row, one in enumerate(lines) if one.endswith("  (best)"))
+    assert times[best] == boxes[0]["at_s"]

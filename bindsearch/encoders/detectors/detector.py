@@ -187,7 +187,10 @@ def load_detector(
     """
     if not is_detector(name):
         forms = " or ".join(f"{prefix}ORG/NAME" for prefix in DETECTOR_TYPES)
-        raise EncoderError(f"{shown(name)} is not a detector: give {forms}, as `bindsearch model list` lists them")
+        raise EncoderError(
+            f"{shown(name)} is not a detector: give {forms}, as `bindsearch model list` lists them; install one with "
+            "`bindsearch model pull owlv2:google/owlv2-base-patch16-ensemble`"
+        )
     check_present()
     check_device(runtime.device)
     return Detector(read_model(name), runtime=runtime)

@@ -96,7 +96,10 @@ def read_shape(name: str, files: Mapping[str, Path]) -> PipelineShape:
         EncoderError: it is not such a pipeline, a configuration is missing or damaged, or sizes do not match.
     """
     if PIPELINE_FILE not in files:
-        raise EncoderError(f"{name} has no {PIPELINE_FILE}: it is not a pipeline of diffusers")
+        raise EncoderError(
+            f"{name} has no {PIPELINE_FILE}: it is not a pipeline of diffusers; give the folder that has it, or the "
+            "name of a decoder that is installed with `bindsearch model pull unclip:ORG/NAME`"
+        )
     kind = _read(name, files, PIPELINE_FILE).get("_class_name")
     if kind != PIPELINE:
         raise EncoderError(f"{name} is a pipeline of the class {str(kind)[:80]!r}: pictures are made by {PIPELINE}")

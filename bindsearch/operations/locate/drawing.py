@@ -19,40 +19,48 @@ from bindsearch.operations.locate.dense import PictureLike
 from bindsearch.operations.locate.locate import LocatedFile, read_picture
 from bindsearch.operations.locate.located import Box, Curve, Located, Peak, RelevantSpan
 from bindsearch.operations.locate.record import Asked, picture_record
+from bindsearch.operations.locate.words import at_in_words, relevance_in_words
 from bindsearch.operations.recording import png_info
 from bindsearch.operations.segment_media import INSTANT_S, LARGE, Place, read_segment
 from bindsearch.operations.show.curves import curves_of
 from bindsearch.operations.show.drawing import (
     AXIS_LEFT,
+    BAR_WIDTH,
+    CHARACTER_PX,
     GRID,
     INFERNO,
     INK,
     LINE,
+    MAX_HEIGHT,
     PAPER,
-    VIRIDIS,
     colour_map,
     coloured,
-    fitted,
-    picture_room,
     plot,
+    round_values,
     stacked,
-    with_bar,
     write,
     write_times,
 )
 from bindsearch.operations.show.spectrogram import DYNAMIC_RANGE_DB, spectrogram_db
 from bindsearch.types import Modality
 
-WIDTH, MARGIN = 960, 16
-PANEL_WIDTH = WIDTH - 2 * MARGIN
-ROOM = picture_room(PANEL_WIDTH)
-HEAT_SHARE = 0.6
-"""Greatest opacity of the heat over a picture; it is 0 where the picture is no nearer to the query than to others."""
+MARGIN = 16
+RECORDING_WIDTH, MIN_WIDTH = 928, 480
+"""Width of the drawing of a recording, and least width of that of a picture, without margins."""
 
+SCALE_SPACE = 140
+ROOM, MIN_SIDE = (RECORDING_WIDTH - SCALE_SPACE, MAX_HEIGHT), 480
+"""Largest width and height of a picture, and its longer side if it is enlarged."""
+
+HEAT_SHARE, HEAT_FROM = 0.42, 0.5
+"""Greatest opacity of the heat over a picture, and the relevance from which there is heat, if the threshold is above:
+below, the picture is nearer to others than to the query."""
+
+HEAT_COLOURS = ((255, 240, 0), (255, 140, 0), (255, 0, 60))
+GREYS = ((20, 20, 20), (235, 235, 235))
 BOX_COLOUR, SHADE = (0, 255, 120), (255, 226, 160)
 CURVE_HEIGHT, SPECTROGRAM_HEIGHT = 180, 200
-MAX_LEGEND_LINES = 12
-WRAP_CHARACTERS = 128
+MAX_LEGEND_LINES, MAX_LINES_A_TEXT = 14, 4
 
 
 def write_drawing(file: LocatedFile, path: Path, decode: DecodeOptions) -> None:
@@ -76,17 +84,18 @@ def write_drawing(file: LocatedFile, path: Path, decode: DecodeOptions) -> None:
 
 
 def draw_located(located: Located, place: Place, asked: Asked, decode: DecodeOptions) -> Image.Image:
-    """Return a picture, RGB, WIDTH pixels wide, of what was located, with a legend above.
+    """Return a picture, RGB, of what was located, with a legend above.
 
     Raises:
         MediaError: the file cannot be read now.
     """
-    legend = _legend(located, asked)
     if located.curve is None:
-        panel = _over(located, _shown(located, place, decode))
+        panel = draw_over(located, _shown(located, place, decode), asked.threshold)
     else:
         panel = _recording(located, place, decode, asked.threshold)
-    canvas = Image.new("RGB", (WIDTH, len(legend) * LINE + panel.height + 3 * MARGIN), PAPER)
+    width = max(MIN_WIDTH, panel.width)
+    legend = _legend(located, asked, int(width / CHARACTER_PX))
+    canvas = Image.new("RGB", (width + 2 * MARGIN, len(legend) * LINE + panel.height + 3 * MARGIN), PAPER)
     drawing = ImageDraw.Draw(canvas)
     for row, text in enumerate(legend):
         write(drawing, (MARGIN, MARGIN + row * LINE), text)
@@ -94,20 +103,19 @@ def draw_located(located: Located, place: Place, asked: Asked, decode: DecodeOpt
     return canvas
 
 
-def _legend(located: Located, asked: Asked) -> list[str]:
+def _legend(located: Located, asked: Asked, columns: int) -> list[str]:
     query = " + ".join(f"{term.weight:.3g}*{term.modality}:{term.source}" for term in asked.terms)
     if len(asked.terms) == 1:
         query = f"{asked.terms[0].modality}: {asked.terms[0].source}"
-    at_s = None if located.peak is None else located.peak.at_s
-    frame = "" if at_s is None else f", frame at {at_s:.2f} s"
+    frame = "" if located.peak is None or located.peak.at_s is None else f", frame{at_in_words(located.peak.at_s)}"
     against = f" against {', '.join(asked.against)}" if asked.against else ""
-    lines = [
-        f"{located.path.name}{frame}",
-        f"query: {query}",
-        f"relevance of at least {asked.threshold:g}{against}",
-        f"{located.method}",
+    marks = [f"{'boxes' if located.curve is None else 'shaded'}: relevance of at least {asked.threshold:g}{against}"]
+    if located.peak is not None:
+        marks.append(f"+ best point, relevance {relevance_in_words(located.peak.relevance)}")
+    lines = [f"{located.path.name}{frame}", f"query: {query}", *marks, located.method]
+    wrapped = [
+        part for line in lines for part in textwrap.wrap(line, columns, max_lines=MAX_LINES_A_TEXT, placeholder=" ...")
     ]
-    wrapped = [part for line in lines for part in textwrap.wrap(line, WRAP_CHARACTERS)[:3]]
     return wrapped[:MAX_LEGEND_LINES]
 
 
@@ -121,13 +129,14 @@ def _shown(located: Located, place: Place, decode: DecodeOptions) -> PictureLike
     return Picture(media.rgb[0])  # type: ignore[union-attr]  # frames, as the modality says
 
 
-def _over(located: Located, media: PictureLike) -> Image.Image:
-    """Return a picture under its heat map, with the boxes and the peak."""
-    picture = fitted(_pixels(media), ROOM)
+def draw_over(located: Located, media: PictureLike, threshold: float) -> Image.Image:
+    """Return a picture under its heat map, with the boxes and the peak; of a heat map also the scale."""
+    picture = _fitted(_pixels(media))
+    lowest = min(HEAT_FROM, threshold)
     if located.heat is not None:
-        heat = enlarged(np.nan_to_num(located.heat))
-        shade = Image.fromarray(coloured(heat, INFERNO)).resize(picture.size, Image.Resampling.BILINEAR)
-        opacity = Image.fromarray((255 * HEAT_SHARE * np.clip(2 * heat - 1, 0, 1)).astype(np.uint8))
+        shares = np.clip((enlarged(np.nan_to_num(located.heat)) - lowest) / (1 - lowest), 0, 1)
+        shade = Image.fromarray(coloured(shares, HEAT_COLOURS)).resize(picture.size, Image.Resampling.BILINEAR)
+        opacity = Image.fromarray((255 * HEAT_SHARE * shares).astype(np.uint8))
         picture = Image.composite(shade, picture, opacity.resize(picture.size, Image.Resampling.BILINEAR))
     at_s = None if located.peak is None else located.peak.at_s
     drawing = ImageDraw.Draw(picture)
@@ -136,16 +145,50 @@ def _over(located: Located, media: PictureLike) -> Image.Image:
             _draw_box(drawing, box, picture.size)
     if located.peak is not None:
         _draw_peak(drawing, located.peak, picture.size)
-    return with_bar(picture, (0.0, 1.0), INFERNO, "", PANEL_WIDTH)
+    return picture if located.heat is None else _with_scale(picture, lowest, threshold)
+
+
+def _with_scale(picture: Image.Image, lowest: float, threshold: float) -> Image.Image:
+    """Return a picture with the colours of its heat over grey on its right, from the lowest relevance to 1."""
+    height = max(picture.height, 120)
+    panel = Image.new("RGB", (picture.width + SCALE_SPACE, height + LINE), PAPER)
+    panel.paste(picture, (0, LINE // 2))
+    shares = np.linspace(1, 0, height)[:, None, None]
+    bar = 128 + HEAT_SHARE * shares * (coloured(shares[..., 0], HEAT_COLOURS) - 128.0)
+    left, top = picture.width + 12, LINE // 2
+    panel.paste(Image.fromarray(np.repeat(bar.astype(np.uint8), BAR_WIDTH, 1)), (left, top))
+    drawing = ImageDraw.Draw(panel)
+
+    def mark(value: float, text: str) -> float:
+        y = top + (1 - value) / (1 - lowest) * (height - 1)
+        write(drawing, (left + BAR_WIDTH + 6, y - LINE // 2), text)
+        return y
+
+    at = mark(threshold, f"{threshold:.3g} threshold")
+    drawing.line((left - 3, at, left + BAR_WIDTH + 3, at), INK, 2)
+    for value in round_values(lowest, 1.0):
+        if abs(value - threshold) / (1 - lowest) * height >= LINE:
+            mark(value, f"{value:.3g}")
+    return panel
+
+
+def _fitted(rgb: np.ndarray) -> Image.Image:
+    """Return pixels (height, width, 3) as a picture that fits into ROOM; small ones are enlarged to MIN_SIDE."""
+    height, width = rgb.shape[:2]
+    scale = min(ROOM[0] / width, ROOM[1] / height, max(1.0, MIN_SIDE / max(width, height)))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
+    return Image.fromarray(np.ascontiguousarray(rgb)).resize(size, method)
 
 
 def _pixels(media: PictureLike) -> np.ndarray:
+    """Return the pixels of a picture; depth and heat are grey, so that colours are those of the relevance."""
     match media:
         case Picture(rgb=rgb):
             return rgb
         case DepthMap(depth_m=depth_m, valid=valid):
             known = depth_m[valid]
-            return colour_map(depth_m, valid, (float(known.min()), float(known.max())), VIRIDIS, ROOM)
+            return colour_map(depth_m, valid, (float(known.min()), float(known.max())), GREYS, ROOM)
         case ThermalPicture(values=values):
             grey = (255 * np.clip(values, 0, 1)).astype(np.uint8)
             return np.repeat(grey[..., None], 3, axis=2)
@@ -156,7 +199,7 @@ def _draw_box(drawing: ImageDraw.ImageDraw, box: Box, size: tuple[int, int]) -> 
     left, top = round(box.left * (width - 1)), round(box.top * (height - 1))
     right, bottom = max(left, round(box.right * (width - 1))), max(top, round(box.bottom * (height - 1)))
     drawing.rectangle((left, top, right, bottom), outline=BOX_COLOUR, width=2)
-    label = f"{box.relevance:.2f}"
+    label = relevance_in_words(box.relevance)
     down = top - LINE if top >= LINE else top + 2
     drawing.rectangle((left, down, left + 34, down + LINE - 1), fill=INK)
     write(drawing, (left + 3, down + 1), label, BOX_COLOUR)
@@ -191,11 +234,11 @@ def _recording(located: Located, place: Place, decode: DecodeOptions, threshold:
 def _media_panels(media: Sound | Motion, span_s: tuple[float, float]) -> list[Image.Image]:
     if isinstance(media, Motion):
         curves = curves_of(media)
-        return [plot(three, span_s, PANEL_WIDTH) for three in (curves[:3], curves[3:])]
-    left, right = AXIS_LEFT, PANEL_WIDTH - 10
+        return [plot(three, span_s, RECORDING_WIDTH) for three in (curves[:3], curves[3:])]
+    left, right = AXIS_LEFT, RECORDING_WIDTH - 10
     levels = spectrogram_db(media, right - left)
     rgb = coloured(np.clip(levels[::-1] / DYNAMIC_RANGE_DB + 1, 0, 1), INFERNO)
-    panel = Image.new("RGB", (PANEL_WIDTH, SPECTROGRAM_HEIGHT + LINE), PAPER)
+    panel = Image.new("RGB", (RECORDING_WIDTH, SPECTROGRAM_HEIGHT + LINE), PAPER)
     panel.paste(Image.fromarray(rgb).resize((right - left, SPECTROGRAM_HEIGHT), Image.Resampling.NEAREST), (left, 0))
     return [panel]
 
@@ -204,9 +247,9 @@ def _relevance_panel(
     curve: Curve, spans: Sequence[RelevantSpan], span_s: tuple[float, float], threshold: float
 ) -> Image.Image:
     """Return the relevance over time, with the threshold and shaded spans."""
-    panel = Image.new("RGB", (PANEL_WIDTH, CURVE_HEIGHT), PAPER)
+    panel = Image.new("RGB", (RECORDING_WIDTH, CURVE_HEIGHT), PAPER)
     drawing = ImageDraw.Draw(panel)
-    left, top, right, bottom = AXIS_LEFT, 6, PANEL_WIDTH - 10, CURVE_HEIGHT - LINE - 6
+    left, top, right, bottom = AXIS_LEFT, 6, RECORDING_WIDTH - 10, CURVE_HEIGHT - LINE - 6
 
     def place(time_s: float, value: float) -> tuple[float, float]:
         share = min(1.0, max(0.0, (time_s - span_s[0]) / (span_s[1] - span_s[0])))
@@ -215,10 +258,11 @@ def _relevance_panel(
     for one in spans:
         (x, _), (end, _) = place(one.span.start_s, 0), place(one.span.end_s, 0)
         drawing.rectangle((x, top, end, bottom), fill=SHADE)
-    for value in (0.0, 0.5, threshold, 1.0):
+    for value in (0.0, 0.5, 1.0, threshold):
         _, y = place(span_s[0], value)
         drawing.line((left, y, right, y), INK if value == threshold else GRID)
-        write(drawing, (2, min(y, bottom) - 8), f"{value:.3g}")
+        if value == threshold or abs(value - threshold) * (bottom - top) >= LINE - 4:
+            write(drawing, (2, y - 8), f"{value:.3g}")
     points = [place(*point) for point in zip(curve.times_s.tolist(), curve.relevance.tolist(), strict=True)]
     ends = [(left, points[0][1]), *points, (right, points[-1][1])]
     drawing.line(ends, (200, 40, 40), 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.types import Modality, Span
@@ -65,8 +65,8 @@ class Curve:
         end_s: End of the last view: that of the segment or file.
     """
 
-    times_s: NDArray[np.float64]
-    relevance: NDArray[np.float32]
+    times_s: NDArray[np.float64] = field(repr=False)
+    relevance: NDArray[np.float32] = field(repr=False)
     start_s: float
     end_s: float
 
@@ -94,7 +94,7 @@ class Located:
     boxes: tuple[Box, ...] = ()
     spans: tuple[RelevantSpan, ...] = ()
     peak: Peak | None = None
-    heat: NDArray[np.float32] | None = None
+    heat: NDArray[np.float32] | None = field(default=None, repr=False)
     curve: Curve | None = None
     notices: tuple[str, ...] = ()
 

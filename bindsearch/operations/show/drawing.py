@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from bindsearch.operations.show.curves import Curve
+from bindsearch.types import clock
 
 LINE, FONT_PX = 18, 13
 CURVES_HEIGHT, AXIS_LEFT, BAR_WIDTH, BAR_SPACE = 220, 70, 18, 120
@@ -18,6 +19,10 @@ MAX_HEIGHT = 640
 """Largest height in pixels of a picture or map; smaller ones are enlarged by a whole factor."""
 
 MAX_TEXT_LINES, MAX_FRAMES, FRAMES_A_ROW = 60, 20, 5
+MOST_ROUND = 7
+MINUTE_STEPS_S = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 36000.0)
+"""Distances of times on an axis of a minute or more."""
+
 CHARACTER_PX = 7.25
 """Mean width of a letter of the font."""
 
@@ -36,10 +41,10 @@ def plot(curves: Sequence[Curve], span_s: tuple[float, float], width_px: int) ->
     drawing = ImageDraw.Draw(panel)
     left, top, right, bottom = AXIS_LEFT, LINE + 4, panel.width - 10, CURVES_HEIGHT - LINE - 6
     low, high = range_of(curves)
-    for step in range(5):
-        y = bottom - step / 4 * (bottom - top)
+    for value in round_values(low, high):
+        y = bottom - (value - low) / (high - low) * (bottom - top)
         drawing.line((left, y, right, y), GRID)
-        write(drawing, (2, y - 8), f"{low + step / 4 * (high - low):.4g}")
+        write(drawing, (2, y - 8), f"{value:.4g}")
     write_times(drawing, span_s, (left, right), bottom + 4)
     for place, (curve, colour) in enumerate(zip(curves, AXIS_COLOURS, strict=False)):
         write(drawing, (left + min(200, (right - left) // 3) * place, 0), f"{curve.name} ({curve.unit})", colour)
@@ -49,11 +54,30 @@ def plot(curves: Sequence[Curve], span_s: tuple[float, float], width_px: int) ->
 
 
 def write_times(drawing: ImageDraw.ImageDraw, span_s: tuple[float, float], across: tuple[int, int], top: float) -> None:
-    """Write five times, evenly spaced from the start to the end of a span, below the axis between two columns."""
+    """Write round times of a span below the axis between two columns."""
     left, right = across
-    for step in range(5):
-        x = left + step / 4 * (right - left)
-        write(drawing, (min(x, right - 50), top), f"{span_s[0] + step / 4 * (span_s[1] - span_s[0]):.4g} s")
+    start_s, end_s = span_s[0], max(span_s[1], span_s[0] + 1e-3)
+    for time_s in round_values(start_s, end_s, MINUTE_STEPS_S if end_s - start_s >= 60 else ()):
+        x = left + (time_s - start_s) / (end_s - start_s) * (right - left)
+        drawing.line((x, top - 4, x, top), INK)
+        text = clock(time_s) if end_s >= 60 and time_s == round(time_s, 1) else f"{time_s:.6g} s"
+        write(drawing, (min(x, right - 50), top), text)
+
+
+def round_values(low: float, high: float, steps: Sequence[float] = ()) -> list[float]:
+    """Return the multiples of 1, 2 or 5 times a power of ten in a range, at most MOST_ROUND.
+
+    Args:
+        low: Lowest value.
+        high: Highest value, above the lowest.
+        steps: Distances that are preferred, ascending.
+    """
+    power = 10.0 ** math.floor(math.log10((high - low) / MOST_ROUND))
+    for step in (*steps, *(power * factor for factor in (1, 2, 5, 10, 20))):
+        first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
+        if last - first < MOST_ROUND:
+            break
+    return [round(number * step, 12) for number in range(first, last + 1)]
 
 
 def range_of(curves: Sequence[Curve]) -> tuple[float, float]:

@@ -133,7 +133,9 @@ def test_what_cannot_be_located_has_one_line(world: Path) -> None:
     assert "against has no effect on a detector" in refused(*asked, "--against", "a cat", status=2)
     assert "detail has no effect on a detector" in refused(*asked, "--detail", "2", status=2)
     assert "the encoder mini has 384 dimensions, the detector" in refused(*asked, "--encoder", "mini", status=4)
-    assert "'mini' is not a detector" in refused("a dog", photo, "--detector", "mini", status=4)
+    no_detector = refused("a dog", photo, "--detector", "mini", status=4)
+    assert "'mini' is not a detector" in no_detector
+    assert "install one with `bindsearch model pull owlv2:google/owlv2-base-patch16-ensemble`" in no_detector
     assert "download it with `bindsearch model pull owlv2:org/x`" in refused(
         "a dog", photo, "--detector", "owlv2:org/x", status=4
     )
