@@ -32,8 +32,8 @@ VIEWS_A_LENGTH = 2
 _CHUNK_S = 60.0
 """Seconds of a recording that are decoded at a time."""
 
-_LEAST_REACH = 0.1
-"""Least share of the way to the middle of the next view that a span has."""
+_LEAST_REACH = 0.5
+"""Least share of the way to the middle of the next view that a span has: times are known to the step of the views."""
 
 _VIEWS_A_PASS = 16
 _JOINED_S = 1e-3

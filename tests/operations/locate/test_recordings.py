@@ -77,6 +77,8 @@ def test_a_span_ends_where_the_line_crosses_the_threshold() -> None:
     views = [Span(float(number), number + 2.0) for number in range(5)]
     (one,) = spans_of(views, np.array([0, 0.5, 1, 0.5, 0], np.float32), 0.75)
     assert (one.span.start_s, one.span.end_s) == pytest.approx((2.5, 3.5))
+    (high,) = spans_of(views, np.array([0, 0, 1, 0, 0], np.float32), 0.9)  # not shorter than the step of the views
+    assert (high.span.start_s, high.span.end_s) == pytest.approx((2.5, 3.5))
     (first,) = spans_of(views, np.array([1, 0, 0, 0, 0], np.float32), 0.5)
     assert (first.span.start_s, first.span.end_s) == pytest.approx((0.0, 1.5))
 
