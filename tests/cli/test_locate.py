@@ -40,7 +40,16 @@ def test_the_list_says_where_or_how_near_it_is(bindsearch_command: Run, media: P
     assert nothing.stdout.count("nothing has a relevance of 1; the best is 0.") == 2
     assert nothing.stdout.count(": try another wording") == 2
     assert nothing.stdout.count(", --detail 2\n") == 2
-    line = ["locate", "a tone", "--against", "a green frog", media / "b.wav", "--detail", "4", "--threshold"]
+    line: list[str | Path] = [
+        "locate",
+        "a tone",
+        "--against",
+        "a green frog",
+        media / "b.wav",
+        "--detail",
+        "4",
+        "--threshold",
+    ]
     best = json.loads(bindsearch_command([*line, "1", "--json"]).stdout)["files"][0]["curve"]["relevance"]
     advice = bindsearch_command([*line, "1"]).stdout.partition(": try another wording")[2].split()
     assert (advice[1:2] == ["--threshold"]) == (max(best) > 0.51)

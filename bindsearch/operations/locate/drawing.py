@@ -52,7 +52,7 @@ SCALE_SPACE = 140
 ROOM, MIN_SIDE = (RECORDING_WIDTH - SCALE_SPACE, MAX_HEIGHT), 480
 """Largest width and height of a picture, and its longer side if it is enlarged."""
 
-HEAT_SHARE, HEAT_FROM = 0.42, 0.5
+HEAT_SHARE, HEAT_FROM = 0.38, 0.5
 """Greatest opacity of the heat over a picture, and the relevance from which there is heat, if the threshold is above:
 below, the picture is nearer to others than to the query."""
 
