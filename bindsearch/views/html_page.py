@@ -168,7 +168,8 @@ def _by_match(hits: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], lis
     Weak ones are folded, but those that stand out if there are no better ones, and those of which a part answers.
     """
     has_better = any(hit["match"] != WEAK for hit in hits)
-    shown, folded = [], []
+    shown: list[dict[str, Any]] = []
+    folded: list[dict[str, Any]] = []
     for hit in hits:
         is_found = hit["match"] != WEAK or (not has_better and hit["probability"] >= STANDS_OUT)
         (shown if is_found or has_place(hit["located"]) else folded).append(hit)

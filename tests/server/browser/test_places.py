@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
+from bindsearch.operations.show.drawing import AXIS_LEFT
 from helpers.browser import Visit, visiting
 from helpers.server_process import serving
 from helpers.stores import connect
@@ -116,6 +117,12 @@ def test_a_sound_keeps_its_player_above_the_curve(visit: Visit) -> None:
     assert curve.get_attribute("aria-label") == f"Relevance from 0 to 1 over 0:00 to 0:{length_s:02g}"
     assert page.locator(".stage .ends span").all_inner_texts()[::2] == ["0:00", f"0:{length_s:02g}"]
     assert curve.locator("polyline").count() == 1
+    visit.until("document.querySelector('.stage .figure').naturalWidth > 0")
+    figure, chart = (page.locator(one).bounding_box() for one in (".stage .figure", ".stage .chart"))
+    assert figure is not None
+    assert chart is not None
+    assert abs(chart["x"] - figure["x"] - figure["width"] * AXIS_LEFT / 960) < 2, "below the time axis of the figure"
+    assert abs(chart["width"] - figure["width"] * (960 - AXIS_LEFT - 100) / 960) < 2
 
 
 def test_a_video_and_a_depth_map_are_shown_as_pictures(visit: Visit) -> None:

@@ -179,7 +179,7 @@ function showPart(stage, item, part) {
 function showPlaces(stage, located, item, part, plain) {
   const name = `${kindName(part.modality)} ${printable(item.name)} ${span(part.start_s, part.end_s)}`.trim();
   plain();
-  const view = placesView(located, name);
+  const view = placesView(located, name, part.modality);
   if (located.picture) stage.replaceChildren(...view);
   else stage.append(...view);
   return view;

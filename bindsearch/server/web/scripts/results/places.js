@@ -93,9 +93,10 @@ function listed(words, at, shown) {
  * Return the places as elements: the picture with its heat map and boxes, and the relevance over a recording.
  * @param {Located} located
  * @param {string} name of what is shown
+ * @param {string} kind its modality
  * @returns {HTMLElement[]}
  */
-export function placesView(located, name) {
+export function placesView(located, name, kind) {
   const { picture, heat, curve, boxes, peak } = located;
   const shown = [];
   if (picture) {
@@ -105,7 +106,7 @@ export function placesView(located, name) {
       ...boxesOver(boxes, peak?.at_s ?? null)));
     if (heat) shown.push(h("div", { class: "scale note" }, "relevance 0", h("span", { class: "heat-colours" }), "1"));
   }
-  if (curve?.times_s.length) shown.push(...curveOf(located));
+  if (curve?.times_s.length) shown.push(...curveOf(located, kind));
   return shown;
 }
 
@@ -128,7 +129,8 @@ const labels = (texts) => s("svg", { class: "labels", "aria-hidden": "true" }, .
 /** Return a label right below a point, which is given in shares of width and height. */
 const label = (x, y, text) => s("text", { x: `${100 * x}%`, y: `${100 * y}%`, dx: 5, dy: 15 }, text);
 
-function curveOf({ curve, spans }) {
+/** Return the relevance over time, below the time axis of the figure of its kind. */
+function curveOf({ curve, spans }, kind) {
   const { times_s: times, relevance, start_s: start, end_s: end } = curve;
   const share = (time) => (time - start) / Math.max(end - start, 1e-9);
   const x = (time) => WIDTH * share(time);
@@ -143,7 +145,7 @@ function curveOf({ curve, spans }) {
   s("polyline", { points: values.map(([time, value]) => `${x(time).toFixed(1)},${((1 - value) * HEIGHT).toFixed(1)}`).join(" ") }));
   const starts = spans.length > 1 ? spans.map((one, at) => label(share(one.start_s), 0, String(at + 1))) : [];
   return [
-    h("div", { class: "chart" }, chart, labels(starts)),
-    h("div", { class: "ends note" }, h("span", {}, clock(start)), h("span", {}, "relevance: 0 below, 1 above"), h("span", {}, clock(end))),
+    h("div", { class: "chart", "data-axis": kind }, chart, labels(starts)),
+    h("div", { class: "ends note", "data-axis": kind }, h("span", {}, clock(start)), h("span", {}, "relevance: 0 below, 1 above"), h("span", {}, clock(end))),
   ];
 }
