@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,8 +34,6 @@ from bindsearch.search.query import PREFIXES
 
 if TYPE_CHECKING:
     from bindsearch.operations.locate.locate import LocatedFile
-    from bindsearch.operations.locate.relevance import LocateOptions
-    from bindsearch.search.query import Composition
 
 EXIT_NOTHING_FOUND = 1
 PNG, JSON = ".png", ".json"
@@ -149,27 +147,26 @@ def locate_command(
         query=query,
     )
     from bindsearch.cli.locate.output import print_files, print_files_json
+    from bindsearch.operations.locate.by_detector import DETECTOR_THRESHOLD, locate_by_detector
+    from bindsearch.operations.locate.locate import locate
     from bindsearch.operations.locate.relevance import THRESHOLD, LocateOptions
+    from bindsearch.shards.connect import connect
 
     negatives = tuple(map(read_words, against or ()))
-    if detector is None:
-        options = LocateOptions(THRESHOLD if threshold is None else threshold, negatives, detail, max_boxes)
-        located = _locate(terms, sources, options, encoder, store, device, imu_rate)
-    else:
-        from bindsearch.operations.locate.by_detector import DETECTOR_THRESHOLD, locate_by_detector
-
-        options = LocateOptions(DETECTOR_THRESHOLD if threshold is None else threshold, negatives, detail, max_boxes)
-        with show_rows("locating") as (_, on_stage):
-            located = locate_by_detector(
-                terms,
-                sources,
-                detector,
-                options=options,
-                encoder=encoder,
-                imu_rate_hz=imu_rate,
-                device=device,
-                on_stage=on_stage,
-            )
+    if threshold is None:
+        threshold = THRESHOLD if detector is None else DETECTOR_THRESHOLD
+    options = LocateOptions(threshold, negatives, detail, max_boxes)
+    with show_rows("locating") as (_, on_stage), connect(store, device=device) as opened:
+        asking: dict[str, Any] = {"options": options, "imu_rate_hz": imu_rate, "on_stage": on_stage}
+        if detector is not None:
+            if opened.exists:
+                located = opened.locate_by_detector(terms, sources, detector, encoder=encoder, **asking)
+            else:
+                located = locate_by_detector(terms, sources, detector, encoder=encoder, device=device, **asking)
+        elif encoder is None and opened.exists:
+            located = opened.locate_files(terms, sources, **asking)
+        else:
+            located = locate(terms, sources, encoder=encoder or "mini", device=device, **asking)
     is_written = out is not None and _write(out, located, imu_rate)
     if json:
         print_files_json(located)
@@ -203,34 +200,6 @@ def _names_file(word: str) -> bool:
     path, at, span = word.rpartition("@")
     is_named = word.partition(":")[0] in PREFIXES or (at and path and span[:1].isdecimal())
     return bool(is_named) or looks_like_path(word) or os.path.lexists(word)
-
-
-def _locate(
-    terms: Composition,
-    sources: Sequence[str],
-    options: LocateOptions,
-    encoder: str | None,
-    store: str | None,
-    device: str,
-    imu_rate_hz: float | None,
-) -> list[LocatedFile]:
-    """Return where files answer, with the encoder of the store if there is one and no other is given."""
-    from bindsearch.shards.connect import connect
-
-    with show_rows("locating") as (_, on_stage), connect(store, device=device) as opened:
-        if encoder is None and opened.exists:
-            return opened.locate_files(terms, sources, options=options, imu_rate_hz=imu_rate_hz, on_stage=on_stage)
-        from bindsearch.operations.locate.locate import locate
-
-        return locate(
-            terms,
-            sources,
-            options=options,
-            encoder=encoder or "mini",
-            imu_rate_hz=imu_rate_hz,
-            device=device,
-            on_stage=on_stage,
-        )
 
 
 def _check_own(out: Path) -> None:

@@ -199,8 +199,7 @@ def to_place(where: Where, library: Library) -> tuple[Place, tuple[str, ...]]:
     if kind == LIKE and rest.strip():
         if library.find is None:
             raise UsageError(
-                f"{source} is an item of a store, and none is used: give a file, or a store without another encoder or "
-                "a detector"
+                f"{source} is an item of a store, and none is used: give a file, or a store without another encoder"
             )
         return _place_of(library.find(rest.strip()))
     if library.find is not None and (item := _item_at(source, library.find)) is not None:

@@ -66,6 +66,6 @@ def test_times_of_an_axis_are_whole_minutes_or_hours_if_it_is_long() -> None:
 
 def test_results_print_without_their_arrays() -> None:
     values = np.zeros((50, 50), np.float32)
-    shown = repr(replace(NOTHING, heat=values, curve=Curve(np.zeros(9), values[0])))
+    shown = repr(replace(NOTHING, heat=values, curve=Curve(np.zeros(9), values[0], 0.0, 9.0)))
     assert "array" not in shown
     assert len(shown) < 500
