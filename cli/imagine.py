@@ -23,7 +23,7 @@ from bindsearch.cli.options import (
     Videos,
 )
 from bindsearch.cli.output import print_json, print_line, print_message
-from bindsearch.cli.parse import read_query
+from bindsearch.cli.parse import read_terms
 from bindsearch.cli.progress import show_rows
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import UsageError
@@ -123,10 +123,9 @@ def imagine_command(
         dtype=dtype,
         any_space=any_space,
     )
-    asked = read_query(
+    asked = read_terms(
         words=words, text=text, image=image, video=video, audio=audio, depth=depth, thermal=thermal, imu=imu, like=like,
-        query=query, to=None, k=10, ranking="probability", diversity=None, min_match="0", copies=False,
-        word_search=None, where=None, under=None, collection=None, since=None, until=None, include_query=False,
+        query=query,
     )  # fmt: skip
     from bindsearch.generation.imagine import imagine
     from bindsearch.shards.connect import connect

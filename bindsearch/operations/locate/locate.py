@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,6 +18,7 @@ from bindsearch.errors import InstallationError, MediaError, UsageError, VectorE
 from bindsearch.ingest.media.decode import required_libraries
 from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate
 from bindsearch.media import NO_CONTENT, DecodeHints, DepthMap, Frames, Picture, ThermalPicture, missing_content
+from bindsearch.operations.encode_query import encode_without_store
 from bindsearch.operations.locate.boxes import boxes_of
 from bindsearch.operations.locate.dense import PictureLike, cosine_map
 from bindsearch.operations.locate.located import Box, Located, Peak
@@ -29,10 +29,7 @@ from bindsearch.operations.segment_media import LARGE, Place, read_segment, read
 from bindsearch.operations.show.show_file import find_root, parse_file
 from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.search.query import LIKE, Searchable, Term
-from bindsearch.search.query_encoding import EncodedTerm, encode_terms, modality_of_file, stored_term
-from bindsearch.storage.config import new_config
-from bindsearch.storage.snapshot import Snapshot
-from bindsearch.storage.snapshot_format import Manifest
+from bindsearch.search.query_encoding import EncodedTerm, modality_of_file
 from bindsearch.types import Hit, Item, Modality, PathLike
 
 if TYPE_CHECKING:
@@ -133,15 +130,11 @@ def library_without_store(
     find: Callable[[str], Item] | None = None,
 ) -> Library:
     """Return the files that can be named, and how terms are encoded without the vectors of a store."""
-    decode = DecodeOptions(imu_rate_hz=imu_rate_hz)
-    config = new_config(encoder, decode)
-    nothing = Snapshot(Manifest(0, (0,), {}, {}, None), (), None)
 
     def encode(terms: Sequence[Term]) -> list[EncodedTerm]:
-        stored = partial(stored_term, snapshot=nothing, partitions={})
-        return encode_terms(terms, lambda: encoder, config, imu_rate_hz, (), stored)
+        return encode_without_store(terms, encoder, imu_rate_hz)
 
-    return Library(encode, decode, roots, find)
+    return Library(encode, DecodeOptions(imu_rate_hz=imu_rate_hz), roots, find)
 
 
 def locate_files(
