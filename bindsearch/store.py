@@ -1332,10 +1332,9 @@ class Store:
         return load_calibration(self._folder, self.config)
 
     def _encode_alone(self, queries: Sequence[Query], imu_rate_hz: float | None) -> list[list[EncodedTerm] | None]:
-        """Return the encoded terms of each query, with the items of the newest generation."""
-        generation = self._current()
-        stored = partial(stored_term, snapshot=generation.snapshot, partitions=generation.partitions)
-        return self._encode_queries(queries, imu_rate_hz, generation.snapshot.roots, stored)
+        """Return the encoded terms of each query; None: words alone are searched."""
+        roots, stored, _ = self._named()
+        return self._encode_queries(queries, imu_rate_hz, roots, stored)
 
     def _encode(
         self, generation: Generation, queries: Sequence[Query], imu_rate_hz: float | None

@@ -672,10 +672,6 @@ class ShardedStore(Store):
             for query, terms in zip(queries, encoded, strict=True)
         ]
 
-    def _encode_alone(self, queries: Sequence[Query], imu_rate_hz: float | None) -> list[list[EncodedTerm] | None]:
-        """Return the encoded terms of each query, with the items of all shards."""
-        return self._encode_queries(queries, imu_rate_hz, self._roots, self._router.stored_term)
-
     def _routed(self, query: Query, encoded: Sequence[EncodedTerm]) -> tuple[RoutedQuery, tuple[str, ...]]:
         terms, vector = compose_query(query, encoded)
         hashes = tuple(term.content_hash for term in encoded)

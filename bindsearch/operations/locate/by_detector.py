@@ -13,16 +13,15 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate
-from bindsearch.media import NO_CONTENT, Picture, missing_content
+from bindsearch.media import Picture
 from bindsearch.operations.locate.boxes import Rectangles, to_boxes
 from bindsearch.operations.locate.locate import (
     LocatedFile,
-    frame_notices,
+    frames_with_content,
     left_out_notice,
     library_without_store,
     locate_files,
     read_picture,
-    sampled_frames,
 )
 from bindsearch.operations.locate.located import Box, Located, Peak
 from bindsearch.operations.locate.relevance import LocateOptions, Probe, make_probe
@@ -122,8 +121,6 @@ def _look(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions,
     on_stage(place.path.name)
     media, notices = read_picture(place, decode, side_px)
     assert isinstance(media, Picture)
-    if (reason := missing_content(media)) is not None:
-        raise MediaError(NO_CONTENT + reason)
     found = _detect(detector, probe, media.rgb)
     boxes = reached_boxes(found, probe.options, None)
     return _located(detector, probe, place, boxes, peak_of(found, None), [*notices])
@@ -133,21 +130,15 @@ def _in_video(detector: Detector, probe: Probe, place: Place, decode: DecodeOpti
     """Return the boxes of frames of a video that reach the threshold."""
     boxes: list[Box] = []
     peaks: list[Peak] = []
-    frames, total = sampled_frames(place, decode, detector.encoder.wants)
-    blank = 0
-    for time_s, rgb in frames:
+    frames, notices = frames_with_content(place, decode, detector.encoder.wants)
+    for time_s, picture in frames:
         on_stage(f"{place.path.name}: {time_s:.0f} s")
-        if missing_content(Picture(rgb)) is not None:
-            blank += 1
-            continue
-        found = _detect(detector, probe, rgb)
+        found = _detect(detector, probe, picture.rgb)
         boxes += reached_boxes(found, probe.options, time_s)
         peaks += [peak] if (peak := peak_of(found, time_s)) is not None else []
-    if blank == len(frames):
-        raise MediaError(f"{NO_CONTENT}one colour")
     boxes.sort(key=lambda box: -box.relevance)
     best = max(peaks, key=lambda peak: peak.relevance, default=None)
-    return _located(detector, probe, place, boxes, best, frame_notices(len(frames), total, blank))
+    return _located(detector, probe, place, boxes, best, notices)
 
 
 def _located(

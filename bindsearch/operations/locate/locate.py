@@ -281,8 +281,6 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
         return _in_video(probe, place, decode, on_stage)
     on_stage(place.path.name)
     media, notices = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
-    if (reason := missing_content(media)) is not None:
-        raise MediaError(NO_CONTENT + reason)
     shown = _map(probe, media, modality)
     located = _located(probe, place, boxes_of(shown.relevance, probe.options.threshold), shown, None)
     return replace(located, notices=(*located.notices, *notices))
@@ -294,10 +292,12 @@ def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> tuple[Pic
     Files of several sizes have one of at least `side_px` pixels.
 
     Raises:
-        MediaError: it cannot be decoded.
+        MediaError: it cannot be decoded, or has no content.
     """
     found = read_segment(place, decode, DecodeHints(side_px, 1.0))
     assert isinstance(found.media, Picture | DepthMap | ThermalPicture)
+    if (reason := missing_content(found.media)) is not None:
+        raise MediaError(NO_CONTENT + reason)
     return found.media, (f"of the document {place.path.name} the first page is located",) if found.is_page else ()
 
 
@@ -355,32 +355,39 @@ def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnSta
     options = probe.options
     boxes: list[Box] = []
     best: tuple[_Map, float] | None = None
-    frames, total = sampled_frames(place, decode, probe.encoder.wants)
-    blank = 0
-    for time_s, rgb in frames:
+    frames, notices = frames_with_content(place, decode, probe.encoder.wants)
+    for time_s, picture in frames:
         on_stage(f"{place.path.name}: {time_s:.0f} s")
-        if missing_content(picture := Picture(rgb)) is not None:
-            blank += 1
-            continue
         shown = _map(probe, picture, Modality.IMAGE)
         boxes += boxes_of(shown.relevance, options.threshold, time_s)
         if best is None or shown.margin > best[0].margin:
             best = shown, time_s
-    if best is None:
-        raise MediaError(f"{NO_CONTENT}one colour")
+    assert best is not None  # there is a frame
     shown, best_s = best
     boxes.sort(key=lambda box: (-box.relevance, box.at_s != best_s))
     located = _located(probe, place, boxes, shown, best_s)
-    return replace(located, notices=(*located.notices, *frame_notices(len(frames), total, blank)))
+    return replace(located, notices=(*located.notices, *notices))
 
 
-def frame_notices(looked: int, total: int, blank: int) -> list[str]:
-    """Return what of a video is not located: frames beside those that are looked at, and blank ones of these."""
+def frames_with_content(
+    place: Place, decode: DecodeOptions, wants: DecodeHints
+) -> tuple[list[tuple[float, Picture]], list[str]]:
+    """Return frames of a video with their times in seconds, and notices of those that are not located.
+
+    Raises:
+        MediaError: it cannot be decoded, or all frames are of one colour.
+    """
+    frames, total = _sampled_frames(place, decode, wants)
+    pictures = [(time_s, Picture(rgb)) for time_s, rgb in frames]
+    kept = [(time_s, picture) for time_s, picture in pictures if missing_content(picture) is None]
+    if not kept:
+        raise MediaError(f"{NO_CONTENT}one colour")
+    looked, blank = len(frames), len(frames) - len(kept)
     notices = [f"{looked} of {total} sampled frames are located, evenly spread"] if looked < total else []
-    return [*notices, f"{blank} of {looked} frames have no content: one colour"] if blank else notices
+    return kept, [*notices, f"{blank} of {looked} frames have no content: one colour"] if blank else notices
 
 
-def sampled_frames(
+def _sampled_frames(
     place: Place, decode: DecodeOptions, wants: DecodeHints
 ) -> tuple[list[tuple[float, NDArray[np.uint8]]], int]:
     """Return at most MAX_FRAMES frames of a video with their times in seconds, and the number that was sampled."""
@@ -390,7 +397,7 @@ def sampled_frames(
         assert isinstance(span.media, Frames)
         for time_s, rgb in zip(span.media.times_s.tolist(), span.media.rgb, strict=True):
             if total % every == 0:
-                kept.append((time_s, rgb.copy()))
+                kept.append((time_s, rgb.copy()))  # a view would keep the frames of the whole segment
                 if len(kept) > MAX_FRAMES:
                     kept, every = kept[::2], 2 * every
             total += 1

@@ -86,13 +86,13 @@ class UsedTerm:
 
 
 @dataclass(frozen=True)
-class Negatives:
+class ComparedQuery:
     """A query with what it is compared with in one modality.
 
     Attributes:
         names: Names of the negatives.
         vectors: Unit vectors of the query and, below it, of its negatives: float32 (1 + n, d).
-        notices: Negatives that are left out.
+        notices: ComparedQuery that are left out.
     """
 
     names: tuple[str, ...]
@@ -115,10 +115,10 @@ class Probe:
     encoder: Encoder
     options: LocateOptions
     terms: tuple[UsedTerm, ...]
-    by_target: Mapping[Modality | None, Negatives]
+    by_target: Mapping[Modality | None, ComparedQuery]
     notices: tuple[str, ...] = ()
 
-    def for_target(self, target: Modality | None) -> Negatives:
+    def for_target(self, target: Modality | None) -> ComparedQuery:
         """Return the vectors to locate in a modality with, and the negatives; None: the usual ones."""
         return self.by_target.get(target, self.by_target[None])
 
@@ -222,7 +222,7 @@ def _name(query: Query) -> str:
 
 def _negatives(
     asked: QueryVector, named: Sequence[tuple[str, tuple[ResolvedTerms, QueryVector]]], target: Modality | None
-) -> Negatives:
+) -> ComparedQuery:
     """Return a query with its negatives in one modality, without those that are the query itself.
 
     Raises:
@@ -238,4 +238,4 @@ def _negatives(
         raise UsageError("the query is what it is compared with: give other negatives by --against")
     names = np.array([name for name, _ in named], object)
     left_out = (f"not compared with {name}, which is the query" for name in names[same])
-    return Negatives(tuple(names[~same]), rows[np.concatenate([[True], ~same])], tuple(left_out))
+    return ComparedQuery(tuple(names[~same]), rows[np.concatenate([[True], ~same])], tuple(left_out))
