@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from bindsearch.evaluation.datasets.dataset import EvalItem
     from bindsearch.evaluation.vector_cache import VectorCache
 
-Prepared = list["NDArray[Any]"]
-
 BATCH = 32
 """Items that are decoded and embedded together; two batches are in memory."""
 
@@ -161,7 +159,7 @@ def embed_texts(
     unknown: list[str] = []
     cut = 0
     for text in dict.fromkeys(texts):
-        known = None if cache is None else cache.get(_text_key(text))
+        known = None if cache is None else cache.get(fingerprint_of("text", text))
         if known is None:
             unknown.append(text)
         else:
@@ -173,7 +171,7 @@ def embed_texts(
         for text, vector in zip(batch, encoder.encode(Modality.TEXT, prepared), strict=True):
             vectors[text] = vector
             if cache is not None:
-                cache.add(_text_key(text), vector)
+                cache.add(fingerprint_of("text", text), vector)
         on_progress(len(vectors), len(vectors) + len(unknown) - start - len(batch))
     if cache is not None:
         cache.flush()
@@ -204,7 +202,7 @@ def _decode(item: EvalItem, encoder: Encoder, options: DecodeOptions, cache: Vec
         key = "" if cache is None else _key(item, sidecar, options)
         if cache is not None and (cached := cache.get(key)) is not None:
             return _Decoded(key, cached)
-        prepared: Prepared = []
+        prepared: list[NDArray[Any]] = []
         for media in _media(item, sidecar, encoder, options):
             if len(prepared) == MAX_SEGMENTS:
                 raise MediaError(f"it has more than {MAX_SEGMENTS} segments: give a span of it")
@@ -280,6 +278,8 @@ def _embed(
     encoder: Encoder, items: Sequence[EvalItem], decoded: Sequence[_Decoded], failures: list[Failure]
 ) -> list[NDArray[np.float32] | None]:
     """Return the vector of each item of a batch, None where there is none: those are added to `failures`."""
+    import numpy as np
+
     segments: dict[Modality, list[tuple[int, NDArray[Any]]]] = {}
     for position, (item, one) in enumerate(zip(items, decoded, strict=True)):
         for prepared in one.prepared:
@@ -292,52 +292,38 @@ def _embed(
                 parts.setdefault(position, []).append(vector)
     found: list[NDArray[np.float32] | None] = []
     for position, (item, one) in enumerate(zip(items, decoded, strict=True)):
-        reason = one.reason
-        vector = one.cached
-        if not reason and vector is None:
+        reason, vector = one.reason, one.cached
+        own = parts.get(position, [])
+        if not reason and vector is None and not own:
+            reason = "it has no segment"
+        elif not reason and vector is None:
             try:
-                vector = _mean(parts.get(position, []))
+                vector = own[0] if len(own) == 1 else l2_normalize(np.mean(own, axis=0))
             except VectorError:
-                reason = "the vectors of its segments cancel each other" if position in parts else "it has no segment"
+                reason = "the vectors of its segments cancel each other"
         if vector is None:
             failures.append(Failure(item.name or item.path.name, item.path, reason))
         found.append(vector)
     return found
 
 
-def _mean(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return the normalised mean of unit vectors; of a single one, itself."""
-    import numpy as np
-
-    if not vectors:
-        raise VectorError("there is no vector")
-    return vectors[0] if len(vectors) == 1 else l2_normalize(np.mean(vectors, axis=0))
-
-
 def _key(item: EvalItem, sidecar: Sidecar, options: DecodeOptions) -> str:
     """Return the key of an item's vector: all that it depends on besides the encoder."""
-    content = hash_file(item.path) if item.media is None else _media_hash(item.media)
+    import numpy as np
+
+    if item.media is None:
+        content = hash_file(item.path)
+    else:
+        values = [getattr(item.media, name) for name in type(item.media).__dataclass_fields__]
+        parts = [
+            f"{one.shape}{one.dtype}{hash_bytes(np.ascontiguousarray(one).data)}"
+            if isinstance(one, np.ndarray)
+            else repr(one)
+            for one in values
+        ]
+        content = fingerprint_of(type(item.media).__name__, *parts)
     facts = {name: getattr(sidecar, name) for name in FACTS.get(item.modality, ())}
     # the unit of depth may be told by the path, and the kind of a file by its extension
     place = str(item.path) if item.modality is Modality.DEPTH and item.media is None else item.path.suffix
     lengths = (options.audio_segment_s, options.video_segment_s, options.imu_segment_s, options.imu_rate_hz)
     return fingerprint_of(item.modality, content, place, repr((item.span, item.crop, facts, lengths)))
-
-
-def _media_hash(media: Media) -> str:
-    """Return the hex digest of a medium in memory."""
-    import numpy as np
-
-    fields = [getattr(media, name) for name in type(media).__dataclass_fields__]
-    parts = [
-        f"{value.shape}{value.dtype}{hash_bytes(np.ascontiguousarray(value).data)}"
-        if isinstance(value, np.ndarray)
-        else repr(value)
-        for value in fields
-    ]
-    return fingerprint_of(type(media).__name__, *parts)
-
-
-def _text_key(text: str) -> str:
-    """Return the key of a text's vector."""
-    return fingerprint_of("text", text)

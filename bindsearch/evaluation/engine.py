@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,25 +135,9 @@ def _pair(
     scan_ms = _median_ms(lambda query: partition.rows.scan(query, KS[0], partition.alive), queries)
     opened = partition.index
     if opened is None or opened.index is None or opened.manifest.parameters.form is IndexForm.EXACT:
-        return [
-            EngineFigure(
-                source,
-                partition.modality,
-                EXACT,
-                k=k,
-                share=1.0,
-                probes=0,
-                rerank=0,
-                rows=partition.live_rows,
-                queries=len(queries),
-                recall=1.0,
-                error=None,
-                tuned=None,
-                latency_ms=scan_ms,
-                scan_ms=scan_ms,
-            )
-            for k in KS
-        ]
+        n = partition.live_rows, len(queries)
+        scan = EngineFigure(source, partition.modality, EXACT, 0, 1.0, 0, 0, *n, 1.0, None, None, scan_ms, scan_ms)
+        return [replace(scan, k=k) for k in KS]
     masks = _masks(partition)
     truths = dict(
         zip(masks, exact_nearest(partition.rows, queries, max(KS), [*masks.values()], partition.n, own), strict=True)

@@ -11,10 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bindsearch.errors import UsageError
-from bindsearch.evaluation.datasets.registry import DATASETS
-from bindsearch.evaluation.figures import Figure
 from bindsearch.evaluation.linear_probe import SHOTS
-from bindsearch.evaluation.results import Kind, Measurement, SetResult
+from bindsearch.evaluation.results import Kind, SetResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,40 +34,36 @@ class Published:
     value: float
 
 
-def _zero_shot(percent: float) -> Published:
-    return Published("table 2", Kind.ZERO_SHOT, "", "", percent / 100)
-
-
-def _captions(table: str, modality: str, figure: str, percent: float) -> Published:
-    return Published(table, Kind.RETRIEVAL, f"text -> {modality}", figure, percent / 100)
-
-
-def _combined(figure: str, percent: float) -> Published:
-    return Published("table 4", Kind.COMBINATION, "text -> video and audio", figure, percent / 100)
-
+_BOTH = "text -> video and audio"
 
 PAPER: dict[str, tuple[Published, ...]] = {
-    "imagenet": (_zero_shot(77.7),),
-    "places365": (_zero_shot(45.4),),
-    "kinetics": (_zero_shot(50.0),),
+    "imagenet": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.777),),
+    "places365": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.454),),
+    "kinetics": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.500),),
     "msrvtt": (
-        _captions("table 2", "video", "R@1", 36.1),
-        _combined("R@1, audio alone", 6.8),
-        _combined("R@5, audio alone", 18.5),
-        _combined("R@10, audio alone", 27.2),
-        _combined("R@1, 0.95 video + 0.05 audio", 36.8),
-        _combined("R@5, 0.95 video + 0.05 audio", 61.8),
-        _combined("R@10, 0.95 video + 0.05 audio", 70.0),
+        Published("table 2", Kind.RETRIEVAL, "text -> video", "R@1", 0.361),
+        Published("table 4", Kind.COMBINATION, _BOTH, "R@1, audio alone", 0.068),
+        Published("table 4", Kind.COMBINATION, _BOTH, "R@5, audio alone", 0.185),
+        Published("table 4", Kind.COMBINATION, _BOTH, "R@10, audio alone", 0.272),
+        Published("table 4", Kind.COMBINATION, _BOTH, "R@1, 0.95 video + 0.05 audio", 0.368),
+        Published("table 4", Kind.COMBINATION, _BOTH, "R@5, 0.95 video + 0.05 audio", 0.618),
+        Published("table 4", Kind.COMBINATION, _BOTH, "R@10, 0.95 video + 0.05 audio", 0.700),
     ),
-    "nyud": (_zero_shot(54.0),),
-    "sunrgbd": (_zero_shot(35.1),),
-    "audioset": (_zero_shot(17.6),),
-    "vggsound": (_zero_shot(27.8),),
-    "esc50": (_zero_shot(66.9),),
-    "llvip": (_zero_shot(63.4),),
-    "ego4d": (_zero_shot(25.0),),
-    "audiocaps": (_captions("table 3", "audio", "R@1", 9.3), _captions("table 3", "audio", "R@10", 42.3)),
-    "clotho": (_captions("table 3", "audio", "R@1", 6.0), _captions("table 3", "audio", "R@10", 28.4)),
+    "nyud": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.540),),
+    "sunrgbd": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.351),),
+    "audioset": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.176),),
+    "vggsound": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.278),),
+    "esc50": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.669),),
+    "llvip": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.634),),
+    "ego4d": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.250),),
+    "audiocaps": (
+        Published("table 3", Kind.RETRIEVAL, "text -> audio", "R@1", 0.093),
+        Published("table 3", Kind.RETRIEVAL, "text -> audio", "R@10", 0.423),
+    ),
+    "clotho": (
+        Published("table 3", Kind.RETRIEVAL, "text -> audio", "R@1", 0.060),
+        Published("table 3", Kind.RETRIEVAL, "text -> audio", "R@10", 0.284),
+    ),
 }
 """Figures by data set; a data set without an entry is none of the paper's."""
 
@@ -97,30 +91,21 @@ def folders_of_paper(folder: Path) -> Iterator[tuple[str, Path | None]]:
         yield name, found.get(_plain(name))
 
 
-def layout_of(name: str) -> str:
-    """Return what a data set expects in its folder."""
-    return DATASETS[name].layout
-
-
 def with_published(result: SetResult, name: str) -> SetResult:
     """Return a result with the paper's figures beside its own."""
     wanted = PAPER.get(name, ())
-    return replace(result, measurements=tuple(_beside(part, wanted) for part in result.measurements))
-
-
-def _beside(part: Measurement, wanted: tuple[Published, ...]) -> Measurement:
-    mine = [one for one in wanted if one.kind is part.kind and one.title in ("", part.title)]
-    figures = list(part.figures)
-    for one in mine:
-        for place, figure in enumerate(figures):
-            if figure.name == one.figure or (not one.figure and place == 0):
-                figures[place] = _published(figure, one)
-    return replace(part, figures=tuple(figures))
-
-
-def _published(figure: Figure, one: Published) -> Figure:
-    note = f"{figure.note}; {one.table}" if figure.note else one.table
-    return replace(figure, published=one.value, note=note)
+    measurements = []
+    for part in result.measurements:
+        figures = list(part.figures)
+        for one in wanted:
+            if one.kind is not part.kind or one.title not in ("", part.title):
+                continue
+            for place, figure in enumerate(figures):
+                if figure.name == one.figure or (not one.figure and place == 0):
+                    note = f"{figure.note}; {one.table}" if figure.note else one.table
+                    figures[place] = replace(figure, published=one.value, note=note)
+        measurements.append(replace(part, figures=tuple(figures)))
+    return replace(result, measurements=tuple(measurements))
 
 
 def _plain(name: str) -> str:

@@ -15,7 +15,7 @@ from bindsearch.evaluation.datasets.csv_list import read_list
 from bindsearch.evaluation.datasets.dataset import DataSet
 from bindsearch.evaluation.datasets.registry import DATASETS, read_dataset
 from bindsearch.evaluation.engine import QUERIES, measure_engine
-from bindsearch.evaluation.paper import FEW_SHOT, FEW_SHOTS, folders_of_paper, layout_of, with_published
+from bindsearch.evaluation.paper import FEW_SHOT, FEW_SHOTS, folders_of_paper, with_published
 from bindsearch.evaluation.report.data import LeftOutSet, Report
 from bindsearch.evaluation.results import SetResult
 from bindsearch.evaluation.suite import read_entry, read_suite, with_least
@@ -51,7 +51,7 @@ def run_set(name: str, folder: Path, work: Work, split: str | None = None, items
         items: Number of items, an even sample; None: all.
     """
     started = time.perf_counter()
-    data = _sampled(read_dataset(name, folder, split), items)
+    data = sampled(read_dataset(name, folder, split), items)
     train = _training_part(name, folder, data) if work.shots else None
     result = with_published(measure(data, work, train), name)
     return _report(name, work, (result,), started, {"split": data.split})
@@ -70,7 +70,7 @@ def run_list(
         modality: Modality of the files; None: as their column or their names tell.
     """
     started = time.perf_counter()
-    data = _sampled(read_list(path.stem, path, split or "all", modality=modality), items)
+    data = sampled(read_list(path.stem, path, split or "all", modality=modality), items)
     return _report(path.stem, work, (measure(data, work),), started, {"split": data.split})
 
 
@@ -87,18 +87,15 @@ def run_paper(folder: Path, work: Work, items: int | None = None) -> Report:
     left_out: list[LeftOutSet] = []
     for name, place in folders_of_paper(folder):
         if place is None:
-            left_out.append(LeftOutSet(name, f"no folder {folder / name}, with {layout_of(name)}"))
+            left_out.append(LeftOutSet(name, f"no folder {folder / name}, with {DATASETS[name].layout}"))
             continue
-        few = name in FEW_SHOT
         try:
-            data = _sampled(read_dataset(name, place), items)
-            train = read_dataset(name, place, FEW_SHOT[name]) if few and FEW_SHOT[name] else None
-            shots = FEW_SHOTS if few and items is None else ()
+            data = sampled(read_dataset(name, place), items)
+            train = read_dataset(name, place, FEW_SHOT[name]) if FEW_SHOT.get(name) else None
+            shots = FEW_SHOTS if name in FEW_SHOT and items is None else ()
             results.append(with_published(measure(data, replace(work, shots=shots), train), name))
         except UsageError as error:
             left_out.append(LeftOutSet(name, str(error)))
-    if not results:
-        raise UsageError(f"nothing could be measured: {left_out[0].name}: {left_out[0].reason}")
     return _report("ImageBind's protocols", work, tuple(results), started, {}, tuple(left_out))
 
 
@@ -117,15 +114,13 @@ def run_suite(path: Path, folder: Path, work: Work, items: int | None = None) ->
     left_out: list[LeftOutSet] = []
     for entry in entries:
         try:
-            data = _sampled(read_entry(entry, folder), items)
+            data = sampled(read_entry(entry, folder), items)
         except UsageError as error:
             left_out.append(LeftOutSet(entry.title or entry.set, str(error)))
             continue
         kinds = work.kinds & entry.measure
         templates = work.templates or entry.templates
         results.append(with_least(measure(data, replace(work, kinds=kinds, templates=templates)), entry))
-    if not results:
-        raise UsageError(f"nothing could be measured: {left_out[0].name}: {left_out[0].reason}")
     return _report(title, work, tuple(results), started, {}, tuple(left_out))
 
 
@@ -193,10 +188,6 @@ def _training_part(name: str, folder: Path, data: DataSet) -> DataSet | None:
     return read_dataset(name, folder, "train")
 
 
-def _sampled(data: DataSet, items: int | None) -> DataSet:
-    return data if items is None else sampled(data, items)
-
-
 def _report(
     title: str,
     work: Work,
@@ -205,6 +196,8 @@ def _report(
     settings: Mapping[str, Any],
     left_out: tuple[LeftOutSet, ...] = (),
 ) -> Report:
+    if left_out and not sets:
+        raise UsageError(f"nothing could be measured: {left_out[0].name}: {left_out[0].reason}")
     encoder = work.encoder
     own = {
         "templates": None if work.templates is None else str(work.templates),

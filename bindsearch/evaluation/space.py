@@ -215,15 +215,12 @@ def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> Iterat
 
     Vectors are normalised again in float64: 2 - 2 cos loses the distance of near ones to the rounding of their norms.
     """
-    first, second = _exact(a), _exact(b)
+    first, second = a.astype(np.float64), b.astype(np.float64)
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    second /= np.linalg.norm(second, axis=1, keepdims=True)
     step = max(1, BLOCK_PAIRS // len(second))
     for start in range(0, len(first), step):
         yield start, np.maximum(2.0 - 2.0 * (first[start : start + step] @ second.T), 0.0)
-
-
-def _exact(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    doubles = rows.astype(np.float64)
-    return np.asarray(doubles / np.linalg.norm(doubles, axis=1, keepdims=True), np.float64)
 
 
 def _two_sets(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -22,7 +22,7 @@ from bindsearch.encoders.zero_shot import ClassNames
 from bindsearch.errors import UsageError
 from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem, Metric
 from bindsearch.evaluation.datasets.entries import assemble, classes_of, in_order, path_inside
-from bindsearch.evaluation.datasets.tables import LayoutError, find, read_table, to_seconds
+from bindsearch.evaluation.datasets.tables import LayoutError, find, read_table, to_span
 from bindsearch.ingest.media.kinds import EXTENSIONS
 from bindsearch.types import Modality, Span
 
@@ -156,10 +156,7 @@ def _span(row: Mapping[str, str], path: Path) -> Span | None:
         return None
     if not start or not end:
         raise UsageError(f"{path}: {row['path']!r} has only one of start_s and end_s: give both, or none")
-    span = Span(to_seconds(start, path, "start_s"), to_seconds(end, path, "end_s"))
-    if span.end_s <= span.start_s:
-        raise UsageError(f"{path}: {row['path']!r} has end_s {end}, which is not after start_s {start}")
-    return span
+    return to_span(start, end, path, row["path"])
 
 
 def _classes(rows: Iterable[Mapping[str, str]], path: Path, label: str, texts: str) -> ClassNames | None:

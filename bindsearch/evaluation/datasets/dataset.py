@@ -95,21 +95,21 @@ class Source:
     """A data set that can be read: its entry in DATASETS.
 
     Attributes:
-        summary: One line: what it is.
+        read: Reads the part of that name from a folder.
         modality: Modality of its items.
         metric: The figure that it is published with.
+        summary: One line: what it is.
         layout: What is expected in its folder, as it is published.
-        splits: Names of its parts, first the one that is measured if none is named; empty: any, as its list has.
         origin: Where it is from.
         licence: Its licence, in short.
-        read: Reads the part of that name from a folder.
+        splits: Names of its parts, first the one that is measured if none is named; empty: any, as its list has.
     """
 
-    summary: str
+    read: Callable[[Path, str], DataSet]
     modality: Modality
     metric: Metric
+    summary: str
     layout: str
     origin: str
     licence: str
-    read: Callable[[Path, str], DataSet]
-    splits: tuple[str, ...] = field(default=("test",))
+    splits: tuple[str, ...] = ()

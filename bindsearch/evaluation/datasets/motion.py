@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem, Metric
 from bindsearch.evaluation.datasets.entries import assemble, classes_of, path_inside
-from bindsearch.evaluation.datasets.tables import LayoutError, find, read_lines, read_table, to_seconds
+from bindsearch.evaluation.datasets.tables import LayoutError, find, read_lines, read_table, to_span
 from bindsearch.ingest.media.numpy_files import read_npz
 from bindsearch.media import Motion
-from bindsearch.types import Modality, Span
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,11 +62,8 @@ def _har(name: str, folder: Path, split: str, joined: int) -> DataSet:
     windows = _listed_windows(folder) if (folder / "windows.npz").is_file() else _published_windows(folder, split)
     items = list(_signals(windows, joined))
     left_out = len(windows.labels) - joined * len(items)
-    notes = (
-        [f"{left_out} of {len(windows.labels)} windows left out: at the end of runs, fewer than {joined}"]
-        if left_out
-        else []
-    )
+    note = f"{left_out} of {len(windows.labels)} windows left out: at the end of runs, fewer than {joined}"
+    notes = [note] if left_out else []
     classes = classes_of(windows.labels) if windows.labels else None
     return assemble(
         name, Modality.IMU, items, Metric.TOP1, classes=classes, templates="motion", split=split, notes=notes
@@ -173,9 +170,7 @@ def read_ego4d(folder: Path, split: str) -> DataSet:
         rows = [row for row in rows if row["split"] == split]
     items = []
     for row in rows:
-        span = Span(to_seconds(row["start_s"], table, "start_s"), to_seconds(row["end_s"], table, "end_s"))
-        if span.end_s <= span.start_s:
-            raise UsageError(f"{table}: the clip {row['video_uid']} at {row['start_s']} s ends before it starts")
+        span = to_span(row["start_s"], row["end_s"], table, row["video_uid"])
         path = path_inside(root, f"{row['video_uid']}.csv")
         items.append(EvalItem(path, Modality.IMU, labels=(row["scenario"],), group=row["video_uid"], span=span))
     classes = classes_of(row["scenario"] for row in rows) if rows else None

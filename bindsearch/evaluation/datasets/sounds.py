@@ -1,11 +1,13 @@
-"""Sounds: ESC-50 and ESC-10, UrbanSound8K, Clotho, AudioCaps."""
+"""Sounds: ESC-50 and ESC-10, UrbanSound8K, Clotho, AudioCaps, and sounds that find photographs of what makes them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from bindsearch.evaluation.datasets.csv_list import ALL
+from bindsearch.errors import UsageError
+from bindsearch.evaluation.datasets.csv_list import ALL, read_list
 from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem, Metric
 from bindsearch.evaluation.datasets.entries import (
     Entry,
@@ -15,14 +17,20 @@ from bindsearch.evaluation.datasets.entries import (
     clip_names,
     first_named,
     in_order,
+    in_words,
     media_below,
     path_inside,
+    pictures_in,
 )
 from bindsearch.evaluation.datasets.tables import find, read_table, to_seconds
 from bindsearch.types import Modality
 
 _FOLDED_LIST = "labels.csv"
 """List of a part of a data set with columns path, label and fold."""
+
+
+STRONG = "-strong"
+"""End of the name of a split that leaves out photographs that show the subject only loosely."""
 
 
 def read_esc50(folder: Path, split: str) -> DataSet:
@@ -114,3 +122,39 @@ def read_audiocaps(folder: Path, split: str) -> DataSet:
         path = first_named(files, clip_names(clip, start_s))
         entries.append(LeftOut(clip) if path is None else EvalItem(path, Modality.AUDIO, captions=(*texts,), name=clip))
     return assemble("audiocaps", Modality.AUDIO, entries, Metric.RECALL, split=split)
+
+
+def read_sound_to_picture(folder: Path, split: str) -> DataSet:
+    """Return the sounds of `audio_<split>`, and all photographs beside the listed ones as candidates.
+
+    A photograph has the labels of the sounds that it is listed for. Sounds without a photograph are left out.
+    """
+    table = find(folder, "audio_image_crosswalk.csv")
+    sounds = read_list("sound-to-picture", find(folder, f"audio_{split.removesuffix(STRONG)}/labels.csv"))
+    listed: dict[Path, list[str]] = {}
+    for row in read_table(table, ("audio_label", "image_path", "strength")):
+        path = path_inside(folder, row["image_path"])
+        labels = listed.setdefault(path, [])
+        if row["strength"] == "strong" or not split.endswith(STRONG):
+            labels.append(in_words(row["audio_label"]))
+    missing = next((path for path in listed if not path.is_file()), None)
+    if missing is not None:
+        raise UsageError(f"{missing}, which {table.name} lists, is missing: unpack the photographs beside it")
+    photos = dict.fromkeys(path for parent in {path.parent: 0 for path in listed} for path in pictures_in(parent))
+    candidates = tuple(EvalItem(path, Modality.IMAGE, labels=tuple(listed.get(path, ()))) for path in photos)
+    shown = {label for item in candidates for label in item.labels}
+    entries = [
+        replace(item, labels=(in_words(item.labels[0]),))
+        if in_words(item.labels[0]) in shown
+        else LeftOut(item.path.name, "no photograph shows what makes its sound")
+        for item in sounds.items
+    ]
+    return assemble(
+        "sound-to-picture",
+        Modality.AUDIO,
+        entries,
+        Metric.RECALL,
+        split=split,
+        candidates=candidates,
+        notes=sounds.notes,
+    )

@@ -11,6 +11,7 @@ from bindsearch.arguments import shown
 from bindsearch.errors import UsageError
 from bindsearch.evaluation.datasets.dataset import MAX_ITEMS
 from bindsearch.small_files import parse_json_object, read_small_file
+from bindsearch.types import Span
 
 MAX_LIST_BYTES = 128 << 20
 """Largest list that is read; that of Kinetics-700 has 40 MB."""
@@ -143,3 +144,15 @@ def to_seconds(text: str, path: Path, column: str) -> float:
     if not 0 <= seconds <= 1e7:
         raise UsageError(f"{path}: {column} is {shown(text)}: expected seconds, 0 or more")
     return seconds
+
+
+def to_span(start: str, end: str, path: Path, name: str) -> Span:
+    """Return the span of the row `name` of a list, between the seconds in its columns start_s and end_s.
+
+    Raises:
+        UsageError: a time is not a number, or the end is not after the start.
+    """
+    span = Span(to_seconds(start, path, "start_s"), to_seconds(end, path, "end_s"))
+    if span.end_s <= span.start_s:
+        raise UsageError(f"{path}: {name!r} has end_s {end}, which is not after start_s {start}")
+    return span

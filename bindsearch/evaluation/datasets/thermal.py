@@ -78,14 +78,10 @@ def _place_without(boxes: Sequence[Box], like: Box, width: int, height: int, dra
     wide, high = like[2] - like[0], like[3] - like[1]
     for _ in range(_TRIES):
         left, top = draw.randint(0, width - wide), draw.randint(0, height - high)
-        place = (left, top, left + wide, top + high)
-        if not any(_overlap(place, box) for box in boxes):
-            return place
+        right, bottom = left + wide, top + high
+        if not any(left < box[2] and box[0] < right and top < box[3] and box[1] < bottom for box in boxes):
+            return left, top, right, bottom
     return None
-
-
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def read_boxes(path: Path) -> tuple[tuple[int, int], list[Box]]:
@@ -103,10 +99,8 @@ def read_boxes(path: Path) -> tuple[tuple[int, int], list[Box]]:
         boxes = []
         for thing in root.iter("object"):
             if thing.findtext("name", "").strip() == PERSON:
-                edges = (
-                    round(float(thing.findtext(f"bndbox/{edge}", ""))) for edge in ("xmin", "ymin", "xmax", "ymax")
-                )
-                left, top, right, bottom = edges
+                names = ("xmin", "ymin", "xmax", "ymax")
+                left, top, right, bottom = (round(float(thing.findtext(f"bndbox/{name}", ""))) for name in names)
                 boxes.append((max(left, 0), max(top, 0), min(right, width), min(bottom, height)))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -117,21 +111,14 @@ def read_boxes(path: Path) -> tuple[tuple[int, int], list[Box]]:
 
 def read_roadscene(folder: Path, split: str) -> DataSet:
     """Return RoadScene (Xu et al. 2020): thermal pictures that find the photograph taken with them."""
+    columns = ("path", "visible_path")
     if (folder / "labels.csv").is_file():
-        entries = [
-            EvalItem(
-                path_inside(folder, row["path"]),
-                Modality.THERMAL,
-                others={Modality.IMAGE: path_inside(folder, row["visible_path"])},
-            )
-            for row in read_table(folder / "labels.csv", ("path", "visible_path"))
-        ]
+        rows = read_table(folder / "labels.csv", columns)
+        pairs = [tuple(path_inside(folder, row[column]) for column in columns) for row in rows]
     else:
         thermal, visible = find(folder, "cropinfrared"), find(folder, "crop_LR_visible")
-        entries = [
-            EvalItem(path, Modality.THERMAL, others={Modality.IMAGE: visible / path.name})
-            for path in pictures_in(thermal)
-        ]
+        pairs = [(path, visible / path.name) for path in pictures_in(thermal)]
+    entries = [EvalItem(path, Modality.THERMAL, others={Modality.IMAGE: photo}) for path, photo in pairs]
     return assemble("roadscene", Modality.THERMAL, entries, Metric.RECALL, split=split)
 
 

@@ -51,12 +51,9 @@ def read_vggsound(folder: Path, split: str) -> DataSet:
     for row in rows:
         if row["split"] == split:
             path = first_named(files, clip_names(row["id"], to_seconds(row["start"], table, "start")))
-            named = f"{row['id']}_{row['start']}"
-            entries.append(
-                LeftOut(named)
-                if path is None
-                else EvalItem(path, Modality.AUDIO, labels=(row["label"],), group=row["id"], name=named)
-            )
+            labels, clip, named = (row["label"],), row["id"], f"{row['id']}_{row['start']}"
+            item = None if path is None else EvalItem(path, Modality.AUDIO, labels=labels, group=clip, name=named)
+            entries.append(item or LeftOut(named))
     classes = classes_of(row["label"] for row in rows) if rows else None
     return assemble("vggsound", Modality.AUDIO, entries, Metric.TOP1, classes=classes, templates="sound", split=split)
 
@@ -83,8 +80,6 @@ def read_msrvtt(folder: Path, split: str) -> DataSet:
     files = media_below(folder, Modality.VIDEO)
     entries: list[Entry] = []
     for row in read_table(table, ("video_id", "sentence")):
-        path = files.get(row["video_id"])
-        entries.append(
-            LeftOut(row["video_id"]) if path is None else EvalItem(path, Modality.VIDEO, captions=(row["sentence"],))
-        )
+        path, texts = files.get(row["video_id"]), (row["sentence"],)
+        entries.append(EvalItem(path, Modality.VIDEO, captions=texts) if path else LeftOut(row["video_id"]))
     return assemble("msrvtt", Modality.VIDEO, entries, Metric.RECALL, split=split)

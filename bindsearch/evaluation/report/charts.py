@@ -31,8 +31,8 @@ def recall_chart(curve: Curve) -> Html:
     xs = [math.log10(k) for k in curve.ks]
     ticks = [(math.log10(k), str(k)) for k in (1, 2, 5, 10, 20, 50, 100) if k <= curve.ks[-1]]
     label = f"recall by number of results, {curve.title}"
-    lines = [_line(xs, curve.recalls, ""), _line(xs, curve.chance, "chance")]
-    return _chart(label, xs, ticks, lines, (("recall", "dot"), ("dashed: chance", "")))
+    lines = [(xs, curve.recalls, ""), (xs, curve.chance, "chance")]
+    return _chart(label, xs, ticks, lines, "dashed: chance")
 
 
 def sweep_chart(sweeps: Sequence[Sweep]) -> Html:
@@ -40,11 +40,11 @@ def sweep_chart(sweeps: Sequence[Sweep]) -> Html:
     shown = sweeps[: len(SERIES)]
     first = shown[0]
     ticks = [(weight, f"{weight:g}") for weight in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    lines = [_line(one.weights, one.values, name) for one, name in zip(shown, SERIES, strict=False)]
+    lines = [(one.weights, one.values, name) for one, name in zip(shown, SERIES, strict=False)]
     label = f"{', '.join(one.figure for one in shown)} by the weight of {first.first}, the rest is {first.second}"
     best = [f"{one.figure}: best {max(one.values):.1%} at {one.weights[int(np.argmax(one.values))]:g}" for one in shown]
     note = element("p", f"{'; '.join(best)}. The best weight is chosen by the answers: an upper bound.", class_="soft")
-    return joined([_chart(label, first.weights, ticks, lines, ()), note])
+    return joined([_chart(label, first.weights, ticks, lines), note])
 
 
 def confusion_chart(confusion: Confusion) -> Html:
@@ -63,28 +63,11 @@ def confusion_chart(confusion: Confusion) -> Html:
         for column, other in enumerate(labels):
             tip = element("title", f"{label} assigned to {other}: {counts[row, column]:.4g}")
             x = margin + column * side
-            parts.append(
-                element(
-                    "rect",
-                    tip,
-                    x=x,
-                    y=y,
-                    width=side,
-                    height=side,
-                    class_="cell",
-                    fill_opacity=round(float(shares[row, column]), 3),
-                )
-            )
+            share = round(float(shares[row, column]), 3)
+            parts.append(element("rect", tip, x=x, y=y, width=side, height=side, class_="cell", fill_opacity=share))
             if counts[row, column] >= 0.5 and side >= 22:
-                parts.append(
-                    element(
-                        "text",
-                        f"{counts[row, column]:.0f}",
-                        x=x + side / 2,
-                        y=y + side / 2 + 4,
-                        text_anchor="middle",
-                    )
-                )
+                n, middle = f"{counts[row, column]:.0f}", y + side / 2 + 4
+                parts.append(element("text", n, x=x + side / 2, y=middle, text_anchor="middle"))
     size = len(labels) * side
     for column, label in enumerate(labels):
         across, down = margin + (column + 0.5) * side, size + 14
@@ -102,16 +85,11 @@ def _confusions(confusion: Confusion) -> Html:
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:CONFUSIONS]
     pairs = [divmod(int(one), len(confusion.labels)) for one in order]
-    rows = [
-        element(
-            "tr",
-            element("td", confusion.labels[row]),
-            element("td", confusion.labels[column]),
-            element("td", f"{counts[row, column]:.4g}", class_="number"),
-        )
-        for row, column in pairs
-        if counts[row, column] > 0
-    ]
+    rows = []
+    for row, column in pairs:
+        if counts[row, column] > 0:
+            labels = (element("td", confusion.labels[number]) for number in (row, column))
+            rows.append(element("tr", *labels, element("td", f"{counts[row, column]:.4g}", class_="number")))
     head = element("tr", *(element("th", name, scope="col") for name in ("class", "assigned to", "items")))
     about = f"The most frequent confusions of {len(confusion.labels)} classes; --json has all of them."
     return joined(
@@ -124,7 +102,7 @@ def _chart(
     xs: Sequence[float],
     ticks: Sequence[tuple[float, str]],
     lines: Sequence[tuple[Sequence[float], Sequence[float], str]],
-    keys: Sequence[tuple[str, str]],
+    key: str = "",
 ) -> Html:
     """Return a chart of lines whose values are shares."""
     low, high = min(xs), max(max(xs), min(xs) + 1e-9)
@@ -145,12 +123,8 @@ def _chart(
         points = " ".join(f"{x},{y}" for x, y in (place(*one) for one in zip(xs_of, ys, strict=True)))
         parts.append(element("polyline", points=points, class_=name or None))
     chart = element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label, class_="chart")
-    legend = element("p", f"{label}. ", *(element("span", text, class_="key") for text, _ in keys[1:]), class_="soft")
+    legend = element("p", f"{label}. ", element("span", key, class_="key") if key else Html(), class_="soft")
     return joined([chart, legend])
-
-
-def _line(xs: Sequence[float], ys: Sequence[float], name: str) -> tuple[Sequence[float], Sequence[float], str]:
-    return xs, ys, name
 
 
 def _short(label: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -91,21 +91,20 @@ def _set_data(one: SetResult) -> dict[str, Any]:
 
 
 def _measurement_data(part: Measurement) -> dict[str, Any]:
-    confusion = part.confusion
+    confusion = None
+    if part.confusion is not None:
+        counts = part.confusion.counts
+        cells = [
+            {"row": int(row), "column": int(column), "items": round(float(counts[row, column]), DIGITS)}
+            for row, column in zip(*counts.nonzero(), strict=True)
+        ]
+        confusion = {"labels": list(part.confusion.labels), "counts": cells}
     return {
         "kind": part.kind.value,
         "title": part.title,
         "settings": _rounded(dict(part.settings)),
         "figures": [_figure_data(figure) for figure in part.figures],
-        "confusion": None
-        if confusion is None
-        else {
-            "labels": list(confusion.labels),
-            "counts": [
-                {"row": int(row), "column": int(column), "items": round(float(confusion.counts[row, column]), DIGITS)}
-                for row, column in zip(*confusion.counts.nonzero(), strict=True)
-            ],
-        },
+        "confusion": confusion,
         "curves": [_rounded(asdict(curve)) for curve in part.curves],
         "sweeps": [_rounded(asdict(sweep)) for sweep in part.sweeps],
         "examples": [_example_data(example) for example in part.examples],
@@ -113,11 +112,8 @@ def _measurement_data(part: Measurement) -> dict[str, Any]:
 
 
 def _figure_data(figure: Figure) -> dict[str, Any]:
-    return {
-        **_rounded(asdict(figure)),
-        "error_by": None if figure.error is None or figure.error_by is None else figure.error_by.value,
-        "is_reached": figure.is_reached,
-    }
+    error_by = None if figure.error is None or figure.error_by is None else figure.error_by.value
+    return {**_rounded(asdict(figure)), "error_by": error_by, "is_reached": figure.is_reached}
 
 
 def _example_data(example: Example) -> dict[str, Any]:
@@ -130,13 +126,13 @@ def name_of(shown: str | EvalItem) -> str:
     return shown if isinstance(shown, str) else shown.name or str(shown.path)
 
 
-def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _round(value) for name, value in values.items()}
-
-
-def _round(value: object) -> Any:
-    if isinstance(value, float):
-        return round(value, DIGITS)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_round(one) for one in value]
+def _rounded(value: Any) -> Any:
+    """Return JSON values with all numbers in them rounded."""
+    match value:
+        case float():
+            return round(value, DIGITS)
+        case Mapping():
+            return {name: _rounded(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_rounded(one) for one in value]
     return value

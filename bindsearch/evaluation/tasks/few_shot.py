@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,23 +71,10 @@ def few_shot(
     rows_of_table = []
     for k, parts in values.items():
         means = np.mean(parts, axis=0)  # over folds, for each seed
-        rows_of_table.append(
-            Figure(
-                f"{name}, {k} a class",
-                float(means.mean()),
-                len(tests),
-                float(means.std(ddof=1)),
-                Error.SEEDS,
-                1 / classes,
-            )
-        )
-    settings = {
-        "seeds": len(SEEDS),
-        "folds": len(next(iter(values.values()))) if train is None else 1,
-        "learning_rate": recipe.learning_rate,
-        "weight_decay": recipe.weight_decay,
-        "epochs": recipe.epochs,
-    }
+        mean, deviation = float(means.mean()), float(means.std(ddof=1))
+        rows_of_table.append(Figure(f"{name}, {k} a class", mean, len(tests), deviation, Error.SEEDS, 1 / classes))
+    folds = len(next(iter(values.values()))) if train is None else 1
+    settings = {"seeds": len(SEEDS), "folds": folds, **asdict(recipe)}
     return [Measurement(Kind.FEW_SHOT, f"linear probe of {data.modality}", tuple(rows_of_table), settings=settings)]
 
 

@@ -51,9 +51,8 @@ def space_of_sets(
         if len(vectors) >= LEAST_FOR_HUBS:
             hubs = hubness(vectors)
             note = f"the most frequent is in {hubs.largest:.0f} lists, {hubs.never:.0%} are in none"
-            figures.append(
-                _plain(f"hubness {name}, skewness of {hubs.k}-occurrence", hubs.skewness, len(vectors), note)
-            )
+            title = f"hubness {name}, skewness of {hubs.k}-occurrence"
+            figures.append(_plain(title, hubs.skewness, len(vectors), note))
         try:
             dimension = intrinsic_dimension(vectors)
         except UsageError:  # too few different vectors for an estimate: not a figure

@@ -15,7 +15,7 @@ from bindsearch.encoders.zero_shot import ClassNames, ClassVectors, class_vector
 from bindsearch.errors import UsageError
 from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem
 from bindsearch.evaluation.embedding import Failure, ItemVectors, embed_items, embed_texts
-from bindsearch.evaluation.results import Kind, Measurement, SetResult
+from bindsearch.evaluation.results import Kind, Measurement, SetResult, Setting
 from bindsearch.evaluation.tasks.calibration import calibration
 from bindsearch.evaluation.tasks.few_shot import few_shot
 from bindsearch.evaluation.tasks.geometry import Pair, space_of_sets
@@ -95,7 +95,7 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
     vectors_of: dict[str, NDArray[np.float32]] = {data.modality.value: own.vectors}
     if not len(own.items):
         reason = own.failures[0].reason if own.failures else "there is none"
-        raise _nothing(data, f"no item can be embedded ({reason})")
+        raise UsageError(f"{data.name} cannot be measured: no item can be embedded ({reason})")
     aligned: dict[tuple[str, str], Pair] = {}
     classes = None
     if data.classes is not None and has_text:
@@ -105,13 +105,17 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
         if len(rows) < len(own.items):
             notes.append(f"{len(own.items) - len(rows)} of {len(own.items)} items have no class: not classified")
         if Kind.ZERO_SHOT in work.kinds and len(rows):
-            labelled = [own.items[row] for row in rows]
-            found.append(
-                zero_shot(data, labelled, own.vectors[rows], classes, _prompts(data, work, len(classes.vectors)))
-            )
+            settings: dict[str, Setting] = {
+                "templates": str(work.templates or data.templates),
+                "classes": len(data.classes.labels),
+                "names": len(classes.vectors),
+                "temperature": float(work.encoder.temperatures.get(data.modality, 1.0)),
+            }
+            found.append(zero_shot(data, [own.items[row] for row in rows], own.vectors[rows], classes, settings))
     elif data.classes is not None:
         notes.append(f"the encoder {work.encoder.name} has no text: classes cannot be found by their names")
-    captions, owners = _captions(own.items) if has_text else ([], np.zeros(0, np.int64))
+    pairs_of = [(caption, row) for row, item in enumerate(own.items) for caption in item.captions if has_text]
+    captions, owners = [caption for caption, _ in pairs_of], np.array([row for _, row in pairs_of], np.int64)
     if captions:
         asking = _for_queries(work, data.modality)
         texts, cut = embed_texts(asking.encoder, captions, work.on_rows, cache=asking.cache)
@@ -120,12 +124,18 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
         notes += [f"{cut} captions are longer than the encoder's context: only their beginning counts"] if cut else []
         if Kind.RETRIEVAL in work.kinds:
             found += _captions_both_ways(data, own, captions, texts, owners)
-    for other in _other_modalities(own.items):
+    for other in Modality:
+        there = [row for row, item in enumerate(own.items) if other in item.others]
+        if not there:
+            continue
         if other not in work.encoder.modalities:
             notes.append(f"the encoder {work.encoder.name} embeds no {other}: that half of the pairs is left out")
             continue
-        there = [row for row, item in enumerate(own.items) if other in item.others]
-        pairs = _embed([_other_item(own.items[row], other) for row in there], work, f"{data.name}: {other}")
+        halves = [
+            EvalItem(item.others[other], other, item.labels, group=item.group, span=item.span)
+            for item in (own.items[row] for row in there)
+        ]
+        pairs = _embed(halves, work, f"{data.name}: {other}")
         failures += pairs.failures
         rows = np.array(there, np.int64)[pairs.kept]
         vectors_of[other.value] = pairs.vectors
@@ -153,7 +163,9 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
     if Kind.CALIBRATION in work.kinds and work.model is not None and captions and len(own.items) > 1:
         found.append(calibration(vectors_of["text"], own.vectors, owners, (Modality.TEXT, data.modality), work.model))
     if not found:
-        raise _nothing(data, "it has neither classes nor captions nor pairs that this encoder embeds")
+        raise UsageError(
+            f"{data.name} cannot be measured: it has neither classes nor captions nor pairs that this encoder embeds"
+        )
     return SetResult(
         data.name,
         data.modality.value,
@@ -167,14 +179,9 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
     )
 
 
-def _nothing(data: DataSet, why: str) -> UsageError:
-    """Return the error about a data set that cannot be measured."""
-    return UsageError(f"{data.name} cannot be measured: {why}")
-
-
-def sampled(data: DataSet, n: int) -> DataSet:
-    """Return a data set of at most n of its items, evenly spaced, with a note."""
-    if len(data.items) <= n:
+def sampled(data: DataSet, n: int | None) -> DataSet:
+    """Return a data set of at most n of its items, evenly spaced, with a note; None: all of them."""
+    if n is None or len(data.items) <= n:
         return data
     chosen = np.linspace(0, len(data.items) - 1, n).astype(np.int64)
     note = f"a sample of {n} of {len(data.items)} items: figures differ from published ones"
@@ -227,22 +234,6 @@ def _labelled(items: Sequence[EvalItem], labels: Sequence[str]) -> NDArray[np.in
     return np.array([row for row, item in enumerate(items) if known & set(item.labels)], np.int64)
 
 
-def _prompts(data: DataSet, work: Work, names: int) -> Mapping[str, str | int | float]:
-    """Return the settings of a zero-shot classification."""
-    return {
-        "templates": str(work.templates or data.templates),
-        "classes": len(data.classes.labels) if data.classes else 0,
-        "names": names,
-        "temperature": float(work.encoder.temperatures.get(data.modality, 1.0)),
-    }
-
-
-def _captions(items: Sequence[EvalItem]) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the captions of items, and the row of the item of each: int64 (m,)."""
-    pairs = [(caption, row) for row, item in enumerate(items) for caption in item.captions]
-    return [caption for caption, _ in pairs], np.array([row for _, row in pairs], np.int64)
-
-
 def _captions_both_ways(
     data: DataSet, own: _Embedded, captions: list[str], texts: NDArray[np.float32], owners: NDArray[np.int64]
 ) -> list[Measurement]:
@@ -263,17 +254,6 @@ def _captions_both_ways(
         ),
         retrieval(f"{data.modality} -> text", own.vectors, texts, rows_of, groups, (own.items, captions)),
     ]
-
-
-def _other_modalities(items: Sequence[EvalItem]) -> list[Modality]:
-    """Return the modalities of the other halves of pairs, in display order."""
-    present = {modality for item in items for modality in item.others}
-    return [modality for modality in Modality if modality in present]
-
-
-def _other_item(item: EvalItem, modality: Modality) -> EvalItem:
-    """Return the other half of a pair."""
-    return EvalItem(item.others[modality], modality, item.labels, group=item.group, span=item.span)
 
 
 def _pairs_both_ways(

@@ -61,12 +61,8 @@ def retrieval(
     found = retrieval_figures(queries, candidates, relevant, tuple(dict.fromkeys((*KS, *curve_ks))))
     answers = np.array([len(set(relevant[row])) for row in found.queries], np.int64)
     own_groups = [groups[row] for row in found.queries]
-    curve = Curve(
-        title,
-        curve_ks,
-        tuple(found.recall_at(k) for k in curve_ks),
-        tuple(chance_of_recall(n, answers, k) for k in curve_ks),
-    )
+    by_chance = tuple(chance_of_recall(n, answers, k) for k in curve_ks)
+    curve = Curve(title, curve_ks, tuple(map(found.recall_at, curve_ks)), by_chance)
     return Measurement(
         Kind.RETRIEVAL,
         title,
@@ -94,12 +90,14 @@ def retrieval_rows(
             error, error_by = share_error(found.hits[k], groups)
             chance = chance_of_recall(total, answers, k)
             rows.append(Figure(f"R@{k}", found.recall_at(k), n, error, error_by, chance))
-    rows.append(Figure("median rank", found.median_rank, n, chance=_chance_rank(total, answers), is_share=False))
+    chance = float(np.median((total + 1) / (answers + 1)))  # expected rank of the first of r: (n + 1) / (r + 1)
+    rows.append(Figure("median rank", found.median_rank, n, chance=chance, is_share=False))
     precision = found.average_precisions
     counts, queries = np.unique(answers, return_counts=True)
-    chance = np.average([chance_of_average_precision(total, int(count)) for count in counts], weights=queries)
+    by_count = [chance_of_average_precision(total, int(count)) for count in counts]
+    chance = float(np.average(by_count, weights=queries))
     error, error_by = share_error(precision, groups)
-    rows.append(Figure("mAP", found.mean_average_precision, n, error, error_by, float(chance)))
+    rows.append(Figure("mAP", found.mean_average_precision, n, error, error_by, chance))
     error, error_by = share_error(found.gains, groups)
     rows.append(Figure("nDCG", found.ndcg, n, error, error_by))
     return tuple(rows)
@@ -123,15 +121,8 @@ def same_label(
     relevant = own[:, None] == others[None, :]
     found = retrieval_figures(queries, candidates, relevant, (1,))
     error, error_by = share_error(found.hits[1], [groups[row] for row in found.queries])
-    counts = relevant[found.queries].sum(axis=1)
-    return Figure(
-        "R@1 of the same label",
-        found.recall_at(1),
-        len(found.queries),
-        error,
-        error_by,
-        chance_of_recall(len(candidates), counts, 1),
-    )
+    chance = chance_of_recall(len(candidates), relevant[found.queries].sum(axis=1), 1)
+    return Figure("R@1 of the same label", found.recall_at(1), len(found.queries), error, error_by, chance)
 
 
 def by_label(
@@ -159,17 +150,10 @@ def by_label(
     share, error = float(np.mean(shares)), mean_error(shares)
     name = f"R@{k}, mean over labels"
     note = ", ".join(f"{label} {one:.2f}" for label, one in zip(names, shares, strict=True))
+    times, of_times = f"{name}, times chance", None if error is None else error / chance
     return (
         Figure(name, share, len(own), error, Error.LABELS, chance, note=note),
-        Figure(
-            f"{name}, times chance",
-            share / chance,
-            len(own),
-            None if error is None else error / chance,
-            Error.LABELS,
-            1.0,
-            is_share=False,
-        ),
+        Figure(times, share / chance, len(own), of_times, Error.LABELS, 1.0, is_share=False),
     )
 
 
@@ -198,23 +182,13 @@ def sweep_retrieval(
             if figure.name.startswith("R@"):
                 name = f"{figure.name}, {weighted(names, weight)}"
                 figures.append(Figure(name, figure.value, figure.n, figure.error, figure.error_by, figure.chance))
-    total = len(pair[0])
-    return Measurement(
-        Kind.COMBINATION,
-        f"text -> {names[0]} and {names[1]}",
-        tuple(figures),
-        sweeps=tuple(
-            Sweep(*names, f"R@{k}", WEIGHTS, tuple(found[weight].recall_at(k) for weight in WEIGHTS))
-            for k in KS
-            if k < total
-        ),
-        settings={"candidates": total},
+    sweeps = tuple(
+        Sweep(*names, f"R@{k}", WEIGHTS, tuple(found[weight].recall_at(k) for weight in WEIGHTS))
+        for k in KS
+        if k < len(pair[0])
     )
-
-
-def _chance_rank(n: int, answers: NDArray[np.int64]) -> float:
-    """Return the median over queries of the expected rank of the first of r relevant ones: (n + 1) / (r + 1)."""
-    return float(np.median((n + 1) / (answers + 1)))
+    title, settings = f"text -> {names[0]} and {names[1]}", {"candidates": len(pair[0])}
+    return Measurement(Kind.COMBINATION, title, tuple(figures), sweeps=sweeps, settings=settings)
 
 
 def _examples(

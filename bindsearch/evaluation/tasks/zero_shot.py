@@ -52,13 +52,12 @@ def zero_shot(
     """
     scores = class_scores(classes, vectors)
     truth = positives_of(items, classes.labels)
-    best = _best_right(scores, truth)
-    figures = classification_figures(data, items, scores, truth)
+    best = np.where(truth, scores, -np.inf).argmax(axis=1)  # of its classes the best scored
     is_single = data.metric is not Metric.MAP
     return Measurement(
         Kind.ZERO_SHOT,
         f"{data.modality} -> name of the class",
-        figures,
+        classification_figures(data, items, scores, truth),
         confusion=Confusion(classes.labels, confusion_matrix(scores, best)) if is_single else None,
         examples=_examples(items, scores, truth, best, classes.labels),
         settings=settings,
@@ -80,7 +79,7 @@ def classification_figures(
     """
     if data.metric is Metric.MAP:
         return (_mean_average_precision(scores, truth),)
-    right = _best_right(scores, truth)
+    right = np.where(truth, scores, -np.inf).argmax(axis=1)  # of its classes the best scored
     groups = [item.group for item in items]
     counts = truth.sum(axis=1)
     total = truth.shape[1]
@@ -129,18 +128,17 @@ def sweep_classes(
         classes: Vectors of the names.
     """
     truth = positives_of(items, classes.labels)
-
-    def figure(weight: float) -> Figure:
-        scores = class_scores(classes, combine(*pair, weight))
-        return classification_figures(data, items, scores, truth)[0]
-
-    found = {weight: figure(weight) for weight in WEIGHTS}
+    found = {
+        weight: classification_figures(data, items, class_scores(classes, combine(*pair, weight)), truth)[0]
+        for weight in WEIGHTS
+    }
     name = found[1.0].name
     return Measurement(
         Kind.COMBINATION,
         f"{names[0]} and {names[1]} -> name of the class",
         tuple(
-            renamed(found[weight], f"{name}, {weighted(names, weight)}") for weight in (1.0, 0.0, PAPER_VIDEO_WEIGHT)
+            replace(found[weight], name=f"{name}, {weighted(names, weight)}")
+            for weight in (1.0, 0.0, PAPER_VIDEO_WEIGHT)
         ),
         sweeps=(Sweep(*names, name, WEIGHTS, tuple(found[weight].value for weight in WEIGHTS)),),
     )
@@ -153,11 +151,6 @@ def weighted(names: tuple[str, str], weight: float) -> str:
     return f"{weight:g} {names[0]} + {1 - weight:.3g} {names[1]}"
 
 
-def renamed(figure: Figure, name: str) -> Figure:
-    """Return a figure under another name."""
-    return replace(figure, name=name)
-
-
 def _by_fold(
     folds: Sequence[str], groups: Sequence[str | None], values: NDArray[np.float64], chance: float
 ) -> list[Figure]:
@@ -168,17 +161,8 @@ def _by_fold(
     if len(means) < 2:
         return []
     note = ", ".join(f"{fold}: {mean:.3f}" for fold, mean in zip(present, means, strict=True))
-    return [
-        Figure(
-            f"top-1, mean of {len(means)} folds",
-            float(np.mean(means)),
-            len(values),
-            mean_error(means),
-            Error.FOLDS,
-            chance,
-            note=note,
-        )
-    ]
+    name, mean = f"top-1, mean of {len(means)} folds", float(np.mean(means))
+    return [Figure(name, mean, len(values), mean_error(means), Error.FOLDS, chance, note=note)]
 
 
 def _mean_average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> Figure:
@@ -192,12 +176,6 @@ def _mean_average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool
     return Figure(
         "mAP", float(known.mean()), len(truth), mean_error(known.tolist()), Error.CLASSES, float(chance), note=note
     )
-
-
-def _best_right(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return of each item's classes the one with the best score: int64 (n,)."""
-    best: NDArray[np.int64] = np.where(truth, scores, -np.inf).argmax(axis=1)
-    return best
 
 
 def _examples(
