@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 LOCK ?= constraints.txt
+JOBS ?= 2
 BIN := $(VENV)/bin
 # older pips hold build tools to the first variable too, newer ones to the second
 PIP_INSTALL := $(if $(LOCK),PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)) $(BIN)/python -m pip install --quiet
@@ -23,9 +24,10 @@ FAST := $(addprefix tests/,test_architecture.py docs/test_reference.py docs/test
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
 
-# the profile "ci" of Hypothesis draws the same examples each time; plain pytest draws new ones
+# the profile "ci" of Hypothesis draws the same examples each time; plain pytest draws new ones. Tests of one file share
+# what they prepare, so they run in one process
 test: lint
-	$(BIN)/python -m pytest --hypothesis-profile=ci
+	$(BIN)/python -m pytest --hypothesis-profile=ci --numprocesses $(JOBS) --dist loadfile
 
 check: $(VENV)/.dev
 	$(MAKE) --jobs 2 lint fast
