@@ -28,9 +28,9 @@ class KnownEncoder:
         dim: Dimension d of its space; None: not known here.
         parameters_m: Number of parameters in millions; None: not known here.
         license: Licence of the weights, as the hub writes it.
+        good_for: What to choose it for, one line.
         languages: "en", several, "many", or "" for an encoder without text.
         needs: What it should run on: "cpu", or "gpu" where a CPU takes seconds for one medium.
-        good_for: What to choose it for, one line.
     """
 
     name: str
@@ -38,9 +38,9 @@ class KnownEncoder:
     dim: int | None
     parameters_m: int | None
     license: str
-    languages: str
-    needs: str
     good_for: str
+    languages: str = "en"
+    needs: str = "cpu"
 
     @property
     def is_free(self) -> bool:
@@ -48,96 +48,41 @@ class KnownEncoder:
         return is_free_license(self.license)
 
 
+_GPU = {"needs": "gpu"}
+_MANY = {"languages": MANY_LANGUAGES}
+
 KNOWN = (
     KnownEncoder(
-        "imagebind-huge",
-        tuple(Modality),
-        1024,
-        1200,
-        "cc-by-nc-sa-4.0",
-        "en",
-        "gpu",
-        "all seven modalities in one space, for research",
+        "imagebind-huge", tuple(Modality), 1024, 1200, "cc-by-nc-sa-4.0",
+        "all seven modalities in one space, for research", **_GPU,
     ),
     KnownEncoder(
-        "st:google/embeddinggemma-2",
-        _FOUR,
-        768,
-        740,
-        "apache-2.0",
-        MANY_LANGUAGES,
-        "gpu",
+        "st:google/embeddinggemma-2", _FOUR, 768, 740, "apache-2.0",
         "text, pictures, videos and sounds in one space, free; pictures with captions; 512, 256, 128 dimensions",
+        **_MANY, **_GPU,
     ),
     KnownEncoder(
-        "st:Qwen/Qwen3-VL-Embedding-2B",
-        _TEXT_AND_PICTURES,
-        2048,
-        2000,
-        "apache-2.0",
-        MANY_LANGUAGES,
-        "gpu",
-        "text in pictures, screenshots, documents; instructions",
+        "st:Qwen/Qwen3-VL-Embedding-2B", _TEXT_AND_PICTURES, 2048, 2000, "apache-2.0",
+        "text in pictures, screenshots, documents; instructions", **_MANY, **_GPU,
     ),
     KnownEncoder(
-        "hf:facebook/pe-av-small",
-        (Modality.TEXT, Modality.VIDEO, Modality.AUDIO),
-        None,
-        None,
-        "apache-2.0",
-        "en",
-        "gpu",
-        "videos together with their sound",
+        "hf:facebook/pe-av-small", (*_SOUND, Modality.VIDEO), None, None, "apache-2.0",
+        "videos together with their sound", **_GPU,
+    ),
+    KnownEncoder("hf:laion/clap-htsat-unfused", _SOUND, 512, 154, "apache-2.0", "sounds of any kind by words"),
+    KnownEncoder(
+        "openclip:ViT-B-16-SigLIP2/webli", _TEXT_AND_PICTURES, 768, 375, "apache-2.0",
+        "photos by words in many languages", **_MANY,
     ),
     KnownEncoder(
-        "hf:laion/clap-htsat-unfused",
-        _SOUND,
-        512,
-        154,
-        "apache-2.0",
-        "en",
-        "cpu",
-        "sounds of any kind by words",
+        "openclip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", _TEXT_AND_PICTURES, 512, 366, "mit",
+        "photos by words in many languages, fast", **_MANY,
     ),
     KnownEncoder(
-        "openclip:ViT-B-16-SigLIP2/webli",
-        _TEXT_AND_PICTURES,
-        768,
-        375,
-        "apache-2.0",
-        MANY_LANGUAGES,
-        "cpu",
-        "photos by words in many languages",
+        "openclip:PE-Core-B-16/meta", _TEXT_AND_PICTURES, 1024, 448, "apache-2.0", "photos and videos by words"
     ),
     KnownEncoder(
-        "openclip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k",
-        _TEXT_AND_PICTURES,
-        512,
-        366,
-        "mit",
-        MANY_LANGUAGES,
-        "cpu",
-        "photos by words in many languages, fast",
+        "openclip:ViT-B-32/laion2b_s34b_b79k", _TEXT_AND_PICTURES, 512, 151, "mit", "photos by words, small and fast"
     ),
-    KnownEncoder(
-        "openclip:PE-Core-B-16/meta",
-        _TEXT_AND_PICTURES,
-        1024,
-        448,
-        "apache-2.0",
-        "en",
-        "cpu",
-        "photos and videos by words",
-    ),
-    KnownEncoder(
-        "openclip:ViT-B-32/laion2b_s34b_b79k",
-        _TEXT_AND_PICTURES,
-        512,
-        151,
-        "mit",
-        "en",
-        "cpu",
-        "photos by words, small and fast",
-    ),
-)
+)  # fmt: skip
 """Models that are known to run, the larger number of modalities first."""

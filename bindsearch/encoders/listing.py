@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from bindsearch.arguments import did_you_mean, shown
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.known_encoders import KNOWN, MANY_LANGUAGES, KnownEncoder
+from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.model_store.installed import BOUND_PREFIX, ModelManifest, list_models
 from bindsearch.encoders.model_store.source import is_free_license
 from bindsearch.encoders.registry import LISTED, load_encoder, other_use, package_encoders
@@ -70,7 +72,11 @@ def list_encoders() -> list[EncoderEntry]:
     models = [model for model in list_models() if other_use(model.name) is None]
     entries += [_installed(model) for model in models]
     there = {model.name for model in models}
-    return entries + [_known(known) for known in KNOWN if known.name not in there]
+    missing = [known for known in KNOWN if known.name not in there]
+    return entries + [
+        EncoderEntry(one.name, State.TO_PULL, _sorted(frozenset(one.modalities)), one.dim, **_facts(one))
+        for one in missing
+    ]
 
 
 def fitting_encoders(entries: Sequence[EncoderEntry], purpose: str) -> list[EncoderEntry]:
@@ -142,17 +148,9 @@ def _built_in(name: str) -> EncoderEntry:
         State.BUILT_IN,
         _sorted(encoder.modalities),
         encoder.dim,
-        sum(file.stat().st_size for file in _weight_files(name)),
+        sum(file.stat().st_size for file in weight_files()),
         **facts,
     )
-
-
-def _weight_files(name: str) -> Iterator[Path]:
-    """Yield the files of the weights of a built-in encoder."""
-    if name == "mini":
-        from bindsearch.encoders.mini.weights import weight_files
-
-        yield from weight_files()
 
 
 def _loaded(name: str, state: State) -> EncoderEntry:
@@ -169,42 +167,15 @@ def _installed(model: ModelManifest) -> EncoderEntry:
     state = State.BOUND if model.name.startswith(BOUND_PREFIX) else State.PULLED
     loaded = _loaded(model.name, state)
     known = next((one for one in KNOWN if one.name == model.name), None)
-    license_name = model.license if known is None else known.license
-    return EncoderEntry(
-        name=model.name,
-        state=state,
-        modalities=loaded.modalities,
-        dim=loaded.dim,
-        size_bytes=sum(file.size_bytes for file in model.files.values()),
-        parameters_m=known.parameters_m if known else None,
-        license=license_name,
-        is_free=_is_free(license_name) if known is None else known.is_free,
-        languages=known.languages if known else "",
-        needs=known.needs if known else "",
-        good_for=known.good_for if known else "",
-        problem=loaded.problem,
-    )
+    facts = _facts(known) if known else {"license": model.license, "is_free": is_free_license(model.license) or None}
+    size = sum(file.size_bytes for file in model.files.values())
+    return EncoderEntry(model.name, state, loaded.modalities, loaded.dim, size, problem=loaded.problem, **facts)
 
 
-def _is_free(license_name: str) -> bool | None:
-    """Return whether a licence allows any use; None if its name says nothing."""
-    return True if is_free_license(license_name) else None
-
-
-def _known(known: KnownEncoder) -> EncoderEntry:
-    """Return the entry of a model that is not pulled."""
-    return EncoderEntry(
-        name=known.name,
-        state=State.TO_PULL,
-        modalities=_sorted(frozenset(known.modalities)),
-        dim=known.dim,
-        parameters_m=known.parameters_m,
-        license=known.license,
-        is_free=known.is_free,
-        languages=known.languages,
-        needs=known.needs,
-        good_for=known.good_for,
-    )
+def _facts(known: KnownEncoder) -> dict[str, Any]:
+    """Return the values of an entry that are known without its model."""
+    names = ("parameters_m", "license", "is_free", "languages", "needs", "good_for")
+    return {name: getattr(known, name) for name in names}
 
 
 def _sorted(modalities: frozenset[Modality]) -> tuple[Modality, ...]:

@@ -14,8 +14,7 @@ from torch.nn.functional import normalize
 
 from bindsearch.encoders.bound.sound_network import AudioNetwork
 from bindsearch.encoders.bound.tower_config import LABEL_SOUND, TowerConfig
-from bindsearch.encoders.mini.imu_network import ImuNetwork
-from bindsearch.encoders.mini.label_head import LabelMixture
+from bindsearch.encoders.mini.imu_network import ImuNetwork, LabelMixture
 
 SOUND_WIDTH, MOTION_WIDTH = 16, 32
 """Widths of the first layers: those of the towers of `mini`, about 100,000 and 70,000 parameters a member."""
@@ -25,11 +24,7 @@ class LabelTower(LabelMixture):
     """Tower of several small networks, whose probabilities of the labels are averaged."""
 
     def __init__(self, config: TowerConfig) -> None:
-        """Create the layers; the bank, float32 (labels, d), is 0 until it is filled.
-
-        Args:
-            config: Settings of the tower.
-        """
+        """Create the layers; the bank, float32 (labels, d), is 0 until it is filled."""
         networks = [_network(config) for _ in range(config.members)]
         super().__init__(networks, torch.zeros(config.labels, config.dim))
         self.sharpness = config.sharpness

@@ -45,72 +45,37 @@ class CombinedEncoder:
             taken: Modalities that the second one embeds.
             bridge: Map from its space to the first one; None: both share one.
         """
-        self.name = name
+        self.name, self.dim = name, first.dim
         self._first, self._second, self._taken, self._bridge = first, second, taken, bridge
         self._heads: dict[Modality | None, CombinedEncoder] = {}
+        self.digest = fingerprint_of(first.digest, second.digest, bridge.digest if bridge else "shared")
+        of_second = {OF_SECOND + key: value for key, value in second.options.items()}
+        self.options: Mapping[str, str | int | float | bool] = {**first.options, **of_second}
+        self.modalities = first.modalities | taken
+        owners = {modality: self._of(modality) for modality in self.modalities}
+        self.libraries = {modality: libraries_of(owner, modality) for modality, owner in owners.items()}
+        self.captioned = frozenset(one for one, owner in owners.items() if one in captioned_modalities(owner))
+        self.locatable = frozenset(one for one, owner in owners.items() if one in locatable_modalities(owner))
+        hints = {modality: owner.wants for modality, owner in owners.items()}
+        seeing = [owners[one] for one in (Modality.IMAGE, Modality.VIDEO) if one in owners]
+        # Joint inputs only where one encoder embeds all pictures.
+        is_seen_by_one = bool(seeing) and all(one is seeing[0] for one in seeing)
+        self.wants = DecodeHints(
+            picture_side_px=max(first.wants.picture_side_px, second.wants.picture_side_px),
+            frames_per_s=self._of(Modality.VIDEO).wants.frames_per_s,
+            motion_s=self._of(Modality.IMU).wants.motion_s,
+            longest_s={one: wants.longest_s[one] for one, wants in hints.items() if one in wants.longest_s},
+            joint=seeing[0].wants.joint if is_seen_by_one else frozenset(),
+        )
 
     def __reduce__(self) -> tuple[Callable[..., CombinedEncoder], tuple[Any, ...]]:
         """Recreate the encoder in another process."""
         return CombinedEncoder, (self.name, self._first, self._second, self._taken, self._bridge)
 
-    @property
-    def dim(self) -> int:
-        """Dimension d of the first encoder's space."""
-        return self._first.dim
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of both encoders and of the bridge."""
-        return fingerprint_of(
-            self._first.digest, self._second.digest, self._bridge.digest if self._bridge else "shared"
-        )
-
-    @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
-        """Options of the first encoder, and those of the second one with OF_SECOND before their names."""
-        return {**self._first.options, **{OF_SECOND + name: value for name, value in self._second.options.items()}}
-
-    @cached_property
-    def modalities(self) -> frozenset[Modality]:
-        """Modalities of the first, and those that are taken from the second."""
-        return self._first.modalities | self._taken
-
     @cached_property
     def temperatures(self) -> Mapping[Modality, float]:
         """Logit scales of the encoder that embeds each modality."""
         return MappingProxyType({modality: self._of(modality).temperatures[modality] for modality in self.modalities})
-
-    @cached_property
-    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
-        """Modules that each modality needs."""
-        return {modality: libraries_of(self._of(modality), modality) for modality in self.modalities}
-
-    @cached_property
-    def captioned(self) -> frozenset[Modality]:
-        """Modalities that their encoder embeds with a caption."""
-        return frozenset(one for one in self.modalities if one in captioned_modalities(self._of(one)))
-
-    @cached_property
-    def locatable(self) -> frozenset[Modality]:
-        """Modalities whose parts their encoder embeds."""
-        return frozenset(one for one in self.modalities if one in locatable_modalities(self._of(one)))
-
-    @cached_property
-    def wants(self) -> DecodeHints:
-        """Hints of the encoder that embeds each modality; joint inputs only where one encoder embeds all pictures."""
-        both = (self._first.wants, self._second.wants)
-        seeing = [self._of(one) for one in (Modality.IMAGE, Modality.VIDEO) if one in self.modalities]
-        return DecodeHints(
-            picture_side_px=max(wants.picture_side_px for wants in both),
-            frames_per_s=self._of(Modality.VIDEO).wants.frames_per_s,
-            motion_s=self._of(Modality.IMU).wants.motion_s,
-            longest_s={
-                modality: self._of(modality).wants.longest_s[modality]
-                for modality in self.modalities
-                if modality in self._of(modality).wants.longest_s
-            },
-            joint=seeing[0].wants.joint if seeing and all(one is seeing[0] for one in seeing) else frozenset(),
-        )
 
     @property
     def max_tokens(self) -> int:

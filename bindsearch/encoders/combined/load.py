@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from bindsearch.encoders.base import OF_SECOND, Encoder
 from bindsearch.encoders.bound.encoder import BoundEncoder
 from bindsearch.encoders.combined.encoder import CombinedEncoder
-from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, how_to_repair
+from bindsearch.encoders.model_store.installed import ModelManifest, damaged_manifest
 from bindsearch.errors import EncoderError, UsageError
-from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from bindsearch.encoders.registry import Options
@@ -34,19 +33,15 @@ def load_combined(name: str, load: Callable[[str, Options], Encoder], options: O
     if not first_name or not second_name or "+" in second_name:
         raise UsageError(f"{name!r} is not a name: combine two encoders, such as bound:night+bound:depth")
     first, second = _load_both((first_name, second_name), load, options)
-    taken = _taken(first, second)
+    # Taken from the second: what the first lacks, or has no bound tower for.
+    of_first, of_second = (
+        frozenset(one.configs) if isinstance(one, BoundEncoder) else frozenset() for one in (first, second)
+    )
+    taken = (second.modalities - first.modalities) | (of_second - of_first)
     if not taken:
         raise UsageError(f"{first_name} embeds all that {second_name} does: there is nothing to combine")
     find_anchor(first, second)
     return _checked(CombinedEncoder(name, first, second, taken), first, second)
-
-
-def _taken(first: Encoder, second: Encoder) -> frozenset[Modality]:
-    """Return the modalities to take from the second encoder: those that the first lacks, or has no bound tower for."""
-    of_first, of_second = (
-        frozenset(encoder.configs) if isinstance(encoder, BoundEncoder) else frozenset() for encoder in (first, second)
-    )
-    return (second.modalities - first.modalities) | (of_second - of_first)
 
 
 def load_bridged(manifest: ModelManifest, load: Callable[[str, Options], Encoder], options: Options | None) -> Encoder:
@@ -66,9 +61,7 @@ def load_bridged(manifest: ModelManifest, load: Callable[[str, Options], Encoder
         parts = [(part["encoder"], part["digest"], dict(part["options"])) for part in manifest.architecture["bridge"]]
         (first_name, first_digest, first_options), (second_name, second_digest, second_options) = parts
     except (KeyError, TypeError, ValueError) as error:
-        raise EncoderError(
-            f"{MANIFEST_FILE} of {manifest.name} is damaged ({error}): {how_to_repair(manifest.name)}"
-        ) from error
+        raise damaged_manifest(manifest, error) from error
     recorded = {**first_options, **{OF_SECOND + key: value for key, value in second_options.items()}, **(options or {})}
     first, second = _load_both((first_name, second_name), load, recorded)
     for encoder, digest in ((first, first_digest), (second, second_digest)):

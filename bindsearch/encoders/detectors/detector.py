@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +56,14 @@ class Detections:
 
 
 class Detector:
-    """Detector of an installed model; its network loads on first use, and one call at a time runs it."""
+    """Detector of an installed model; its network loads on first use, and one call at a time runs it.
+
+    Attributes:
+        name: Name of the model, such as "owlv2:google/owlv2-base-patch16-ensemble".
+        dim: Dimension d of the space of queries.
+        digest: Digest of the published files, which determine boxes and scores.
+        encoder: Encoder of the model's own texts, and of pictures as queries: that of `hf:` with the same files.
+    """
 
     def __init__(
         self,
@@ -77,28 +84,10 @@ class Detector:
         check_present()
         self._manifest, self._runtime = manifest, runtime
         self._adapter = Adapter(snapshot_folder(manifest), manifest.name, {})
-        self._encoder = HfEncoder(manifest, runtime=runtime)
         self._lock = threading.Lock()
-
-    @property
-    def name(self) -> str:
-        """Name of the model, such as "owlv2:google/owlv2-base-patch16-ensemble"."""
-        return self._manifest.name
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the space of queries."""
-        return self._adapter.dim
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the published files, which determine boxes and scores."""
-        return fingerprint_of(str(DETECTION_VERSION), self._encoder.digest)
-
-    @property
-    def encoder(self) -> Encoder:
-        """Encoder of the model's own texts, and of pictures as queries: that of `hf:` with the same files."""
-        return self._encoder
+        self.encoder: Encoder = HfEncoder(manifest, runtime=runtime)
+        self.name, self.dim = manifest.name, self._adapter.dim
+        self.digest = fingerprint_of(str(DETECTION_VERSION), self.encoder.digest)
 
     def text_embeddings(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed n texts by the detector's own text tower: float32 (n, d), unit L2 norm.
@@ -107,7 +96,7 @@ class Detector:
             UsageError: there are no texts.
             MediaError: a text is blank or too long.
         """
-        return encode_media(self._encoder, [Passage(text) for text in texts])
+        return encode_media(self.encoder, [Passage(text) for text in texts])
 
     def detect(self, rgb: NDArray[np.uint8], queries: NDArray[np.float32]) -> Detections:
         """Return boxes of a picture and their scores; the picture is embedded once for all queries.
@@ -129,19 +118,18 @@ class Detector:
 
         pixels = torch.from_numpy(self._adapter.pixels(rgb))[None]
         asked = torch.from_numpy(np.array(queries, np.float32))[None]
+
+        def run(_start: int, _stop: int) -> torch.Tensor:
+            """Return centre x, centre y, width, height and scores of each patch, float32 (patches, 4 + q)."""
+            network = self._network
+            features, feature_map = embed_patches(network, pixels.to(self._device))
+            logits, _ = network.class_predictor(features, asked.to(self._device))
+            return torch.cat([network.box_predictor(features, feature_map), logits.sigmoid()], dim=-1)[0]
+
         with self._lock, all_threads(), torch.inference_mode():
-            (found,), _ = run_in_batches(partial(self._run, pixels, asked), 1, 1)
+            (found,), _ = run_in_batches(run, 1, 1)
             numbers: NDArray[np.float32] = found.cpu().numpy()
         return _inside(numbers[:, :4], numbers[:, 4:], self._adapter.input_sides(*rgb.shape[:2]))
-
-    def _run(self, pixels: torch.Tensor, queries: torch.Tensor, _start: int, _stop: int) -> torch.Tensor:
-        """Return centre x, centre y, width, height and scores of each patch, float32 (patches, 4 + q)."""
-        import torch
-
-        network, device = self._network, self._device
-        features, feature_map = embed_patches(network, pixels.to(device))
-        logits, _ = network.class_predictor(features, queries.to(device))
-        return torch.cat([network.box_predictor(features, feature_map), logits.sigmoid()], dim=-1)[0]
 
     @cached_property
     def _device(self) -> torch.device:

@@ -1,13 +1,14 @@
-"""Adapter protocol: what differs between types of models, and the adapter of a folder by its `model_type`."""
+"""Base of adapters, what differs between types of models, and the adapter of a folder by its `model_type`."""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bindsearch.errors import EncoderError
 from bindsearch.media import DecodeHints, Media
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from torch import nn
+
+    from bindsearch.encoders.hf.texts import HubTokenizer
+    from bindsearch.encoders.preprocessing.clip_tokenizer import ClipTokenizer
 
 Options = Mapping[str, str | int | float | bool]
 
@@ -41,52 +45,33 @@ MODEL_TYPES: Mapping[str, str] = MappingProxyType(
 """Module with the class `Adapter` of each `model_type` of config.json."""
 
 
-class Adapter(Protocol):
+class ModelAdapter(ABC):
     """Preprocessing and towers of one type of model; created without loading torch.
 
     Prepared texts are token ids, int64 (1, length); the tower of texts takes ids and attention masks, int64
-    (n, 2, length), padded with `pad_token`. Other towers take stacked views as `prepare` returns them.
+    (n, 2, length), padded with `tokenizer.pad`. Other towers take stacked views as `prepare` returns them.
+
+    Attributes:
+        dim: Dimension d of the embedding space.
+        modalities: Modalities that the model embeds.
+        libraries: Modules that each modality needs.
+        options: Options that determine the vectors, with those of the model's own files.
+        settable: Names of the options that can be set.
+        other_digests: Digests of the files of further models, whose towers it uses too.
+        wants: Sizes and rates that decoders should deliver media in.
+        tokenizer: Tokenizer of texts.
     """
 
-    @property
-    def dim(self) -> int:
-        """Dimension d of the embedding space."""
+    dim: int
+    modalities: frozenset[Modality]
+    libraries: Mapping[Modality, tuple[str, ...]]
+    options: Options = MappingProxyType({})
+    settable: ClassVar[tuple[str, ...]] = ()
+    other_digests: tuple[str, ...] = ()
+    wants: DecodeHints
+    tokenizer: HubTokenizer | ClipTokenizer
 
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """Modalities that the model embeds."""
-
-    @property
-    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
-        """Modules that each modality needs."""
-
-    @property
-    def options(self) -> Options:
-        """Options that determine the vectors, with those of the model's own files."""
-
-    @property
-    def settable(self) -> tuple[str, ...]:
-        """Names of the options that can be set."""
-
-    @property
-    def other_digests(self) -> tuple[str, ...]:
-        """Digests of the files of further models, whose towers it uses too."""
-
-    @property
-    def wants(self) -> DecodeHints:
-        """Sizes and rates that decoders should deliver media in."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Maximum length of a passage of text, in tokens."""
-
-    @property
-    def pad_token(self) -> int:
-        """Id of the token that texts are padded with."""
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of a text, including special tokens."""
-
+    @abstractmethod
     def prepare(self, media: Media) -> NDArray[Any]:
         """Preprocess one medium of a modality that the model embeds: array (views, ...); thread-safe.
 
@@ -94,20 +79,24 @@ class Adapter(Protocol):
             MediaError: the medium has no content to encode.
         """
 
+    @abstractmethod
     def temperatures(self, target: Modality | None) -> Mapping[Modality, float]:
         """Return the logit scale of each modality, from the tensors of the model; for `target` see `tower_of`."""
 
-    def tower_of(self, modality: Modality, target: Modality | None) -> str:
+    def tower_of(self, modality: Modality, target: Modality | None) -> str:  # noqa: ARG002  (of some models)
         """Return the name of the tower that embeds a modality.
 
         Args:
             modality: Modality of what is embedded.
             target: Modality that a query searches; None: several, or it is no query.
         """
+        return modality.value
 
-    def most_views(self, tower: str) -> int | None:
+    def most_views(self, tower: str) -> int | None:  # noqa: ARG002  (of some models)
         """Return the most views in a batch of a tower; None: that of the device."""
+        return None
 
+    @abstractmethod
     def load(self, tower: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a tower in eval mode: a module that maps its input to vectors (n, d).
 
@@ -153,7 +142,7 @@ def check_model_type(config: Mapping[str, Any], name: str) -> str:
     return found
 
 
-def find_adapter(folder: Path, name: str, options: Options) -> Adapter:
+def find_adapter(folder: Path, name: str, options: Options) -> ModelAdapter:
     """Return the adapter of the model in a folder.
 
     Args:
@@ -166,5 +155,5 @@ def find_adapter(folder: Path, name: str, options: Options) -> Adapter:
         UsageError: the value of an option is invalid.
     """
     module = import_module(MODEL_TYPES[check_model_type(read_json(folder / CONFIG_FILE), name)])
-    adapter: Adapter = module.Adapter(folder, name, options)
+    adapter: ModelAdapter = module.Adapter(folder, name, options)
     return adapter

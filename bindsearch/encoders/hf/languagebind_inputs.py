@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.encoders.hf.sounds import at_rate
-from bindsearch.encoders.preprocessing.crops import square_crop_plane
-from bindsearch.encoders.preprocessing.nearest import fill_nearest
+from bindsearch.encoders.preprocessing.crops import fill_nearest, square_crop_plane
+from bindsearch.encoders.preprocessing.resampling import at_rate
 from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import MediaError
 from bindsearch.media import DepthMap
@@ -134,7 +133,7 @@ def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int, shape: Soun
     """Return log-mels of three parts of a mono sound, float32 (n,): float32 (3, bins, frames).
 
     Raises:
-        MediaError: as `sounds.at_rate`.
+        MediaError: as `resampling.at_rate`.
     """
     import torch
 

@@ -39,12 +39,6 @@ def towers(
             return batch
         return batch[..., : 3 * side[0] * side[1]].reshape(*batch.shape[:2], 3, *side)
 
-    def sound_of(batch: Tensor) -> Tensor:
-        """Return the sounds of packed videos, float32 (n, 1, samples)."""
-        raw = batch[..., 3 * side[0] * side[1] :].reshape(len(batch), -1)
-        whole = raw.shape[1] // (4 * hop) * 4 * hop
-        return raw[:, :whole].contiguous().view(torch.float32)[:, None]
-
     def embed_video(model: Any, batch: Tensor) -> Tensor:
         dtype = model.video_model.video_head.proj.weight.dtype
         found = model.video_model.video_encoder(pixels(frames_of(batch), dtype))
@@ -58,9 +52,10 @@ def towers(
 
     def embed_both(model: Any, batch: Tensor) -> Tensor:
         dtype = model.audio_video_head.proj.weight.dtype
-        found = model.audio_video_encoder(
-            input_values=sound_of(batch), pixel_values_videos=pixels(frames_of(batch), dtype)
-        )
+        raw = batch[..., 3 * side[0] * side[1] :].reshape(len(batch), -1)
+        whole = raw.shape[1] // (4 * hop) * 4 * hop
+        sound = raw[:, :whole].contiguous().view(torch.float32)[:, None]  # (n, 1, samples)
+        found = model.audio_video_encoder(input_values=sound, pixel_values_videos=pixels(frames_of(batch), dtype))
         embeds: Tensor = model.audio_video_head(found.pooler_output)
         return embeds
 

@@ -1,8 +1,7 @@
-"""Texts as token ids, by the tokenizer files of a model, and batches of them."""
+"""Texts as token ids, by the tokenizer files of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.hf.adapter import read_json
-from bindsearch.encoders.hf.library import library_errors
-from bindsearch.encoders.torch_runtime.towers import Towers, on_device
+from bindsearch.encoders.hf.library import from_folder
 from bindsearch.errors import EncoderError, MediaError
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
 
@@ -46,7 +43,7 @@ class HubTokenizer:
         return int(min(stated, self._tower_tokens)) if isinstance(stated, int | float) else self._tower_tokens
 
     @property
-    def pad_token(self) -> int:
+    def pad(self) -> int:
         """Id of the token that texts are padded with."""
         return int(self._loaded.pad_token_id or 0)
 
@@ -69,11 +66,7 @@ class HubTokenizer:
 
     @cached_property
     def _loaded(self) -> Any:
-        """The tokenizer as the library loads it."""
-        with library_errors(self._folder):
-            from transformers import AutoTokenizer
-
-            return AutoTokenizer.from_pretrained(self._folder, local_files_only=True, trust_remote_code=False)
+        return from_folder(self._folder, "AutoTokenizer", trust_remote_code=False)
 
     @cached_property
     def _backend(self) -> Any:
@@ -88,54 +81,3 @@ class HubTokenizer:
                 "damaged: pull the model again, from a folder with tokenizer.json"
             )
         return backend
-
-
-class TokenizedTexts:
-    """Members of an adapter whose texts are read by the tokenizer of its repository."""
-
-    _tokenizer: HubTokenizer
-
-    @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens: those of the text tower, or less if the tokenizer takes less."""
-        return self._tokenizer.max_tokens
-
-    @property
-    def pad_token(self) -> int:
-        """Id of the token that texts are padded with."""
-        return self._tokenizer.pad_token
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of a text, including special tokens."""
-        return self._tokenizer.count_tokens(text)
-
-
-def run_texts(towers: Towers, tower: str, tokens: Sequence[NDArray[np.int64]], pad_token: int) -> NDArray[np.float32]:
-    """Run n texts through a text tower that takes ids and attention masks.
-
-    Texts of similar length share a batch, which is padded to the longest one.
-
-    Args:
-        towers: Towers of the model.
-        tower: Name of the text tower.
-        tokens: Token ids of each text, int64 (length,).
-        pad_token: Id of the token to pad with.
-
-    Returns:
-        Features, float32 (n, d).
-    """
-    order = np.argsort([len(ids) for ids in tokens], kind="stable")
-    padded = np.zeros((len(tokens), 2, max(map(len, tokens), default=0)), np.int64)
-    padded[:, 0] = pad_token
-    for row, number in zip(padded, order, strict=True):
-        row[0, : len(tokens[number])] = tokens[number]
-        row[1, : len(tokens[number])] = 1
-    in_order = towers.run(tower, list(padded), _trim)
-    features = np.empty_like(in_order)
-    features[order] = in_order
-    return features
-
-
-def _trim(padded: NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    """Return ids and masks, int64 (n, 2, length), without the columns after the longest text."""
-    return on_device(np.ascontiguousarray(padded[..., : padded[:, 1].sum(axis=1).max()]), device)

@@ -159,6 +159,11 @@ def how_to_repair(name: str) -> str:
     return f"`bindsearch model pull {name}` downloads it again"
 
 
+def damaged_manifest(manifest: ModelManifest, fault: object) -> EncoderError:
+    """Return the error for a manifest that lacks settings or has impossible ones."""
+    return EncoderError(f"{MANIFEST_FILE} of {manifest.name} is damaged ({fault}): {how_to_repair(manifest.name)}")
+
+
 def list_models() -> list[ModelManifest]:
     """Return all installed models, sorted by name; damaged ones are left out (see `damaged_models`)."""
     return sorted((entry for entry in _scan() if isinstance(entry, ModelManifest)), key=lambda model: model.name)

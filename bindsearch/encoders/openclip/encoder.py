@@ -24,12 +24,11 @@ from bindsearch.encoders.openclip.text_settings import (
     reads_padding,
 )
 from bindsearch.encoders.openclip.texts import Tokenizer, make_tokenizer, read_tower_config
-from bindsearch.encoders.picture_model import PictureModelEncoder, damaged_manifest
+from bindsearch.encoders.picture_model import Options, PictureModelEncoder, damaged_manifest
 from bindsearch.encoders.preprocessing.hub_tokenizer import TokenizerFiles
 from bindsearch.encoders.preprocessing.picture_input import PictureInput
-from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.encoders.torch_runtime.towers import on_device, run_texts
+from bindsearch.encoders.torch_runtime.towers import mean_of_views, on_device, run_texts
 from bindsearch.errors import EncoderError
 from bindsearch.media import MODALITY_OF, Frames, Media, Passage, Picture
 from bindsearch.types import Modality
@@ -73,10 +72,7 @@ class OpenClipEncoder(PictureModelEncoder):
         if self._text.get("hf_model_name"):
             self.libraries = MappingProxyType({**self.libraries, Modality.TEXT: (*_LIBRARIES, "transformers")})
 
-    @property
-    def locatable(self) -> frozenset[Modality]:
-        """Pictures, if the network has vectors of their patches."""
-        return frozenset({Modality.IMAGE} if has_dense_features(self._config["vision_cfg"]) else ())
+        self.locatable = frozenset({Modality.IMAGE} if has_dense_features(self._config["vision_cfg"]) else ())
 
     @property
     def max_tokens(self) -> int:
@@ -134,7 +130,7 @@ class OpenClipEncoder(PictureModelEncoder):
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        return make_tokenizer(self._text, partial(_tokenizer_files, self._manifest))
+        return make_tokenizer(self._text, lambda: _tokenizer_files(self._manifest))
 
     def _tokens(self, text: str) -> NDArray[np.int64]:
         """Return token ids, int64 (1, length); padded to all positions if the tower reads the padding."""
@@ -157,18 +153,12 @@ class OpenClipEncoder(PictureModelEncoder):
             return l2_normalize(self._towers.run("text", tokens, on_device))
         return l2_normalize(run_texts(self._towers, tokens, self._tokenizer.pad))
 
-    def _read_input(self, preprocess: Mapping[str, Any]) -> PictureInput:
-        """Return the preprocessing from the settings of the manifest, which are in the terms of open_clip."""
+    def _read_input(self, preprocess: Mapping[str, Any]) -> tuple[PictureInput, Options]:
         facts = dict(preprocess)
-        size = facts.pop("size_px")
+        size, fit, fill = facts.pop("size_px"), facts.pop("resize_mode"), facts.pop("fill_color", 0)
         height, width = (size, size) if isinstance(size, int) else size
-        fill = facts.pop("fill_color", 0)
-        return PictureInput(height_px=height, width_px=width, fit=facts.pop("resize_mode"), fill=fill, **facts)
-
-    def _fit_options(self) -> Mapping[str, str | int | float | bool]:
-        """Return the options that say how a picture is fitted to the input, in the terms of open_clip."""
-        filled = {"fill_color": self._input.fill} if self._input.fit == "longest" else {}
-        return {"resize_mode": self._input.fit, **filled}
+        options = {"resize_mode": fit, **({"fill_color": fill} if fit == "longest" else {})}
+        return PictureInput(height_px=height, width_px=width, fit=fit, fill=fill, **facts), options
 
     def _load(self, tower: str, device: torch.device) -> nn.Module:
         """Load a tower from the files of the installed model."""

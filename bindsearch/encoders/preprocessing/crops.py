@@ -112,6 +112,25 @@ def square_crop_plane(values: NDArray[np.float32], side_px: int) -> NDArray[np.f
     return np.array(square)
 
 
+def fill_nearest(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Fill unknown pixels with the value of the nearest known one, by Euclidean distance in pixels.
+
+    Args:
+        values: Values, float32 (height, width).
+        known: Mask of the known pixels, bool (height, width); at least one is True.
+
+    Returns:
+        Filled values, float32 (height, width).
+    """
+    if known.all():
+        return values
+    from scipy.ndimage import distance_transform_edt
+
+    rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled: NDArray[np.float32] = values[rows, columns]
+    return filled
+
+
 def centre_strip(height: int, width: int, longest_aspect: int) -> tuple[slice, slice]:
     """Return the rows and columns of the middle part whose aspect ratio is at most `longest_aspect`."""
     return _strip(height, width, _CENTRE, longest_aspect)

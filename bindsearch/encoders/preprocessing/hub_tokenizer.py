@@ -120,7 +120,8 @@ class HubTokenizer:
         """Return the tokenizer, read on first use; the lock is held."""
         if self._loaded is None:
             files = self._files()
-            tokenizer, settings = _read(files.tokenizer), _read_settings(files.settings)
+            tokenizer = read_tokenizer(files.tokenizer, "pull the model again")
+            settings = _read_settings(files.settings)
             _set_special_tokens(tokenizer, settings, self._language)
             self._pad = _id_of(tokenizer, settings.get("pad_token"), _PAD_TOKENS)
             self._separator = _id_of(tokenizer, settings.get("sep_token"), ("[SEP]", "</s>"))
@@ -129,14 +130,18 @@ class HubTokenizer:
         return self._loaded
 
 
-def _read(path: Path) -> Tokenizer:
-    """Read tokenizer.json, without its truncation and padding: no text is truncated silently."""
+def read_tokenizer(path: Path, way_out: str) -> Tokenizer:
+    """Read tokenizer.json, without its truncation and padding: no text is truncated silently.
+
+    Raises:
+        EncoderError: the file is missing or damaged; the message ends with the way out.
+    """
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises a plain Exception for all errors
-        raise EncoderError(f"cannot read the tokenizer {path} ({error}): pull the model again") from error
+        raise EncoderError(f"cannot read the tokenizer {path} ({error}): {way_out}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

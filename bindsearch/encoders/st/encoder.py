@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -136,7 +137,6 @@ class StEncoder:
         *,
         options: Mapping[str, str | int | float | bool] | None = None,
         runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
-        model: LoadedModel | None = None,
         as_query: bool = False,
     ) -> None:
         """Create the encoder of an installed model.
@@ -145,7 +145,6 @@ class StEncoder:
             manifest: Manifest of the model.
             options: Options by name: `joint`, see JOINT.
             runtime: Device and settings that the model runs with.
-            model: The model, if another encoder has it; None: loaded on first use.
             as_query: Embed queries instead of what is indexed.
 
         Raises:
@@ -154,83 +153,34 @@ class StEncoder:
             UsageError: an option is unknown, or the model does not embed such inputs.
         """
         check_libraries()
-        self._manifest = manifest
-        self._facts = read_facts(manifest)
-        self._joint = _parse_joint(manifest.name, self._facts, options or {})
-        self._model = model or LoadedModel(manifest, runtime)
-        self._runtime = runtime
-        self._is_query = as_query
-
-    def __reduce__(self) -> tuple[Callable[[], StEncoder], tuple[()]]:
-        """Recreate the encoder in another process; the model loads there on first use."""
-        options = {JOINT_OPTION: self._joint} if self._facts.joint else {}
-        make = partial(StEncoder, self._manifest, options=options, runtime=self._runtime, as_query=self._is_query)
-        return make, ()
-
-    @property
-    def name(self) -> str:
-        """Name of the model, such as "st:google/embeddinggemma-2"."""
-        return self._manifest.name
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the vectors of the model."""
-        return self._facts.dim
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the files of the repository; number formats and roles share its space."""
-        return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256)
-
-    @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
-        """Option `joint` of a model that takes joint inputs, else none."""
-        return {JOINT_OPTION: self._joint} if self._facts.joint else {}
-
-    @cached_property
-    def modalities(self) -> frozenset[Modality]:
-        """Modalities of the model."""
-        return frozenset(Modality(name) for name in self._facts.modalities)
-
-    @cached_property
-    def captioned(self) -> frozenset[Modality]:
-        """Modalities that the model embeds together with a text."""
+        self._manifest, self._runtime, self._is_query = manifest, runtime, as_query
+        self._facts = facts = read_facts(manifest)
+        joint = _parse_joint(manifest.name, facts, options or {})
+        self._model = LoadedModel(manifest, runtime)
+        self.name, self.dim = manifest.name, facts.dim
+        # Number formats and roles share the space.
+        self.digest = fingerprint_of(str(PREPROCESSING_VERSION), manifest.source_sha256)
+        self.options: Mapping[str, str | int | float | bool] = {JOINT_OPTION: joint} if facts.joint else {}
+        self.modalities = frozenset(Modality(name) for name in facts.modalities)
         media = (Modality.IMAGE, Modality.VIDEO)
-        return frozenset(m for m in media if joint_name(m, Modality.TEXT) in self._facts.joint)
-
-    @property
-    def shorter_dims(self) -> tuple[int, ...]:
-        """Dimensions that the model states for truncated vectors."""
-        return self._facts.shorter_dims
-
-    @cached_property
-    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
-        """Modules that each modality needs."""
+        self.captioned = frozenset(m for m in media if joint_name(m, Modality.TEXT) in facts.joint)
+        self.shorter_dims, self.max_tokens = facts.shorter_dims, facts.max_tokens
         common = ("torch", "transformers", "sentence_transformers")
-        needed = {Modality.IMAGE: (*common, "torchvision"), Modality.VIDEO: (*common, "torchvision")}
-        needed[Modality.AUDIO] = (*common, "torchaudio")
-        return MappingProxyType({modality: needed.get(modality, common) for modality in self.modalities})
-
-    @cached_property
-    def temperatures(self) -> Mapping[Modality, float]:
-        """Logit scales: 1, since such models are used without one."""
-        return MappingProxyType(dict.fromkeys(self.modalities, 1.0))
-
-    @property
-    def wants(self) -> DecodeHints:
-        """Sizes and rates of the model's own preprocessing."""
-        facts = self._facts
-        return DecodeHints(
+        more = {Modality.IMAGE: ("torchvision",), Modality.VIDEO: ("torchvision",), Modality.AUDIO: ("torchaudio",)}
+        self.libraries = MappingProxyType({one: (*common, *more.get(one, ())) for one in self.modalities})
+        # Such models are used without a logit scale.
+        self.temperatures: Mapping[Modality, float] = MappingProxyType(dict.fromkeys(self.modalities, 1.0))
+        self.wants = DecodeHints(
             picture_side_px=facts.picture_side_px,
             frames_per_s=facts.frames_per_s,
             longest_s={Modality(name): seconds for name, seconds in facts.longest_s.items()},
-            joint=JOINT[self._joint],
+            joint=JOINT[joint],
         )
 
-    @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens of the model, its prompt included."""
-        return self._facts.max_tokens
+    def __reduce__(self) -> tuple[Callable[[], StEncoder], tuple[()]]:
+        """Recreate the encoder in another process; the model loads there on first use."""
+        make = partial(StEncoder, self._manifest, options=self.options, runtime=self._runtime, as_query=self._is_query)
+        return make, ()
 
     @property
     def loaded_towers(self) -> frozenset[str]:
@@ -247,7 +197,9 @@ class StEncoder:
 
     @cached_property
     def _query(self) -> StEncoder:
-        return StEncoder(self._manifest, options=self.options, runtime=self._runtime, model=self._model, as_query=True)
+        query = copy(self)  # shares the model
+        query._is_query = True
+        return query
 
     def prepare(self, media: Media) -> NDArray[Any]:
         """Return a medium as a plain array with one view, see `bindsearch.encoders.st.inputs`; thread-safe.

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, how_to_repair
-from bindsearch.errors import EncoderError
+from bindsearch.encoders.model_store.installed import ModelManifest, damaged_manifest
 from bindsearch.types import Modality
 
 
@@ -78,7 +77,5 @@ def read_facts(manifest: ModelManifest) -> ModelFacts:
         if not is_valid or not facts.modalities or not {Modality(name) for name in facts.modalities}:
             raise ValueError("a value is out of range")
     except (TypeError, ValueError, AttributeError) as error:
-        raise EncoderError(
-            f"{MANIFEST_FILE} of {manifest.name} is damaged ({error}): {how_to_repair(manifest.name)}"
-        ) from error
+        raise damaged_manifest(manifest, error) from error
     return facts

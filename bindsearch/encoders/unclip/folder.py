@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -55,10 +55,6 @@ class PipelineShape:
     vae_channels: int
     noise_levels: int
     max_steps: int
-
-    def to_architecture(self) -> dict[str, Any]:
-        """Return the sizes for the manifest of a model."""
-        return asdict(self)
 
 
 def folder_files(folder: Path) -> dict[str, Path]:
@@ -128,13 +124,13 @@ def read_shape(name: str, files: Mapping[str, Path]) -> PipelineShape:
         side_px=side,
         vae_factor=factor,
         vae_channels=_number(name, "vae", channels[min(1, len(channels) - 1)], MAX_DIM),
-        noise_levels=_number(name, "image_noising_scheduler", _steps(configs["image_noising_scheduler"]), 1_000_000),
-        max_steps=_number(name, "scheduler", _steps(configs["scheduler"]), 1_000_000),
+        noise_levels=_steps(name, "image_noising_scheduler", configs),
+        max_steps=_steps(name, "scheduler", configs),
     )
 
 
-def _steps(config: Mapping[str, Any]) -> object:
-    return config.get("num_train_timesteps", 1000)
+def _steps(name: str, component: str, configs: Mapping[str, Mapping[str, Any]]) -> int:
+    return _number(name, component, configs[component].get("num_train_timesteps", 1000), 1_000_000)
 
 
 def _read(name: str, files: Mapping[str, Path], path: str) -> Mapping[str, Any]:

@@ -18,9 +18,8 @@ from torchvision import transforms
 
 from bindsearch.encoders.imagebind.preprocessing import Preprocessing, parse_preprocessing
 from bindsearch.encoders.imagebind.preprocessing.image import prepare_picture, preprocess_image, to_pixels
-from bindsearch.encoders.imagebind.preprocessing.text import prepare_text
 from bindsearch.encoders.imagebind.preprocessing.views import clip_timepoints, count_views, even_starts, even_views
-from bindsearch.encoders.preprocessing.clip_tokenizer import pad_tokens
+from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer, pad_tokens
 from bindsearch.errors import MediaError, UsageError
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "imagebind"
@@ -192,11 +191,11 @@ def test_other_modes_become_rgb_and_other_arrays_are_refused() -> None:
 
 
 def test_text_is_padded_to_the_longest_only() -> None:
-    tokens = pad_tokens([prepare_text("a dog"), prepare_text("a photo of a dog")])
+    tokens = pad_tokens([clip_tokenizer().tokenize(text) for text in ("a dog", "a photo of a dog")])
     assert tokens.shape == (2, 7)
     assert (tokens[0, 4:] == 0).all()
     with pytest.raises(MediaError, match="split it into passages"):
-        prepare_text("word " * 76)
+        clip_tokenizer().tokenize("word " * 76)
 
 
 def test_importing_loads_no_torch() -> None:
