@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -94,3 +95,17 @@ def is_detector(name: str) -> bool:
 def snapshot_family(name: str) -> str | None:
     """Return the family of a model that is kept as a folder of files; None for other models."""
     return next((family for prefix, family in SNAPSHOT_FAMILIES.items() if name.startswith(prefix)), None)
+
+
+def unknown_model(name: str, prefix: str, known: Sequence[str], otherwise: str) -> str:
+    """Return the message for an unknown model.
+
+    Args:
+        name: Name that was given.
+        prefix: Prefix of the names of its family.
+        known: Names of the family, without the prefix.
+        otherwise: Form of names, if none is similar.
+    """
+    similar = get_close_matches(name.removeprefix(prefix), known, n=5, cutoff=0.5)
+    hint = f"similar names are {', '.join(prefix + one for one in similar)}" if similar else f"names are {otherwise}"
+    return f"unknown model {name!r}: {hint}"

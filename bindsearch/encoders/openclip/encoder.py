@@ -16,14 +16,15 @@ from bindsearch.encoders.model_store.installed import (
     load_installed_tower,
     model_file,
 )
-from bindsearch.encoders.openclip.picture_settings import has_dense_features
-from bindsearch.encoders.openclip.text_settings import (
+from bindsearch.encoders.openclip.texts import (
     TOKENIZER_FILE,
     TOKENIZER_SETTINGS_FILE,
     TOWER_CONFIG_FILE,
+    Tokenizer,
+    make_tokenizer,
+    read_tower_config,
     reads_padding,
 )
-from bindsearch.encoders.openclip.texts import Tokenizer, make_tokenizer, read_tower_config
 from bindsearch.encoders.picture_model import Options, PictureModelEncoder, damaged_manifest
 from bindsearch.encoders.preprocessing.hub_tokenizer import TokenizerFiles
 from bindsearch.encoders.preprocessing.picture_input import PictureInput
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 _TOWER_OF = {Modality.TEXT: "text", Modality.IMAGE: "image", Modality.VIDEO: "image"}
 _LIBRARIES = ("torch", "torchvision", "open_clip", "safetensors")
+_TIMM_TRUNKS = ("convnext", "eva", "fastvit", "vit")
+_OTHER_TRUNKS = ("vit_relpos",)  # its blocks are of another class
+_ATTENTION = ("qk_norm", "scale_attn", "scale_attn_inner", "scale_heads", "scaled_cosine_attn")
+_OTHER_BLOCKS = ("block_type", "scale_fc", *_ATTENTION)
 
 
 class OpenClipEncoder(PictureModelEncoder):
@@ -182,3 +187,12 @@ def _tokenizer_files(manifest: ModelManifest) -> TokenizerFiles:
     return TokenizerFiles(
         model_file(manifest, TOKENIZER_FILE), None if settings is None else model_file(manifest, settings)
     )
+
+
+def has_dense_features(vision: Mapping[str, Any]) -> bool:
+    """Return whether patches of a picture have vectors of their own: see `bindsearch.encoders.openclip.dense`."""
+    if trunk := vision.get("timm_model_name"):
+        name = str(trunk).removeprefix("test_")
+        return name.startswith(_TIMM_TRUNKS) and not name.startswith(_OTHER_TRUNKS)
+    has_one_query = not isinstance(vision.get("attentional_pool"), str)
+    return has_one_query and not any(vision.get(setting) for setting in _OTHER_BLOCKS)
