@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from bindsearch.arguments import did_you_mean, shown
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.known_encoders import KNOWN, MANY_LANGUAGES, KnownEncoder
 from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.model_store.installed import BOUND_PREFIX, ModelManifest, list_models
 from bindsearch.encoders.model_store.source import is_free_license
 from bindsearch.encoders.registry import LISTED, load_encoder, other_use, package_encoders
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.types import Modality
+
+_TEXT_AND_PICTURES = (Modality.TEXT, Modality.IMAGE, Modality.VIDEO)
+_SOUND = (Modality.TEXT, Modality.AUDIO)
+_FOUR = (*_TEXT_AND_PICTURES, Modality.AUDIO)
+
+MANY_LANGUAGES = "many"
+"""Languages of a model that was trained on many."""
 
 
 class State(StrEnum):
@@ -65,6 +70,78 @@ class EncoderEntry:
     problem: str = ""
 
 
+def _known(
+    name: str,
+    modalities: tuple[Modality, ...],
+    dim: int | None,
+    parameters_m: int | None,
+    license_name: str,
+    good_for: str,
+    languages: str = "en",
+    needs: str = "cpu",
+) -> EncoderEntry:
+    """Return the entry of a model that is not pulled; `needs` is "gpu" where a CPU takes seconds for one medium."""
+    return EncoderEntry(
+        name=name,
+        state=State.TO_PULL,
+        modalities=_sorted(frozenset(modalities)),
+        dim=dim,
+        parameters_m=parameters_m,
+        license=license_name,
+        is_free=is_free_license(license_name),
+        languages=languages,
+        needs=needs,
+        good_for=good_for,
+    )
+
+
+def _sorted(modalities: frozenset[Modality]) -> tuple[Modality, ...]:
+    return tuple(modality for modality in Modality if modality in modalities)
+
+
+_GPU = {"needs": "gpu"}
+_MANY = {"languages": MANY_LANGUAGES}
+
+KNOWN = (
+    _known(
+        "imagebind-huge", tuple(Modality), 1024, 1200, "cc-by-nc-sa-4.0",
+        "all seven modalities in one space, for research", **_GPU,
+    ),
+    _known(
+        "st:google/embeddinggemma-2", _FOUR, 768, 740, "apache-2.0",
+        "text, pictures, videos and sounds in one space, free; pictures with captions; 512, 256, 128 dimensions",
+        **_MANY, **_GPU,
+    ),
+    _known(
+        "st:Qwen/Qwen3-VL-Embedding-2B", _TEXT_AND_PICTURES, 2048, 2000, "apache-2.0",
+        "text in pictures, screenshots, documents; instructions", **_MANY, **_GPU,
+    ),
+    _known(
+        "hf:facebook/pe-av-small", (*_SOUND, Modality.VIDEO), None, None, "apache-2.0",
+        "videos together with their sound", **_GPU,
+    ),
+    _known("hf:laion/clap-htsat-unfused", _SOUND, 512, 154, "apache-2.0", "sounds of any kind by words"),
+    _known(
+        "openclip:ViT-B-16-SigLIP2/webli", _TEXT_AND_PICTURES, 768, 375, "apache-2.0",
+        "photos by words in many languages", **_MANY,
+    ),
+    _known(
+        "openclip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", _TEXT_AND_PICTURES, 512, 366, "mit",
+        "photos by words in many languages, fast", **_MANY,
+    ),
+    _known(
+        "openclip:PE-Core-B-16/meta", _TEXT_AND_PICTURES, 1024, 448, "apache-2.0", "photos and videos by words"
+    ),
+    _known(
+        "openclip:ViT-B-32/laion2b_s34b_b79k", _TEXT_AND_PICTURES, 512, 151, "mit", "photos by words, small and fast"
+    ),
+)  # fmt: skip
+"""Models that are known to run, the larger number of modalities first.
+
+What stands here was read on the cards and in the documentation of the models; a value of None is not known for sure.
+"""
+
+
 def list_encoders() -> list[EncoderEntry]:
     """Return the encoders: built in, of packages, pulled, bound, then known ones that are not pulled."""
     entries = [_built_in(name) for name in LISTED]
@@ -72,11 +149,7 @@ def list_encoders() -> list[EncoderEntry]:
     models = [model for model in list_models() if other_use(model.name) is None]
     entries += [_installed(model) for model in models]
     there = {model.name for model in models}
-    missing = [known for known in KNOWN if known.name not in there]
-    return entries + [
-        EncoderEntry(one.name, State.TO_PULL, _sorted(frozenset(one.modalities)), one.dim, **_facts(one))
-        for one in missing
-    ]
+    return entries + [known for known in KNOWN if known.name not in there]
 
 
 def fitting_encoders(entries: Sequence[EncoderEntry], purpose: str) -> list[EncoderEntry]:
@@ -167,16 +240,11 @@ def _installed(model: ModelManifest) -> EncoderEntry:
     state = State.BOUND if model.name.startswith(BOUND_PREFIX) else State.PULLED
     loaded = _loaded(model.name, state)
     known = next((one for one in KNOWN if one.name == model.name), None)
-    facts = _facts(known) if known else {"license": model.license, "is_free": is_free_license(model.license) or None}
+    if known is None:
+        known = EncoderEntry(
+            model.name, state, (), license=model.license, is_free=is_free_license(model.license) or None
+        )
     size = sum(file.size_bytes for file in model.files.values())
-    return EncoderEntry(model.name, state, loaded.modalities, loaded.dim, size, problem=loaded.problem, **facts)
-
-
-def _facts(known: KnownEncoder) -> dict[str, Any]:
-    """Return the values of an entry that are known without its model."""
-    names = ("parameters_m", "license", "is_free", "languages", "needs", "good_for")
-    return {name: getattr(known, name) for name in names}
-
-
-def _sorted(modalities: frozenset[Modality]) -> tuple[Modality, ...]:
-    return tuple(modality for modality in Modality if modality in modalities)
+    return replace(
+        known, state=state, modalities=loaded.modalities, dim=loaded.dim, size_bytes=size, problem=loaded.problem
+    )

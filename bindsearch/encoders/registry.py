@@ -114,8 +114,12 @@ def load_encoder(
 
         return load_combined(name, partial(_load_part, runtime=runtime), given)
     family = _family(name)
-    if family is not None or name in BUILT_IN:
-        _check_not_shadowed(name)
+    is_own = family is not None or name in BUILT_IN
+    if shadows := [point for point in _entry_points() if is_own and point.name == name]:
+        raise EncoderError(
+            f"the package {_package_of(shadows[0])} provides an encoder {name}, which is a reserved name: "
+            "uninstall the package, or rename its encoder"
+        )
     if family is not None:
         return _load_model(name, family, options, runtime)
     if runtime.device not in ("auto", "cpu") or runtime.compile:
@@ -308,15 +312,6 @@ def package_encoders() -> list[str]:
 def _package_of(point: EntryPoint) -> str:
     """Return the name of the package of an entry point."""
     return point.dist.name if point.dist else point.value
-
-
-def _check_not_shadowed(name: str) -> None:
-    """Raise EncoderError if a package provides an encoder with a name of BindSearch's own."""
-    if shadows := [point for point in _entry_points() if point.name == name]:
-        raise EncoderError(
-            f"the package {_package_of(shadows[0])} provides an encoder {name}, which is a reserved name: "
-            "uninstall the package, or rename its encoder"
-        )
 
 
 def _unknown_message(name: str) -> str:

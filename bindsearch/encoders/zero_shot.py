@@ -41,10 +41,6 @@ BATCH_PROMPTS = 64
 """Prompts that are embedded at a time."""
 
 
-def ignore_prompts(done: int, total: int) -> None:
-    """Ignore the progress of `class_vectors`."""
-
-
 @dataclass(frozen=True, slots=True)
 class ClassNames:
     """Classes, each with one or several names in words.
@@ -149,7 +145,7 @@ def class_vectors(
     encoder: Encoder,
     classes: ClassNames,
     templates: Sequence[str],
-    on_progress: Callable[[int, int], None] = ignore_prompts,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> ClassVectors:
     """Embed the names of classes: a name's vector is the normalised mean of its vectors in all templates.
 

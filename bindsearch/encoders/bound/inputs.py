@@ -46,7 +46,7 @@ def prepare(media: Media, config: TowerConfig, hub: Encoder) -> NDArray[Any]:
 
             return prepare_depth(media, options, config.side_px)
         case ThermalPicture(values=values):
-            from bindsearch.encoders.imagebind.preprocessing.thermal import prepare_thermal
+            from bindsearch.encoders.imagebind.preprocessing.image import prepare_thermal
 
             return prepare_thermal(values, options, config.side_px)
         case Sound(samples=samples, sample_rate_hz=rate_hz):

@@ -89,7 +89,7 @@ class Adapter(ModelAdapter):
 
     def load(self, tower: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a tower with the weights of the model; the other tower is not read."""
-        from bindsearch.encoders.hf.tower import Tower
+        from bindsearch.encoders.torch_runtime.picture_tower import Tower, embed_texts
 
         with library_errors(self._folder):
             from transformers import ClapAudioModelWithProjection, ClapConfig, ClapTextModelWithProjection
@@ -97,18 +97,13 @@ class Adapter(ModelAdapter):
             config = ClapConfig.from_pretrained(self._folder, local_files_only=True)
         if tower == "text":
             network = load_network(ClapTextModelWithProjection, self._folder, device, dtype, config=config.text_config)
-            return Tower(network, _embed_texts)
+            return Tower(network, embed_texts)
         network = load_network(ClapAudioModelWithProjection, self._folder, device, dtype, config=config.audio_config)
         return Tower(network, _embed_sounds)
 
     @cached_property
     def _extractor(self) -> Any:
         return from_folder(self._folder, "ClapFeatureExtractor")
-
-
-def _embed_texts(network: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    embeds: torch.Tensor = network(input_ids=tokens[:, 0], attention_mask=tokens[:, 1]).text_embeds
-    return embeds
 
 
 def _embed_sounds(network: nn.Module, log_mels: torch.Tensor) -> torch.Tensor:

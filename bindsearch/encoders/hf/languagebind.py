@@ -241,7 +241,7 @@ class Adapter(ModelAdapter):
             raise EncoderError(f"{model.name} cannot be loaded: {error}; pull the model again") from error
 
     def _load_texts(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        from bindsearch.encoders.hf.tower import Tower
+        from bindsearch.encoders.torch_runtime.picture_tower import Tower, embed_texts
 
         with library_errors(self._main.folder):
             from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -249,12 +249,7 @@ class Adapter(ModelAdapter):
             settings = {key: self._main.text[key] for key in _TEXT}
             config = CLIPTextConfig(**settings, projection_dim=self.dim)
         network = load_network(CLIPTextModelWithProjection, self._main.folder, device, dtype, config=config)
-        return Tower(network, _embed_texts)
-
-
-def _embed_texts(network: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    embeds: torch.Tensor = network(input_ids=tokens[:, 0], attention_mask=tokens[:, 1]).text_embeds
-    return embeds
+        return Tower(network, embed_texts)
 
 
 def _merged(config: Mapping[str, Any], part: str, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class Adapter(ModelAdapter):
 
     def load(self, tower: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a tower with the weights of the model; the other one is dropped."""
-        from bindsearch.encoders.hf.tower import Tower
+        from bindsearch.encoders.torch_runtime.picture_tower import Tower
 
         if tower == Modality.IMAGE:
             return Tower(self.load_detection(device, dtype), _embed_pictures)

@@ -191,7 +191,7 @@ class Adapter(ModelAdapter):
     def load(self, tower: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a tower; the model is loaded once, since its towers share networks."""
         from bindsearch.encoders.hf import pe_networks
-        from bindsearch.encoders.hf.tower import Tower
+        from bindsearch.encoders.torch_runtime.picture_tower import Tower
 
         if self._loaded is None:
             with library_errors(self._folder):

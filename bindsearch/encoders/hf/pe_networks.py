@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bindsearch.encoders.hf.tower import Call
+from bindsearch.encoders.torch_runtime.picture_tower import Call
 
 
 def towers(

@@ -35,7 +35,7 @@ def convert(
     """
     from bindsearch.encoders.imagebind.config import make_config
     from bindsearch.encoders.imagebind.published_weights import check_published, published_tensors
-    from bindsearch.encoders.imagebind.towers import TOWERS
+    from bindsearch.encoders.imagebind.towers import TEMPERATURES, TOWERS
 
     config = make_config(**architecture)
     checkpoint = MappedCheckpoint(source)
@@ -44,7 +44,9 @@ def convert(
         tower: [_spec(checkpoint, tensor, dtype) for tensor in published_tensors(tower, config)] for tower in TOWERS
     }
     write_towers(folder, towers, on_progress)
-    return _temperatures(checkpoint)
+    keys = {tower: f"modality_postprocessors.{tower}.1.log_logit_scale" for tower in TEMPERATURES}
+    scales = {tower: temperature_of(float(check_tensor(checkpoint.read(key), key))) for tower, key in keys.items()}
+    return {"image": 1.0, "video": 1.0, **scales}
 
 
 def _spec(checkpoint: MappedCheckpoint, tensor: PublishedTensor, dtype: str) -> TensorSpec:
@@ -59,12 +61,3 @@ def _spec(checkpoint: MappedCheckpoint, tensor: PublishedTensor, dtype: str) -> 
         stored_dtype,
         lambda: convert_tensor(checkpoint.read(tensor.key), tensor, stored_dtype),
     )
-
-
-def _temperatures(checkpoint: MappedCheckpoint) -> dict[str, float]:
-    """Return the temperatures by modality; those of vision are 1."""
-    from bindsearch.encoders.imagebind.towers import TEMPERATURES
-
-    keys = {tower: f"modality_postprocessors.{tower}.1.log_logit_scale" for tower in TEMPERATURES}
-    scales = {tower: temperature_of(float(check_tensor(checkpoint.read(key), key))) for tower, key in keys.items()}
-    return {"image": 1.0, "video": 1.0, **scales}

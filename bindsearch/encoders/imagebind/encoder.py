@@ -15,10 +15,15 @@ from bindsearch.encoders.imagebind.config import IMU_SAMPLES
 from bindsearch.encoders.imagebind.preprocessing import parse_preprocessing
 from bindsearch.encoders.imagebind.preprocessing.audio import prepare_sound
 from bindsearch.encoders.imagebind.preprocessing.depth import prepare_depth
-from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX, prepare_picture, to_pixels
+from bindsearch.encoders.imagebind.preprocessing.image import (
+    SIDE_PX,
+    prepare_frames,
+    prepare_picture,
+    prepare_thermal,
+    to_frames,
+    to_pixels,
+)
 from bindsearch.encoders.imagebind.preprocessing.imu import prepare_motion
-from bindsearch.encoders.imagebind.preprocessing.thermal import prepare_thermal
-from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to_frames
 from bindsearch.encoders.model_store.installed import FORMAT, ModelManifest, load_installed_tower
 from bindsearch.encoders.model_store.source import HUGE_NAME
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer

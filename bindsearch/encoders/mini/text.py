@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.device import one_blas_thread, usable_cores
-from bindsearch.encoders.mini.bert import Bert, load_bert, mean_pooled
+from bindsearch.encoders.mini.bert import Bert, load_bert, mean_pooled, mean_pooled_by_torch
 from bindsearch.encoders.mini.weights import TEXT_DISTRIBUTION, text_files
 from bindsearch.encoders.preprocessing.hub_tokenizer import read_tokenizer
 from bindsearch.environment import check_libraries
@@ -101,15 +101,14 @@ class TextTower:
     def _embed_many(self, bert: Bert, batches: Sequence[Pass]) -> list[NDArray[np.float32]]:
         """Embed passes with torch: float32 (n, 384) each."""
         check_libraries(("torch",))
-        from bindsearch.encoders.mini.bert_torch import mean_pooled
         from bindsearch.encoders.torch_runtime.threads import ParallelForward, single_threaded
 
         if len(batches) == 1:
             with single_threaded():
-                return [mean_pooled(bert, *batches[0])]
+                return [mean_pooled_by_torch(bert, *batches[0])]
         if self._passes is None:
             self._passes = ParallelForward()
-        return self._passes.map(lambda batch: mean_pooled(bert, *batch), batches)
+        return self._passes.map(lambda batch: mean_pooled_by_torch(bert, *batch), batches)
 
     def _loaded_tokenizer(self) -> Tokenizer:
         """Return the tokenizer, loaded on first use."""

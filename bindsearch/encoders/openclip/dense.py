@@ -160,20 +160,16 @@ def _values(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
 
 def _trunk_pooling(trunk: Any, head: nn.Module) -> Pooling | None:
     """Return the parts of a network of timm and what open_clip adds after it; None: it pools in another way."""
-    if isinstance(trunk, timm_vit.VisionTransformer | Eva):
-        return _trunk_transformer(trunk, head)
+    is_transformer = isinstance(trunk, timm_vit.VisionTransformer | Eva)
+    if is_transformer:
+        if trunk.attn_pool is not None:
+            is_known = isinstance(trunk.attn_pool, AttentionPoolLatent) and trunk.attn_pool.latent_len == 1
+            return _latent_query(trunk, head) if is_known else None
+        makers = {"avg": _mean_of_trunk_tokens, "token": _class_token}
+        return makers[trunk.global_pool](trunk, head) if trunk.global_pool in makers else None
     if isinstance(getattr(trunk, "head", None), ClassifierHead | NormMlpClassifierHead):
         return _mean_of_map(trunk, head)
     return None
-
-
-def _trunk_transformer(trunk: Any, head: nn.Module) -> Pooling | None:
-    """Return the parts of a Transformer; None: it pools in another way."""
-    if trunk.attn_pool is not None:
-        is_known = isinstance(trunk.attn_pool, AttentionPoolLatent) and trunk.attn_pool.latent_len == 1
-        return _latent_query(trunk, head) if is_known else None
-    makers = {"avg": _mean_of_trunk_tokens, "token": _class_token}
-    return makers[trunk.global_pool](trunk, head) if trunk.global_pool in makers else None
 
 
 def _latent_query(trunk: Any, head: nn.Module) -> Pooling:

@@ -108,7 +108,12 @@ class OpenClipEncoder(PictureModelEncoder):
         if modality not in _TOWER_OF:
             raise EncoderError(f"{self.name} encodes text, images and video, not {modality}")
         views = [view for medium in prepared for view in medium]
-        vectors = self._text_vectors(views) if modality == Modality.TEXT else self._picture_vectors(views)
+        if modality != Modality.TEXT:
+            vectors = self._picture_vectors(views)
+        elif reads_padding(self._text):
+            vectors = l2_normalize(self._towers.run("text", views, on_device))
+        else:
+            vectors = l2_normalize(run_texts(self._towers, views, self._tokenizer.pad))
         return mean_of_views(scale_features(vectors, self.temperatures[modality]), prepared)
 
     def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -151,12 +156,6 @@ class OpenClipEncoder(PictureModelEncoder):
         padded = np.full((1, self.max_tokens), self._tokenizer.pad, np.int64)
         padded[:, : ids.shape[1]] = ids
         return padded
-
-    def _text_vectors(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Embed n texts: float32 (n, d), unit L2 norm."""
-        if reads_padding(self._text):
-            return l2_normalize(self._towers.run("text", tokens, on_device))
-        return l2_normalize(run_texts(self._towers, tokens, self._tokenizer.pad))
 
     def _read_input(self, preprocess: Mapping[str, Any]) -> tuple[PictureInput, Options]:
         facts = dict(preprocess)

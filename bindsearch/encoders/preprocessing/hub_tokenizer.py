@@ -125,7 +125,9 @@ class HubTokenizer:
             _set_special_tokens(tokenizer, settings, self._language)
             self._pad = _id_of(tokenizer, settings.get("pad_token"), _PAD_TOKENS)
             self._separator = _id_of(tokenizer, settings.get("sep_token"), ("[SEP]", "</s>"))
-            self._special = _special_tokens(tokenizer)
+            special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+            longest_first = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
+            self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
             self._loaded = tokenizer
         return self._loaded
 
@@ -180,13 +182,6 @@ def _set_special_tokens(tokenizer: Tokenizer, settings: Mapping[str, Any], langu
     if missing := [token for token, number in tokens if number is None]:
         raise EncoderError(f"the tokenizer has no token {missing[0]!r}, which its settings name: pull the model again")
     tokenizer.post_processor = TemplateProcessing(single=" ".join(parts), special_tokens=tokens)
-
-
-def _special_tokens(tokenizer: Tokenizer) -> re.Pattern[str]:
-    """Return a pattern that finds special tokens spelled out in a text."""
-    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
-    longest_first = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def _spaced(special: re.Match[str]) -> str:

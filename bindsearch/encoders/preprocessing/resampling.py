@@ -111,6 +111,24 @@ def windows(sound: NDArray[np.float32], length: int) -> list[NDArray[np.float32]
     return [sound[start : start + length] for start in starts]
 
 
+def kaldi_log_mel(sound: torch.Tensor, sample_rate_hz: int, bins: int) -> torch.Tensor:
+    """Return the log-mel of a sound (n,) as of Kaldi, float32 (frames, bins): Hanning windows of 25 ms every 10 ms."""
+    from torchaudio.compliance.kaldi import fbank
+
+    mel: torch.Tensor = fbank(
+        sound[None],
+        htk_compat=True,
+        sample_frequency=sample_rate_hz,
+        use_energy=False,
+        window_type="hanning",
+        num_mel_bins=bins,
+        dither=0.0,
+        frame_length=25.0,
+        frame_shift=10.0,
+    )
+    return mel
+
+
 def _resample_in_blocks(sound: torch.Tensor, ratio: Fraction, float32_filter: bool) -> torch.Tensor:
     """Resample in blocks, with the same result as in one piece.
 

@@ -69,7 +69,11 @@ class Towers:
             raise EncoderError(f"no views for the {name} tower: give at least one")
         with self._lock, all_threads(), torch.inference_mode():
             device = resolve_device(self._runtime.device)
-            tower = self._tower(name, device)
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name, device)
+                if self._runtime.compile:
+                    self._loaded[name].compile()
+            tower = self._loaded[name]
             batch = self._batches.get(name) or self._runtime.batch or BATCHES[device.type]
 
             def run(start: int, stop: int) -> torch.Tensor:
@@ -79,15 +83,6 @@ class Towers:
             parts, self._batches[name] = run_in_batches(run, len(views), batch)
             whole: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
             return whole
-
-    def _tower(self, name: str, device: torch.device) -> nn.Module:
-        """Return a tower, loaded and compiled on first use."""
-        if name not in self._loaded:
-            tower = self._load(name, device)
-            if self._runtime.compile:
-                tower.compile()
-            self._loaded[name] = tower
-        return self._loaded[name]
 
 
 def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:

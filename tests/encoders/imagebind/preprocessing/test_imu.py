@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from bindsearch.encoders.imagebind.preprocessing import Preprocessing
-from bindsearch.encoders.imagebind.preprocessing.image import prepare_picture
+from bindsearch.encoders.imagebind.preprocessing.image import prepare_frames, prepare_picture, to_frames
 from bindsearch.encoders.imagebind.preprocessing.imu import prepare_motion
-from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to_frames
 from bindsearch.errors import MediaError
 
 PUBLISHED = Preprocessing()
