@@ -195,11 +195,7 @@ REQUIREMENTS: Mapping[str, Requirement] = {
 
 
 def _requirement(text: str) -> Requirement:
-    """Return the test of a requirement.
-
-    Raises:
-        UsageError: it is unknown.
-    """
+    """Return the test of a requirement; raise UsageError if it is unknown."""
     text = text.replace("license", "licence")
     if text in REQUIREMENTS:
         return REQUIREMENTS[text]

@@ -103,21 +103,14 @@ class PictureModelEncoder(ABC):
 
     @abstractmethod
     def _read_input(self, preprocess: Mapping[str, Any]) -> tuple[PictureInput, Options]:
-        """Return the preprocessing from the settings of the manifest, and the options that say how pictures are fitted.
-
-        The options are in the terms of the library.
-        """
+        """Return the preprocessing of the manifest, and how pictures are fitted, as options of the library."""
 
     @abstractmethod
     def _load(self, tower: str, device: torch.device) -> nn.Module:
         """Load a tower from the files of the installed model."""
 
     def _prepare_pictures(self, media: Picture | Frames) -> NDArray[np.uint8]:
-        """Return a view for each part of a wide picture or frame of a video: uint8 (views, height, width, 3).
-
-        Raises:
-            MediaError: the picture has no pixels.
-        """
+        """Return a view for each part of a wide picture or frame of a video: uint8 (views, height, width, 3)."""
         parts = wide_parts(media.rgb) if isinstance(media, Picture) else list(media.rgb)
         return np.concatenate([self._input.picture(part) for part in parts])
 

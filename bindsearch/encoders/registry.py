@@ -250,11 +250,7 @@ def _same(own: object, given: object) -> bool:
 
 
 def _load_from_package(name: str) -> Encoder:
-    """Return the encoder that a package provides by an entry point.
-
-    Raises:
-        EncoderError: no package or several ones provide it, or it cannot be loaded.
-    """
+    """Return the encoder that one package provides by an entry point."""
     entry_points = [point for point in _entry_points() if point.name == name]
     if not entry_points:
         raise EncoderError(_unknown_message(name))

@@ -55,11 +55,6 @@ class BoundEncoder:
     ) -> None:
         """Create the encoder of an installed model.
 
-        Args:
-            manifest: Manifest of the model.
-            hub: The encoder whose space the towers were trained towards.
-            runtime: Device and settings that the bound towers run with.
-
         Raises:
             EncoderError: the manifest is damaged, or the hub is not the one that the towers were trained with.
         """

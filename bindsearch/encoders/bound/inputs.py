@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.tower_config import HUB, LABEL_NETWORKS, TowerConfig
-from bindsearch.encoders.preprocessing.grey_pictures import as_picture
+from bindsearch.encoders.preprocessing.crops import as_picture
 from bindsearch.errors import MediaError
 from bindsearch.media import DepthMap, Media, Motion, Sound, ThermalPicture
 
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 
 def prepare(media: Media, config: TowerConfig, hub: Encoder) -> NDArray[Any]:
     """Return the views of a medium for a tower; thread-safe.
-
-    Args:
-        media: Medium of the tower's modality.
-        config: Settings of the tower.
-        hub: Encoder whose pictures a tower of the network HUB takes.
 
     Returns:
         Array (views, ...): float32 (views, 1, side, side) of depth and thermal pictures, (views, 1, 128, 204) of sound,

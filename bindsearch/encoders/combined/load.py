@@ -53,15 +53,10 @@ def load_combined(name: str, load: Callable[[str, Options], Encoder], options: O
 def load_bridged(manifest: ModelManifest, load: Callable[[str, Options], Encoder], options: Options | None) -> Encoder:
     """Return the encoder of an installed bridge.
 
-    Args:
-        manifest: Manifest of the model.
-        load: Returns an encoder by name and options.
-        options: As of `load_combined`.
-
     Raises:
         EncoderError: the manifest is damaged, or an encoder is not the one that the bridge was made for.
     """
-    from bindsearch.encoders.combined.bridge import load_bridge
+    from bindsearch.encoders.combined.encoder import load_bridge
 
     try:
         parts = [(part["encoder"], part["digest"], dict(part["options"])) for part in manifest.architecture["bridge"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.errors import EncoderError
 from bindsearch.media import DecodeHints, Media
 from bindsearch.types import Modality
@@ -27,8 +27,6 @@ Options = Mapping[str, str | int | float | bool]
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"
-MAX_CONFIG_BYTES = 4 << 20
-"""Largest JSON file of a model that is read whole."""
 
 MODEL_TYPES: Mapping[str, str] = MappingProxyType(
     {
@@ -105,31 +103,8 @@ class ModelAdapter(ABC):
         """
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object of a JSON file of a model.
-
-    Raises:
-        EncoderError: the file is missing, too large or damaged.
-    """
-    try:
-        if (size := path.stat().st_size) > MAX_CONFIG_BYTES:
-            raise EncoderError(f"{path} has {size} bytes: a configuration has at most {MAX_CONFIG_BYTES}")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EncoderError(f"{path} cannot be read ({error.strerror}): pull the model again") from error
-    except (ValueError, RecursionError) as error:
-        raise EncoderError(f"{path} is not JSON ({error}): pull the model again") from error
-    if not isinstance(data, dict):
-        raise EncoderError(f"{path} is not a JSON object: pull the model again")
-    return data
-
-
 def check_model_type(config: Mapping[str, Any], name: str) -> str:
     """Return the type of a model, one of MODEL_TYPES.
-
-    Args:
-        config: Contents of config.json.
-        name: Name of the model, for messages.
 
     Raises:
         EncoderError: no adapter runs that type.
@@ -143,12 +118,7 @@ def check_model_type(config: Mapping[str, Any], name: str) -> str:
 
 
 def find_adapter(folder: Path, name: str, options: Options) -> ModelAdapter:
-    """Return the adapter of the model in a folder.
-
-    Args:
-        folder: Folder with the files of the model.
-        name: Name of the model, for messages.
-        options: Options by name; an adapter reads those that can be set, and ignores others.
+    """Return the adapter of the model in a folder; it reads the options that can be set, and ignores others.
 
     Raises:
         EncoderError: as `check_model_type`, or a file of the model is missing or damaged.

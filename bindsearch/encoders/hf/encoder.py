@@ -148,13 +148,7 @@ class HfEncoder:
 def run_by_shape(
     towers: Towers, tower: str, views: Sequence[NDArray[Any]], most: int | None = None
 ) -> NDArray[np.float32]:
-    """Run n views through a tower; those of one shape share batches, so that nothing is padded.
-
-    Args:
-        towers: Towers of the model.
-        tower: Name of the tower.
-        views: Views of any shapes.
-        most: Most views in a batch; None: that of the device.
+    """Run n views of any shapes through a tower; those of one shape share batches of at most `most`, without padding.
 
     Returns:
         Features, float32 (n, d), in the order of the views.

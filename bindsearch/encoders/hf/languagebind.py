@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.hf import languagebind_inputs as inputs
-from bindsearch.encoders.hf.adapter import CONFIG_FILE, ModelAdapter, Options, check_model_type, read_json
+from bindsearch.encoders.hf.adapter import CONFIG_FILE, ModelAdapter, Options, check_model_type
 from bindsearch.encoders.hf.library import library_errors, load_network, read_all_tensors, read_tensors
 from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, read_model, snapshot_folder
+from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
 from bindsearch.encoders.preprocessing.crops import wide_parts
 from bindsearch.errors import EncoderError, UsageError
@@ -80,11 +81,7 @@ class _Repository:
     """Model of one modality and texts: its configuration and its files."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        """Read config.json.
-
-        Raises:
-            EncoderError: it is missing or damaged, or the model is of another type.
-        """
+        """Read config.json."""
         self.folder, self.name = folder, name
         config = read_json(folder / CONFIG_FILE)
         kind = check_model_type(config, name)
@@ -160,12 +157,7 @@ class Adapter(ModelAdapter):
     settable = (TOWERS_OPTION,)
 
     def __init__(self, folder: Path, name: str, options: Options) -> None:
-        """Read the configuration of a model, and of those that the option `towers` names.
-
-        Raises:
-            UsageError: a further model is named twice, or has a modality that there is already.
-            EncoderError: a model is not installed, or of another type or dimension.
-        """
+        """Read the configuration of a model, and of those that the option `towers` names."""
         self._main = _Repository(folder, name)
         self._others: dict[str, ModelManifest] = {}
         self._by_modality = {self._main.modality: self._main}

@@ -112,16 +112,9 @@ def load_network(
     *,
     config: Any = None,
 ) -> nn.Module:
-    """Return a model of the library with the weights in a folder, ready to run; nothing is drawn at random.
+    """Return a model of the library, of the class `network`, with the weights in a folder; nothing is drawn at random.
 
     Tensors that the class does not have, such as those of another tower, are not read.
-
-    Args:
-        network: Class of the library.
-        folder: Folder with config.json and safetensors files.
-        device: Device of the model.
-        dtype: Number format of the weights in memory.
-        config: Configuration of that class; None: that of config.json.
 
     Raises:
         EncoderError: tensors are missing or have other shapes, or files are damaged.
@@ -184,11 +177,7 @@ def read_all_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _files_of(folder: Path) -> dict[str, str]:
-    """Return the file of each tensor; empty if there is one file for all.
-
-    Raises:
-        ValueError: a file is outside of the folder.
-    """
+    """Return the file of each tensor, empty if there is one for all; raise ValueError for one outside of the folder."""
     index = folder / INDEX_FILE
     if not index.is_file():
         return {}

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from bindsearch.encoders.hf.adapter import CONFIG_FILE, ModelAdapter, Options, read_json
+from bindsearch.encoders.hf.adapter import CONFIG_FILE, ModelAdapter, Options
 from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_tensors
 from bindsearch.encoders.hf.texts import HubTokenizer
+from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.media import DecodeHints, Media, Passage, Picture
@@ -66,11 +67,7 @@ class Adapter(ModelAdapter):
     )
 
     def __init__(self, folder: Path, name: str, options: Options) -> None:  # noqa: ARG002  (none can be set)
-        """Read the configuration in the folder of a model.
-
-        Raises:
-            EncoderError: it is damaged, or the model is of another type.
-        """
+        """Read the configuration in the folder of a model."""
         self._folder = folder
         config = read_json(folder / CONFIG_FILE)
         self.kind = str(config.get("model_type"))

@@ -29,10 +29,10 @@ from bindsearch.encoders.hf.adapter import (
     PROCESSOR_FILE,
     ModelAdapter,
     Options,
-    read_json,
 )
 from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_tensors
 from bindsearch.encoders.hf.texts import HubTokenizer
+from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.preprocessing.resampling import at_rate, windows
 from bindsearch.errors import EncoderError, MediaError, UsageError
 from bindsearch.media import DecodeHints, Frames, Media, Passage, Sound
@@ -96,11 +96,7 @@ class Adapter(ModelAdapter):
     )
 
     def __init__(self, folder: Path, name: str, options: Options) -> None:
-        """Read the configuration in the folder of a model.
-
-        Raises:
-            UsageError: `joint` has another value.
-        """
+        """Read the configuration in the folder of a model."""
         self._folder = folder
         self._name = name
         given = str(options.get(JOINT_OPTION, NONE))

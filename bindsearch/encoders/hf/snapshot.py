@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bindsearch.encoders.hf.adapter import CONFIG_FILE, check_model_type, find_adapter, read_json
+from bindsearch.encoders.hf.adapter import CONFIG_FILE, check_model_type, find_adapter
 from bindsearch.encoders.hf.library import check_installed as check_libraries
+from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.torch_runtime.device import torch_dtype
 from bindsearch.errors import EncoderError
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.encoders.hf.adapter import read_json
 from bindsearch.encoders.hf.library import from_folder
+from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.errors import EncoderError, MediaError
 
 if TYPE_CHECKING:

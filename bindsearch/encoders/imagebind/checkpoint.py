@@ -16,16 +16,9 @@ if TYPE_CHECKING:
 def convert(
     source: Path, folder: Path, architecture: Mapping[str, Any], dtype: str, on_progress: OnProgress
 ) -> Mapping[str, float]:
-    """Write `<tower>.safetensors` of every tower into a folder.
+    """Write `<tower>.safetensors` of every tower into a folder; arguments as of `openclip.checkpoint.convert`.
 
     The checkpoint is memory-mapped and read tensor by tensor.
-
-    Args:
-        source: Published checkpoint.
-        folder: Existing folder for the files.
-        architecture: Arguments of `build_model`.
-        dtype: Number format of the matrices, "fp32", "bf16" or "fp16"; norms and position embeddings stay in fp32.
-        on_progress: Called with the number of bytes written so far and the total.
 
     Returns:
         Temperatures by modality.

@@ -192,13 +192,7 @@ class ImageBindEncoder:
 
 
 def random_encoder(dtype: str, runtime: Runtime, *, seed: int = 0) -> ImageBindEncoder:
-    """Return imagebind-huge with random weights, created when each tower loads; for speed measurements.
-
-    Args:
-        dtype: Number format of the weights, "fp32", "bf16" or "fp16".
-        runtime: Device and settings that towers run with.
-        seed: Seed of the weights.
-    """
+    """Return imagebind-huge with random weights, created when each tower loads; for speed measurements."""
     from bindsearch.encoders.imagebind.config import HUGE
     from bindsearch.encoders.imagebind.towers import TEMPERATURES
 

@@ -22,15 +22,7 @@ _BLOCK_PARTS = {"ln_1": "norm_1", "ln_2": "norm_2", "attn": "attn", "mlp": "mlp"
 
 @dataclass(frozen=True, slots=True)
 class PublishedTensor:
-    """Origin of a parameter of a tower.
-
-    Attributes:
-        parameter: Name of the parameter.
-        shape: Shape of the parameter.
-        key: Key of the published tensor.
-        published_shape: Shape of the published tensor.
-        convert: Converts the published tensor to the parameter.
-    """
+    """Origin of a parameter of a tower: a published tensor by its key, and its conversion."""
 
     parameter: str
     shape: tuple[int, ...]
@@ -76,11 +68,6 @@ def check_published(state: Mapping[str, object], config: ModelConfig) -> None:
 
 def convert_tensor(published: object, tensor: PublishedTensor, dtype: str) -> torch.Tensor:
     """Convert a published tensor to the parameter of a tower.
-
-    Args:
-        published: Value of the checkpoint.
-        tensor: Origin of the parameter.
-        dtype: Number format, "fp32", "bf16" or "fp16".
 
     Raises:
         EncoderError: the value is not a dense tensor of finite floats, or its values are too large for the format; the

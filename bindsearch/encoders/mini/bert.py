@@ -95,11 +95,7 @@ def load_bert(path: Path) -> Bert:
 
 
 def _map_float32(path: Path) -> dict[str, Array]:
-    """Map the float32 tensors of a safetensors file (https://github.com/huggingface/safetensors, "Format").
-
-    Raises:
-        ValueError: the header is damaged, or the file is shorter than the header says.
-    """
+    """Map the float32 tensors of a safetensors file (https://github.com/huggingface/safetensors, "Format")."""
     raw = np.memmap(path, np.uint8, "c")  # private and writable: torch takes no other arrays without a warning
     size = int.from_bytes(raw[:8].tobytes(), "little")
     if not 2 <= size <= min(MAX_HEADER_BYTES, len(raw) - 8):

@@ -214,6 +214,6 @@ def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> ND
         case Frames(rgb=frames):
             return np.concatenate([prepare_picture(frame) for frame in frames])
         case DepthMap() | ThermalPicture():
-            from bindsearch.encoders.preprocessing.grey_pictures import as_picture
+            from bindsearch.encoders.preprocessing.crops import as_picture
 
             return prepare_picture(as_picture(media).rgb)

@@ -55,11 +55,6 @@ class ImuTower:
     """Tower that embeds prepared views."""
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
-        """Read the weights.
-
-        Raises:
-            EncoderError: the weights are missing or do not fit the network.
-        """
         from safetensors.torch import load_file
 
         from bindsearch.encoders.mini.imu_network import network_from_state

@@ -32,12 +32,7 @@ class LabelMixture(nn.Module):
     bank: Tensor
 
     def __init__(self, members: Sequence[nn.Module], bank: Tensor) -> None:
-        """Combine members.
-
-        Args:
-            members: Networks that map views (n, ...) to logits (n, labels).
-            bank: Unit text embedding of each label, float32 (labels, d).
-        """
+        """Combine members."""
         super().__init__()
         self.members = nn.ModuleList(members)
         self.register_buffer("bank", bank)

@@ -126,12 +126,7 @@ class TextTower:
 
 
 def _buckets(lengths: Sequence[int], cores: int) -> list[list[int]]:
-    """Group rows by similar length, one group a pass; each row is in exactly one group.
-
-    Args:
-        lengths: Number of tokens of each text.
-        cores: Number of cores; few texts are divided among them.
-    """
+    """Group rows by similar length, one group a pass; each row is in exactly one group; few are divided among cores."""
     limit = min(max(MIN_PASS_TOKENS, -(-sum(lengths) // cores)), MAX_PASS_TOKENS)
     buckets: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):

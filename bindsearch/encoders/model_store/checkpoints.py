@@ -140,12 +140,7 @@ def temperature_of(log_scale: float, largest: float = MAX_TEMPERATURE) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Tensor of a checkpoint.
-
-    Attributes:
-        shape: Shape of the tensor.
-        read: Reads the tensor.
-    """
+    """Tensor of a checkpoint, which is read on use."""
 
     shape: tuple[int, ...]
     read: Callable[[], torch.Tensor]

@@ -95,11 +95,6 @@ def file_url(endpoint: str, repository: str, revision: str, path: str) -> str:
 def read_repository(name: str, endpoint: str, revision: str | None) -> Repository:
     """Ask the hub for the files, licence, gating and commit of a model.
 
-    Args:
-        name: Name of the model, "st:ORG/NAME".
-        endpoint: Address of the hub.
-        revision: Branch, tag or commit; None: the main branch.
-
     Raises:
         UsageError: the hub has no such revision.
         EncoderError: the hub has no such repository, cannot be reached, or its answer is not valid.

@@ -52,12 +52,7 @@ _MAX_DEPTH = 3  # openclip/MODEL/PRETRAINED
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """File of one tower, other published file, or file of a repository.
-
-    Attributes:
-        size_bytes: Size of the file.
-        xxh3: xxh3-128 digest of its bytes, hex.
-    """
+    """File of one tower, other published file, or file of a repository: its size and xxh3-128 digest, hex."""
 
     size_bytes: int
     xxh3: str
@@ -298,12 +293,6 @@ def load_installed_tower(
     manifest: ModelManifest, name: str, build: Callable[[], nn.Module], device: torch.device
 ) -> nn.Module:
     """Load one tower of an installed model; see `torch_runtime.towers.load_tower`.
-
-    Args:
-        manifest: Manifest of the model.
-        name: Name of the tower.
-        build: Constructs the tower; called on the meta device.
-        device: Device of the tower.
 
     Raises:
         EncoderError: as `load_tower`, or the model was replaced after `manifest` was read: its towers might have

@@ -216,12 +216,7 @@ class _Request:
         return PullResult(changed, is_new=True)
 
     def check_same(self, revision: str, digest: str) -> None:
-        """Raise UsageError if a complete model would be replaced by one with another space, unless forced.
-
-        Args:
-            revision: Commit of the new one, "" if it is unknown.
-            digest: Its digest, "" if it is not known yet.
-        """
+        """Raise UsageError if a complete model would be replaced by one with another space, unless forced."""
         old = None if self.force else complete_model(self.name)
         if old is None or (digest and digest == old.source_sha256):
             return

@@ -98,14 +98,7 @@ def snapshot_family(name: str) -> str | None:
 
 
 def unknown_model(name: str, prefix: str, known: Sequence[str], otherwise: str) -> str:
-    """Return the message for an unknown model.
-
-    Args:
-        name: Name that was given.
-        prefix: Prefix of the names of its family.
-        known: Names of the family, without the prefix.
-        otherwise: Form of names, if none is similar.
-    """
+    """Return the message for an unknown model: `known` names without the prefix that are similar, or `otherwise`."""
     similar = get_close_matches(name.removeprefix(prefix), known, n=5, cutoff=0.5)
     hint = f"similar names are {', '.join(prefix + one for one in similar)}" if similar else f"names are {otherwise}"
     return f"unknown model {name!r}: {hint}"

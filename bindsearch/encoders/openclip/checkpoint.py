@@ -22,9 +22,8 @@ from bindsearch.encoders.openclip.texts import (
     TOKENIZER_SETTINGS_FILE,
     TOWER_CONFIG_FILE,
     make_tokenizer,
-    read_tower_config,
 )
-from bindsearch.encoders.preprocessing.hub_tokenizer import TokenizerFiles
+from bindsearch.encoders.preprocessing.hub_tokenizer import TokenizerFiles, read_settings
 from bindsearch.encoders.torch_runtime.tensor_files import OnProgress, write_towers
 from bindsearch.errors import EncoderError
 
@@ -69,7 +68,7 @@ def convert(
     config = architecture["config"]
     tower_config = None
     if config["text_cfg"].get("hf_model_name"):
-        tower_config = read_tower_config(folder / TOWER_CONFIG_FILE)
+        tower_config = read_settings(folder / TOWER_CONFIG_FILE, "configuration of a model")
     with torch.device("meta"):
         towers = {"image": ImageTower(config), "text": build_text_tower(config, tower_config)}
     _check_tokenizer(folder, config["text_cfg"], tower_config)

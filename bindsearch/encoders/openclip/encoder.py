@@ -20,13 +20,12 @@ from bindsearch.encoders.openclip.texts import (
     TOKENIZER_FILE,
     TOKENIZER_SETTINGS_FILE,
     TOWER_CONFIG_FILE,
-    Tokenizer,
     make_tokenizer,
-    read_tower_config,
     reads_padding,
 )
 from bindsearch.encoders.picture_model import Options, PictureModelEncoder, damaged_manifest
-from bindsearch.encoders.preprocessing.hub_tokenizer import TokenizerFiles
+from bindsearch.encoders.preprocessing.clip_tokenizer import ClipTokenizer
+from bindsearch.encoders.preprocessing.hub_tokenizer import HubTokenizer, TokenizerFiles, read_settings
 from bindsearch.encoders.preprocessing.picture_input import PictureInput
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.encoders.torch_runtime.towers import mean_of_views, on_device, run_texts
@@ -64,11 +63,6 @@ class OpenClipEncoder(PictureModelEncoder):
         *,
         runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
     ) -> None:
-        """Create the encoder of an installed model.
-
-        Raises:
-            EncoderError: the manifest is damaged.
-        """
         super().__init__(manifest, runtime=runtime)
         for part in ("text_cfg", "vision_cfg"):
             if not isinstance(self._config.get(part), Mapping):
@@ -139,7 +133,7 @@ class OpenClipEncoder(PictureModelEncoder):
         return known
 
     @cached_property
-    def _tokenizer(self) -> Tokenizer:
+    def _tokenizer(self) -> ClipTokenizer | HubTokenizer:
         return make_tokenizer(self._text, lambda: _tokenizer_files(self._manifest))
 
     def _tokens(self, text: str) -> NDArray[np.int64]:
@@ -177,7 +171,7 @@ class OpenClipEncoder(PictureModelEncoder):
         """Return the configuration of a text tower of the transformers library; None for another one."""
         if not self._text.get("hf_model_name"):
             return None
-        return read_tower_config(model_file(self._manifest, TOWER_CONFIG_FILE))
+        return read_settings(model_file(self._manifest, TOWER_CONFIG_FILE), "configuration of a model")
 
 
 def _tokenizer_files(manifest: ModelManifest) -> TokenizerFiles:

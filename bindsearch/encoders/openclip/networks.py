@@ -116,10 +116,6 @@ class TextTower(nn.Module):
 def build_text_tower(config: Mapping[str, Any], tower_config: Mapping[str, Any] | None) -> nn.Module:
     """Return the tower of texts.
 
-    Args:
-        config: Configuration of the model.
-        tower_config: Contents of TOWER_CONFIG_FILE, for a tower of the transformers library.
-
     Raises:
         EncoderError: the configuration is not that of a tower that open_clip can use.
     """

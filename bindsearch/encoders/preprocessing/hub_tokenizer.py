@@ -27,12 +27,7 @@ _NLLB_LANGUAGE = "eng_Latn"
 
 @dataclass(frozen=True, slots=True)
 class TokenizerFiles:
-    """Published files of a tokenizer.
-
-    Attributes:
-        tokenizer: tokenizer.json.
-        settings: tokenizer_config.json; None: there is none.
-    """
+    """Published files of a tokenizer: tokenizer.json, and tokenizer_config.json if there is one."""
 
     tokenizer: Path
     settings: Path | None
@@ -121,7 +116,7 @@ class HubTokenizer:
         if self._loaded is None:
             files = self._files()
             tokenizer = read_tokenizer(files.tokenizer, "pull the model again")
-            settings = _read_settings(files.settings)
+            settings = read_settings(files.settings, "settings of a tokenizer") if files.settings else {}
             _set_special_tokens(tokenizer, settings, self._language)
             self._pad = _id_of(tokenizer, settings.get("pad_token"), _PAD_TOKENS)
             self._separator = _id_of(tokenizer, settings.get("sep_token"), ("[SEP]", "</s>"))
@@ -149,16 +144,14 @@ def read_tokenizer(path: Path, way_out: str) -> Tokenizer:
     return tokenizer
 
 
-def _read_settings(path: Path | None) -> Mapping[str, Any]:
-    """Read tokenizer_config.json; no settings if there is none."""
-    if path is None:
-        return {}
+def read_settings(path: Path, what: str) -> Mapping[str, Any]:
+    """Return the JSON object in a file of a model, which has `what`; raise EncoderError if it is damaged."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"cannot read {path} ({error}): pull the model again") from error
     if not isinstance(settings, dict):
-        raise EncoderError(f"{path} holds no settings of a tokenizer: pull the model again")
+        raise EncoderError(f"{path} holds no {what}: pull the model again")
     return settings
 
 

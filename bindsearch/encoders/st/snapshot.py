@@ -43,10 +43,6 @@ _TWO_TEXTS = ("a bell 钟 звон जल", "a road 路 море फल")
 def check_files(name: str, files: Mapping[str, Path]) -> None:
     """Check before the weights are downloaded that a model can be loaded without code of its repository.
 
-    Args:
-        name: Name of the model.
-        files: Files that are not weights, by their path in the repository.
-
     Raises:
         EncoderError: it cannot; the message has the reason.
     """
@@ -56,11 +52,6 @@ def check_files(name: str, files: Mapping[str, Path]) -> None:
 
 def describe(name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Mapping[str, float]]:
     """Load a model once, embed a sample of each modality, and return the facts about it; temperatures are 1.
-
-    Args:
-        name: Name of the model.
-        folder: Folder with the files of the repository.
-        dtype: Number format of the weights, "fp32", "bf16" or "fp16".
 
     Raises:
         EncoderError: the model cannot be loaded, embeds nothing, or is not made for cosines.

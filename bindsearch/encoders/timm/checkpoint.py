@@ -13,14 +13,7 @@ from bindsearch.encoders.torch_runtime.tensor_files import OnProgress, write_tow
 def convert(
     source: Path, folder: Path, architecture: Mapping[str, Any], dtype: str, on_progress: OnProgress
 ) -> Mapping[str, float]:
-    """Write image.safetensors into a folder: the tensors of a model without those of its classifier.
-
-    Args:
-        source: Checkpoint with the names of timm's own state_dict(), a file of safetensors or torch.save.
-        folder: Existing folder for the file.
-        architecture: Settings from `find_timm_source`.
-        dtype: Number format of the matrices, "fp32", "bf16" or "fp16"; batch norms stay in fp32.
-        on_progress: Called with the number of bytes written so far and the total.
+    """Write image.safetensors into a folder: all but the classifier; arguments as of `openclip.checkpoint.convert`.
 
     Returns:
         Temperatures by modality.

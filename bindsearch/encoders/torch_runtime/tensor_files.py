@@ -32,14 +32,7 @@ _DTYPES = {"fp32": ("F32", 4), "bf16": ("BF16", 2), "fp16": ("F16", 2)}
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Tensor to be written.
-
-    Attributes:
-        name: Name in the file.
-        shape: Shape of the tensor.
-        dtype: Format in the file, "fp32", "bf16" or "fp16".
-        read: Returns the tensor, in any format.
-    """
+    """Tensor to be written as "fp32", "bf16" or "fp16"; `read` returns it, in any format."""
 
     name: str
     shape: tuple[int, ...]
@@ -54,11 +47,6 @@ class TensorSpec:
 
 def write_towers(folder: Path, towers: Mapping[str, Sequence[TensorSpec]], on_progress: OnProgress) -> None:
     """Write `<tower>.safetensors` of each tower into `folder`.
-
-    Args:
-        folder: Existing folder.
-        towers: Tensors of each tower, by its name.
-        on_progress: Called with the number of bytes written so far and the total.
 
     Raises:
         EncoderError: as `write_tensors`.

@@ -155,19 +155,11 @@ def mean_of_views(features: NDArray[np.float32], prepared: Sequence[NDArray[Any]
 
 
 def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device) -> nn.Module:
-    """Build a tower without memory, and fill it with the tensors mapped from a file.
+    """Build a tower without memory on the meta device, and fill it with the tensors mapped from a file, in eval mode.
 
     Tensors in the main format of the file are converted to a format that the device computes quickly in. On the CPU it
     is usually the same, and nothing is copied. Other tensors, such as norms stored in fp32, are not converted. Tables
     that the file does not hold are computed, see `fill_tables`.
-
-    Args:
-        build: Constructs the tower; called on the meta device.
-        path: Tensor file.
-        device: Device of the tower.
-
-    Returns:
-        The tower, in eval mode.
 
     Raises:
         EncoderError: the file is damaged, or its tensors are not those of the tower.

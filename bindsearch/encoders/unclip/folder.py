@@ -84,10 +84,6 @@ def weight_files(folder: Path) -> list[Path]:
 def read_shape(name: str, files: Mapping[str, Path]) -> PipelineShape:
     """Check the configurations of a pipeline and return its sizes.
 
-    Args:
-        name: Name of the model or its folder, for messages.
-        files: Files by their path in the folder of the pipeline.
-
     Raises:
         EncoderError: it is not such a pipeline, a configuration is missing or damaged, or sizes do not match.
     """

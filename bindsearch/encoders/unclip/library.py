@@ -61,11 +61,6 @@ def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> Sta
 
     The components are built from classes named here, not from those that model_index.json names.
 
-    Args:
-        folder: Folder of the pipeline; its configurations were checked by `read_shape`.
-        dtype: Number format of the weights in memory.
-        device: Device of all components.
-
     Raises:
         InstallationError: a library is missing, or cannot be loaded.
         EncoderError: a file is missing or damaged, or weights are missing or of another shape.
@@ -107,11 +102,7 @@ def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def _try_inputs(folder: Path, parts: Mapping[str, Any]) -> None:
-    """Prepare a picture and a text once, whose settings nothing else checks.
-
-    Raises:
-        EncoderError: the picture has another size than the picture encoder takes.
-    """
+    """Prepare a picture and a text once, whose settings nothing else checks."""
     import numpy as np
 
     extract, side = parts["feature_extractor"], parts["image_encoder"].config.image_size
