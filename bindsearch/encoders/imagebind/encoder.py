@@ -18,7 +18,6 @@ from bindsearch.encoders.imagebind.preprocessing.depth import prepare_depth
 from bindsearch.encoders.imagebind.preprocessing.image import (
     SIDE_PX,
     prepare_frames,
-    prepare_picture,
     prepare_thermal,
     to_frames,
     to_pixels,
@@ -27,7 +26,7 @@ from bindsearch.encoders.imagebind.preprocessing.imu import prepare_motion
 from bindsearch.encoders.model_store.installed import FORMAT, ModelManifest, load_installed_tower
 from bindsearch.encoders.model_store.source import HUGE_NAME
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
-from bindsearch.encoders.preprocessing.crops import wide_parts
+from bindsearch.encoders.preprocessing.crops import square_crops, wide_parts
 from bindsearch.encoders.torch_runtime.device import Runtime, compute_dtype, torch_dtype
 from bindsearch.encoders.torch_runtime.towers import Towers, mean_of_views, on_device, run_texts
 from bindsearch.hashing import fingerprint_of
@@ -139,7 +138,7 @@ class ImageBindEncoder:
                 return clip_tokenizer().tokenize(text)
             case Picture(rgb=rgb):
                 parts = wide_parts(rgb) if options.spatial_crops == 1 else [rgb]
-                return np.concatenate([prepare_picture(part, options) for part in parts])
+                return np.concatenate([square_crops(part, SIDE_PX, crops=options.spatial_crops) for part in parts])
             case Frames(rgb=rgb, times_s=times_s):
                 return prepare_frames(rgb, times_s, options)
             case Sound(samples=samples, sample_rate_hz=rate_hz):

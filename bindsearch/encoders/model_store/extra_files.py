@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 from bindsearch.encoders.model_store.download import NotFoundError, download, hash_sha256
 from bindsearch.encoders.model_store.installed import ModelFile
 from bindsearch.encoders.model_store.snapshot_files import digest_of
-from bindsearch.encoders.model_store.source import ExtraFile, ModelSource
+from bindsearch.encoders.model_store.source import ModelSource
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
 
@@ -109,8 +109,3 @@ def copy_extra_files(extra_files: Mapping[str, Path], folder: Path) -> dict[str,
         shutil.copyfile(path, folder / name)
         copied[name] = ModelFile((folder / name).stat().st_size, hash_file(folder / name))
     return copied
-
-
-def urls_of(extra_files: tuple[ExtraFile, ...]) -> str:
-    """Return the URLs of required files for a message, with a leading comma; "" if there are none."""
-    return "".join(f", {extra.url}" for extra in extra_files if extra.required)

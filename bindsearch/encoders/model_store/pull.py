@@ -33,7 +33,6 @@ from bindsearch.encoders.model_store.extra_files import (
     download_extra_files,
     find_checkpoint,
     find_extra_files,
-    urls_of,
 )
 from bindsearch.encoders.model_store.installed import (
     FORMAT,
@@ -91,10 +90,6 @@ class PullResult:
 OnPullProgress = Callable[[PullProgress], None]
 
 
-def ignore_pull_progress(_progress: PullProgress) -> None:
-    """Ignore progress."""
-
-
 def forbidden_by(*, offline: bool) -> str:
     """Return what forbids downloads: the option --offline or $BINDSEARCH_OFFLINE; "" if they are allowed."""
     if offline:
@@ -131,7 +126,7 @@ def pull_model(
     offline: bool = False,
     consent: Callable[[ModelSource], bool] = lambda _source: False,
     force: bool = False,
-    on_progress: OnPullProgress = ignore_pull_progress,
+    on_progress: OnPullProgress = lambda _progress: None,
     delay_s: float = 1.0,
 ) -> PullResult:
     """Download and convert a model; do nothing if it is installed from the same source and in the same format.
@@ -174,7 +169,8 @@ def pull_model(
                 shutil.rmtree(work, ignore_errors=True)
                 return installed
             if from_file is None and (why := forbidden_by(offline=offline)):
-                where = (" or ".join(source.urls) or "its checkpoint") + urls_of(source.extra_files)
+                more = (extra.url for extra in source.extra_files if extra.required)
+                where = ", ".join([" or ".join(source.urls) or "its checkpoint", *more])
                 what = "FOLDER" if source.extra_files else "FILE"
                 raise EncoderError(
                     f"cannot download {source.name} in offline mode ({why}): download {where} on another machine and "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1, sha256
 from pathlib import Path, PurePosixPath
@@ -159,7 +159,7 @@ def check_content(file: SnapshotFile, path: Path, digest: str, where: str) -> No
         raise EncoderError(f"{where} has the Git object id {found}, the hub states {file.git_sha1}: try again")
 
 
-def copy_and_hash(source: Path, target: Path, on_bytes: Callable[[int], None]) -> str:
+def copy_and_hash(source: Path, target: Path) -> str:
     """Copy a file; return the SHA-256 of what was copied, hex.
 
     Raises:
@@ -170,7 +170,6 @@ def copy_and_hash(source: Path, target: Path, on_bytes: Callable[[int], None]) -
         while block := readable.read(BLOCK_BYTES):
             digest.update(block)
             writable.write(block)
-            on_bytes(len(block))
     return digest.hexdigest()
 
 

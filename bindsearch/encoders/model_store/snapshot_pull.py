@@ -15,15 +15,17 @@ from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
+from urllib.parse import quote
 
+from bindsearch.arguments import shown
 from bindsearch.encoders.model_store.checkpoints import write_as_safetensors
 from bindsearch.encoders.model_store.download import NoAccessError, check_disk_space, check_url, download, hash_sha256
 from bindsearch.encoders.model_store.hub import (
+    ENDPOINT_VARIABLE,
+    HUB,
+    REVISION,
     Repository,
-    check_revision,
     describe_folder,
-    endpoint_of,
-    file_url,
     no_access,
     read_repository,
     repository_of,
@@ -50,7 +52,6 @@ from bindsearch.encoders.model_store.pull import (
     cannot_pull,
     check_dtype,
     forbidden_by,
-    ignore_pull_progress,
     kept_download,
     new_manifest,
     notices_of_change,
@@ -118,7 +119,7 @@ def pull_snapshot(
     show: Callable[[ModelSource], None] = lambda _source: None,
     consent: Callable[[ModelSource], bool] = lambda _source: False,
     force: bool = False,
-    on_progress: OnPullProgress = ignore_pull_progress,
+    on_progress: OnPullProgress = lambda _progress: None,
     delay_s: float = 1.0,
 ) -> PullResult:
     """Download a model from the hub or copy it from a folder; do nothing if it is installed.
@@ -184,14 +185,15 @@ class _Request:
         if self.from_folder is not None and not self.from_folder.is_dir():
             what = "is not a folder" if self.from_folder.exists() else "does not exist"
             raise UsageError(f"--from {self.from_folder} {what}: give a folder with the files of {self.name}")
-        if self.revision is not None:
-            check_revision(self.revision)
+        revision = "main" if self.revision is None else self.revision
+        if not REVISION.fullmatch(revision) or ".." in revision:
+            raise UsageError(f"--revision {shown(revision)} is not a branch, tag or commit")
         check_url(self.endpoint)
         check_dtype(self.dtype)
 
     @property
     def endpoint(self) -> str:
-        return endpoint_of(self.url)
+        return (self.url or os.environ.get(ENDPOINT_VARIABLE) or HUB).rstrip("/")
 
     @property
     def family(self) -> SnapshotFamily:
@@ -309,7 +311,8 @@ class _Pull:
         if self._request.from_folder is not None:
             path = self._request.from_folder / file.path
             return path, hash_sha256(path, report)
-        url = file_url(self._request.endpoint, repository_of(self._request.name), repository.revision, file.path)
+        endpoint, name = self._request.endpoint, repository_of(self._request.name)
+        url = f"{endpoint}/{name}/resolve/{repository.revision}/{quote(file.path)}"
         # Named by a digest: no name of a repository can be that of another.
         target = self._work / DOWNLOAD_FOLDER / sha256(file.path.encode()).hexdigest()[:32]
         try:
@@ -342,7 +345,7 @@ class _Pull:
                     os.link(places[file.path], target)
                 except OSError:
                     shutil.copyfile(places[file.path], target)
-            elif copy_and_hash(places[file.path], target, lambda _n: None) != digests[file.path]:
+            elif copy_and_hash(places[file.path], target) != digests[file.path]:
                 raise EncoderError(f"{places[file.path]} changed while it was read: run the same command again")
             done += file.size_bytes
             self._on_progress(PullProgress("convert", done, total))

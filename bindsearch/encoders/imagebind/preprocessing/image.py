@@ -29,22 +29,6 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 """Standard deviation, like CLIP_MEAN."""
 
 
-def prepare_picture(rgb: NDArray[np.uint8], options: Preprocessing) -> NDArray[np.uint8]:
-    """Crop squares of a picture; thread-safe.
-
-    Args:
-        rgb: Picture, uint8 (height, width, 3).
-        options: Number of squares.
-
-    Returns:
-        Squares, uint8 (spatial_crops, 224, 224, 3).
-
-    Raises:
-        MediaError: the picture has no pixels.
-    """
-    return square_crops(rgb, SIDE_PX, crops=options.spatial_crops)
-
-
 def to_pixels(squares: torch.Tensor) -> torch.Tensor:
     """Convert squares, uint8 (..., 224, 224, 3) on any device, to the input of the tower, float32 (..., 3, 224, 224).
 
@@ -77,7 +61,7 @@ def preprocess_image(image: Image | NDArray[np.uint8]) -> torch.Tensor:
     rgb = image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
         raise MediaError(f"a picture of shape {rgb.shape} and type {rgb.dtype}: expected uint8 (height, width, 3)")
-    return to_pixels(torch.from_numpy(prepare_picture(rgb, Preprocessing()))).contiguous()
+    return to_pixels(torch.from_numpy(square_crops(rgb, SIDE_PX))).contiguous()
 
 
 def prepare_thermal(values: NDArray[np.float32], options: Preprocessing, side_px: int = SIDE_PX) -> NDArray[np.float32]:

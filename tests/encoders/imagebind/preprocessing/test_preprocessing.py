@@ -17,9 +17,10 @@ from PIL import Image
 from torchvision import transforms
 
 from bindsearch.encoders.imagebind.preprocessing import Preprocessing, parse_preprocessing
-from bindsearch.encoders.imagebind.preprocessing.image import prepare_picture, preprocess_image, to_pixels
+from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX, preprocess_image, to_pixels
 from bindsearch.encoders.imagebind.preprocessing.views import clip_timepoints, count_views, even_starts, even_views
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer, pad_tokens
+from bindsearch.encoders.preprocessing.crops import square_crops
 from bindsearch.errors import MediaError, UsageError
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "imagebind"
@@ -167,12 +168,12 @@ def test_pixels_are_torchvisions(size: tuple[int, int]) -> None:
 
 def test_prepared_pictures_stay_small_and_become_pixels_later() -> None:
     rgb, _ = golden_picture()
-    prepared = prepare_picture(rgb, PUBLISHED)
+    prepared = square_crops(rgb, SIDE_PX, crops=PUBLISHED.spatial_crops)
     assert (prepared.shape, prepared.dtype) == ((1, 224, 224, 3), np.uint8)
     pixels = to_pixels(torch.from_numpy(prepared))
     torch.testing.assert_close(pixels, preprocess_image(rgb))
     assert pixels.is_contiguous(memory_format=torch.channels_last)
-    crops = prepare_picture(rgb, Preprocessing(spatial_crops=3))
+    crops = square_crops(rgb, SIDE_PX, crops=3)
     assert crops.shape == (3, 224, 224, 3)
     np.testing.assert_array_equal(crops[1], prepared[0])
 
@@ -184,7 +185,7 @@ def test_other_modes_become_rgb_and_other_arrays_are_refused() -> None:
         with pytest.raises(MediaError, match=r"a picture of shape .* and type .*: expected uint8 \(height, width, 3\)"):
             preprocess_image(array)  # type: ignore[arg-type]
     with pytest.raises(MediaError, match="no pixels"):
-        prepare_picture(np.zeros((0, 5, 3), np.uint8), PUBLISHED)
+        square_crops(np.zeros((0, 5, 3), np.uint8), SIDE_PX)
 
 
 # --- text ---
