@@ -21,11 +21,11 @@ from bindsearch.encoders.hf.adapter import (
     CONFIG_FILE,
     PREPROCESSOR_FILE,
     PROCESSOR_FILE,
+    HubTokenizer,
     ModelAdapter,
     Options,
 )
 from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_tensors
-from bindsearch.encoders.hf.texts import HubTokenizer
 from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.preprocessing.resampling import at_rate, windows
 from bindsearch.errors import EncoderError

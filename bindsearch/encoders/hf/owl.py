@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from bindsearch.encoders.hf.adapter import CONFIG_FILE, ModelAdapter, Options
+from bindsearch.encoders.hf.adapter import CONFIG_FILE, HubTokenizer, ModelAdapter, Options
 from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_tensors
-from bindsearch.encoders.hf.texts import HubTokenizer
 from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import EncoderError, MediaError

@@ -45,11 +45,6 @@ def towers(
         embeds: Tensor = model.video_model.video_head(found.pooler_output)
         return embeds
 
-    def embed_audio(model: Any, batch: Tensor) -> Tensor:
-        found = model.audio_model.audio_encoder(batch)
-        embeds: Tensor = model.audio_model.audio_head(found.pooler_output)
-        return embeds
-
     def embed_both(model: Any, batch: Tensor) -> Tensor:
         dtype = model.audio_video_head.proj.weight.dtype
         raw = batch[..., 3 * side[0] * side[1] :].reshape(len(batch), -1)
@@ -60,7 +55,9 @@ def towers(
         return embeds
 
     return {
-        "audio": embed_audio,
+        "audio": lambda model, batch: model.audio_model.audio_head(
+            model.audio_model.audio_encoder(batch).pooler_output
+        ),
         "video": embed_video,
         "audio_video": embed_both,
         "text_for_audio": lambda model, tokens: _embed_texts(model, model.audio_model.text_audio_head, tokens),

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urljoin
 
-from bindsearch.encoders.model_store.download import NotFoundError, download, hash_sha256
+from bindsearch.encoders.model_store.download import NotFoundError, download
 from bindsearch.encoders.model_store.installed import ModelFile
-from bindsearch.encoders.model_store.snapshot_files import digest_of
 from bindsearch.encoders.model_store.source import ModelSource
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
@@ -85,15 +84,6 @@ def download_extra_files(source: ModelSource, work: Path, mirror: str | None, de
             if extra.required:
                 raise
     return found
-
-
-def digest_with(checkpoint_sha256: str, extra_files: Mapping[str, Path]) -> str:
-    """Return the SHA-256 of a checkpoint; if there are extra files, the digest of a folder with all of them."""
-    if not extra_files:
-        return checkpoint_sha256
-    return digest_of(
-        {"checkpoint": checkpoint_sha256, **{name: hash_sha256(path) for name, path in extra_files.items()}}
-    )
 
 
 def copy_extra_files(extra_files: Mapping[str, Path], folder: Path) -> dict[str, ModelFile]:

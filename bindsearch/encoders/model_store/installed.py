@@ -70,8 +70,8 @@ class ModelManifest:
         dtype: Number format of the weights, "fp32", "bf16" or "fp16"; of a repository, whose files are kept as they
             are, the one to load them in.
         source: URL or path of the checkpoint.
-        source_sha256: SHA-256 of the published checkpoint, which determines the vectors; if there are extra files, see
-            `extra_files.digest_with`, and of a repository `snapshot_files.digest_of`.
+        source_sha256: SHA-256 of the published checkpoint, which determines the vectors; with extra files,
+            and of a repository, `snapshot_files.digest_of` of all files.
         source_bytes: Size of the published checkpoint.
         license: Short name of the licence.
         created: Time of the conversion, ISO 8601 in UTC.

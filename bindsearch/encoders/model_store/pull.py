@@ -29,7 +29,6 @@ from bindsearch.encoders.model_store.download import (
 from bindsearch.encoders.model_store.extra_files import (
     EXTRA_FOLDER,
     copy_extra_files,
-    digest_with,
     download_extra_files,
     find_checkpoint,
     find_extra_files,
@@ -49,6 +48,7 @@ from bindsearch.encoders.model_store.installed import (
     work_folder,
     write_manifest,
 )
+from bindsearch.encoders.model_store.snapshot_files import digest_of
 from bindsearch.encoders.model_store.source import ModelSource
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
@@ -267,7 +267,9 @@ def _pull(request: _PullRequest) -> PullResult:
         extra_files = find_extra_files(source, file.parent)
         checkpoint = DownloadedFile(file, file.stat().st_size, hash_sha256(file, request.report("read")))
         origin = str(file.absolute())
-    checkpoint = replace(checkpoint, sha256=digest_with(checkpoint.sha256, extra_files))
+    if extra_files:  # the digest of a folder with all of them
+        digests = {name: hash_sha256(path) for name, path in extra_files.items()}
+        checkpoint = replace(checkpoint, sha256=digest_of({"checkpoint": checkpoint.sha256, **digests}))
     if installed := request.find_match(checkpoint.sha256):
         request.delete_download(checkpoint)
         return installed

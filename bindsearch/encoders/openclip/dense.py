@@ -109,31 +109,22 @@ def _transformer(visual: Any) -> Pooling | None:
 
 def _mean_of_tokens(visual: Any) -> Pooling:
     """Return the parts of a Transformer that averages its patches (CLIPA)."""
-
-    def values(pixels: Tensor) -> Values:
-        x = visual.transformer(visual._embeds(pixels))
-        return split_tokens(x if visual.final_ln_after_pool else visual.ln_post(x), visual.grid_size)
-
-    def project(values: Tensor) -> Tensor:
-        features: Tensor = (visual.ln_post(values) if visual.final_ln_after_pool else values) @ visual.proj
-        return features
-
-    return Pooling(values, project)
+    before, after = (nn.Identity(), visual.ln_post)[:: 1 if visual.final_ln_after_pool else -1]
+    return Pooling(
+        lambda pixels: split_tokens(before(visual.transformer(visual._embeds(pixels))), visual.grid_size),
+        lambda values: after(values) @ visual.proj,
+    )
 
 
 def _attention_pooler(visual: Any) -> Pooling:
     """Return the parts of a Transformer whose first learned query gathers from all tokens (CoCa)."""
-    pooler = visual.attn_pool
-
-    def values(pixels: Tensor) -> Values:
-        x = visual.transformer(visual._embeds(pixels))
-        return split_tokens(_values(pooler.attn, pooler.ln_k(x)), visual.grid_size)
-
-    def project(values: Tensor) -> Tensor:
-        features: Tensor = visual.ln_post(pooler.attn.out_proj(values)) @ visual.proj
-        return features
-
-    return Pooling(values, project)
+    attention, norm = visual.attn_pool.attn, visual.attn_pool.ln_k
+    return Pooling(
+        lambda pixels: split_tokens(
+            _values(attention, norm(visual.transformer(visual._embeds(pixels)))), visual.grid_size
+        ),
+        lambda values: visual.ln_post(attention.out_proj(values)) @ visual.proj,
+    )
 
 
 def _resnet(visual: Any) -> Pooling:
@@ -195,13 +186,10 @@ def _mean_of_trunk_tokens(trunk: Any, head: nn.Module) -> Pooling | None:
     if getattr(trunk, "pool_include_prefix", False) and trunk.num_prefix_tokens:
         return None
 
-    def values(pixels: Tensor) -> Values:
-        return split_tokens(trunk.forward_features(pixels), trunk.patch_embed.grid_size)
-
-    def project(values: Tensor) -> Tensor:
-        return _rest(trunk, head, values)
-
-    return Pooling(values, project)
+    return Pooling(
+        lambda pixels: split_tokens(trunk.forward_features(pixels), trunk.patch_embed.grid_size),
+        lambda values: _rest(trunk, head, values),
+    )
 
 
 def _class_token(trunk: Any, head: nn.Module) -> Pooling | None:

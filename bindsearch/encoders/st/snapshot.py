@@ -300,13 +300,9 @@ def _token_limits(model: SentenceTransformer, count: Any, *, text_only: bool) ->
 
 def _placeholders(model: SentenceTransformer) -> tuple[str, ...]:
     """Return the tokens that stand for media: a passage that holds one would be counted as media."""
-    tokens = set()
-    for owner in (getattr(model, "processor", None), getattr(model, "tokenizer", None)):
-        for name in ("image_token", "video_token", "audio_token"):
-            token = getattr(owner, name, None)
-            if isinstance(token, str) and len(token) > 1:
-                tokens.add(token)
-    return tuple(sorted(tokens))
+    owners, names = (getattr(model, "processor", None), getattr(model, "tokenizer", None)), ("image", "video", "audio")
+    tokens = {getattr(owner, f"{name}_token", None) for owner in owners for name in names}
+    return tuple(sorted(token for token in tokens if isinstance(token, str) and len(token) > 1))
 
 
 def _longest(processor: Any, modalities: tuple[str, ...], video_s: float, rate_hz: int) -> Mapping[str, float]:
