@@ -71,7 +71,10 @@ class OpenClipEncoder(PictureModelEncoder):
         if self._text.get("hf_model_name"):
             self.libraries = MappingProxyType({**self.libraries, Modality.TEXT: (*_LIBRARIES, "transformers")})
 
-        self.locatable = frozenset({Modality.IMAGE} if has_dense_features(self._config["vision_cfg"]) else ())
+    @property
+    def locatable(self) -> frozenset[Modality]:
+        """Pictures, if the network has vectors of their patches."""
+        return frozenset({Modality.IMAGE} if has_dense_features(self._config["vision_cfg"]) else ())
 
     @property
     def max_tokens(self) -> int:
