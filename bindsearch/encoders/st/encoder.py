@@ -19,7 +19,6 @@ from bindsearch.encoders.model_store.installed import (
     damaged_manifest,
     snapshot_folder,
 )
-from bindsearch.encoders.preprocessing.hub_tokenizer import read_tokenizer
 from bindsearch.encoders.st.inputs import (
     MAX_PICTURE_PX,
     Parts,
@@ -366,7 +365,16 @@ def token_counter(folder: Path, tokenizer: str) -> Callable[[str], int]:
         EncoderError: the file is damaged.
     """
     if tokenizer:
-        fast = read_tokenizer(folder / tokenizer, "pull the model again")
+        from tokenizers import Tokenizer
+
+        try:
+            fast = Tokenizer.from_file(str(folder / tokenizer))
+        except Exception as error:  # the library raises plain Exception
+            raise EncoderError(
+                f"{folder / tokenizer} cannot be read ({one_line(error)}): pull the model again"
+            ) from None
+        fast.no_truncation()
+        fast.no_padding()
         return lambda text: len(fast.encode(text, add_special_tokens=False).ids)
     from transformers import AutoTokenizer
 
