@@ -39,7 +39,7 @@ from bindsearch.encoders.model_store.checkpoints import StoredTensor
 from bindsearch.encoders.model_store.installed import MODELS_VARIABLE, remove_model
 from bindsearch.encoders.model_store.pull import pull_model
 from bindsearch.encoders.model_store.source import ModelSource
-from bindsearch.encoders.openclip.checkpoint import _check, _without_wrappers
+from bindsearch.encoders.openclip.checkpoint import check_towers
 from bindsearch.encoders.openclip.model_source import find_openclip_source
 from bindsearch.encoders.openclip.networks import ImageTower, build_text_tower
 from bindsearch.encoders.registry import load_encoder
@@ -155,7 +155,7 @@ def check_without_memory(source: ModelSource, config: Mapping[str, Any]) -> int:
         name: StoredTensor(tuple(tensor.shape), partial(torch.Tensor.clone, tensor))
         for name, tensor in whole.state_dict().items()
     }
-    _check(_without_wrappers(stored), towers, f"the state dict of {source.name}")
+    check_towers(stored, towers, f"the state dict of {source.name}")
     return sum(tensor.numel() for tensor in whole.state_dict().values())
 
 

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.encoder import BoundEncoder, base_of, start_of
 from bindsearch.encoders.bound.label_tower import LabelTower, fill_bank
 from bindsearch.encoders.bound.networks import HubTower, build_tower, initialize, load_trained
-from bindsearch.encoders.bound.tower_config import TowerConfig, write_config
+from bindsearch.encoders.bound.tower_config import TowerConfig
 from bindsearch.encoders.model_store.installed import (
     BOUND_PREFIX,
     FORMAT,
@@ -359,7 +359,7 @@ def install_bound(
     write_towers(new, {modality: [_tensor(key, value) for key, value in weights.items()]}, lambda *_: None)
     files = {tower: new / f"{tower}.safetensors" for tower in sorted(towers)}
     sizes = {tower: ModelFile(path.stat().st_size, hash_file(path)) for tower, path in files.items()}
-    configs = {tower: write_config(towers[tower]) for tower in files}
+    configs = {tower: asdict(towers[tower]) for tower in files}
     content = json.dumps([configs, {tower: file.xxh3 for tower, file in sizes.items()}], sort_keys=True)
     manifest = ModelManifest(
         format=FORMAT,

@@ -28,7 +28,7 @@ from bindsearch.arguments import to_path
 from bindsearch.binding.bind import LICENSE, BindOptions, check_name, load_hub
 from bindsearch.binding.data.pairs import read_pairs, share_of
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.combined.bridge import BRIDGE_TOWER, Bridge, bridge_tensors
+from bindsearch.encoders.combined.encoder import BRIDGE_TOWER, Bridge, bridge_tensors
 from bindsearch.encoders.model_store.installed import (
     BOUND_PREFIX,
     FORMAT,

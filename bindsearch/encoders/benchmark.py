@@ -42,22 +42,7 @@ GPU_BATCHES = 4
 """Batches per call on a GPU."""
 
 MAX_SECONDS = 3600.0
-SAMPLE_WORDS = (
-    "dog",
-    "beach",
-    "sun",
-    "child",
-    "car",
-    "rain",
-    "red",
-    "old",
-    "small",
-    "runs",
-    "sings",
-    "and",
-    "of",
-    "in",
-)
+SAMPLE_WORDS = "dog beach sun child car rain red old small runs sings and of in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,32 +117,21 @@ def bench_encoder(
         chosen_dtype = dtype or default_dtype()
         if compute_dtype(torch_dtype(chosen_dtype), device) != torch_dtype(chosen_dtype):
             raise UsageError(f"{device} does not compute in {chosen_dtype}: choose another --dtype, or omit it")
-        encoder = _random_encoder(name, chosen_dtype, runtime)
+        if name != HUGE_NAME:
+            raise EncoderError(f"random weights are available for {HUGE_NAME}, not for {name}: omit --random-weights")
+        from bindsearch.encoders.imagebind.encoder import random_encoder
+
+        encoder: Encoder = random_encoder(chosen_dtype, runtime)
     elif dtype is not None:
         raise UsageError("--dtype needs --random-weights: an installed model has the format it was pulled in")
     else:
         encoder = load_encoder(name, runtime=runtime)
-        chosen_dtype = read_model(name).dtype if is_installed(name) else _own_dtype(encoder, modality)
+        own_dtype = getattr(encoder, "dtype", lambda _modality: "fp32")  # of `mini`, which has no model
+        chosen_dtype = read_model(name).dtype if is_installed(name) else own_dtype(modality)
     number_format = compute_dtype(torch_dtype(chosen_dtype), device)
     return measure_speed(
         encoder, modality, device=device, dtype=number_format, batch=batch or BATCHES[device.type], seconds=seconds
     )
-
-
-def _own_dtype(encoder: Encoder, modality: Modality) -> str:
-    """Return the number format of an encoder without a model: that of its towers for `mini`, else "fp32"."""
-    from bindsearch.encoders.mini import MiniEncoder
-
-    return encoder.dtype(modality) if isinstance(encoder, MiniEncoder) else "fp32"
-
-
-def _random_encoder(name: str, dtype: str, runtime: Runtime) -> Encoder:
-    """Return imagebind-huge with random weights; raise EncoderError for other names."""
-    from bindsearch.encoders.imagebind.encoder import random_encoder
-
-    if name != HUGE_NAME:
-        raise EncoderError(f"random weights are available for {HUGE_NAME}, not for {name}: omit --random-weights")
-    return random_encoder(dtype, runtime)
 
 
 def measure_speed(
@@ -207,7 +181,7 @@ def sample_media(modality: Modality, seed: int) -> Media:
     rng = np.random.default_rng(seed)
     match modality:
         case Modality.TEXT:
-            return Passage(" ".join(rng.choice(SAMPLE_WORDS, 12)))
+            return Passage(" ".join(rng.choice(SAMPLE_WORDS.split(), 12)))
         case Modality.IMAGE:
             return Picture(_as_bytes(_stripes(rng, 3)))
         case Modality.VIDEO:

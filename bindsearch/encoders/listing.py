@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from bindsearch.arguments import did_you_mean, shown
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.known_encoders import KNOWN, MANY_LANGUAGES, KnownEncoder
+from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.model_store.installed import BOUND_PREFIX, ModelManifest, list_models
 from bindsearch.encoders.model_store.source import is_free_license
 from bindsearch.encoders.registry import LISTED, load_encoder, other_use, package_encoders
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.types import Modality
+
+_TEXT_AND_PICTURES = (Modality.TEXT, Modality.IMAGE, Modality.VIDEO)
+_SOUND = (Modality.TEXT, Modality.AUDIO)
+_FOUR = (*_TEXT_AND_PICTURES, Modality.AUDIO)
+
+MANY_LANGUAGES = "many"
+"""Languages of a model that was trained on many."""
 
 
 class State(StrEnum):
@@ -63,6 +70,78 @@ class EncoderEntry:
     problem: str = ""
 
 
+def _known(
+    name: str,
+    modalities: tuple[Modality, ...],
+    dim: int | None,
+    parameters_m: int | None,
+    license_name: str,
+    good_for: str,
+    languages: str = "en",
+    needs: str = "cpu",
+) -> EncoderEntry:
+    """Return the entry of a model that is not pulled; `needs` is "gpu" where a CPU takes seconds for one medium."""
+    return EncoderEntry(
+        name=name,
+        state=State.TO_PULL,
+        modalities=_sorted(frozenset(modalities)),
+        dim=dim,
+        parameters_m=parameters_m,
+        license=license_name,
+        is_free=is_free_license(license_name),
+        languages=languages,
+        needs=needs,
+        good_for=good_for,
+    )
+
+
+def _sorted(modalities: frozenset[Modality]) -> tuple[Modality, ...]:
+    return tuple(modality for modality in Modality if modality in modalities)
+
+
+_GPU = {"needs": "gpu"}
+_MANY = {"languages": MANY_LANGUAGES}
+
+KNOWN = (
+    _known(
+        "imagebind-huge", tuple(Modality), 1024, 1200, "cc-by-nc-sa-4.0",
+        "all seven modalities in one space, for research", **_GPU,
+    ),
+    _known(
+        "st:google/embeddinggemma-2", _FOUR, 768, 740, "apache-2.0",
+        "text, pictures, videos and sounds in one space, free; pictures with captions; 512, 256, 128 dimensions",
+        **_MANY, **_GPU,
+    ),
+    _known(
+        "st:Qwen/Qwen3-VL-Embedding-2B", _TEXT_AND_PICTURES, 2048, 2000, "apache-2.0",
+        "text in pictures, screenshots, documents; instructions", **_MANY, **_GPU,
+    ),
+    _known(
+        "hf:facebook/pe-av-small", (*_SOUND, Modality.VIDEO), None, None, "apache-2.0",
+        "videos together with their sound", **_GPU,
+    ),
+    _known("hf:laion/clap-htsat-unfused", _SOUND, 512, 154, "apache-2.0", "sounds of any kind by words"),
+    _known(
+        "openclip:ViT-B-16-SigLIP2/webli", _TEXT_AND_PICTURES, 768, 375, "apache-2.0",
+        "photos by words in many languages", **_MANY,
+    ),
+    _known(
+        "openclip:xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", _TEXT_AND_PICTURES, 512, 366, "mit",
+        "photos by words in many languages, fast", **_MANY,
+    ),
+    _known(
+        "openclip:PE-Core-B-16/meta", _TEXT_AND_PICTURES, 1024, 448, "apache-2.0", "photos and videos by words"
+    ),
+    _known(
+        "openclip:ViT-B-32/laion2b_s34b_b79k", _TEXT_AND_PICTURES, 512, 151, "mit", "photos by words, small and fast"
+    ),
+)  # fmt: skip
+"""Models that are known to run, the larger number of modalities first.
+
+What stands here was read on the cards and in the documentation of the models; a value of None is not known for sure.
+"""
+
+
 def list_encoders() -> list[EncoderEntry]:
     """Return the encoders: built in, of packages, pulled, bound, then known ones that are not pulled."""
     entries = [_built_in(name) for name in LISTED]
@@ -70,7 +149,7 @@ def list_encoders() -> list[EncoderEntry]:
     models = [model for model in list_models() if other_use(model.name) is None]
     entries += [_installed(model) for model in models]
     there = {model.name for model in models}
-    return entries + [_known(known) for known in KNOWN if known.name not in there]
+    return entries + [known for known in KNOWN if known.name not in there]
 
 
 def fitting_encoders(entries: Sequence[EncoderEntry], purpose: str) -> list[EncoderEntry]:
@@ -116,11 +195,7 @@ REQUIREMENTS: Mapping[str, Requirement] = {
 
 
 def _requirement(text: str) -> Requirement:
-    """Return the test of a requirement.
-
-    Raises:
-        UsageError: it is unknown.
-    """
+    """Return the test of a requirement; raise UsageError if it is unknown."""
     text = text.replace("license", "licence")
     if text in REQUIREMENTS:
         return REQUIREMENTS[text]
@@ -142,17 +217,9 @@ def _built_in(name: str) -> EncoderEntry:
         State.BUILT_IN,
         _sorted(encoder.modalities),
         encoder.dim,
-        sum(file.stat().st_size for file in _weight_files(name)),
+        sum(file.stat().st_size for file in weight_files()),
         **facts,
     )
-
-
-def _weight_files(name: str) -> Iterator[Path]:
-    """Yield the files of the weights of a built-in encoder."""
-    if name == "mini":
-        from bindsearch.encoders.mini.weights import weight_files
-
-        yield from weight_files()
 
 
 def _loaded(name: str, state: State) -> EncoderEntry:
@@ -169,43 +236,11 @@ def _installed(model: ModelManifest) -> EncoderEntry:
     state = State.BOUND if model.name.startswith(BOUND_PREFIX) else State.PULLED
     loaded = _loaded(model.name, state)
     known = next((one for one in KNOWN if one.name == model.name), None)
-    license_name = model.license if known is None else known.license
-    return EncoderEntry(
-        name=model.name,
-        state=state,
-        modalities=loaded.modalities,
-        dim=loaded.dim,
-        size_bytes=sum(file.size_bytes for file in model.files.values()),
-        parameters_m=known.parameters_m if known else None,
-        license=license_name,
-        is_free=_is_free(license_name) if known is None else known.is_free,
-        languages=known.languages if known else "",
-        needs=known.needs if known else "",
-        good_for=known.good_for if known else "",
-        problem=loaded.problem,
+    if known is None:
+        known = EncoderEntry(
+            model.name, state, (), license=model.license, is_free=is_free_license(model.license) or None
+        )
+    size = sum(file.size_bytes for file in model.files.values())
+    return replace(
+        known, state=state, modalities=loaded.modalities, dim=loaded.dim, size_bytes=size, problem=loaded.problem
     )
-
-
-def _is_free(license_name: str) -> bool | None:
-    """Return whether a licence allows any use; None if its name says nothing."""
-    return True if is_free_license(license_name) else None
-
-
-def _known(known: KnownEncoder) -> EncoderEntry:
-    """Return the entry of a model that is not pulled."""
-    return EncoderEntry(
-        name=known.name,
-        state=State.TO_PULL,
-        modalities=_sorted(frozenset(known.modalities)),
-        dim=known.dim,
-        parameters_m=known.parameters_m,
-        license=known.license,
-        is_free=known.is_free,
-        languages=known.languages,
-        needs=known.needs,
-        good_for=known.good_for,
-    )
-
-
-def _sorted(modalities: frozenset[Modality]) -> tuple[Modality, ...]:
-    return tuple(modality for modality in Modality if modality in modalities)

@@ -1,11 +1,26 @@
-"""Files of installed packages that contain weights; the packages are not imported."""
+"""Installed packages, not imported: whether those of an extra are there, and files in them."""
 
 from __future__ import annotations
 
-import importlib.util
+from importlib.util import find_spec
 from pathlib import Path
 
-from bindsearch.errors import EncoderError
+from bindsearch.errors import EncoderError, InstallationError
+
+
+def check_extra(needs: str, extra: str, *modules: str) -> None:
+    """Check that the modules of an extra are installed, without loading them.
+
+    Args:
+        needs: Start of the message, such as "detectors need".
+        extra: Name of the extra.
+        *modules: Names of the modules.
+
+    Raises:
+        InstallationError: one is missing; the message names the extra.
+    """
+    if any(find_spec(module) is None for module in modules):
+        raise InstallationError(f"{needs} the extra [{extra}]", f"pip install 'bindsearch[{extra}]'")
 
 
 def packaged_file(package: str, distribution: str, relative: str) -> Path:
@@ -19,7 +34,7 @@ def packaged_file(package: str, distribution: str, relative: str) -> Path:
     Raises:
         EncoderError: the package is not installed, or the file is missing.
     """
-    spec = importlib.util.find_spec(package)
+    spec = find_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     if not folders:
         raise EncoderError(f"package {distribution} is missing; install it with: pip install {distribution}")

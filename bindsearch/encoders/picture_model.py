@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 FRAMES_PER_S = 1.0
+Options = Mapping[str, str | int | float | bool]
 
 
 def damaged_manifest(manifest: ModelManifest, fault: object) -> EncoderError:
@@ -58,58 +59,34 @@ class PictureModelEncoder(ABC):
         Raises:
             EncoderError: the manifest is damaged.
         """
-        self._manifest = manifest
+        self._manifest, self._runtime = manifest, runtime
+        self.name = manifest.name
         try:
             self._config: Mapping[str, Any] = manifest.architecture["config"]
-            self._input = self._read_input(manifest.architecture["preprocess"])
+            self._input, fit = self._read_input(manifest.architecture["preprocess"])
+            self.dim = int(self._config["embed_dim"])
+            self.temperatures: Mapping[Modality, float] = MappingProxyType(
+                {Modality(name): value for name, value in manifest.temperatures.items()}
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise damaged_manifest(manifest, error) from error
         self._towers = Towers(self._load, runtime)
-        self._runtime = runtime
+        architecture = json.dumps(self._config, sort_keys=True)
+        self.digest = fingerprint_of(str(self.preprocessing_version), manifest.source_sha256, architecture)
+        height, width = self._input.height_px, self._input.width_px
+        self.options: Mapping[str, str | int | float | bool] = {
+            "picture_side_px": height if height == width else f"{height} x {width}",
+            "interpolation": self._input.interpolation,
+            "mean": " ".join(map(str, self._input.mean)),
+            "std": " ".join(map(str, self._input.std)),
+            "frames_per_s": FRAMES_PER_S,
+            **fit,
+        }
+        self.wants = DecodeHints(picture_side_px=self._input.resized_px, frames_per_s=FRAMES_PER_S)
 
     def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
         """Recreate the encoder in another process; towers load there on first use."""
         return partial(type(self), self._manifest, runtime=self._runtime), ()
-
-    @property
-    def name(self) -> str:
-        """Name of the model, such as "openclip:ViT-B-32/laion2b_s34b_b79k"."""
-        return self._manifest.name
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the vectors of the model."""
-        return int(self._config["embed_dim"])
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the published files and the architecture; conversions to other formats share its space."""
-        architecture = json.dumps(self._config, sort_keys=True)
-        return fingerprint_of(str(self.preprocessing_version), self._manifest.source_sha256, architecture)
-
-    @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
-        """Preprocessing options of the model's authors."""
-        facts = self._input
-        square = facts.height_px == facts.width_px
-        return {
-            "picture_side_px": facts.height_px if square else f"{facts.height_px} x {facts.width_px}",
-            "interpolation": facts.interpolation,
-            "mean": " ".join(map(str, facts.mean)),
-            "std": " ".join(map(str, facts.std)),
-            "frames_per_s": FRAMES_PER_S,
-            **self._fit_options(),
-        }
-
-    @cached_property
-    def temperatures(self) -> Mapping[Modality, float]:
-        """Logit scale of each modality, of the manifest."""
-        return MappingProxyType({Modality(name): value for name, value in self._manifest.temperatures.items()})
-
-    @property
-    def wants(self) -> DecodeHints:
-        """Pictures of the size that they are resized to, and one frame per second."""
-        return DecodeHints(picture_side_px=self._input.resized_px, frames_per_s=FRAMES_PER_S)
 
     @property
     def loaded_towers(self) -> frozenset[str]:
@@ -125,23 +102,15 @@ class PictureModelEncoder(ABC):
         """Return temperature-scaled features, averaged over the views of each of n media: float32 (n, d)."""
 
     @abstractmethod
-    def _read_input(self, preprocess: Mapping[str, Any]) -> PictureInput:
-        """Return the preprocessing from the settings of the manifest."""
-
-    @abstractmethod
-    def _fit_options(self) -> Mapping[str, str | int | float | bool]:
-        """Return the options that say how a picture is fitted to the input, in the terms of the library."""
+    def _read_input(self, preprocess: Mapping[str, Any]) -> tuple[PictureInput, Options]:
+        """Return the preprocessing of the manifest, and how pictures are fitted, as options of the library."""
 
     @abstractmethod
     def _load(self, tower: str, device: torch.device) -> nn.Module:
         """Load a tower from the files of the installed model."""
 
     def _prepare_pictures(self, media: Picture | Frames) -> NDArray[np.uint8]:
-        """Return a view for each part of a wide picture or frame of a video: uint8 (views, height, width, 3).
-
-        Raises:
-            MediaError: the picture has no pixels.
-        """
+        """Return a view for each part of a wide picture or frame of a video: uint8 (views, height, width, 3)."""
         parts = wide_parts(media.rgb) if isinstance(media, Picture) else list(media.rgb)
         return np.concatenate([self._input.picture(part) for part in parts])
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import DIM_OPTION, OF_SECOND, Encoder
@@ -57,20 +58,25 @@ SETTABLE_OF_HF = ("joint", "towers")
 Options = Mapping[str, str | int | float | bool]
 
 
-def _make_mini() -> Encoder:
-    from bindsearch.encoders.mini import MiniEncoder
-
-    return MiniEncoder()
-
-
-def _make_null() -> Encoder:
-    from bindsearch.encoders.null import NullEncoder
-
-    return NullEncoder()
+def _make(path: str, *arguments: Any, **options: Any) -> Any:
+    """Create an encoder of a class, named by its module in this folder, a colon and its own name."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(f"bindsearch.encoders.{module}"), name)(*arguments, **options)
 
 
-BUILT_IN: Mapping[str, Callable[[], Encoder]] = MappingProxyType({"mini": _make_mini, "null": _make_null})
+BUILT_IN: Mapping[str, Callable[[], Encoder]] = MappingProxyType(
+    {"mini": partial(_make, "mini:MiniEncoder"), "null": partial(_make, "null:NullEncoder")}
+)
 """Encoders without a model to install, by name: functions that import and make them."""
+
+_CLASSES = {
+    "hf": "HfEncoder",
+    "imagebind": "ImageBindEncoder",
+    "openclip": "OpenClipEncoder",
+    "st": "StEncoder",
+    "timm": "TimmEncoder",
+}
+"""Class in the module `encoder` of a family that is not bound."""
 
 
 def load_encoder(
@@ -108,8 +114,12 @@ def load_encoder(
 
         return load_combined(name, partial(_load_part, runtime=runtime), given)
     family = _family(name)
-    if family is not None or name in BUILT_IN:
-        _check_not_shadowed(name)
+    is_own = family is not None or name in BUILT_IN
+    if shadows := [point for point in _entry_points() if is_own and point.name == name]:
+        raise EncoderError(
+            f"the package {_package_of(shadows[0])} provides an encoder {name}, which is a reserved name: "
+            "uninstall the package, or rename its encoder"
+        )
     if family is not None:
         return _load_model(name, family, options, runtime)
     if runtime.device not in ("auto", "cpu") or runtime.compile:
@@ -187,29 +197,16 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         raise EncoderError(
             f"the model {name} is of the family {manifest.family!r} instead of {family!r}: pull it again"
         )
-    if family == "imagebind":
-        from bindsearch.encoders.imagebind.encoder import ImageBindEncoder
-
-        return ImageBindEncoder(manifest, options=options, runtime=runtime)
     if family == "bound":
         return _load_bound(manifest, options, runtime)
+    make = partial(_make, f"{family}.encoder:{_CLASSES[family]}", manifest, runtime=runtime)
+    if family in ("openclip", "timm"):
+        return _check_options(make(), options)
+    encoder: Encoder = make(options=options or {})
     if family == "hf":
-        from bindsearch.encoders.hf.encoder import HfEncoder
-
-        encoder = HfEncoder(manifest, options=options or {}, runtime=runtime)
-        fixed = {key: value for key, value in (options or {}).items() if key not in encoder.settable}
-        return _check_options(encoder, fixed)
-    if family == "st":
-        from bindsearch.encoders.st.encoder import StEncoder
-
-        return StEncoder(manifest, options=options, runtime=runtime)
-    if family == "timm":
-        from bindsearch.encoders.timm.encoder import TimmEncoder
-
-        return _check_options(TimmEncoder(manifest, runtime=runtime), options)
-    from bindsearch.encoders.openclip.encoder import OpenClipEncoder
-
-    return _check_options(OpenClipEncoder(manifest, runtime=runtime), options)
+        settable = getattr(encoder, "settable", ())
+        return _check_options(encoder, {key: value for key, value in (options or {}).items() if key not in settable})
+    return encoder
 
 
 def _load_bound(manifest: ModelManifest, options: Options | None, runtime: Runtime) -> Encoder:
@@ -253,11 +250,7 @@ def _same(own: object, given: object) -> bool:
 
 
 def _load_from_package(name: str) -> Encoder:
-    """Return the encoder that a package provides by an entry point.
-
-    Raises:
-        EncoderError: no package or several ones provide it, or it cannot be loaded.
-    """
+    """Return the encoder that one package provides by an entry point."""
     entry_points = [point for point in _entry_points() if point.name == name]
     if not entry_points:
         raise EncoderError(_unknown_message(name))
@@ -294,15 +287,10 @@ def _lacking(encoder: object) -> list[str]:
     for member, declared in vars(Encoder).items():
         if member.startswith("_"):
             continue
-        value = inspect.getattr_static(encoder, member, None)
-        if value is None or (inspect.isfunction(declared) and not _callable(value)):
-            missing.append(f"{member}()" if inspect.isfunction(declared) else member)
+        value, is_method = inspect.getattr_static(encoder, member, None), inspect.isfunction(declared)
+        if value is None or (is_method and not (callable(value) or isinstance(value, classmethod | staticmethod))):
+            missing.append(f"{member}()" if is_method else member)
     return missing
-
-
-def _callable(value: object) -> bool:
-    """Return whether a class attribute is a method."""
-    return callable(value) or isinstance(value, classmethod | staticmethod)
 
 
 def _entry_points() -> list[EntryPoint]:
@@ -320,15 +308,6 @@ def package_encoders() -> list[str]:
 def _package_of(point: EntryPoint) -> str:
     """Return the name of the package of an entry point."""
     return point.dist.name if point.dist else point.value
-
-
-def _check_not_shadowed(name: str) -> None:
-    """Raise EncoderError if a package provides an encoder with a name of BindSearch's own."""
-    if shadows := [point for point in _entry_points() if point.name == name]:
-        raise EncoderError(
-            f"the package {_package_of(shadows[0])} provides an encoder {name}, which is a reserved name: "
-            "uninstall the package, or rename its encoder"
-        )
 
 
 def _unknown_message(name: str) -> str:

@@ -16,7 +16,6 @@ from bindsearch.encoders.base import (
 )
 from bindsearch.errors import UsageError
 from bindsearch.hashing import fingerprint_of
-from bindsearch.media import DecodeHints, Media
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize, scale_features
 
@@ -53,65 +52,25 @@ class _Shortened:
     """Encoder with the first dimensions of another one; see `bindsearch.encoders.base.Encoder`."""
 
     def __init__(self, whole: Encoder, dim: int) -> None:
-        self._whole, self.dim = whole, dim
+        self._whole, self.name, self.dim = whole, whole.name, dim
         self._heads: dict[int, _Shortened] = {}
+        self.digest = fingerprint_of(whole.digest, f"{DIM_OPTION} {dim}")
+        self.options: Mapping[str, str | int | float | bool] = {**whole.options, DIM_OPTION: dim}
+        self.modalities, self.wants = whole.modalities, whole.wants
+        self.captioned, self.locatable = captioned_modalities(whole), locatable_modalities(whole)
+        self.libraries = {modality: libraries_of(whole, modality) for modality in whole.modalities}
+        self.count_tokens, self.prepare = whole.count_tokens, whole.prepare
 
     def __reduce__(self) -> tuple[Callable[[Encoder, int], _Shortened], tuple[Encoder, int]]:
         return _Shortened, (self._whole, self.dim)
 
     @property
-    def name(self) -> str:
-        """Name of the whole encoder; the dimensions are an option."""
-        return self._whole.name
-
-    @property
-    def digest(self) -> str:
-        """Digest of the whole encoder and the number of dimensions."""
-        return fingerprint_of(self._whole.digest, f"{DIM_OPTION} {self.dim}")
-
-    @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
-        """Options of the whole encoder, and the number of dimensions."""
-        return {**self._whole.options, DIM_OPTION: self.dim}
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """Modalities of the whole encoder."""
-        return self._whole.modalities
-
-    @property
-    def captioned(self) -> frozenset[Modality]:
-        """Modalities with captions of the whole encoder."""
-        return captioned_modalities(self._whole)
-
-    @property
-    def locatable(self) -> frozenset[Modality]:
-        """Modalities whose parts the whole encoder embeds."""
-        return locatable_modalities(self._whole)
-
-    @property
-    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
-        """Modules that the whole encoder imports."""
-        return {modality: libraries_of(self._whole, modality) for modality in self.modalities}
-
-    @property
     def temperatures(self) -> Mapping[Modality, float]:
-        """Logit scales of the whole encoder."""
         return self._whole.temperatures
 
     @property
-    def wants(self) -> DecodeHints:
-        """Hints of the whole encoder."""
-        return self._whole.wants
-
-    @property
     def max_tokens(self) -> int:
-        """Maximum length of a passage."""
         return self._whole.max_tokens
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of a text."""
-        return self._whole.count_tokens(text)
 
     def as_query(self, target: Modality | None) -> Encoder:
         """Return the encoder of queries, truncated too."""
@@ -120,10 +79,6 @@ class _Shortened:
         if head is self._whole:
             return self
         return self._heads.setdefault(id(head), _Shortened(head, self.dim))  # held by its _whole: ids are not reused
-
-    def prepare(self, media: Media) -> NDArray[Any]:
-        """Preprocess one medium."""
-        return self._whole.prepare(media)
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Return the temperature-scaled vectors of n prepared media: float32 (n, dim)."""
@@ -134,9 +89,5 @@ class _Shortened:
         return l2_normalize(self._whole.encode(modality, prepared)[:, : self.dim])
 
     def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Embed the parts of prepared media: float32 (views, h, w, dim), unit L2 norm.
-
-        Raises:
-            UsageError: the modality is not one of `locatable`.
-        """
+        """Embed the parts of prepared media: float32 (views, h, w, dim), unit L2 norm."""
         return l2_normalize(locating(self._whole, modality).locate(modality, prepared)[..., : self.dim])

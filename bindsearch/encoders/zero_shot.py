@@ -5,7 +5,7 @@ Letters: n vectors, m names, c classes, d dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -39,10 +39,6 @@ MAX_NAMES = 100_000
 
 BATCH_PROMPTS = 64
 """Prompts that are embedded at a time."""
-
-
-def ignore_prompts(done: int, total: int) -> None:
-    """Ignore the progress of `class_vectors`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +145,7 @@ def class_vectors(
     encoder: Encoder,
     classes: ClassNames,
     templates: Sequence[str],
-    on_progress: Callable[[int, int], None] = ignore_prompts,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> ClassVectors:
     """Embed the names of classes: a name's vector is the normalised mean of its vectors in all templates.
 
@@ -175,7 +171,7 @@ def class_vectors(
     row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     sums = np.zeros((len(row_of), encoder.dim), np.float64)
     done, total = 0, len(row_of) * len(templates)
-    prompts = _prompts(list(row_of), templates)
+    prompts = ((row, template.replace(PLACE, name)) for row, name in enumerate(row_of) for template in templates)
     while batch := list(islice(prompts, BATCH_PROMPTS)):
         vectors = encode_media(encoder, [Passage(prompt) for _, prompt in batch])
         np.add.at(sums, [row for row, _ in batch], vectors)
@@ -189,13 +185,6 @@ def class_vectors(
     counts = [len(names) for names in classes.texts]
     unit = (sums / norms).astype(np.float32)
     return ClassVectors(classes.labels, unit[rows], np.repeat(np.arange(len(counts), dtype=np.int64), counts))
-
-
-def _prompts(names: Sequence[str], templates: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Yield each name in each template, with the number of the name."""
-    for row, name in enumerate(names):
-        for template in templates:
-            yield row, template.replace(PLACE, name)
 
 
 def class_scores(classes: ClassVectors, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from bindsearch.encoders import listing
-from bindsearch.encoders.known_encoders import KNOWN, KnownEncoder
-from bindsearch.encoders.listing import EncoderEntry, State, fitting_encoders, list_encoders
+from bindsearch.encoders.listing import KNOWN, EncoderEntry, State, fitting_encoders, list_encoders
 from bindsearch.encoders.registry import FAMILIES
 from bindsearch.errors import UsageError
 from bindsearch.types import Modality
@@ -31,7 +30,7 @@ def test_every_encoder_that_can_be_chosen_is_listed(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
-def test_known_encoders_have_a_name_of_a_family(known: KnownEncoder) -> None:
+def test_known_encoders_have_a_name_of_a_family(known: EncoderEntry) -> None:
     assert any(known.name.startswith(prefix) for prefix in FAMILIES) or known.name.startswith(("st:", "hf:"))
     assert known.needs in ("cpu", "gpu")
     assert known.license == known.license.lower()
@@ -41,7 +40,7 @@ def test_known_encoders_have_a_name_of_a_family(known: KnownEncoder) -> None:
 @pytest.mark.parametrize(
     "known", [known for known in KNOWN if known.name.startswith("openclip:")], ids=lambda k: k.name
 )
-def test_what_is_known_of_openclip_models_is_what_the_library_says(known: KnownEncoder) -> None:
+def test_what_is_known_of_openclip_models_is_what_the_library_says(known: EncoderEntry) -> None:
     import open_clip
 
     model, _, tag = known.name.removeprefix("openclip:").partition("/")

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from bindsearch.binding.bind import bind
 from bindsearch.encoders import load_encoder
 from bindsearch.encoders.base import Encoder, locatable_modalities, locating
-from bindsearch.encoders.combined.bridge import Bridge
-from bindsearch.encoders.combined.encoder import CombinedEncoder
+from bindsearch.encoders.combined.encoder import Bridge, CombinedEncoder
 from bindsearch.encoders.mini import MiniEncoder
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.encoders.shortened import shorten

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bindsearch.encoders.detectors.shared_space import PROBES
+from bindsearch.encoders.detectors.detector import PROBES
 from helpers.hf_models import WORDS, perturb
 
 SIDE_PX, DIM, MAX_TOKENS = 64, 32, 16

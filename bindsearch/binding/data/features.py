@@ -18,7 +18,7 @@ from bindsearch.binding.recipe import RunSettings
 from bindsearch.binding.training.training_step import seed_of
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.bound.inputs import prepare
+from bindsearch.encoders.bound.encoder import prepare
 from bindsearch.encoders.bound.networks import HubTower
 from bindsearch.encoders.bound.tower_config import HUB
 from bindsearch.hashing import fingerprint_of

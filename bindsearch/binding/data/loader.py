@@ -27,7 +27,7 @@ from bindsearch.binding.training.training_step import Batch, seed_of
 from bindsearch.binding.training.workers import Workers
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.bound.inputs import prepare
+from bindsearch.encoders.bound.encoder import prepare
 from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS
 from bindsearch.errors import MediaError
 from bindsearch.media import DepthMap, Media

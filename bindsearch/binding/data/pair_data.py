@@ -18,8 +18,7 @@ from bindsearch.binding.data.pairs import Pair, PairTable
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.bound.encoder import base_of
-from bindsearch.encoders.bound.inputs import prepare
+from bindsearch.encoders.bound.encoder import base_of, prepare
 from bindsearch.encoders.bound.tower_config import LABEL_NETWORKS, TowerConfig
 from bindsearch.environment import check_libraries
 from bindsearch.errors import MediaError, UsageError

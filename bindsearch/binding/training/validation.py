@@ -15,10 +15,9 @@ from torch import nn
 
 from bindsearch.binding.data.pair_data import PairData
 from bindsearch.encoders.base import Encoder
-from bindsearch.encoders.bound.encoder import base_of
-from bindsearch.encoders.bound.inputs import prepare
+from bindsearch.encoders.bound.encoder import base_of, prepare
 from bindsearch.encoders.bound.tower_config import TowerConfig
-from bindsearch.encoders.preprocessing.pooling import mean_of_views
+from bindsearch.encoders.torch_runtime.towers import mean_of_views
 from bindsearch.encoders.zero_shot import ClassVectors, class_names, class_scores, class_vectors, read_templates
 from bindsearch.evaluation.classification import mean_class_accuracy
 from bindsearch.evaluation.retrieval import both_directions

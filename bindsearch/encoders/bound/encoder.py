@@ -10,22 +10,20 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.base import Encoder, captioned_modalities, locatable_modalities, locating, query_encoder
-from bindsearch.encoders.bound.inputs import prepare
-from bindsearch.encoders.bound.tower_config import HUB, TowerConfig, read_config
+from bindsearch.encoders.bound.tower_config import HUB, LABEL_NETWORKS, TowerConfig, read_config
 from bindsearch.encoders.model_store.installed import (
     BOUND_PREFIX,
-    MANIFEST_FILE,
     ModelManifest,
-    how_to_repair,
-    read_model,
+    check_not_replaced,
+    damaged_manifest,
     tower_file,
 )
-from bindsearch.encoders.preprocessing.pooling import mean_of_views
+from bindsearch.encoders.preprocessing.crops import as_picture
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.encoders.torch_runtime.towers import Towers, on_device
-from bindsearch.errors import EncoderError, UsageError
+from bindsearch.encoders.torch_runtime.towers import Towers, mean_of_views, on_device
+from bindsearch.errors import EncoderError, MediaError, UsageError
 from bindsearch.hashing import fingerprint_of
-from bindsearch.media import MODALITY_OF, DecodeHints, Media
+from bindsearch.media import MODALITY_OF, DecodeHints, DepthMap, Media, Motion, Sound, ThermalPicture
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize, scale_features
 
@@ -57,129 +55,72 @@ class BoundEncoder:
     ) -> None:
         """Create the encoder of an installed model.
 
-        Args:
-            manifest: Manifest of the model.
-            hub: The encoder whose space the towers were trained towards.
-            runtime: Device and settings that the bound towers run with.
-
         Raises:
             EncoderError: the manifest is damaged, or the hub is not the one that the towers were trained with.
         """
-        self._manifest = manifest
-        self._hub = hub
+        self.manifest, self.hub, self.configs = manifest, hub, read_configs(manifest)
         self._runtime = runtime
-        self._configs = read_configs(manifest)
         if manifest.architecture["hub_digest"] != hub.digest:
             raise EncoderError(
                 f"{manifest.name} was bound to another version of {hub.name} than the installed one: bind it again, "
                 f"or install that version of {hub.name}"
             )
-        if odd := [config for config in self._configs.values() if config.dim != hub.dim]:
-            raise EncoderError(
-                f"{MANIFEST_FILE} of {manifest.name} is damaged (dim is {odd[0].dim}, {hub.name} has {hub.dim}): "
-                f"{how_to_repair(manifest.name)}"
-            )
+        if odd := [config for config in self.configs.values() if config.dim != hub.dim]:
+            raise damaged_manifest(manifest, f"dim is {odd[0].dim}, {hub.name} has {hub.dim}")
         self._towers = Towers(self._load, runtime)
         self._heads: dict[int, BoundEncoder] = {}
+        self.name, self.dim = manifest.name, hub.dim
+        self.digest = fingerprint_of(str(PREPROCESSING_VERSION), hub.digest, manifest.source_sha256)
+        towers = {f"{modality}_tower": config.network for modality, config in self.configs.items()}
+        self.options: Mapping[str, str | int | float | bool] = {**hub.options, **towers}
+        self.modalities = hub.modalities.union(self.configs)
+        self.captioned = captioned_modalities(hub).difference(self.configs)
+        self.locatable = locatable_modalities(hub).difference(self.configs)
+        own = ("torch", "safetensors", "torchaudio", "scipy.ndimage")
+        declared: Mapping[Modality, tuple[str, ...]] = getattr(hub, "libraries", {})
+        self.libraries = MappingProxyType({**declared, **dict.fromkeys(self.configs, own)})
 
     def __reduce__(self) -> tuple[Callable[[], BoundEncoder], tuple[()]]:
         """Recreate the encoder in another process; towers load there on first use."""
-        return partial(BoundEncoder, self._manifest, self._hub, runtime=self._runtime), ()
-
-    @property
-    def name(self) -> str:
-        """Name of the model, such as "bound:thermal-mini"."""
-        return self._manifest.name
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the hub's space."""
-        return self._hub.dim
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the hub and of the weights and settings of the towers."""
-        return fingerprint_of(str(PREPROCESSING_VERSION), self._hub.digest, self._manifest.source_sha256)
-
-    @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
-        """Preprocessing options of the hub, and the network of each bound tower."""
-        towers = {f"{modality}_tower": config.network for modality, config in self._configs.items()}
-        return {**self._hub.options, **towers}
-
-    @cached_property
-    def modalities(self) -> frozenset[Modality]:
-        """Modalities of the hub and of the towers."""
-        return self._hub.modalities | self._configs.keys()
+        return partial(BoundEncoder, self.manifest, self.hub, runtime=self._runtime), ()
 
     @cached_property
     def temperatures(self) -> Mapping[Modality, float]:
         """Logit scales: of bound towers those that they were trained with, of others the hub's."""
-        bound = {modality: self._manifest.temperatures[modality] for modality in self._configs}
-        return MappingProxyType({**self._hub.temperatures, **bound})
-
-    @cached_property
-    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
-        """Modules that each modality needs."""
-        declared: Mapping[Modality, tuple[str, ...]] = getattr(self._hub, "libraries", {})
-        own = ("torch", "safetensors", "torchaudio", "scipy.ndimage")
-        return MappingProxyType({**declared, **dict.fromkeys(self._configs, own)})
+        bound = {modality: self.manifest.temperatures[modality] for modality in self.configs}
+        return MappingProxyType({**self.hub.temperatures, **bound})
 
     @property
     def wants(self) -> DecodeHints:
         """Pictures and frames as the hub wants them, and at least as large as the towers'."""
-        hub = self._hub.wants
-        sides = [config.side_px for config in self._configs.values() if config.network != HUB]
-        motion_s = MOTION_S if Modality.IMU in self._configs else hub.motion_s
-        longest_s = {modality: length for modality, length in hub.longest_s.items() if modality not in self._configs}
-        is_seen_by_hub = not {Modality.IMAGE, Modality.VIDEO} & self._configs.keys()
+        hub = self.hub.wants
+        sides = [config.side_px for config in self.configs.values() if config.network != HUB]
+        motion_s = MOTION_S if Modality.IMU in self.configs else hub.motion_s
+        longest_s = {modality: length for modality, length in hub.longest_s.items() if modality not in self.configs}
+        is_seen_by_hub = not {Modality.IMAGE, Modality.VIDEO} & self.configs.keys()
         joint = hub.joint if is_seen_by_hub else frozenset[Modality]()
         return DecodeHints(max([hub.picture_side_px, *sides]), hub.frames_per_s, motion_s, longest_s, joint)
 
-    @property
-    def captioned(self) -> frozenset[Modality]:
-        """Modalities that the hub embeds with a caption."""
-        return captioned_modalities(self._hub) - self._configs.keys()
-
-    @property
-    def locatable(self) -> frozenset[Modality]:
-        """Modalities whose parts the hub embeds."""
-        return locatable_modalities(self._hub) - self._configs.keys()
-
     def as_query(self, target: Modality | None) -> BoundEncoder:
         """Return the encoder of queries: its hub is the hub's own, the bound towers are the same."""
-        head = query_encoder(self._hub, target)
-        if head is self._hub:
+        head = query_encoder(self.hub, target)
+        if head is self.hub:
             return self
         if id(head) not in self._heads:  # held by the encoder of its queries: ids are not reused
             asking = copy(self)
-            asking._hub, asking._heads = head, {}
+            asking.hub, asking._heads = head, {}
+            vars(asking).pop("temperatures", None)
             self._heads[id(head)] = asking
         return self._heads[id(head)]
 
     @property
     def max_tokens(self) -> int:
         """Maximum number of tokens of the hub."""
-        return self._hub.max_tokens
-
-    @property
-    def configs(self) -> Mapping[Modality, TowerConfig]:
-        """Settings of the bound towers."""
-        return MappingProxyType(self._configs)
-
-    @property
-    def manifest(self) -> ModelManifest:
-        """Manifest of the installed model."""
-        return self._manifest
-
-    @property
-    def hub(self) -> Encoder:
-        """The encoder whose space this is."""
-        return self._hub
+        return self.hub.max_tokens
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text as the hub counts them."""
-        return self._hub.count_tokens(text)
+        return self.hub.count_tokens(text)
 
     def prepare(self, media: Media) -> NDArray[Any]:
         """Preprocess one medium to an array (views, ...); thread-safe.
@@ -187,21 +128,21 @@ class BoundEncoder:
         Raises:
             MediaError: the medium has no content to encode.
         """
-        config = self._configs.get(MODALITY_OF[type(media)])
-        return self._hub.prepare(media) if config is None else prepare(media, config, self._hub)
+        config = self.configs.get(MODALITY_OF[type(media)])
+        return self.hub.prepare(media) if config is None else prepare(media, config, self.hub)
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Return features scaled by the temperature, averaged over the views of each of n media: float32 (n, d)."""
-        if modality not in self._configs:
-            return self._hub.features(modality, prepared)
+        if modality not in self.configs:
+            return self.hub.features(modality, prepared)
         views = [view for medium in prepared for view in medium]
         vectors = self._towers.run(modality.value, views, on_device)
         return mean_of_views(scale_features(vectors, self.temperatures[modality]), prepared)
 
     def encode(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Embed n prepared media of one modality: float32 (n, d), unit L2 norm."""
-        if modality not in self._configs:
-            return self._hub.encode(modality, prepared)
+        if modality not in self.configs:
+            return self.hub.encode(modality, prepared)
         return l2_normalize(self.features(modality, prepared))
 
     def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -211,18 +152,17 @@ class BoundEncoder:
             UsageError: the modality is not one of `locatable`.
         """
         locating(self, modality)
-        return locating(self._hub, modality).locate(modality, prepared)
+        return locating(self.hub, modality).locate(modality, prepared)
 
     def _load(self, name: str, device: torch.device) -> nn.Module:
         """Load a bound tower."""
         from bindsearch.encoders.bound.networks import build_tower, load_trained
         from bindsearch.encoders.torch_runtime.tensor_files import map_tensors
 
-        config = self._configs[Modality(name)]
-        tower = build_tower(config, start_of(self._hub, config))
-        load_trained(tower, map_tensors(tower_file(self._manifest, name)))
-        if read_model(self._manifest.name) != self._manifest:  # the file may be that of another tower
-            raise EncoderError(f"the model {self._manifest.name} was replaced meanwhile: run the same command again")
+        config = self.configs[Modality(name)]
+        tower = build_tower(config, start_of(self.hub, config))
+        load_trained(tower, map_tensors(tower_file(self.manifest, name)))
+        check_not_replaced(self.manifest)  # the file may be that of another tower
         return tower.to(device).eval().requires_grad_(False)
 
 
@@ -262,9 +202,9 @@ def read_configs(manifest: ModelManifest) -> dict[Modality, TowerConfig]:
                 raise TypeError(f"the temperature of {modality} is {scale!r}")
         _ = manifest.architecture["hub_digest"]
     except KeyError as error:
-        raise _damaged(manifest, f"{error} is missing") from error
+        raise damaged_manifest(manifest, f"{error} is missing") from error
     except (TypeError, ValueError, AttributeError, UsageError) as error:
-        raise _damaged(manifest, str(error)) from error
+        raise damaged_manifest(manifest, error) from error
     return configs
 
 
@@ -279,9 +219,65 @@ def read_hub(manifest: ModelManifest) -> tuple[str, dict[str, Any]]:
         architecture.get(key) if isinstance(architecture, dict) else None for key in ("hub", "hub_options")
     )
     if not (isinstance(name, str) and isinstance(options, dict)) or name.startswith(BOUND_PREFIX):
-        raise _damaged(manifest, "it names no hub")
+        raise damaged_manifest(manifest, "it names no hub")
     return name, options
 
 
-def _damaged(manifest: ModelManifest, reason: str) -> EncoderError:
-    return EncoderError(f"{MANIFEST_FILE} of {manifest.name} is damaged ({reason}): {how_to_repair(manifest.name)}")
+def prepare(media: Media, config: TowerConfig, hub: Encoder) -> NDArray[Any]:
+    """Return the views of a medium for a tower; thread-safe.
+
+    Returns:
+        Array (views, ...): float32 (views, 1, side, side) of depth and thermal pictures, (views, 1, 128, 204) of sound,
+        (views, 6, 2000) of motion; for HUB as the hub prepares pictures; for LABEL_NETWORKS (views, 64, 125) of sound,
+        (views, 6, 128) of motion.
+
+    Raises:
+        MediaError: the medium has no content, or is of another modality.
+    """
+    if config.network == HUB:
+        return hub.prepare(as_picture(media))
+    if config.network in LABEL_NETWORKS:
+        return _label_views(media, config)
+    from bindsearch.encoders.imagebind.preprocessing import parse_preprocessing
+
+    options = parse_preprocessing({})
+    match media:
+        case DepthMap():
+            from bindsearch.encoders.imagebind.preprocessing.depth import prepare_depth
+
+            return prepare_depth(media, options, config.side_px)
+        case ThermalPicture(values=values):
+            from bindsearch.encoders.imagebind.preprocessing.image import prepare_thermal
+
+            return prepare_thermal(values, options, config.side_px)
+        case Sound(samples=samples, sample_rate_hz=rate_hz):
+            from bindsearch.encoders.imagebind.preprocessing.audio import prepare_sound
+
+            return prepare_sound(samples, rate_hz, options)
+        case Motion(samples=motion, sample_rate_hz=motion_rate_hz):
+            from bindsearch.encoders.imagebind.preprocessing.imu import prepare_motion
+
+            return prepare_motion(motion, motion_rate_hz, options)
+    raise _unsuitable(media, config)
+
+
+def _label_views(media: Media, config: TowerConfig) -> NDArray[Any]:
+    """Return the views of sound or motion for a network of LABEL_NETWORKS."""
+    from bindsearch.encoders.torch_runtime.threads import single_threaded
+
+    match media:
+        case Sound(samples=samples, sample_rate_hz=rate_hz):
+            from bindsearch.encoders.preprocessing.sound_views import prepare_sound
+
+            with single_threaded():
+                return prepare_sound(samples, rate_hz)
+        case Motion(samples=motion, sample_rate_hz=motion_rate_hz):
+            from bindsearch.encoders.mini.imu import prepare_motion
+
+            with single_threaded():
+                return prepare_motion(motion, motion_rate_hz)
+    raise _unsuitable(media, config)
+
+
+def _unsuitable(media: Media, config: TowerConfig) -> MediaError:
+    return MediaError(f"a tower of {config.modality} cannot embed {type(media).__name__}")

@@ -9,13 +9,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from bindsearch.encoders.bound.sound_network import AudioNetwork
 from bindsearch.encoders.bound.tower_config import LABEL_SOUND, TowerConfig
-from bindsearch.encoders.mini.imu_network import ImuNetwork
-from bindsearch.encoders.mini.label_head import LabelMixture
+from bindsearch.encoders.mini.imu_network import ImuNetwork, LabelMixture
 
 SOUND_WIDTH, MOTION_WIDTH = 16, 32
 """Widths of the first layers: those of the towers of `mini`, about 100,000 and 70,000 parameters a member."""
@@ -25,11 +23,7 @@ class LabelTower(LabelMixture):
     """Tower of several small networks, whose probabilities of the labels are averaged."""
 
     def __init__(self, config: TowerConfig) -> None:
-        """Create the layers; the bank, float32 (labels, d), is 0 until it is filled.
-
-        Args:
-            config: Settings of the tower.
-        """
+        """Create the layers; the bank, float32 (labels, d), is 0 until it is filled."""
         networks = [_network(config) for _ in range(config.members)]
         super().__init__(networks, torch.zeros(config.labels, config.dim))
         self.sharpness = config.sharpness
@@ -64,3 +58,35 @@ def _network(config: TowerConfig) -> torch.nn.Module:
     # Channels last is the fastest layout for convolutions on a CPU.
     cast("Any", network).to(memory_format=torch.channels_last)  # torch 2.11 declares no such keyword
     return network
+
+
+class AudioNetwork(nn.Module):
+    """Network that maps log-mel views (n, 64, frames) to logits (n, labels), for any number of frames."""
+
+    def __init__(self, labels: int, *, width: int, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, width, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.body = nn.Sequential(
+            *_convolution(width, 2 * width), nn.MaxPool2d(2), *_convolution(2 * width, 4 * width), nn.MaxPool2d(2),
+            *_convolution(4 * width, 8 * width),
+        )  # fmt: skip
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(16 * width, labels)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Return logits (n, labels) of views (n, 64, frames).
+
+        Features are averaged over frequency, then pooled over time by mean (for textures) and maximum (for events).
+        """
+        features = self.body(self.stem(views[:, None])).mean(dim=2)
+        pooled = torch.cat([features.mean(dim=2), features.amax(dim=2)], dim=1)
+        logits: Tensor = self.head(self.dropout(pooled))
+        return logits
+
+
+def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    """Return a convolution, batch normalisation and activation."""
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)

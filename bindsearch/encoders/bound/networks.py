@@ -60,13 +60,7 @@ class TransformerTower(nn.Module):
     """Tower of patches and a Transformer, whose class token is mapped to the space."""
 
     def __init__(self, stem: nn.Module, patches: int, config: TowerConfig) -> None:
-        """Create the layers.
-
-        Args:
-            stem: Converts media to patches (n, patches, width).
-            patches: Number of patches.
-            config: Settings of the tower.
-        """
+        """Create the layers after a stem that converts media to patches (n, patches, width)."""
         super().__init__()
         size = (PLANE_SIZES | SIGNAL_SIZES)[config.network]  # type: ignore[operator]
         self.stem = stem
@@ -89,12 +83,7 @@ class HubTower(nn.Module):
     """Tower that starts as the hub's tower of pictures, with a head that is added to its vectors and starts at 0."""
 
     def __init__(self, start: PictureTower, config: TowerConfig) -> None:
-        """Add a head to a tower.
-
-        Args:
-            start: The hub's tower of pictures, not shared with the hub.
-            config: Settings of the tower.
-        """
+        """Add a head to the hub's tower of pictures, which is not shared with the hub."""
         super().__init__()
         self.start = cast("nn.Module", start)
         self.width = start.width

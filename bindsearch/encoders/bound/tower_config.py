@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -23,13 +23,7 @@ MAX_LABELS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class TransformerSize:
-    """Size of a Transformer.
-
-    Attributes:
-        width: Width of a token.
-        blocks: Number of blocks.
-        heads: Number of heads of attention.
-    """
+    """Size of a Transformer: width of a token, number of blocks, and heads of attention."""
 
     width: int
     blocks: int
@@ -105,31 +99,22 @@ class TowerConfig:
     sharpness: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            UsageError: a name is unknown, or values do not fit together.
-        """
         _check_name("modality", self.modality, [*Modality])
         _check_name("network", self.network, networks_of(Modality(self.modality)))
         _check_name("head", self.head, HEADS)
         _check_name("tuning", self.tuning, TUNINGS)
         if self.network != HUB and self.tuning != "full":
             raise UsageError(f"tuning is {self.tuning!r}: a new network is trained in full, or set network=hub")
-        if not 1 <= self.patch_px <= 1024:
-            raise UsageError(f"patch_px is {self.patch_px}: expected 1 to 1024")
+        ranges = {"patch_px": (1, 1024), "lora_rank": (1, 256), "members": (1, 16), "sharpness": (0.1, 100)}
+        for name, (low, high) in ranges.items():
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"{name} is {getattr(self, name):g}: expected {low:g} to {high:g}")
         if self.side_px % self.patch_px or not 8 <= self.side_px <= 1024:
             raise UsageError(f"side_px is {self.side_px}: expected a multiple of patch_px, {self.patch_px}, up to 1024")
         if (patches := (self.side_px // self.patch_px) ** 2) > MAX_PATCHES:
             raise UsageError(f"patch_px is {self.patch_px}: a picture has {patches} patches, at most {MAX_PATCHES}")
-        if not 1 <= self.lora_rank <= 256:
-            raise UsageError(f"lora_rank is {self.lora_rank}: expected 1 to 256")
         if not 0.0 <= self.drop_path < 1.0:
             raise UsageError(f"drop_path is {self.drop_path:g}: expected 0 or more, below 1")
-        if not 1 <= self.members <= 16:
-            raise UsageError(f"members is {self.members}: expected 1 to 16")
-        if not 0.1 <= self.sharpness <= 100.0:
-            raise UsageError(f"sharpness is {self.sharpness:g}: expected 0.1 to 100")
         if not 0 <= self.labels <= MAX_LABELS:
             raise UsageError(f"there are {self.labels} labels: at most {MAX_LABELS} can be distinguished")
         if self.network not in LABEL_NETWORKS and (self.members, self.sharpness, self.labels) != (1, 1.0, 0):
@@ -169,11 +154,6 @@ def read_config(data: Mapping[str, Any]) -> TowerConfig:
         if not isinstance(value, known[name]) or isinstance(value, bool):
             raise TypeError(f"{name} is {value!r}")
     return TowerConfig(**data)
-
-
-def write_config(config: TowerConfig) -> dict[str, Any]:
-    """Return settings as values of JSON."""
-    return asdict(config)
 
 
 def _check_name(what: str, name: str, known: list[str] | list[Modality] | tuple[str, ...]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bindsearch.encoders.base import (
     OF_SECOND,
@@ -16,7 +19,8 @@ from bindsearch.encoders.base import (
     locating,
     query_encoders,
 )
-from bindsearch.encoders.combined.bridge import Bridge
+from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, how_to_repair, tower_file
+from bindsearch.errors import EncoderError
 from bindsearch.hashing import fingerprint_of
 from bindsearch.media import MODALITY_OF, DecodeHints, Media
 from bindsearch.types import Modality
@@ -25,6 +29,69 @@ from bindsearch.vectors import l2_normalize, scale_features
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+BRIDGE_TOWER = "bridge"
+"""Name of the file of a bridge in the folder of its model."""
+
+_MATRIX, _TARGET = "matrix", "target_mean"
+_MEAN = "mean."
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A linear map from one space to another.
+
+    Attributes:
+        matrix: float32 (d of the second encoder, d of the first).
+        means: Mean vector of each modality in the second space, float32 (d,), which is subtracted: it is what the
+            vectors of a modality have in common, and says nothing about their content.
+        target_mean: Mean of the texts in the first space, float32 (d,), which is added.
+        digest: Digest of the values.
+    """
+
+    matrix: NDArray[np.float32]
+    means: Mapping[Modality, NDArray[np.float32]]
+    target_mean: NDArray[np.float32]
+    digest: str
+
+    def map(self, modality: Modality, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return vectors of the second space (..., d) in the first: float32 (..., d), not of unit length.
+
+        Of modalities without a mean of their own, that of texts is subtracted.
+        """
+        mean = self.means.get(modality, self.means[Modality.TEXT])
+        return np.asarray((vectors - mean) @ self.matrix + self.target_mean, np.float32)
+
+
+def bridge_tensors(bridge: Bridge) -> dict[str, NDArray[np.float32]]:
+    """Return the arrays of a bridge by name, for its file."""
+    means = {f"{_MEAN}{modality}": mean for modality, mean in bridge.means.items()}
+    return {_MATRIX: bridge.matrix, _TARGET: bridge.target_mean, **means}
+
+
+def load_bridge(manifest: ModelManifest, dims: tuple[int, int]) -> Bridge:
+    """Load the bridge of an installed model.
+
+    Raises:
+        EncoderError: the file is missing or damaged, or is a bridge between other spaces.
+    """
+    from bindsearch.encoders.torch_runtime.tensor_files import map_tensors
+
+    tensors = {name: tensor.numpy() for name, tensor in map_tensors(tower_file(manifest, BRIDGE_TOWER)).items()}
+    first, second = dims
+    means = {name.removeprefix(_MEAN): array for name, array in tensors.items() if name.startswith(_MEAN)}
+    shapes = [array.shape == (second,) for array in means.values()]
+    fits = tensors.keys() >= {_MATRIX, _TARGET} and tensors[_MATRIX].shape == (second, first)
+    if not (fits and tensors[_TARGET].shape == (first,) and all(shapes) and Modality.TEXT in means):
+        raise EncoderError(
+            f"the bridge of {manifest.name} is damaged ({MANIFEST_FILE}): {how_to_repair(manifest.name)}"
+        )
+    return Bridge(
+        tensors[_MATRIX],
+        {Modality(name): mean for name, mean in means.items() if name in list(Modality)},
+        tensors[_TARGET],
+        manifest.source_sha256,
+    )
 
 
 class CombinedEncoder:
@@ -36,81 +103,37 @@ class CombinedEncoder:
     def __init__(
         self, name: str, first: Encoder, second: Encoder, taken: frozenset[Modality], bridge: Bridge | None = None
     ) -> None:
-        """Combine two encoders.
-
-        Args:
-            name: Name that the encoder is loaded by.
-            first: The encoder whose space this is.
-            second: The other encoder.
-            taken: Modalities that the second one embeds.
-            bridge: Map from its space to the first one; None: both share one.
-        """
-        self.name = name
+        self.name, self.dim = name, first.dim
         self._first, self._second, self._taken, self._bridge = first, second, taken, bridge
         self._heads: dict[Modality | None, CombinedEncoder] = {}
+        self.digest = fingerprint_of(first.digest, second.digest, bridge.digest if bridge else "shared")
+        of_second = {OF_SECOND + key: value for key, value in second.options.items()}
+        self.options: Mapping[str, str | int | float | bool] = {**first.options, **of_second}
+        self.modalities = first.modalities | taken
+        owners = {modality: self._of(modality) for modality in self.modalities}
+        self.libraries = {modality: libraries_of(owner, modality) for modality, owner in owners.items()}
+        self.captioned = frozenset(one for one, owner in owners.items() if one in captioned_modalities(owner))
+        self.locatable = frozenset(one for one, owner in owners.items() if one in locatable_modalities(owner))
+        hints = {modality: owner.wants for modality, owner in owners.items()}
+        seeing = [owners[one] for one in (Modality.IMAGE, Modality.VIDEO) if one in owners]
+        # Joint inputs only where one encoder embeds all pictures.
+        is_seen_by_one = bool(seeing) and all(one is seeing[0] for one in seeing)
+        self.wants = DecodeHints(
+            picture_side_px=max(first.wants.picture_side_px, second.wants.picture_side_px),
+            frames_per_s=self._of(Modality.VIDEO).wants.frames_per_s,
+            motion_s=self._of(Modality.IMU).wants.motion_s,
+            longest_s={one: wants.longest_s[one] for one, wants in hints.items() if one in wants.longest_s},
+            joint=seeing[0].wants.joint if is_seen_by_one else frozenset(),
+        )
 
     def __reduce__(self) -> tuple[Callable[..., CombinedEncoder], tuple[Any, ...]]:
         """Recreate the encoder in another process."""
         return CombinedEncoder, (self.name, self._first, self._second, self._taken, self._bridge)
 
-    @property
-    def dim(self) -> int:
-        """Dimension d of the first encoder's space."""
-        return self._first.dim
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of both encoders and of the bridge."""
-        return fingerprint_of(
-            self._first.digest, self._second.digest, self._bridge.digest if self._bridge else "shared"
-        )
-
-    @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
-        """Options of the first encoder, and those of the second one with OF_SECOND before their names."""
-        return {**self._first.options, **{OF_SECOND + name: value for name, value in self._second.options.items()}}
-
-    @cached_property
-    def modalities(self) -> frozenset[Modality]:
-        """Modalities of the first, and those that are taken from the second."""
-        return self._first.modalities | self._taken
-
     @cached_property
     def temperatures(self) -> Mapping[Modality, float]:
         """Logit scales of the encoder that embeds each modality."""
         return MappingProxyType({modality: self._of(modality).temperatures[modality] for modality in self.modalities})
-
-    @cached_property
-    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
-        """Modules that each modality needs."""
-        return {modality: libraries_of(self._of(modality), modality) for modality in self.modalities}
-
-    @cached_property
-    def captioned(self) -> frozenset[Modality]:
-        """Modalities that their encoder embeds with a caption."""
-        return frozenset(one for one in self.modalities if one in captioned_modalities(self._of(one)))
-
-    @cached_property
-    def locatable(self) -> frozenset[Modality]:
-        """Modalities whose parts their encoder embeds."""
-        return frozenset(one for one in self.modalities if one in locatable_modalities(self._of(one)))
-
-    @cached_property
-    def wants(self) -> DecodeHints:
-        """Hints of the encoder that embeds each modality; joint inputs only where one encoder embeds all pictures."""
-        both = (self._first.wants, self._second.wants)
-        seeing = [self._of(one) for one in (Modality.IMAGE, Modality.VIDEO) if one in self.modalities]
-        return DecodeHints(
-            picture_side_px=max(wants.picture_side_px for wants in both),
-            frames_per_s=self._of(Modality.VIDEO).wants.frames_per_s,
-            motion_s=self._of(Modality.IMU).wants.motion_s,
-            longest_s={
-                modality: self._of(modality).wants.longest_s[modality]
-                for modality in self.modalities
-                if modality in self._of(modality).wants.longest_s
-            },
-            joint=seeing[0].wants.joint if seeing and all(one is seeing[0] for one in seeing) else frozenset(),
-        )
 
     @property
     def max_tokens(self) -> int:

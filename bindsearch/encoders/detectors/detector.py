@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bindsearch.arguments import shown
-from bindsearch.encoders.base import Encoder, encode_media
+from bindsearch.encoders.base import Encoder, encode_media, query_encoder
 from bindsearch.encoders.detectors.snapshot import check_present
 from bindsearch.encoders.hf.encoder import HfEncoder
 from bindsearch.encoders.hf.owl import Adapter, embed_patches
@@ -32,7 +32,8 @@ from bindsearch.encoders.torch_runtime.device import (
 from bindsearch.encoders.torch_runtime.threads import all_threads
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import fingerprint_of
-from bindsearch.media import Passage
+from bindsearch.media import MODALITY_OF, Media, Passage
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import torch
@@ -77,8 +78,8 @@ class Detector:
         check_present()
         self._manifest, self._runtime = manifest, runtime
         self._adapter = Adapter(snapshot_folder(manifest), manifest.name, {})
-        self._encoder = HfEncoder(manifest, runtime=runtime)
         self._lock = threading.Lock()
+        self._encoder = HfEncoder(manifest, runtime=runtime)
 
     @property
     def name(self) -> str:
@@ -90,7 +91,7 @@ class Detector:
         """Dimension d of the space of queries."""
         return self._adapter.dim
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Digest of the published files, which determine boxes and scores."""
         return fingerprint_of(str(DETECTION_VERSION), self._encoder.digest)
@@ -107,7 +108,7 @@ class Detector:
             UsageError: there are no texts.
             MediaError: a text is blank or too long.
         """
-        return encode_media(self._encoder, [Passage(text) for text in texts])
+        return encode_media(self.encoder, [Passage(text) for text in texts])
 
     def detect(self, rgb: NDArray[np.uint8], queries: NDArray[np.float32]) -> Detections:
         """Return boxes of a picture and their scores; the picture is embedded once for all queries.
@@ -129,19 +130,18 @@ class Detector:
 
         pixels = torch.from_numpy(self._adapter.pixels(rgb))[None]
         asked = torch.from_numpy(np.array(queries, np.float32))[None]
+
+        def run(_start: int, _stop: int) -> torch.Tensor:
+            """Return centre x, centre y, width, height and scores of each patch, float32 (patches, 4 + q)."""
+            network = self._network
+            features, feature_map = embed_patches(network, pixels.to(self._device))
+            logits, _ = network.class_predictor(features, asked.to(self._device))
+            return torch.cat([network.box_predictor(features, feature_map), logits.sigmoid()], dim=-1)[0]
+
         with self._lock, all_threads(), torch.inference_mode():
-            (found,), _ = run_in_batches(partial(self._run, pixels, asked), 1, 1)
+            (found,), _ = run_in_batches(run, 1, 1)
             numbers: NDArray[np.float32] = found.cpu().numpy()
         return _inside(numbers[:, :4], numbers[:, 4:], self._adapter.input_sides(*rgb.shape[:2]))
-
-    def _run(self, pixels: torch.Tensor, queries: torch.Tensor, _start: int, _stop: int) -> torch.Tensor:
-        """Return centre x, centre y, width, height and scores of each patch, float32 (patches, 4 + q)."""
-        import torch
-
-        network, device = self._network, self._device
-        features, feature_map = embed_patches(network, pixels.to(device))
-        logits, _ = network.class_predictor(features, queries.to(device))
-        return torch.cat([network.box_predictor(features, feature_map), logits.sigmoid()], dim=-1)[0]
 
     @cached_property
     def _device(self) -> torch.device:
@@ -176,10 +176,6 @@ def load_detector(
 ) -> Detector:
     """Return a detector by name; its network loads on first use.
 
-    Args:
-        name: Name of an installed model, such as "owlv2:google/owlv2-base-patch16-ensemble".
-        runtime: Device that it runs on.
-
     Raises:
         EncoderError: the name is not that of a detector, the model is not installed, or its files are damaged.
         UsageError: this machine has no such device.
@@ -197,16 +193,99 @@ def load_detector(
 
 
 def _inside(boxes: NDArray[np.float32], scores: NDArray[np.float32], sides: tuple[float, float]) -> Detections:
-    """Return boxes in fractions of the picture, clipped to it, without those outside.
-
-    Args:
-        boxes: Centre x, centre y, width, height in fractions of the input, float32 (n, 4).
-        scores: Their scores, float32 (n, q).
-        sides: Height and width of the input in those of the picture.
-    """
+    """Return boxes, centre and size in fractions of the input, by their corners in the picture; none outside."""
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
     height, width = sides
     corners = np.concatenate([centre - half, centre + half], axis=1) * np.array([width, height] * 2, np.float32)
     corners = corners.clip(0.0, 1.0)
     inside = (corners[:, 2:] > corners[:, :2]).all(axis=1)
     return Detections(corners[inside], scores[inside])
+
+
+MIN_COSINE = 0.999
+"""Least cosine of the vectors of a text by two towers that are the same: bf16 and fp32 differ by less than 0.001."""
+
+PROBES = (
+    "a dog",
+    "a cat on a sofa",
+    "a person riding a bicycle",
+    "red car",
+    "the sound of rain",
+    "a train at a station",
+    "birds in the sky",
+    "a cup of coffee",
+    "an old wooden door",
+    "a photo of a street at night",
+    "people playing football",
+    "a plate with food",
+    "keyboard and mouse",
+    "green grass",
+    "a ringing phone",
+    "snow on a mountain",
+    "a boat on a lake",
+    "traffic light",
+    "a child laughing",
+    "nothing but a white wall",
+)
+"""Texts that the towers are compared by; each has at most 16 tokens."""
+
+
+def embed_queries(detector: Detector, media: Sequence[Media], encoder: Encoder | None = None) -> NDArray[np.float32]:
+    """Embed n media of one modality as queries of a detector: float32 (n, d), unit L2 norm.
+
+    Texts and pictures are embedded by the detector itself, other media by an encoder that shares its space.
+
+    Raises:
+        UsageError: there are no media, or of several modalities, or they need an encoder.
+        EncoderError: the encoder has another space, or no tower for the media.
+        MediaError: a medium has no content to encode.
+    """
+    own = detector.encoder
+    modalities = {MODALITY_OF.get(type(medium)) for medium in media}
+    if None in modalities or modalities <= own.modalities:
+        return encode_media(own, media)
+    if encoder is None:
+        raise lacks_encoder(detector, str(next(iter(modalities))))
+    check_shared_space(detector, encoder)
+    return encode_media(query_encoder(encoder, Modality.IMAGE), media)
+
+
+def lacks_encoder(detector: Detector, modality: str) -> UsageError:
+    """Return the error for a query that a detector cannot embed itself, where no encoder is given."""
+    return UsageError(
+        f"the detector {detector.name} embeds texts and pictures alone, not {modality}: {_way_out(detector)}"
+    )
+
+
+def check_shared_space(detector: Detector, encoder: Encoder) -> None:
+    """Check that an encoder has the space of a detector: both embed PROBES alike.
+
+    Raises:
+        EncoderError: the encoder has no texts, or another dimension, or a cosine is below MIN_COSINE; the message has
+            the lowest one.
+    """
+    if Modality.TEXT not in encoder.modalities:
+        raise EncoderError(
+            f"the encoder {encoder.name} has no texts to compare its space with that of the detector {detector.name}: "
+            f"{_way_out(detector)}"
+        )
+    if encoder.dim != detector.dim:
+        raise EncoderError(
+            f"the encoder {encoder.name} has {encoder.dim} dimensions, the detector {detector.name} has "
+            f"{detector.dim}, so that its vectors are no queries of it: {_way_out(detector)}"
+        )
+    vectors = encode_media(query_encoder(encoder, Modality.IMAGE), [Passage(text) for text in PROBES])
+    cosines = (vectors * detector.text_embeddings(PROBES)).sum(axis=1)
+    lowest = int(np.argmin(cosines))
+    if not cosines[lowest] >= MIN_COSINE:
+        raise EncoderError(
+            f"the encoder {encoder.name} has another space than the detector {detector.name}: their vectors of "
+            f'"{PROBES[lowest]}" have the cosine {cosines[lowest]:.3f}, at least {MIN_COSINE} is needed: '
+            f"{_way_out(detector)}"
+        )
+
+
+def _way_out(detector: Detector) -> str:
+    """Return how media other than texts become queries of a detector."""
+    own = f"hf:{detector.name.partition(':')[2]}"
+    return f"search with texts or pictures, or with an encoder that was bound to {own} (`bindsearch bind --hub {own}`)"

@@ -17,10 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.encoders.hf.adapter import CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE, Options, read_json
-from bindsearch.encoders.hf.library import library_errors, load_network, read_tensors
-from bindsearch.encoders.hf.sounds import at_rate, windows
-from bindsearch.encoders.hf.texts import HubTokenizer, TokenizedTexts
+from bindsearch.encoders.hf.adapter import (
+    CONFIG_FILE,
+    PREPROCESSOR_FILE,
+    PROCESSOR_FILE,
+    HubTokenizer,
+    ModelAdapter,
+    Options,
+)
+from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_tensors
+from bindsearch.encoders.model_store.snapshot_files import read_json
+from bindsearch.encoders.preprocessing.resampling import at_rate, windows
 from bindsearch.errors import EncoderError
 from bindsearch.media import DecodeHints, Media, Passage, Sound
 from bindsearch.types import Modality
@@ -38,21 +45,17 @@ MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 MAX_WINDOW_S = 120.0
 
 
-class Adapter(TokenizedTexts):
-    """Adapter of ClapModel; see `bindsearch.encoders.hf.adapter.Adapter`."""
+class Adapter(ModelAdapter):
+    """Adapter of ClapModel; see `bindsearch.encoders.hf.adapter.ModelAdapter`."""
 
     modalities = frozenset({Modality.TEXT, Modality.AUDIO})
-    settable: tuple[str, ...] = ()
-    other_digests: tuple[str, ...] = ()
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
         {Modality.TEXT: ("torch", "transformers"), Modality.AUDIO: ("torch", "torchaudio", "transformers")}
     )
     wants = DecodeHints(picture_side_px=0, frames_per_s=1.0)
 
     def __init__(self, folder: Path, name: str, options: Options) -> None:  # noqa: ARG002  (none can be set)
-        """Read the configuration in the folder of a model."""
         self._folder = folder
-        self._name = name
         config = read_json(folder / CONFIG_FILE)
         try:
             self.dim = int(config.get("projection_dim", _DIM))
@@ -60,8 +63,8 @@ class Adapter(TokenizedTexts):
             self._rate_hz, self._window_samples, facts = _sound_facts(folder)
         except (TypeError, ValueError, AttributeError) as error:
             raise EncoderError(f"the configuration of {name} is damaged ({error}): pull the model again") from error
-        self.options: Options = MappingProxyType(facts)
-        self._tokenizer = HubTokenizer(folder, positions - _UNUSED_POSITIONS)
+        self.options = MappingProxyType(facts)
+        self.tokenizer = HubTokenizer(folder, positions - _UNUSED_POSITIONS)
 
     def prepare(self, media: Media) -> NDArray[Any]:
         """Return token ids, int64 (1, length), or log-mels of windows, float32 (windows, channels, frames, bins).
@@ -71,10 +74,11 @@ class Adapter(TokenizedTexts):
         """
         match media:
             case Passage(text=text):
-                return self._tokenizer.tokenize(text)
+                return self.tokenizer.tokenize(text)
             case Sound(samples=samples, sample_rate_hz=rate_hz):
-                sound = at_rate(samples, rate_hz, self._rate_hz)
-                return self._log_mels(windows(sound, self._window_samples))
+                sounds = windows(at_rate(samples, rate_hz, self._rate_hz), self._window_samples)
+                features = self._extractor(sounds, sampling_rate=self._rate_hz)["input_features"]  # 4 channels: fusion
+                return np.stack(features).astype(np.float32)
         raise TypeError(f"{type(media).__name__} is neither a passage nor a sound")
 
     def temperatures(self, target: Modality | None) -> Mapping[Modality, float]:  # noqa: ARG002  (as tower_of)
@@ -83,17 +87,9 @@ class Adapter(TokenizedTexts):
         tensors = read_tensors(self._folder, list(names.values()))
         return {modality: float(tensors[name].float().exp()) for modality, name in names.items()}
 
-    def tower_of(self, modality: Modality, target: Modality | None) -> str:  # noqa: ARG002  (one head for all)
-        """Return "text" or "audio"."""
-        return modality.value
-
-    def most_views(self, tower: str) -> int | None:  # noqa: ARG002  (small models)
-        """Return None: batches have no limit of their own."""
-        return None
-
     def load(self, tower: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a tower with the weights of the model; the other tower is not read."""
-        from bindsearch.encoders.hf.tower import Tower
+        from bindsearch.encoders.torch_runtime.picture_tower import Tower, embed_texts
 
         with library_errors(self._folder):
             from transformers import ClapAudioModelWithProjection, ClapConfig, ClapTextModelWithProjection
@@ -101,28 +97,13 @@ class Adapter(TokenizedTexts):
             config = ClapConfig.from_pretrained(self._folder, local_files_only=True)
         if tower == "text":
             network = load_network(ClapTextModelWithProjection, self._folder, device, dtype, config=config.text_config)
-            return Tower(network, _embed_texts)
+            return Tower(network, embed_texts)
         network = load_network(ClapAudioModelWithProjection, self._folder, device, dtype, config=config.audio_config)
         return Tower(network, _embed_sounds)
 
     @cached_property
     def _extractor(self) -> Any:
-        """The feature extractor as the library loads it."""
-        with library_errors(self._folder):
-            from transformers import ClapFeatureExtractor
-
-            return ClapFeatureExtractor.from_pretrained(self._folder, local_files_only=True)
-
-    def _log_mels(self, sounds: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the log-mels of windows, float32 (windows, channels, frames, bins): 4 channels with fusion, else 1."""
-        features = self._extractor(sounds, sampling_rate=self._rate_hz)["input_features"]
-        return np.stack(features).astype(np.float32)
-
-
-def _embed_texts(network: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Return the vectors of token ids and masks, int64 (n, 2, length)."""
-    embeds: torch.Tensor = network(input_ids=tokens[:, 0], attention_mask=tokens[:, 1]).text_embeds
-    return embeds
+        return from_folder(self._folder, "ClapFeatureExtractor")
 
 
 def _embed_sounds(network: nn.Module, log_mels: torch.Tensor) -> torch.Tensor:
@@ -140,13 +121,6 @@ def _sound_facts(folder: Path) -> tuple[int, int, dict[str, str | int | float | 
     rate_hz, longest_s = int(facts.get("sampling_rate", 48_000)), float(facts.get("max_length_s", 10))
     if not (MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and 0 < longest_s <= MAX_WINDOW_S):
         raise ValueError(f"sounds of {longest_s:g} s at {rate_hz} Hz")
-    return (
-        rate_hz,
-        int(longest_s * rate_hz),
-        {
-            "sample_rate_hz": rate_hz,
-            "window_s": longest_s,
-            "padding": str(facts.get("padding", "repeatpad")),
-            "truncation": str(facts.get("truncation", "fusion")),
-        },
-    )
+    options: dict[str, str | int | float | bool] = {"sample_rate_hz": rate_hz, "window_s": longest_s}
+    options |= {key: str(facts.get(key, usual)) for key, usual in (("padding", "repeatpad"), ("truncation", "fusion"))}
+    return rate_hz, int(longest_s * rate_hz), options

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from copy import copy
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.encoders.hf.adapter import Adapter, Options, find_adapter
+from bindsearch.encoders.hf.adapter import Options, find_adapter
 from bindsearch.encoders.hf.library import check_present
-from bindsearch.encoders.hf.texts import run_texts
 from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, snapshot_folder
-from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.device import Runtime, compute_dtype, torch_dtype
-from bindsearch.encoders.torch_runtime.towers import Towers, on_device
+from bindsearch.encoders.torch_runtime.towers import Towers, mean_of_views, on_device, run_texts
 from bindsearch.errors import EncoderError
 from bindsearch.hashing import fingerprint_of
-from bindsearch.media import MODALITY_OF, DecodeHints, Media
+from bindsearch.media import MODALITY_OF, Media
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize, scale_features
 
@@ -41,7 +40,6 @@ class HfEncoder:
         options: Options = MappingProxyType({}),
         runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
         target: Modality | None = None,
-        model: _Model | None = None,
     ) -> None:
         """Create the encoder of an installed model.
 
@@ -50,7 +48,6 @@ class HfEncoder:
             options: Options by name; those that its adapter cannot set are ignored.
             runtime: Device and settings that towers run with.
             target: Modality that queries search; None: several, or it embeds what is indexed.
-            model: Towers to share with another encoder; None: towers of its own.
 
         Raises:
             EncoderError: files of the model are missing or damaged, or no adapter runs models of its type.
@@ -58,60 +55,24 @@ class HfEncoder:
             InstallationError: the library is not installed.
         """
         check_present()
-        self._arguments = (manifest, dict(options), runtime, target)
         self._manifest, self._target = manifest, target
-        self._model = model or _Model(manifest, options, runtime)
-        self._adapter, self._towers = self._model.adapter, self._model.towers
+        self._make = partial(HfEncoder, manifest, options=dict(options), runtime=runtime)
+        self._adapter = find_adapter(snapshot_folder(manifest), manifest.name, options)
+        self._towers = Towers(self._load, runtime)
         self._heads: dict[tuple[str, ...], HfEncoder] = {}
+        self.name, self.dim, self.options = manifest.name, self._adapter.dim, self._adapter.options
+        self.settable, self.modalities = self._adapter.settable, self._adapter.modalities
+        self.libraries, self.wants = self._adapter.libraries, self._adapter.wants
+        self.digest = fingerprint_of(str(PREPROCESSING_VERSION), manifest.source_sha256, *self._adapter.other_digests)
 
-    def __reduce__(self) -> tuple[Callable[..., HfEncoder], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., HfEncoder], tuple[()]]:
         """Recreate the encoder in another process; towers load there on first use."""
-        return _make, self._arguments
-
-    @property
-    def name(self) -> str:
-        """Name of the model, such as "hf:laion/clap-htsat-unfused"."""
-        return self._manifest.name
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the embedding space of the model."""
-        return self._adapter.dim
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the published files; other number formats share their space."""
-        return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256, *self._adapter.other_digests)
-
-    @property
-    def options(self) -> Options:
-        """Options that were set, and those of the model's authors."""
-        return self._adapter.options
-
-    @property
-    def settable(self) -> tuple[str, ...]:
-        """Names of the options that can be set."""
-        return self._adapter.settable
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """Modalities that the model embeds."""
-        return self._adapter.modalities
-
-    @property
-    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
-        """Modules that the model needs, by modality."""
-        return self._adapter.libraries
+        return partial(self._make, target=self._target), ()
 
     @cached_property
     def temperatures(self) -> Mapping[Modality, float]:
         """Logit scales that the model has learned."""
         return MappingProxyType(dict(self._adapter.temperatures(self._target)))
-
-    @property
-    def wants(self) -> DecodeHints:
-        """Sizes and rates of the model."""
-        return self._adapter.wants
 
     @property
     def loaded_towers(self) -> frozenset[str]:
@@ -121,11 +82,11 @@ class HfEncoder:
     @property
     def max_tokens(self) -> int:
         """Maximum number of tokens, those of the model's tokenizer."""
-        return self._adapter.max_tokens
+        return self._adapter.tokenizer.max_tokens
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text, including special tokens."""
-        return self._adapter.count_tokens(text)
+        return self._adapter.tokenizer.count_tokens(text)
 
     def as_query(self, target: Modality | None) -> HfEncoder:
         """Return the encoder of queries for a modality: this one, or one with the towers for it."""
@@ -133,10 +94,10 @@ class HfEncoder:
         if towers == self._towers_for(self._target):
             return self
         if towers not in self._heads:
-            manifest, options, runtime, _ = self._arguments
-            self._heads[towers] = HfEncoder(
-                manifest, options=options, runtime=runtime, target=target, model=self._model
-            )
+            head = copy(self)  # shares adapter and towers
+            head._target = target
+            vars(head).pop("temperatures", None)
+            self._heads[towers] = head
         return self._heads[towers]
 
     def prepare(self, media: Media) -> NDArray[Any]:
@@ -163,7 +124,7 @@ class HfEncoder:
         views = [view for medium in prepared for view in medium]
         tower = self._adapter.tower_of(modality, self._target)
         if modality is Modality.TEXT:
-            raw = run_texts(self._towers, tower, views, self._adapter.pad_token)
+            raw = run_texts(self._towers, views, self._adapter.tokenizer.pad, tower=tower, with_masks=True)
         else:
             raw = run_by_shape(self._towers, tower, views, self._adapter.most_views(tower))
         return mean_of_views(l2_normalize(raw), prepared)
@@ -177,18 +138,9 @@ class HfEncoder:
             known = ", ".join(each for each in Modality if each in self.modalities)
             raise EncoderError(f"{self.name} has no {modality} tower: it encodes {known}")
 
-
-class _Model:
-    """Adapter and towers of an installed model, which its encoders of queries share."""
-
-    def __init__(self, manifest: ModelManifest, options: Options, runtime: Runtime) -> None:
-        self.adapter: Adapter = find_adapter(snapshot_folder(manifest), manifest.name, options)
-        self.towers = Towers(self._load, runtime)
-        self._manifest = manifest
-
     def _load(self, tower: str, device: torch.device) -> nn.Module:
         """Load a tower from the files of the installed model."""
-        loaded = self.adapter.load(tower, device, compute_dtype(torch_dtype(self._manifest.dtype), device))
+        loaded = self._adapter.load(tower, device, compute_dtype(torch_dtype(self._manifest.dtype), device))
         check_not_replaced(self._manifest)
         return loaded
 
@@ -196,13 +148,7 @@ class _Model:
 def run_by_shape(
     towers: Towers, tower: str, views: Sequence[NDArray[Any]], most: int | None = None
 ) -> NDArray[np.float32]:
-    """Run n views through a tower; those of one shape share batches, so that nothing is padded.
-
-    Args:
-        towers: Towers of the model.
-        tower: Name of the tower.
-        views: Views of any shapes.
-        most: Most views in a batch; None: that of the device.
+    """Run n views of any shapes through a tower; those of one shape share batches of at most `most`, without padding.
 
     Returns:
         Features, float32 (n, d), in the order of the views.
@@ -210,17 +156,10 @@ def run_by_shape(
     rows: dict[tuple[int, ...], list[int]] = {}
     for number, view in enumerate(views):
         rows.setdefault(view.shape, []).append(number)
-    batches = [batch for numbers in rows.values() for batch in _split(numbers, most or len(numbers))]
+    batches = []
+    for numbers in rows.values():
+        size = most or len(numbers)
+        batches += [numbers[start : start + size] for start in range(0, len(numbers), size)]
     parts = [towers.run(tower, [views[number] for number in batch], on_device) for batch in batches]
     order = np.argsort(np.concatenate(batches), kind="stable")
     return np.concatenate(parts)[order]
-
-
-def _split(numbers: Sequence[int], most: int) -> list[Sequence[int]]:
-    """Return numbers in groups of at most `most`."""
-    return [numbers[start : start + most] for start in range(0, len(numbers), most)]
-
-
-def _make(manifest: ModelManifest, options: Options, runtime: Runtime, target: Modality | None) -> HfEncoder:
-    """Create an encoder from positional arguments, for pickling."""
-    return HfEncoder(manifest, options=options, runtime=runtime, target=target)

@@ -16,13 +16,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.hf import languagebind_inputs as inputs
-from bindsearch.encoders.hf.adapter import CONFIG_FILE, Options, check_model_type, read_json
+from bindsearch.encoders.hf.adapter import CONFIG_FILE, ModelAdapter, Options, check_model_type
 from bindsearch.encoders.hf.library import library_errors, load_network, read_all_tensors, read_tensors
 from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, read_model, snapshot_folder
+from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
 from bindsearch.encoders.preprocessing.crops import wide_parts
 from bindsearch.errors import EncoderError, UsageError
-from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Passage, Picture, Sound, ThermalPicture
+from bindsearch.media import (
+    MODALITY_OF,
+    DecodeHints,
+    DepthMap,
+    Frames,
+    Media,
+    Passage,
+    Picture,
+    Sound,
+    ThermalPicture,
+)
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -70,11 +81,7 @@ class _Repository:
     """Model of one modality and texts: its configuration and its files."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        """Read config.json.
-
-        Raises:
-            EncoderError: it is missing or damaged, or the model is of another type.
-        """
+        """Read config.json."""
         self.folder, self.name = folder, name
         config = read_json(folder / CONFIG_FILE)
         kind = check_model_type(config, name)
@@ -143,27 +150,35 @@ class _Repository:
         )
 
 
-class Adapter:
-    """Adapter of models of LanguageBind; see `bindsearch.encoders.hf.adapter.Adapter`."""
+class Adapter(ModelAdapter):
+    """Adapter of models of LanguageBind; see `bindsearch.encoders.hf.adapter.ModelAdapter`."""
 
     wants = DecodeHints(picture_side_px=inputs.SIDE_PX, frames_per_s=FRAMES_PER_S)
-    pad_token = 0
     settable = (TOWERS_OPTION,)
 
     def __init__(self, folder: Path, name: str, options: Options) -> None:
-        """Read the configuration of a model, and of those that the option `towers` names.
-
-        Raises:
-            UsageError: a further model is named twice, or has a modality that there is already.
-            EncoderError: a model is not installed, or of another type or dimension.
-        """
+        """Read the configuration of a model, and of those that the option `towers` names."""
         self._main = _Repository(folder, name)
         self._others: dict[str, ModelManifest] = {}
         self._by_modality = {self._main.modality: self._main}
         for other in re.split(r"[\s,]+", str(options.get(TOWERS_OPTION, "")).strip()):
             if other:
                 self._add(other)
-        self.dim = self._main.dim
+        self.dim, self.tokenizer = self._main.dim, clip_tokenizer()
+        self.modalities = frozenset({Modality.TEXT, *self._by_modality})
+        more = {
+            Modality.AUDIO: ("torch", "torchaudio", "safetensors"),
+            Modality.DEPTH: ("torch", "scipy.ndimage", "safetensors"),
+            Modality.TEXT: ("torch", "transformers"),
+        }
+        self.libraries = {modality: more.get(modality, ("torch", "safetensors")) for modality in self.modalities}
+        set_options: dict[str, str | int | float | bool] = {TOWERS_OPTION: ",".join(sorted(self._others))}
+        if Modality.VIDEO in self._by_modality:
+            set_options |= {"frames": self._by_modality[Modality.VIDEO].frames, "frames_per_s": FRAMES_PER_S}
+        if Modality.DEPTH in self._by_modality:
+            set_options["max_depth_m"] = self._by_modality[Modality.DEPTH].max_depth_m
+        self.options = set_options
+        self.other_digests = tuple(self._others[name].source_sha256 for name in sorted(self._others))
 
     def _add(self, name: str) -> None:
         manifest = read_model(name)
@@ -178,66 +193,20 @@ class Adapter:
         self._others[name] = manifest
         self._by_modality[found.modality] = found
 
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """Texts, and the modality of each model."""
-        return frozenset({Modality.TEXT, *self._by_modality})
-
-    @property
-    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
-        """Modules that each modality needs."""
-        more = {
-            Modality.AUDIO: ("torch", "torchaudio", "safetensors"),
-            Modality.DEPTH: ("torch", "scipy.ndimage", "safetensors"),
-            Modality.TEXT: ("torch", "transformers"),
-        }
-        return {modality: more.get(modality, ("torch", "safetensors")) for modality in self.modalities}
-
-    @property
-    def options(self) -> Options:
-        """Further models, and what the configurations say about inputs."""
-        options: dict[str, str | int | float | bool] = {TOWERS_OPTION: ",".join(sorted(self._others))}
-        if Modality.VIDEO in self._by_modality:
-            options |= {"frames": self._by_modality[Modality.VIDEO].frames, "frames_per_s": FRAMES_PER_S}
-        if Modality.DEPTH in self._by_modality:
-            options["max_depth_m"] = self._by_modality[Modality.DEPTH].max_depth_m
-        return options
-
-    @property
-    def other_digests(self) -> tuple[str, ...]:
-        """Digests of the files of further models."""
-        return tuple(self._others[name].source_sha256 for name in sorted(self._others))
-
-    @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens: 77, the window of CLIP."""
-        return clip_tokenizer().max_tokens
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of byte pairs of a text, plus the start and end tokens."""
-        return clip_tokenizer().count_tokens(text)
-
     def prepare(self, media: Media) -> NDArray[Any]:
         """Return token ids, int64 (1, length), or views of a medium, float32 (views, ...).
 
         Raises:
             MediaError: the medium has no content to encode.
         """
-        match media:
-            case Passage(text=text):
-                return clip_tokenizer().tokenize(text)
-        from bindsearch.media import MODALITY_OF
-
+        if isinstance(media, Passage):
+            return self.tokenizer.tokenize(media.text)
         return self._by_modality[MODALITY_OF[type(media)]].prepare(media)
 
     def temperatures(self, target: Modality | None) -> Mapping[Modality, float]:
         """Return the logit scale of each model; of texts that of the one for `target`, else of the first."""
         scales = {modality: model.scale() for modality, model in self._by_modality.items()}
         return {Modality.TEXT: scales.get(target or self._main.modality, scales[self._main.modality]), **scales}
-
-    def tower_of(self, modality: Modality, target: Modality | None) -> str:  # noqa: ARG002  (one head for all)
-        """Return the name of the modality."""
-        return modality.value
 
     def most_views(self, tower: str) -> int | None:
         """Return MAX_BATCH for videos and sounds, whose inputs are several times those of pictures."""
@@ -264,7 +233,7 @@ class Adapter:
             raise EncoderError(f"{model.name} cannot be loaded: {error}; pull the model again") from error
 
     def _load_texts(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        from bindsearch.encoders.hf.tower import Tower
+        from bindsearch.encoders.torch_runtime.picture_tower import Tower, embed_texts
 
         with library_errors(self._main.folder):
             from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -272,13 +241,7 @@ class Adapter:
             settings = {key: self._main.text[key] for key in _TEXT}
             config = CLIPTextConfig(**settings, projection_dim=self.dim)
         network = load_network(CLIPTextModelWithProjection, self._main.folder, device, dtype, config=config)
-        return Tower(network, _embed_texts)
-
-
-def _embed_texts(network: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Return the vectors of token ids and masks, int64 (n, 2, length)."""
-    embeds: torch.Tensor = network(input_ids=tokens[:, 0], attention_mask=tokens[:, 1]).text_embeds
-    return embeds
+        return Tower(network, embed_texts)
 
 
 def _merged(config: Mapping[str, Any], part: str, defaults: Mapping[str, Any]) -> dict[str, Any]:

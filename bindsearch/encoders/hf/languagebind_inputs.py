@@ -21,15 +21,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.encoders.hf.sounds import at_rate
-from bindsearch.encoders.preprocessing.crops import square_crop_plane
-from bindsearch.encoders.preprocessing.nearest import fill_nearest
+from bindsearch.encoders.preprocessing.crops import fill_nearest, square_crop_plane
+from bindsearch.encoders.preprocessing.resampling import at_rate, kaldi_log_mel
 from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import MediaError
 from bindsearch.media import DepthMap
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
 SIDE_PX = 224
@@ -41,7 +39,7 @@ MIN_DEPTH_M = 0.01
 LARGEST_MAP = 1 << 22
 """Most pixels of a depth map; of a larger one, every second or third row and column is taken, which bounds memory."""
 
-WINDOW_S, HOP_S = 0.025, 0.01
+WINDOW_S, HOP_S = 0.025, 0.01  # of `kaldi_log_mel`
 PARTS = 3
 
 
@@ -134,7 +132,7 @@ def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int, shape: Soun
     """Return log-mels of three parts of a mono sound, float32 (n,): float32 (3, bins, frames).
 
     Raises:
-        MediaError: as `sounds.at_rate`.
+        MediaError: as `resampling.at_rate`.
     """
     import torch
 
@@ -145,10 +143,12 @@ def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int, shape: Soun
         if len(sound) <= longest:
             repeated = np.tile(sound, longest // len(sound))
             whole = np.pad(repeated, (0, longest - len(repeated)))
-            mels = [_log_mel(torch.from_numpy(whole - whole.mean()), rate_hz, bins)] * PARTS
+            mels = [kaldi_log_mel(torch.from_numpy(whole - whole.mean()), rate_hz, bins)] * PARTS
         else:
             centred = torch.from_numpy(sound - sound.mean())
-            mels = [_log_mel(centred[start:stop], rate_hz, bins) for start, stop in _parts(len(sound), frames, rate_hz)]
+            mels = [
+                kaldi_log_mel(centred[start:stop], rate_hz, bins) for start, stop in _parts(len(sound), frames, rate_hz)
+            ]
         result = np.zeros((PARTS, frames, bins), np.float32)
         for row, mel in zip(result, mels, strict=True):
             row[: min(frames, len(mel))] = mel[:frames].numpy()
@@ -162,21 +162,3 @@ def _parts(length: int, frames: int, rate_hz: int) -> list[tuple[int, int]]:
     thirds = np.array_split(np.arange(max(1, total - frames + 1)), PARTS)
     starts = [int(third[0]) if len(third) else 0 for third in thirds]
     return [(start * hop, (start + frames - 1) * hop + window) for start in starts]
-
-
-def _log_mel(sound: torch.Tensor, rate_hz: int, bins: int) -> torch.Tensor:
-    """Return the log-mel of a sound, float32 (frames, bins)."""
-    from torchaudio.compliance.kaldi import fbank
-
-    mel: torch.Tensor = fbank(
-        sound[None],
-        htk_compat=True,
-        sample_frequency=rate_hz,
-        use_energy=False,
-        window_type="hanning",
-        num_mel_bins=bins,
-        dither=0.0,
-        frame_length=WINDOW_S * 1000,
-        frame_shift=HOP_S * 1000,
-    )
-    return mel

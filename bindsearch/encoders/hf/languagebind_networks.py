@@ -166,13 +166,6 @@ def build_vision_tower(
 ) -> nn.Module:
     """Return the tower with the tensors of a checkpoint, in eval mode.
 
-    Args:
-        config: Sizes of the tower.
-        tensors: All tensors of the checkpoint, by name; those of texts are left out.
-        lora_alpha: Strength of changes by LoRA, of the configuration.
-        device: Device of the tower.
-        dtype: Number format of the weights in memory.
-
     Raises:
         EncoderError: tensors are missing, unknown or of other shapes.
     """
@@ -192,10 +185,6 @@ def build_vision_tower(
 
 def merge_lora(tensors: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
     """Return tensors under plain names, with the changes of LoRA added: W + alpha / rank * B A (arXiv 2106.09685).
-
-    Args:
-        tensors: Tensors as PEFT names them, or plain ones.
-        alpha: Strength of the changes.
 
     Raises:
         EncoderError: one of the two matrices of a change is missing, or a change is of no weight.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from importlib.util import find_spec
 from io import StringIO
+from logging import ERROR
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from bindsearch.encoders.package_files import check_extra
 from bindsearch.encoders.torch_runtime.tensor_files import map_tensors
 from bindsearch.environment import check_libraries
-from bindsearch.errors import BindSearchError, EncoderError, InstallationError
+from bindsearch.errors import BindSearchError, EncoderError
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +34,7 @@ def check_present() -> None:
     Raises:
         InstallationError: it is not; the message names the extra.
     """
-    if find_spec("transformers") is None:
-        raise InstallationError("models of hf: need the extra [hf]", "pip install 'bindsearch[hf]'")
+    check_extra("models of hf: need", "hf", "transformers")
 
 
 def check_installed() -> None:
@@ -60,7 +60,7 @@ def library_errors(folder: Path) -> Iterator[None]:
     from transformers.utils import logging
 
     try:
-        with _QUIET, _without_messages(logging):
+        with _QUIET, without_messages(logging), redirect_stdout(StringIO()):  # it prints about its own docstrings
             yield
     except (BindSearchError, ImportError, MemoryError):
         raise
@@ -72,18 +72,36 @@ def library_errors(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _without_messages(logging: Any) -> Iterator[None]:
-    """Hold back the messages and progress bars of the library, and what it prints about its own docstrings."""
-    shown, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+def without_messages(*loggings: Any, level: int = ERROR) -> Iterator[None]:
+    """Hold back the messages and progress bars of libraries.
+
+    Args:
+        *loggings: Modules `logging` of libraries of Hugging Face.
+        level: Least level of the messages that are shown.
+    """
+    kept = [(logging, logging.get_verbosity(), logging.is_progress_bar_enabled()) for logging in loggings]
+    for logging in loggings:
+        logging.set_verbosity(level)
+        logging.disable_progress_bar()
     try:
-        with redirect_stdout(StringIO()):
-            yield
+        yield
     finally:
-        logging.set_verbosity(shown)
-        if has_bar:
-            logging.enable_progress_bar()
+        for logging, verbosity, has_bar in kept:
+            logging.set_verbosity(verbosity)
+            if has_bar:
+                logging.enable_progress_bar()
+
+
+def from_folder(folder: Path, kind: str, **options: Any) -> Any:
+    """Return a processor or tokenizer of the library, of the class `kind`, with its files in a folder.
+
+    Raises:
+        EncoderError: as `library_errors`.
+    """
+    with library_errors(folder):
+        import transformers
+
+        return getattr(transformers, kind).from_pretrained(folder, local_files_only=True, **options)
 
 
 def load_network(
@@ -94,16 +112,9 @@ def load_network(
     *,
     config: Any = None,
 ) -> nn.Module:
-    """Return a model of the library with the weights in a folder, ready to run; nothing is drawn at random.
+    """Return a model of the library, of the class `network`, with the weights in a folder; nothing is drawn at random.
 
     Tensors that the class does not have, such as those of another tower, are not read.
-
-    Args:
-        network: Class of the library.
-        folder: Folder with config.json and safetensors files.
-        device: Device of the model.
-        dtype: Number format of the weights in memory.
-        config: Configuration of that class; None: that of config.json.
 
     Raises:
         EncoderError: tensors are missing or have other shapes, or files are damaged.
@@ -119,18 +130,18 @@ def load_network(
             trust_remote_code=False,
             output_loading_info=True,
         )
-    faults = {
-        "lack": sorted(found["missing_keys"]),
-        "have another shape for": sorted(str(name) for name, *_ in found["mismatched_keys"]),
-    }
-    for what, names in faults.items():
-        if names:
-            more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
-            raise EncoderError(
-                f"the weights in {folder} {what} {', '.join(names[:_MAX_SHOWN])}{more}: pull the model again"
-            )
+    check_complete(found, folder, "pull the model again")
     loaded: nn.Module = model.eval().requires_grad_(False).to(device)
     return loaded
+
+
+def check_complete(found: Mapping[str, Any], folder: Path, way_out: str) -> None:
+    """Raise EncoderError if the information about a loading has weights that are missing, or have another shape."""
+    for what, key in (("lack", "missing_keys"), ("have another shape for", "mismatched_keys")):
+        names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in found[key])
+        if names:
+            more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+            raise EncoderError(f"the weights in {folder} {what} {', '.join(names[:_MAX_SHOWN])}{more}: {way_out}")
 
 
 def read_tensors(folder: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -166,11 +177,7 @@ def read_all_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _files_of(folder: Path) -> dict[str, str]:
-    """Return the file of each tensor; empty if there is one file for all.
-
-    Raises:
-        ValueError: a file is outside of the folder.
-    """
+    """Return the file of each tensor, empty if there is one for all; raise ValueError for one outside of the folder."""
     index = folder / INDEX_FILE
     if not index.is_file():
         return {}

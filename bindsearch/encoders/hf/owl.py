@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from bindsearch.encoders.hf.adapter import CONFIG_FILE, Options, read_json
-from bindsearch.encoders.hf.library import library_errors, load_network, read_tensors
-from bindsearch.encoders.hf.texts import HubTokenizer, TokenizedTexts
+from bindsearch.encoders.hf.adapter import CONFIG_FILE, HubTokenizer, ModelAdapter, Options
+from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_tensors
+from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import EncoderError, MediaError
 from bindsearch.media import DecodeHints, Media, Passage, Picture
@@ -57,23 +57,16 @@ _DIM, _POSITIONS, _SIDE_PX = 512, 16, 768
 """Defaults of the configurations in the library, which config.json leaves out."""
 
 
-class Adapter(TokenizedTexts):
-    """Adapter of both types; see `bindsearch.encoders.hf.adapter.Adapter`."""
+class Adapter(ModelAdapter):
+    """Adapter of both types; see `bindsearch.encoders.hf.adapter.ModelAdapter`."""
 
     modalities = frozenset({Modality.TEXT, Modality.IMAGE})
-    settable: tuple[str, ...] = ()
-    other_digests: tuple[str, ...] = ()
-    options: Options = MappingProxyType({})
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
         {Modality.TEXT: ("torch", "transformers"), Modality.IMAGE: ("torch", "torchvision", "transformers")}
     )
 
     def __init__(self, folder: Path, name: str, options: Options) -> None:  # noqa: ARG002  (none can be set)
-        """Read the configuration in the folder of a model.
-
-        Raises:
-            EncoderError: it is damaged, or the model is of another type.
-        """
+        """Read the configuration in the folder of a model."""
         self._folder = folder
         config = read_json(folder / CONFIG_FILE)
         self.kind = str(config.get("model_type"))
@@ -91,7 +84,7 @@ class Adapter(TokenizedTexts):
         except (TypeError, ValueError, AttributeError) as error:
             raise EncoderError(f"the configuration of {name} is damaged ({error}): pull the model again") from error
         self.wants = DecodeHints(picture_side_px=self.side_px, frames_per_s=1.0)
-        self._tokenizer = HubTokenizer(folder, positions)
+        self.tokenizer = HubTokenizer(folder, positions)
 
     def prepare(self, media: Media) -> NDArray[Any]:
         """Return token ids, int64 (1, length), or the pixels of a picture, float32 (1, 3, side, side).
@@ -101,7 +94,7 @@ class Adapter(TokenizedTexts):
         """
         match media:
             case Passage(text=text):
-                return self._tokenizer.tokenize(text)
+                return self.tokenizer.tokenize(text)
             case Picture(rgb=rgb):
                 with single_threaded():
                     return self.pixels(rgb)[None]
@@ -142,17 +135,13 @@ class Adapter(TokenizedTexts):
         scale = float(read_tensors(self._folder, [name])[name].float().exp())
         return {Modality.TEXT: scale, Modality.IMAGE: scale}
 
-    def tower_of(self, modality: Modality, target: Modality | None) -> str:  # noqa: ARG002  (one head for all)
-        """Return "text" or "image"."""
-        return modality.value
-
     def most_views(self, tower: str) -> int | None:
         """Return MAX_BATCH for pictures."""
         return MAX_BATCH if tower == Modality.IMAGE else None
 
     def load(self, tower: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a tower with the weights of the model; the other one is dropped."""
-        from bindsearch.encoders.hf.tower import Tower
+        from bindsearch.encoders.torch_runtime.picture_tower import Tower
 
         if tower == Modality.IMAGE:
             return Tower(self.load_detection(device, dtype), _embed_pictures)
@@ -187,12 +176,7 @@ class Adapter(TokenizedTexts):
 
     @cached_property
     def _processor(self) -> Any:
-        """The processor of pictures as the library loads it."""
-        with library_errors(self._folder):
-            import transformers
-
-            kind = getattr(transformers, CLASSES[self.kind][1])
-            return kind.from_pretrained(self._folder, local_files_only=True)
+        return from_folder(self._folder, CLASSES[self.kind][1])
 
 
 def embed_patches(network: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -205,15 +189,11 @@ def embed_patches(network: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, tor
     return feature_map.flatten(1, 2), feature_map
 
 
-def _embed_pictures(network: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Return the vectors of pictures (n, 3, side, side) as queries."""
-    model: Any = network
-    embeds: torch.Tensor = model.embed_image_query(*embed_patches(model, pixels))[0]
+def _embed_pictures(network: Any, pixels: torch.Tensor) -> torch.Tensor:
+    embeds: torch.Tensor = network.embed_image_query(*embed_patches(network, pixels))[0]
     return embeds[:, 0]
 
 
-def _embed_texts(network: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Return the vectors of token ids and masks, int64 (n, 2, length)."""
-    model: Any = network
-    embeds: torch.Tensor = model.get_text_features(input_ids=tokens[:, 0], attention_mask=tokens[:, 1]).pooler_output
+def _embed_texts(network: Any, tokens: torch.Tensor) -> torch.Tensor:
+    embeds: torch.Tensor = network.get_text_features(input_ids=tokens[:, 0], attention_mask=tokens[:, 1]).pooler_output
     return embeds

@@ -23,10 +23,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.arguments import shown
-from bindsearch.encoders.hf.adapter import CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE, Options, read_json
-from bindsearch.encoders.hf.library import library_errors, load_network, read_tensors
-from bindsearch.encoders.hf.sounds import at_rate, windows
-from bindsearch.encoders.hf.texts import HubTokenizer, TokenizedTexts
+from bindsearch.encoders.hf.adapter import (
+    CONFIG_FILE,
+    PREPROCESSOR_FILE,
+    PROCESSOR_FILE,
+    HubTokenizer,
+    ModelAdapter,
+    Options,
+)
+from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_tensors
+from bindsearch.encoders.model_store.snapshot_files import read_json
+from bindsearch.encoders.preprocessing.resampling import at_rate, windows
 from bindsearch.errors import EncoderError, MediaError, UsageError
 from bindsearch.media import DecodeHints, Frames, Media, Passage, Sound
 from bindsearch.types import Modality
@@ -75,12 +82,11 @@ _HEADS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Logit scale, head of what is searched, and head of texts, by the tower of texts."""
 
 
-class Adapter(TokenizedTexts):
-    """Adapter of PeAudioVideoModel; see `bindsearch.encoders.hf.adapter.Adapter`."""
+class Adapter(ModelAdapter):
+    """Adapter of PeAudioVideoModel; see `bindsearch.encoders.hf.adapter.ModelAdapter`."""
 
     modalities = frozenset({Modality.TEXT, Modality.AUDIO, Modality.VIDEO})
     settable = (JOINT_OPTION,)
-    other_digests: tuple[str, ...] = ()
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
         {
             Modality.TEXT: ("torch", "torchvision", "timm", "transformers"),
@@ -90,11 +96,7 @@ class Adapter(TokenizedTexts):
     )
 
     def __init__(self, folder: Path, name: str, options: Options) -> None:
-        """Read the configuration in the folder of a model.
-
-        Raises:
-            UsageError: `joint` has another value.
-        """
+        """Read the configuration in the folder of a model."""
         self._folder = folder
         self._name = name
         given = str(options.get(JOINT_OPTION, NONE))
@@ -117,26 +119,18 @@ class Adapter(TokenizedTexts):
                 raise ValueError(f"{self._frames} frames of {self._side[0]} x {self._side[1]} pixels")
         except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise EncoderError(f"the configuration of {name} is damaged ({error}): pull the model again") from error
-        self._tokenizer = HubTokenizer(folder, min(positions, MAX_TOKENS))
+        self.tokenizer = HubTokenizer(folder, min(positions, MAX_TOKENS))
         self._loaded: nn.Module | None = None
-
-    @property
-    def options(self) -> Options:
-        """Option `joint`, and the settings of the model's processors."""
-        return {
-            JOINT_OPTION: SOUND if self._joint else NONE,
+        self.options = {
+            JOINT_OPTION: given,
             "sample_rate_hz": self._rate_hz,
             "frames_per_s": FRAMES_PER_S,
             "frames": self._frames,
             "height_px": self._side[0],
             "width_px": self._side[1],
         }
-
-    @property
-    def wants(self) -> DecodeHints:
-        """Frames of the size of the model, and the sound of videos with the option `joint=sound`."""
         joint = frozenset({Modality.AUDIO}) if self._joint else frozenset[Modality]()
-        return DecodeHints(picture_side_px=max(self._side), frames_per_s=FRAMES_PER_S, joint=joint)
+        self.wants = DecodeHints(picture_side_px=max(self._side), frames_per_s=FRAMES_PER_S, joint=joint)
 
     def prepare(self, media: Media) -> NDArray[Any]:
         """Return token ids, int64 (1, length); sounds, float32 (windows, 1, samples); or frames of a video.
@@ -148,7 +142,7 @@ class Adapter(TokenizedTexts):
         """
         match media:
             case Passage(text=text):
-                return self._tokenizer.tokenize(text)
+                return self.tokenizer.tokenize(text)
             case Sound(samples=samples, sample_rate_hz=rate_hz):
                 sound = at_rate(samples, rate_hz, self._rate_hz)
                 length = int(WINDOW_S * self._rate_hz)
@@ -157,7 +151,12 @@ class Adapter(TokenizedTexts):
                 frames = self._resized(rgb)
                 if not self._joint:
                     return frames[None]
-                return self._pack(frames, self._sound_of(with_sound, times_s))[None]
+                if with_sound is None:
+                    length = round((float(times_s[-1] - times_s[0]) + 1 / FRAMES_PER_S) * self._rate_hz)
+                    heard = np.zeros(length, np.float32)
+                else:
+                    heard = at_rate(with_sound.samples, with_sound.sample_rate_hz, self._rate_hz)
+                return self._pack(frames, self._whole_hops(heard))[None]
         raise TypeError(f"{type(media).__name__} is neither a passage, a sound nor frames")
 
     def temperatures(self, target: Modality | None) -> Mapping[Modality, float]:
@@ -188,7 +187,7 @@ class Adapter(TokenizedTexts):
     def load(self, tower: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a tower; the model is loaded once, since its towers share networks."""
         from bindsearch.encoders.hf import pe_networks
-        from bindsearch.encoders.hf.tower import Tower
+        from bindsearch.encoders.torch_runtime.picture_tower import Tower
 
         if self._loaded is None:
             with library_errors(self._folder):
@@ -200,31 +199,16 @@ class Adapter(TokenizedTexts):
 
     @cached_property
     def _extractor(self) -> Any:
-        """The feature extractor of sounds as the library loads it."""
-        with library_errors(self._folder):
-            from transformers import PeAudioFeatureExtractor
-
-            return PeAudioFeatureExtractor.from_pretrained(self._folder, local_files_only=True)
+        return from_folder(self._folder, "PeAudioFeatureExtractor")
 
     @cached_property
     def _video_processor(self) -> Any:
-        """The processor of frames as the library loads it."""
-        with library_errors(self._folder):
-            from transformers import PeVideoVideoProcessor
-
-            return PeVideoVideoProcessor.from_pretrained(self._folder, local_files_only=True)
+        return from_folder(self._folder, "PeVideoVideoProcessor")
 
     def _whole_hops(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a sound, float32 (n,), reflected at its end to a whole number of hops."""
         values = self._extractor([sound], sampling_rate=self._rate_hz, return_tensors="np")["input_values"]
         return np.asarray(values[0, 0], np.float32)
-
-    def _sound_of(self, sound: Sound | None, times_s: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the sound of a video in whole hops; zeros if there is none."""
-        if sound is None:
-            length = round((float(times_s[-1] - times_s[0]) + 1 / FRAMES_PER_S) * self._rate_hz)
-            return self._whole_hops(np.zeros(length, np.float32))
-        return self._whole_hops(at_rate(sound.samples, sound.sample_rate_hz, self._rate_hz))
 
     def _resized(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the frames that the model takes, resized: uint8 (frames, 3, height, width)."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bindsearch.encoders.hf.tower import Call
+from bindsearch.encoders.torch_runtime.picture_tower import Call
 
 
 def towers(
@@ -39,33 +39,25 @@ def towers(
             return batch
         return batch[..., : 3 * side[0] * side[1]].reshape(*batch.shape[:2], 3, *side)
 
-    def sound_of(batch: Tensor) -> Tensor:
-        """Return the sounds of packed videos, float32 (n, 1, samples)."""
-        raw = batch[..., 3 * side[0] * side[1] :].reshape(len(batch), -1)
-        whole = raw.shape[1] // (4 * hop) * 4 * hop
-        return raw[:, :whole].contiguous().view(torch.float32)[:, None]
-
     def embed_video(model: Any, batch: Tensor) -> Tensor:
         dtype = model.video_model.video_head.proj.weight.dtype
         found = model.video_model.video_encoder(pixels(frames_of(batch), dtype))
         embeds: Tensor = model.video_model.video_head(found.pooler_output)
         return embeds
 
-    def embed_audio(model: Any, batch: Tensor) -> Tensor:
-        found = model.audio_model.audio_encoder(batch)
-        embeds: Tensor = model.audio_model.audio_head(found.pooler_output)
-        return embeds
-
     def embed_both(model: Any, batch: Tensor) -> Tensor:
         dtype = model.audio_video_head.proj.weight.dtype
-        found = model.audio_video_encoder(
-            input_values=sound_of(batch), pixel_values_videos=pixels(frames_of(batch), dtype)
-        )
+        raw = batch[..., 3 * side[0] * side[1] :].reshape(len(batch), -1)
+        whole = raw.shape[1] // (4 * hop) * 4 * hop
+        sound = raw[:, :whole].contiguous().view(torch.float32)[:, None]  # (n, 1, samples)
+        found = model.audio_video_encoder(input_values=sound, pixel_values_videos=pixels(frames_of(batch), dtype))
         embeds: Tensor = model.audio_video_head(found.pooler_output)
         return embeds
 
     return {
-        "audio": embed_audio,
+        "audio": lambda model, batch: model.audio_model.audio_head(
+            model.audio_model.audio_encoder(batch).pooler_output
+        ),
         "video": embed_video,
         "audio_video": embed_both,
         "text_for_audio": lambda model, tokens: _embed_texts(model, model.audio_model.text_audio_head, tokens),

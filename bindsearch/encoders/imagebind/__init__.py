@@ -25,20 +25,17 @@ if TYPE_CHECKING:
     from bindsearch.encoders.imagebind.preprocessing.views import clip_timepoints
     from bindsearch.encoders.preprocessing.clip_tokenizer import tokenize
 
-_PACKAGE = "bindsearch.encoders.imagebind"
-_MODULE_OF = {
-    "HUGE": f"{_PACKAGE}.config",
-    "ImageBindEncoder": f"{_PACKAGE}.encoder",
-    "ImageBindModel": f"{_PACKAGE}.model",
-    "ModelConfig": f"{_PACKAGE}.config",
-    "Preprocessing": f"{_PACKAGE}.preprocessing",
-    "build_model": f"{_PACKAGE}.model",
-    "clip_timepoints": f"{_PACKAGE}.preprocessing.views",
-    "load_published_weights": f"{_PACKAGE}.model",
-    "preprocess_audio": f"{_PACKAGE}.preprocessing.audio",
-    "preprocess_image": f"{_PACKAGE}.preprocessing.image",
-    "tokenize": "bindsearch.encoders.preprocessing.clip_tokenizer",
+_MODULES = {
+    "config": ("HUGE", "ModelConfig"),
+    "encoder": ("ImageBindEncoder",),
+    "model": ("ImageBindModel", "build_model", "load_published_weights"),
+    "preprocessing": ("Preprocessing",),
+    "preprocessing.audio": ("preprocess_audio",),
+    "preprocessing.image": ("preprocess_image",),
+    "preprocessing.views": ("clip_timepoints",),
 }
+_MODULE_OF = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
+_MODULE_OF["tokenize"] = "bindsearch.encoders.preprocessing.clip_tokenizer"
 
 __all__ = [
     "HUGE",

@@ -16,16 +16,9 @@ if TYPE_CHECKING:
 def convert(
     source: Path, folder: Path, architecture: Mapping[str, Any], dtype: str, on_progress: OnProgress
 ) -> Mapping[str, float]:
-    """Write `<tower>.safetensors` of every tower into a folder.
+    """Write `<tower>.safetensors` of every tower into a folder; arguments as of `openclip.checkpoint.convert`.
 
     The checkpoint is memory-mapped and read tensor by tensor.
-
-    Args:
-        source: Published checkpoint.
-        folder: Existing folder for the files.
-        architecture: Arguments of `build_model`.
-        dtype: Number format of the matrices, "fp32", "bf16" or "fp16"; norms and position embeddings stay in fp32.
-        on_progress: Called with the number of bytes written so far and the total.
 
     Returns:
         Temperatures by modality.
@@ -35,7 +28,7 @@ def convert(
     """
     from bindsearch.encoders.imagebind.config import make_config
     from bindsearch.encoders.imagebind.published_weights import check_published, published_tensors
-    from bindsearch.encoders.imagebind.towers import TOWERS
+    from bindsearch.encoders.imagebind.towers import TEMPERATURES, TOWERS
 
     config = make_config(**architecture)
     checkpoint = MappedCheckpoint(source)
@@ -44,7 +37,9 @@ def convert(
         tower: [_spec(checkpoint, tensor, dtype) for tensor in published_tensors(tower, config)] for tower in TOWERS
     }
     write_towers(folder, towers, on_progress)
-    return _temperatures(checkpoint)
+    keys = {tower: f"modality_postprocessors.{tower}.1.log_logit_scale" for tower in TEMPERATURES}
+    scales = {tower: temperature_of(float(check_tensor(checkpoint.read(key), key))) for tower, key in keys.items()}
+    return {"image": 1.0, "video": 1.0, **scales}
 
 
 def _spec(checkpoint: MappedCheckpoint, tensor: PublishedTensor, dtype: str) -> TensorSpec:
@@ -59,12 +54,3 @@ def _spec(checkpoint: MappedCheckpoint, tensor: PublishedTensor, dtype: str) -> 
         stored_dtype,
         lambda: convert_tensor(checkpoint.read(tensor.key), tensor, stored_dtype),
     )
-
-
-def _temperatures(checkpoint: MappedCheckpoint) -> dict[str, float]:
-    """Return the temperatures by modality; those of vision are 1."""
-    from bindsearch.encoders.imagebind.towers import TEMPERATURES
-
-    keys = {tower: f"modality_postprocessors.{tower}.1.log_logit_scale" for tower in TEMPERATURES}
-    scales = {tower: temperature_of(float(check_tensor(checkpoint.read(key), key))) for tower, key in keys.items()}
-    return {"image": 1.0, "video": 1.0, **scales}

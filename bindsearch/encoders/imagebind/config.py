@@ -58,9 +58,6 @@ class ModelConfig:
 def make_config(**config: Any) -> ModelConfig:
     """Build a configuration from published arguments; the others have their published defaults.
 
-    Args:
-        **config: Arguments of the published constructor.
-
     Raises:
         UsageError: an argument is unknown, or values do not fit together.
     """

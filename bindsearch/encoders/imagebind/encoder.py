@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +15,20 @@ from bindsearch.encoders.imagebind.config import IMU_SAMPLES
 from bindsearch.encoders.imagebind.preprocessing import parse_preprocessing
 from bindsearch.encoders.imagebind.preprocessing.audio import prepare_sound
 from bindsearch.encoders.imagebind.preprocessing.depth import prepare_depth
-from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX, prepare_picture, to_pixels
+from bindsearch.encoders.imagebind.preprocessing.image import (
+    SIDE_PX,
+    prepare_frames,
+    prepare_thermal,
+    to_frames,
+    to_pixels,
+)
 from bindsearch.encoders.imagebind.preprocessing.imu import prepare_motion
-from bindsearch.encoders.imagebind.preprocessing.text import prepare_text
-from bindsearch.encoders.imagebind.preprocessing.thermal import prepare_thermal
-from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to_frames
 from bindsearch.encoders.model_store.installed import FORMAT, ModelManifest, load_installed_tower
 from bindsearch.encoders.model_store.source import HUGE_NAME
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
-from bindsearch.encoders.preprocessing.crops import wide_parts
-from bindsearch.encoders.preprocessing.pooling import mean_of_views
+from bindsearch.encoders.preprocessing.crops import square_crops, wide_parts
 from bindsearch.encoders.torch_runtime.device import Runtime, compute_dtype, torch_dtype
-from bindsearch.encoders.torch_runtime.towers import Towers, on_device, run_texts
+from bindsearch.encoders.torch_runtime.towers import Towers, mean_of_views, on_device, run_texts
 from bindsearch.hashing import fingerprint_of
 from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.types import Modality
@@ -95,46 +97,20 @@ class ImageBindEncoder:
             UsageError: an option is unknown, is not a number, or is out of range.
         """
         self._manifest = manifest
-        self._preprocessing = parse_preprocessing(options or {})
+        self._preprocessing = preprocessing = parse_preprocessing(options or {})
         self._load = load or self._load_file
         self._towers = Towers(self._load, runtime)
-        self._arguments = (manifest, options, runtime, load)
+        self._make = partial(ImageBindEncoder, manifest, options=dict(options or {}), runtime=runtime, load=load)
+        self.name, self.dim = manifest.name, int(manifest.architecture["out_embed_dim"])
+        self.digest = fingerprint_of(str(PREPROCESSING_VERSION), manifest.source_sha256)
+        self.options: Mapping[str, str | int | float | bool] = asdict(preprocessing)
+        # As published: audio 20, depth 5, thermal 10, IMU 5, text learned, vision 1.
+        self.temperatures = {Modality(name): scale for name, scale in manifest.temperatures.items()}
+        self.wants = DecodeHints(SIDE_PX, preprocessing.frames_per_s, motion_s=IMU_SAMPLES / preprocessing.imu_rate_hz)
 
-    def __reduce__(self) -> tuple[Callable[..., ImageBindEncoder], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[Callable[[], ImageBindEncoder], tuple[()]]:
         """Recreate the encoder in another process; towers load there on first use."""
-        manifest, options, runtime, load = self._arguments
-        return _make, (manifest, dict(options or {}), runtime, load)
-
-    @property
-    def name(self) -> str:
-        """Name of the model, such as "imagebind-huge"."""
-        return self._manifest.name
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the embedding space: 1024 for imagebind-huge."""
-        return int(self._manifest.architecture["out_embed_dim"])
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the published checkpoint: conversions to other number formats share its space."""
-        return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256)
-
-    @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
-        """Preprocessing options that determine the vectors."""
-        return asdict(self._preprocessing)
-
-    @property
-    def temperatures(self) -> Mapping[Modality, float]:
-        """Logit scales as published: audio 20, depth 5, thermal 10, IMU 5, text learned, vision 1."""
-        return {Modality(name): scale for name, scale in self._manifest.temperatures.items()}
-
-    @property
-    def wants(self) -> DecodeHints:
-        """Pictures of at least 224 pixels per side, the sampling rate of video, and motion of 5 s."""
-        options = self._preprocessing
-        return DecodeHints(SIDE_PX, options.frames_per_s, motion_s=IMU_SAMPLES / options.imu_rate_hz)
+        return self._make, ()
 
     @property
     def max_tokens(self) -> int:
@@ -159,10 +135,10 @@ class ImageBindEncoder:
         options = self._preprocessing
         match media:
             case Passage(text=text):
-                return prepare_text(text)
+                return clip_tokenizer().tokenize(text)
             case Picture(rgb=rgb):
                 parts = wide_parts(rgb) if options.spatial_crops == 1 else [rgb]
-                return np.concatenate([prepare_picture(part, options) for part in parts])
+                return np.concatenate([square_crops(part, SIDE_PX, crops=options.spatial_crops) for part in parts])
             case Frames(rgb=rgb, times_s=times_s):
                 return prepare_frames(rgb, times_s, options)
             case Sound(samples=samples, sample_rate_hz=rate_hz):
@@ -215,13 +191,7 @@ class ImageBindEncoder:
 
 
 def random_encoder(dtype: str, runtime: Runtime, *, seed: int = 0) -> ImageBindEncoder:
-    """Return imagebind-huge with random weights, created when each tower loads; for speed measurements.
-
-    Args:
-        dtype: Number format of the weights, "fp32", "bf16" or "fp16".
-        runtime: Device and settings that towers run with.
-        seed: Seed of the weights.
-    """
+    """Return imagebind-huge with random weights, created when each tower loads; for speed measurements."""
     from bindsearch.encoders.imagebind.config import HUGE
     from bindsearch.encoders.imagebind.towers import TEMPERATURES
 
@@ -260,13 +230,3 @@ def to_input(modality: Modality, views: NDArray[Any], device: torch.device) -> t
         case Modality.VIDEO:
             return to_frames(media)
     return media
-
-
-def _make(
-    manifest: ModelManifest,
-    options: Mapping[str, str | int | float | bool],
-    runtime: Runtime,
-    load: LoadTower | None,
-) -> ImageBindEncoder:
-    """Create an encoder from positional arguments, for pickling."""
-    return ImageBindEncoder(manifest, options=options, runtime=runtime, load=load)

@@ -63,9 +63,6 @@ class ImageBindModel(nn.Module):
 def build_model(**config: Any) -> ImageBindModel:
     """Build a model with random weights, in eval mode.
 
-    Args:
-        **config: Arguments of the published constructor (see `ModelConfig`).
-
     Raises:
         UsageError: an argument is unknown.
     """
@@ -76,10 +73,6 @@ def build_model(**config: Any) -> ImageBindModel:
 
 def load_published_weights(model: ImageBindModel, state_dict: Mapping[str, torch.Tensor]) -> None:
     """Fill a model with a published checkpoint.
-
-    Args:
-        model: Model to fill.
-        state_dict: Tensors by their published keys.
 
     Raises:
         UsageError: `state_dict` is not a mapping.

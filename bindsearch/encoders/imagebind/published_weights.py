@@ -22,15 +22,7 @@ _BLOCK_PARTS = {"ln_1": "norm_1", "ln_2": "norm_2", "attn": "attn", "mlp": "mlp"
 
 @dataclass(frozen=True, slots=True)
 class PublishedTensor:
-    """Origin of a parameter of a tower.
-
-    Attributes:
-        parameter: Name of the parameter.
-        shape: Shape of the parameter.
-        key: Key of the published tensor.
-        published_shape: Shape of the published tensor.
-        convert: Converts the published tensor to the parameter.
-    """
+    """Origin of a parameter of a tower: a published tensor by its key, and its conversion."""
 
     parameter: str
     shape: tuple[int, ...]
@@ -46,12 +38,12 @@ def published_tensors(tower: str, config: ModelConfig) -> Iterator[PublishedTens
     kernel = (config.vision_embed_dim, 3, *config.kernel_size)
     for name, parameter in parameters.items():
         key, shape = _published_key(tower, name), tuple(parameter.shape)
-        if tower == "image" and name == "stem.weight":
-            yield PublishedTensor(name, shape, key, kernel, _sum_over_time)
-        elif tower == "image" and name == "video_stem.weight":
-            yield PublishedTensor(name, shape, key, kernel, _frames_as_channels)
+        if tower == "image" and name == "stem.weight":  # over equal frames
+            yield PublishedTensor(name, shape, key, kernel, lambda tensor: tensor.float().sum(dim=2))
+        elif tower == "image" and name == "video_stem.weight":  # frames as channels
+            yield PublishedTensor(name, shape, key, kernel, lambda tensor: tensor.flatten(1, 2))
         else:
-            yield PublishedTensor(name, shape, key, shape, _unchanged)
+            yield PublishedTensor(name, shape, key, shape, lambda tensor: tensor)
 
 
 def published_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -76,11 +68,6 @@ def check_published(state: Mapping[str, object], config: ModelConfig) -> None:
 
 def convert_tensor(published: object, tensor: PublishedTensor, dtype: str) -> torch.Tensor:
     """Convert a published tensor to the parameter of a tower.
-
-    Args:
-        published: Value of the checkpoint.
-        tensor: Origin of the parameter.
-        dtype: Number format, "fp32", "bf16" or "fp16".
 
     Raises:
         EncoderError: the value is not a dense tensor of finite floats, or its values are too large for the format; the
@@ -133,18 +120,3 @@ def _published_key(tower: str, name: str) -> str:
         "position": f"{preprocessor}.{helper}pos_embed",
         "log_logit_scale": f"modality_postprocessors.{modality}.1.log_logit_scale",
     }[name]
-
-
-def _unchanged(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor."""
-    return tensor
-
-
-def _sum_over_time(kernel: torch.Tensor) -> torch.Tensor:
-    """Sum a kernel (width, 3, frames, side, side) over time, for equal frames: (width, 3, side, side)."""
-    return kernel.float().sum(dim=2)
-
-
-def _frames_as_channels(kernel: torch.Tensor) -> torch.Tensor:
-    """Reshape a kernel (width, 3, frames, side, side) for frames as channels: (width, 3 * frames, side, side)."""
-    return kernel.flatten(1, 2)

@@ -34,15 +34,7 @@ def fill_randomly(module: nn.Module, generator: torch.Generator | None = None) -
 
 
 def random_tower(name: str, config: ModelConfig, dtype: torch.dtype, device: torch.device, *, seed: int) -> Tower:
-    """Build a tower with random weights, in eval mode.
-
-    Args:
-        name: Name of the tower.
-        config: Sizes of the model.
-        dtype: Number format of the matrices; other parameters are in fp32, as in a converted checkpoint.
-        device: Device of the tower.
-        seed: Seed of the weights.
-    """
+    """Build a tower with random weights, in eval mode; only matrices have the format, as in a converted checkpoint."""
     with torch.device("meta"):
         tower = build_tower(name, config)
     generator = torch.Generator(device).manual_seed(seed)

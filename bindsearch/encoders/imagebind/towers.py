@@ -86,15 +86,6 @@ class PatchTower(Tower):
     def __init__(
         self, grid: tuple[int, int], trunk: Transformer, width: int, dim: int, *, temperature: float | None
     ) -> None:
-        """Create the layers.
-
-        Args:
-            grid: Rows and columns of patches.
-            trunk: Transformer of the tower.
-            width: Width of its tokens.
-            dim: Dimension d of the embedding space.
-            temperature: As for `Tower`.
-        """
         super().__init__(trunk, width, dim, temperature=temperature)
         self.grid = grid
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
@@ -185,16 +176,7 @@ class SensorTower(PatchTower):
     def __init__(
         self, stem: nn.Module, grid: tuple[int, int], trunk: Transformer, width: int, dim: int, *, temperature: float
     ) -> None:
-        """Create the layers.
-
-        Args:
-            stem: Converts media to patches (n, h * w, width).
-            grid: Rows and columns of patches.
-            trunk: Transformer of the tower.
-            width: Width of its tokens.
-            dim: Dimension d of the embedding space.
-            temperature: Logit scale.
-        """
+        """Create the layers after a stem that converts media to patches (n, h * w, width)."""
         super().__init__(grid, trunk, width, dim, temperature=temperature)
         self.stem = stem
         self.stem_norm = nn.LayerNorm(width)  # the published stems use PyTorch's default epsilon, 1e-5

@@ -8,16 +8,14 @@ from its published parameters. TRAINING.md describes what was trained by this pr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.encoders.mini.weights import reading_weights
 from bindsearch.encoders.preprocessing.resampling import check_sound, resample_sound
-from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +104,7 @@ def _mel_filters() -> tuple[torch.Tensor, torch.Tensor]:
     """Return triangles over the HTK mel scale, each of sum 1, float32 (mel, bins), and the Hann window (WINDOW,)."""
     import torch
 
-    edges = _mel_edges(SAMPLE_RATE_HZ / 2)
+    edges = _mel_edges()
     bins = _mel(np.arange(WINDOW // 2 + 1) * SAMPLE_RATE_HZ / WINDOW)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
@@ -115,9 +113,9 @@ def _mel_filters() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(filters), torch.hann_window(WINDOW, periodic=False)
 
 
-def _mel_edges(high_hz: float) -> NDArray[np.float64]:
+def _mel_edges() -> NDArray[np.float64]:
     """Return the edges of the filters in mel, (MEL_BINS + 2,); filter i spans edges i to i + 2."""
-    return np.linspace(0.0, float(_mel(high_hz)), MEL_BINS + 2)
+    return np.linspace(0.0, float(_mel(SAMPLE_RATE_HZ / 2)), MEL_BINS + 2)
 
 
 def _mel(hz: float | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -156,7 +154,7 @@ def band_limit(levels: NDArray[np.float32], sample_rate_hz: int) -> int:
     possible = MEL_BINS
     if sample_rate_hz < FULL_BAND_RATE_HZ:
         highest_mel = float(_mel(0.99 * sample_rate_hz / 2))
-        possible = int((_mel_edges(SAMPLE_RATE_HZ / 2)[2:] <= highest_mel).sum())
+        possible = int((_mel_edges()[2:] <= highest_mel).sum())
     carried = np.quantile(levels.reshape(-1, MEL_BINS), 0.95, axis=0) > CARRIED_ABOVE
     return min(possible, int(np.flatnonzero(carried)[-1]) + 1 if carried.any() else MEL_BINS)
 
@@ -178,9 +176,9 @@ class AudioTower:
 
         state = read_packed(network)
         own_state = read_packed(feature_map)
-        with _naming(network):
+        with reading_weights(network):
             self._network = network_from_state(state)
-        with _naming(feature_map):
+        with reading_weights(feature_map):
             self._map = map_from_state({**state, **own_state})
 
     def features(self, levels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -212,21 +210,5 @@ def read_packed(weights: Path) -> dict[str, torch.Tensor]:
 
     from bindsearch.encoders.mini.audio_network import unpack_int8
 
-    with _naming(weights):
+    with reading_weights(weights):
         return unpack_int8(load_file(weights))
-
-
-@contextmanager
-def _naming(weights: Path) -> Iterator[None]:
-    """Name the file in errors of reading it.
-
-    Raises:
-        EncoderError: the file is missing, or its tensors do not fit.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise EncoderError(f"cannot read weights {weights}: {reason}; reinstall bindsearch") from error

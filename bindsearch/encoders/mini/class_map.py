@@ -30,48 +30,26 @@ APPEARANCE_DIMS = 128
 
 
 @dataclass(frozen=True, slots=True)
-class ClassTexts:
-    """Texts of the k classes of the image tower.
-
-    Attributes:
-        names: Unit vectors of the names, float32 (k, d).
-        scenes: Unit vectors of the scenes, float32 (k, d).
-    """
-
-    names: torch.Tensor
-    scenes: torch.Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Appearance:
-    """Map of the appearance.
-
-    Attributes:
-        features: Directions of the features, (f, a).
-        texts: Orthonormal directions of the text space that they are mapped to, (d, a).
-    """
-
-    features: torch.Tensor
-    texts: torch.Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class ClassMap:
-    """Map of features to the text space.
+    """Map of features to the text space by texts about k classes.
 
     Attributes:
-        weight: Weights of the classifier, (k, f).
+        weight: Weights of the classifier, float32 (k, f).
         bias: Bias of the classifier, (k,).
-        texts: Texts of the classes.
+        names: Unit vectors of the names of the classes, float32 (k, d).
+        scenes: Unit vectors of the scenes, float32 (k, d).
         linear: Linear map of the features, (f, d).
-        appearance: Map of the appearance.
+        appearance: Directions of the features of the appearance, (f, a).
+        appearance_texts: Orthonormal directions of the text space that they are mapped to, (d, a).
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
-    texts: ClassTexts
+    names: torch.Tensor
+    scenes: torch.Tensor
     linear: torch.Tensor
-    appearance: Appearance
+    appearance: torch.Tensor
+    appearance_texts: torch.Tensor
 
 
 def fit_linear(weight: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
@@ -86,7 +64,9 @@ def fit_linear(weight: torch.Tensor, scenes: torch.Tensor) -> torch.Tensor:
     return linear
 
 
-def fit_appearance(weight: torch.Tensor, texts: ClassTexts) -> Appearance:
+def fit_appearance(
+    weight: torch.Tensor, names: torch.Tensor, scenes: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Map the principal directions of the class prototypes to the directions of least energy of the class texts.
 
     Eigenvectors are unique only up to sign and rotation. The result is therefore stored with the encoder, not fitted
@@ -94,18 +74,19 @@ def fit_appearance(weight: torch.Tensor, texts: ClassTexts) -> Appearance:
 
     Args:
         weight: Weights of the classifier, float32 (k, f).
-        texts: Texts of the k classes.
+        names: Vectors of the names of the k classes, float32 (k, d).
+        scenes: Vectors of their scenes, float32 (k, d).
+
+    Returns:
+        Values of `ClassMap.appearance` and `ClassMap.appearance_texts`.
     """
     import torch
 
     prototypes = weight - weight.mean(0)
     _, _, directions = torch.linalg.svd(prototypes.double(), full_matrices=False)
-    vectors = torch.cat([texts.names, texts.scenes]).double()
+    vectors = torch.cat([names, scenes]).double()
     _, ascending = torch.linalg.eigh(vectors.T @ vectors)
-    return Appearance(
-        features=directions[:APPEARANCE_DIMS].T.float().contiguous(),
-        texts=ascending[:, :APPEARANCE_DIMS].float().contiguous(),
-    )
+    return directions[:APPEARANCE_DIMS].T.float().contiguous(), ascending[:, :APPEARANCE_DIMS].float().contiguous()
 
 
 def map_features(features: torch.Tensor, by: ClassMap) -> torch.Tensor:
@@ -113,11 +94,11 @@ def map_features(features: torch.Tensor, by: ClassMap) -> torch.Tensor:
     from torch.nn.functional import normalize
 
     logits = features @ by.weight.T + by.bias
-    names = _weighted_texts(logits, by.texts.names, temperature=NAMES_TEMPERATURE, top=NAMES_TOP)
-    scenes = _weighted_texts(logits, by.texts.scenes, temperature=SCENES_TEMPERATURE, top=SCENES_TOP)
+    names = _weighted_texts(logits, by.names, temperature=NAMES_TEMPERATURE, top=NAMES_TOP)
+    scenes = _weighted_texts(logits, by.scenes, temperature=SCENES_TEMPERATURE, top=SCENES_TOP)
     semantic = normalize(names + SCENES_SHARE * scenes, dim=1)
     semantic = normalize(semantic + LINEAR_SHARE * normalize(features @ by.linear, dim=1), dim=1)
-    appearance = normalize(features @ by.appearance.features, dim=1) @ by.appearance.texts.T
+    appearance = normalize(features @ by.appearance, dim=1) @ by.appearance_texts.T
     return normalize(semantic + APPEARANCE_SHARE * appearance, dim=1)
 
 

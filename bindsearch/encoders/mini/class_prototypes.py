@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bindsearch.encoders.mini.class_map import Appearance, ClassMap, ClassTexts, fit_appearance, fit_linear
-from bindsearch.errors import EncoderError
+from bindsearch.encoders.mini.class_map import ClassMap, fit_appearance, fit_linear
+from bindsearch.encoders.mini.weights import reading_weights
 
 if TYPE_CHECKING:
     import torch
@@ -58,32 +58,21 @@ def load_class_map(weights: Weights, exclude: frozenset[int] = frozenset()) -> C
         EncoderError: the bank cannot be read.
     """
     import torch
-
-    tensors = _read_bank()
-    weight, bias = weights["_fc.weight"], weights["_fc.bias"]
-    used_classes = torch.tensor([index for index in range(len(bias)) if index not in exclude])
-    texts = ClassTexts(tensors["names"].float()[used_classes], tensors["scenes"].float()[used_classes])
-    if exclude:
-        appearance = fit_appearance(weight[used_classes], texts)
-    else:
-        appearance = Appearance(tensors["appearance.features"].float(), tensors["appearance.texts"].float())
-    return ClassMap(
-        weight[used_classes], bias[used_classes], texts, fit_linear(weight[used_classes], texts.scenes), appearance
-    )
-
-
-def _read_bank() -> dict[str, torch.Tensor]:
-    """Read the tensors of the class bank."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        return load_file(BANK_FILE)
-    except (OSError, SafetensorError) as error:
-        raise EncoderError(f"cannot read {BANK_FILE}: {error}; reinstall bindsearch") from error
+    with reading_weights(BANK_FILE):
+        tensors = {name: tensor.float() for name, tensor in load_file(BANK_FILE).items()}
+    bias = weights["_fc.bias"]
+    used = torch.tensor([index for index in range(len(bias)) if index not in exclude])
+    weight, names, scenes = (one[used] for one in (weights["_fc.weight"], tensors["names"], tensors["scenes"]))
+    appearance = tensors["appearance.features"], tensors["appearance.texts"]
+    if exclude:
+        appearance = fit_appearance(weight, names, scenes)
+    return ClassMap(weight, bias[used], names, scenes, fit_linear(weight, scenes), *appearance)
 
 
-def embed_classes(classes: Sequence[ImageNetClass]) -> ClassTexts:
+def embed_classes(classes: Sequence[ImageNetClass]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the vectors of the names and of the scenes of k classes, float32 (k, d) each."""
     """Return text vectors of k classes: names and scenes, float32 (k, d)."""
     import torch
     from torch.nn.functional import normalize
@@ -95,21 +84,17 @@ def embed_classes(classes: Sequence[ImageNetClass]) -> ClassTexts:
     curated = torch.from_numpy(tower.encode_texts([row.curated_name for row in classes]))
     scenes = torch.from_numpy(tower.encode_texts([text for row in classes for text in row.scenes]))
     means = torch.stack([part.mean(0) for part in torch.split(scenes, [len(row.scenes) for row in classes])])
-    return ClassTexts(normalize(names + CURATED_SHARE * curated, dim=1), normalize(means, dim=1))
+    return normalize(names + CURATED_SHARE * curated, dim=1), normalize(means, dim=1)
 
 
 def write_bank(weights: Weights) -> None:
     """Compute class_bank.safetensors from the texts and the classifier's weights, in float16 (2 MB)."""
     from safetensors.torch import save_file
 
-    texts = embed_classes(read_classes())
-    appearance = fit_appearance(weights["_fc.weight"], texts)
-    tensors = {
-        "names": texts.names,
-        "scenes": texts.scenes,
-        "appearance.features": appearance.features,
-        "appearance.texts": appearance.texts,
-    }
+    names, scenes = embed_classes(read_classes())
+    appearance, appearance_texts = fit_appearance(weights["_fc.weight"], names, scenes)
+    tensors = {"names": names, "scenes": scenes}
+    tensors |= {"appearance.features": appearance, "appearance.texts": appearance_texts}
     save_file({name: tensor.half().contiguous() for name, tensor in tensors.items()}, BANK_FILE)
 
 

@@ -59,12 +59,6 @@ def read_weights(path: Path) -> Weights:
     return weights
 
 
-def _same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Return TensorFlow's "same" padding of one axis: pixels before, pixels after."""
-    total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-    return total // 2, total - total // 2
-
-
 def _folded(weights: Weights, conv: str, norm: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return kernel and bias of a convolution with its batch normalisation folded in."""
     gain = weights[f"{norm}.weight"] / (weights[f"{norm}.running_var"] + BN_EPSILON).sqrt()
@@ -79,7 +73,8 @@ def _convolution(
     from torch import nn
 
     size = kernel.shape[-1]
-    before, after = _same_padding(side, size, stride)
+    total = max((-(-side // stride) - 1) * stride + size - side, 0)  # TensorFlow's "same" padding
+    before, after = total // 2, total - total // 2
     layers: list[nn.Module] = []
     if before != after:
         layers.append(nn.ZeroPad2d((before, after, before, after)))

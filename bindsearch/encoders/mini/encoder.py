@@ -57,6 +57,9 @@ class MiniEncoder:
         }
     )
     wants = DecodeHints(picture_side_px=PICTURE_SIDE_PX, frames_per_s=1.0)
+    options: Mapping[str, str | int | float | bool] = MappingProxyType(
+        {"picture_side_px": PICTURE_SIDE_PX, "frames_per_s": wants.frames_per_s}
+    )
     temperatures: Mapping[Modality, float] = MappingProxyType(
         # ImageBind's published values (text: learned, clipped at 100). They scale softmaxes, not directions.
         {
@@ -82,13 +85,13 @@ class MiniEncoder:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the weight files of all towers, xxh3-128, hex."""
-        return digest_weights(self._exclude_classes)
+        """Digest of the weight files of all towers, of PREPROCESSING_VERSION and of the excluded classes.
 
-    @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
-        """Preprocessing options that determine the vectors."""
-        return {"picture_side_px": PICTURE_SIDE_PX, "frames_per_s": self.wants.frames_per_s}
+        Raises:
+            EncoderError: a file is missing.
+        """
+        classes = repr(sorted(self._exclude_classes))
+        return fingerprint_of(str(PREPROCESSING_VERSION), classes, *map(hash_file, weight_files()))
 
     @property
     def max_tokens(self) -> int:
@@ -135,7 +138,7 @@ class MiniEncoder:
         with self._lock:
             if modality is Modality.TEXT:
                 return self._text.encode(prepared)
-            from bindsearch.encoders.preprocessing.pooling import mean_of_views
+            from bindsearch.encoders.torch_runtime.towers import mean_of_views
 
             if modality in _PICTURE_LIKE:
                 embedded = self._image.encode([picture for views in prepared for picture in views])
@@ -199,21 +202,6 @@ class MiniEncoder:
         return ImuTower()
 
 
-def digest_weights(exclude_classes: frozenset[int]) -> str:
-    """Return the digest of the weight files of all towers, of PREPROCESSING_VERSION and of the excluded classes.
-
-    Args:
-        exclude_classes: ImageNet classes that the image tower does not use.
-
-    Returns:
-        xxh3-128, hex.
-
-    Raises:
-        EncoderError: a file is missing.
-    """
-    return fingerprint_of(str(PREPROCESSING_VERSION), repr(sorted(exclude_classes)), *map(hash_file, weight_files()))
-
-
 def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> NDArray[np.uint8]:
     """Prepare a medium that the image tower embeds: uint8 (views, 224, 224, 3)."""
     from bindsearch.encoders.mini.image import prepare_picture
@@ -226,6 +214,6 @@ def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> ND
         case Frames(rgb=frames):
             return np.concatenate([prepare_picture(frame) for frame in frames])
         case DepthMap() | ThermalPicture():
-            from bindsearch.encoders.preprocessing.grey_pictures import as_picture
+            from bindsearch.encoders.preprocessing.crops import as_picture
 
             return prepare_picture(as_picture(media).rgb)

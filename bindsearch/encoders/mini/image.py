@@ -6,11 +6,10 @@ Depth and thermal are embedded by it too, as grey pictures.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -35,9 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DIM = 384
-# Pictures per pass of the network: their activations still fit into the cache of a core (measured).
-PICTURES_PER_PASS_BF16 = 4
-PICTURES_PER_PASS_FP32 = 4
+PICTURES_PER_PASS = 4
+"""Pictures per pass of the network: their activations still fit into the cache of a core (measured)."""
 
 
 def prepare_picture(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -67,19 +65,10 @@ def prepare_picture(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.array(small, dtype=np.uint8)[None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """Loaded network.
-
-    Attributes:
-        network: Network up to pooled features.
-        dtype: Number format of the network.
-        class_map: Map of features to the text space.
-        passes: Pool of threads that run passes.
-    """
+class _Loaded(NamedTuple):
+    """Network up to pooled features, the map of these to the text space, and the threads that run passes."""
 
     network: torch.nn.Sequential
-    dtype: torch.dtype
     class_map: ClassMap
     passes: ParallelForward
 
@@ -116,11 +105,8 @@ class ImageTower:
 
     def encode(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embed n prepared pictures, each uint8 (224, 224, 3): float32 (n, 384), unit L2 norm."""
-        loaded = self._load()
-        if len(pictures) == 0:
-            return np.empty((0, DIM), dtype=np.float32)
-        features = loaded.passes.map(partial(_run, loaded), _passes(loaded, pictures))
-        return loaded.passes.map(partial(_map, loaded), [features])[0]
+        features = self._features(pictures, pooled=True)
+        return self._mapped(features) if features else np.empty((0, DIM), dtype=np.float32)
 
     def locate(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embed the cells of the last feature map of n prepared pictures: float32 (n, 7, 7, 384), unit L2 norm.
@@ -129,12 +115,8 @@ class ImageTower:
         so the logits of a picture are exactly the mean of those of its cells. The map to the text space, which is not
         linear, is applied to each cell.
         """
-        loaded = self._load()
-        if len(pictures) == 0:
-            return np.empty((0, *GRID, DIM), dtype=np.float32)
-        features = loaded.passes.map(partial(_run, loaded, pooled=False), _passes(loaded, pictures))
-        cells = [part.permute(0, 2, 3, 1).flatten(0, 2) for part in features]
-        return loaded.passes.map(partial(_map, loaded), [cells])[0].reshape(-1, *GRID, DIM)
+        cells = [part.permute(0, 2, 3, 1).flatten(0, 2) for part in self._features(pictures, pooled=False)]
+        return self._mapped(cells).reshape(-1, *GRID, DIM) if cells else np.empty((0, *GRID, DIM), dtype=np.float32)
 
     def _load(self) -> _Loaded:
         """Return the network, loaded on first use."""
@@ -144,40 +126,38 @@ class ImageTower:
             if self._loaded is None:
                 weights = read_weights(self.files[0])
                 bf16 = has_fast_bf16() if self._bf16 is None else self._bf16
-                dtype = torch.bfloat16 if bf16 else torch.float32
-                network = build_network(weights).to(dtype)
-                self._loaded = _Loaded(network, dtype, load_class_map(weights, self._exclude), ParallelForward())
+                network = build_network(weights).to(torch.bfloat16 if bf16 else torch.float32)
+                self._loaded = _Loaded(network, load_class_map(weights, self._exclude), ParallelForward())
             return self._loaded
 
+    def _features(self, pictures: Sequence[NDArray[np.uint8]], *, pooled: bool) -> list[torch.Tensor]:
+        """Run passes of the network over pictures: features, float32 (n, 1280); not pooled: (n, 1280, 7, 7)."""
+        network, _, passes = self._load()
+        run = partial(_run, network if pooled else network[:-POOLING_LAYERS])
+        starts = range(0, len(pictures), PICTURES_PER_PASS)
+        return passes.map(run, (pictures[start : start + PICTURES_PER_PASS] for start in starts))
 
-def _passes(loaded: _Loaded, pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Sequence[NDArray[np.uint8]]]:
-    """Yield the pictures of each pass."""
+    def _mapped(self, features: list[torch.Tensor]) -> NDArray[np.float32]:
+        """Map the features of all passes to unit vectors of the text space, float32 (n, 384)."""
+        import torch
+
+        _, class_map, passes = self._load()
+
+        def run(features: list[torch.Tensor]) -> NDArray[np.float32]:
+            with torch.inference_mode():  # the mode applies to the current thread only
+                vectors: NDArray[np.float32] = map_features(torch.cat(features), class_map).numpy()
+            return vectors
+
+        return passes.map(run, [features])[0]
+
+
+def _run(network: torch.nn.Sequential, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    """Run one pass of a network over n pictures, uint8 (224, 224, 3)."""
     import torch
 
-    per_pass = PICTURES_PER_PASS_BF16 if loaded.dtype == torch.bfloat16 else PICTURES_PER_PASS_FP32
-    return (pictures[start : start + per_pass] for start in range(0, len(pictures), per_pass))
-
-
-def _map(loaded: _Loaded, features: list[torch.Tensor]) -> NDArray[np.float32]:
-    """Map the features of all passes to unit vectors of the text space, float32 (n, 384)."""
-    import torch
-
-    with torch.inference_mode():
-        vectors: NDArray[np.float32] = map_features(torch.cat(features), loaded.class_map).numpy()
-    return vectors
-
-
-def _run(loaded: _Loaded, pictures: Sequence[NDArray[np.uint8]], *, pooled: bool = True) -> torch.Tensor:
-    """Run one pass of the network over n pictures, uint8 (224, 224, 3).
-
-    Returns:
-        Features, float32 (n, 1280); not pooled: (n, 1280, 7, 7).
-    """
     # As a permuted view, pictures stay channels-last in memory, the fastest layout for the convolutions.
-    import torch
-
     pixels = torch.from_numpy(np.stack(pictures))
-    with torch.inference_mode():  # the mode applies to the current thread only
-        centred = pixels.permute(0, 3, 1, 2).to(loaded.dtype) - PIXEL_MEAN
-        features: torch.Tensor = (loaded.network if pooled else loaded.network[:-POOLING_LAYERS])(centred)
+    with torch.inference_mode():
+        centred = pixels.permute(0, 3, 1, 2).to(next(network.parameters()).dtype) - PIXEL_MEAN
+        features: torch.Tensor = network(centred)
         return features.float()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.encoders.mini.weights import reading_weights
 from bindsearch.encoders.preprocessing.resampling import check_motion, resample_motion
 
 if TYPE_CHECKING:
@@ -54,18 +55,17 @@ class ImuTower:
     """Tower that embeds prepared views."""
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
-        """Read the weights.
+        from safetensors.torch import load_file
 
-        Raises:
-            EncoderError: the weights are missing or do not fit the network.
-        """
         from bindsearch.encoders.mini.imu_network import network_from_state
-        from bindsearch.encoders.mini.label_head import load_mixture
 
-        self._network = load_mixture(weights, network_from_state)
+        with reading_weights(weights):
+            self._network = network_from_state(load_file(weights))
 
     def encode(self, views: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed views, float32 (n, 6, 128): float32 (n, 384), unit L2 norm."""
-        from bindsearch.encoders.mini.label_head import embed_views
+        import torch
 
-        return embed_views(self._network, views)
+        with torch.inference_mode():
+            embeddings: NDArray[np.float32] = self._network(torch.from_numpy(views)).numpy()
+        return embeddings

@@ -8,12 +8,10 @@ angle changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-
-from bindsearch.encoders.mini.label_head import LabelMixture, mixture_from_state
 
 CHANNELS = 6
 DIRECTION_CHANNELS = 6
@@ -22,6 +20,27 @@ DIRECTION_CHANNELS = 6
 POSITIONS = 16  # of a view of 128 samples after three strides of 2
 SCALE = (10.0, 10.0, 10.0, 2.0, 2.0, 2.0)  # about gravity in m/s^2, and a brisk turn in rad/s
 TREMOR = (0.1, 0.1, 0.1, 0.02, 0.02, 0.02)  # about the sway that distinguishes standing from sitting, in the same units
+
+
+class LabelMixture(nn.Module):
+    """Network that maps views (n, ...) to unit vectors (n, d): label texts, weighted by the members' probabilities.
+
+    The vectors are among those of texts (like those of ConSE, arXiv 1312.5650); a recording of two labels is between
+    both.
+    """
+
+    bank: Tensor
+
+    def __init__(self, members: Sequence[nn.Module], bank: Tensor) -> None:
+        """Combine members."""
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.register_buffer("bank", bank)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Return the sum of the label texts, weighted by the mean probabilities of the members, at unit length."""
+        probabilities = torch.stack([member(views).softmax(dim=1) for member in self.members]).mean(dim=0)
+        return nn.functional.normalize(probabilities @ self.bank, dim=1)
 
 
 class ImuNetwork(nn.Module):
@@ -105,5 +124,8 @@ def network_from_state(state: Mapping[str, Tensor]) -> LabelMixture:
         KeyError: a tensor is missing.
         RuntimeError: the tensors are not those of this network.
     """
-    width = state["members.0.convolutions.0.weight"].shape[0]
-    return mixture_from_state(state, lambda labels: ImuNetwork(labels, width=width))
+    width, bank = state["members.0.convolutions.0.weight"].shape[0], state["bank"]
+    count = len({name.split(".")[1] for name in state if name.startswith("members.")})
+    mixture = LabelMixture([ImuNetwork(len(bank), width=width) for _ in range(count)], torch.zeros(bank.shape))
+    mixture.load_state_dict(dict(state))
+    return mixture.eval()

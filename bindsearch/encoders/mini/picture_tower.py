@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields
 
-import torch
 from torch import Tensor, nn
 
-from bindsearch.encoders.mini.class_map import Appearance, ClassMap, ClassTexts, map_features
+from bindsearch.encoders.mini.class_map import ClassMap, map_features
 from bindsearch.encoders.mini.class_prototypes import load_class_map
 from bindsearch.encoders.mini.efficientnet import FEATURES, PIXEL_MEAN, build_network, read_weights
 from bindsearch.encoders.mini.weights import image_network_file
@@ -31,18 +30,7 @@ class MiniPictureTower(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """Return unit vectors of the text space, float32 (n, 384), of features (n, 1280)."""
-        if self._class_map.weight.device != features.device:
-            self._class_map = _on_device(self._class_map, features.device)
+        by, device = self._class_map, features.device
+        if by.weight.device != device:
+            self._class_map = ClassMap(*(getattr(by, field.name).to(device) for field in fields(by)))
         return map_features(features, self._class_map)
-
-
-def _on_device(by: ClassMap, device: torch.device) -> ClassMap:
-    """Return a map with its tensors on a device."""
-    return replace(
-        by,
-        weight=by.weight.to(device),
-        bias=by.bias.to(device),
-        texts=ClassTexts(by.texts.names.to(device), by.texts.scenes.to(device)),
-        linear=by.linear.to(device),
-        appearance=Appearance(by.appearance.features.to(device), by.appearance.texts.to(device)),
-    )

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.device import one_blas_thread, usable_cores
-from bindsearch.encoders.mini.bert import Bert, load_bert, mean_pooled
+from bindsearch.encoders.mini.bert import Bert, load_bert, mean_pooled, mean_pooled_by_torch
 from bindsearch.encoders.mini.weights import TEXT_DISTRIBUTION, text_files
+from bindsearch.encoders.preprocessing.hub_tokenizer import read_tokenizer
 from bindsearch.environment import check_libraries
-from bindsearch.errors import EncoderError, MediaError
+from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,6 +49,7 @@ class TextTower:
         self._lock = threading.Lock()
         self._tokenizer: Tokenizer | None = None
         self._bert: Bert | None = None
+        self._passes: ParallelForward | None = None
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text, including the two special ones."""
@@ -101,25 +101,20 @@ class TextTower:
     def _embed_many(self, bert: Bert, batches: Sequence[Pass]) -> list[NDArray[np.float32]]:
         """Embed passes with torch: float32 (n, 384) each."""
         check_libraries(("torch",))
-        from bindsearch.encoders.mini.bert_torch import mean_pooled
-        from bindsearch.encoders.torch_runtime.threads import single_threaded
+        from bindsearch.encoders.torch_runtime.threads import ParallelForward, single_threaded
 
         if len(batches) == 1:
             with single_threaded():
-                return [mean_pooled(bert, *batches[0])]
-        return self._passes.map(lambda batch: mean_pooled(bert, *batch), batches)
-
-    @cached_property
-    def _passes(self) -> ParallelForward:
-        from bindsearch.encoders.torch_runtime.threads import ParallelForward
-
-        return ParallelForward()
+                return [mean_pooled_by_torch(bert, *batches[0])]
+        if self._passes is None:
+            self._passes = ParallelForward()
+        return self._passes.map(lambda batch: mean_pooled_by_torch(bert, *batch), batches)
 
     def _loaded_tokenizer(self) -> Tokenizer:
         """Return the tokenizer, loaded on first use."""
         with self._lock:
             if self._tokenizer is None:
-                self._tokenizer = _load_tokenizer(text_files()[1])
+                self._tokenizer = read_tokenizer(text_files()[1], f"reinstall {TEXT_DISTRIBUTION}")
             return self._tokenizer
 
     def _loaded_bert(self) -> Bert:
@@ -130,26 +125,8 @@ class TextTower:
             return self._bert
 
 
-def _load_tokenizer(path: Path) -> Tokenizer:
-    """Load the published tokenizer without its truncation and padding to 128 tokens: no text is truncated silently."""
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises a plain Exception for all errors
-        raise EncoderError(f"cannot read tokenizer {path}: {error}; reinstall {TEXT_DISTRIBUTION}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
 def _buckets(lengths: Sequence[int], cores: int) -> list[list[int]]:
-    """Group rows by similar length, one group a pass; each row is in exactly one group.
-
-    Args:
-        lengths: Number of tokens of each text.
-        cores: Number of cores; few texts are divided among them.
-    """
+    """Group rows by similar length, one group a pass; each row is in exactly one group; few are divided among cores."""
     limit = min(max(MIN_PASS_TOKENS, -(-sum(lengths) // cores)), MAX_PASS_TOKENS)
     buckets: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bindsearch.encoders.package_files import packaged_file
+from bindsearch.errors import EncoderError
 
 LICENSE = (
     "Apache 2.0 (text, image); CC BY 4.0 (audio: aiSFX); "
@@ -46,3 +49,19 @@ def weight_files() -> list[Path]:
     """
     own_files = Path(__file__).parent.glob("*.safetensors")
     return sorted({image_network_file(), *text_files(), *own_files}, key=lambda file: file.name)
+
+
+@contextmanager
+def reading_weights(weights: Path) -> Iterator[None]:
+    """Name the file in errors of reading it.
+
+    Raises:
+        EncoderError: the file is missing, or its tensors do not fit.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise EncoderError(f"cannot read weights {weights}: {reason}; reinstall bindsearch") from error

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bindsearch.atomic import atomic_write
+from bindsearch.encoders.model_store.snapshot_files import PICKLED_INDEXES
 from bindsearch.encoders.torch_runtime.device import torch_dtype
+from bindsearch.encoders.torch_runtime.tensor_files import TensorSpec
 from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 MAX_TEMPERATURE = 100.0
 """Upper bound of learned logit scales (CLIP, arXiv 2103.00020, section 2.5)."""
@@ -62,7 +67,6 @@ class BadCheckpointError(EncoderError):
 
 
 def _open(path: Path) -> Mapping[str, Any]:
-    """Map a checkpoint, and return its state dict."""
     import torch
 
     try:
@@ -70,46 +74,31 @@ def _open(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise EncoderError(f"checkpoint {path} does not exist: check the path") from None
     except Exception as error:  # a damaged pickle can raise any exception
-        raise BadCheckpointError(f"checkpoint {path} cannot be read: {_fault(path, error)}") from error
+        with path.open("rb") as file:
+            start = file.read(16)
+        fault = "it is truncated or damaged; download it again"
+        if start[8:9] == b"{":
+            fault = "it is a safetensors file, expected one of torch.save (.pth)"
+        elif not start.startswith(b"PK"):
+            fault = "it is not a file of torch.save (.pth)"
+        elif isinstance(error, pickle.UnpicklingError):
+            fault = "it holds more than tensors, or is damaged; code in it is never run"
+        raise BadCheckpointError(f"checkpoint {path} cannot be read: {fault}") from error
     if not isinstance(state, dict):
         raise BadCheckpointError(f"checkpoint {path} holds a {type(state).__name__}, expected a state dict of tensors")
     return state
 
 
-def _fault(path: Path, error: Exception) -> str:
-    """Return the fault of a file, judged by its first bytes and the exception of the reader."""
-    with path.open("rb") as file:
-        start = file.read(16)
-    if start[8:9] == b"{":
-        return "it is a safetensors file, expected one of torch.save (.pth)"
-    if not start.startswith(b"PK"):
-        return "it is not a file of torch.save (.pth)"
-    if isinstance(error, pickle.UnpicklingError):
-        return "it holds more than tensors, or is damaged; code in it is never run"
-    return "it is truncated or damaged; download it again"
-
-
 def check_tensor(tensor: object, key: str) -> torch.Tensor:
-    """Check that a value of a checkpoint can be weights: a dense tensor of 16, 32 or 64-bit floats, all finite.
-
-    Args:
-        tensor: Value to check.
-        key: Key in the checkpoint, for messages.
-
-    Returns:
-        The tensor.
+    """Return a value of a checkpoint if it can be weights: a dense tensor of 16, 32 or 64-bit floats, all finite.
 
     Raises:
         BadCheckpointError: the value is anything else; the message names the key.
     """
     import torch
 
-    if not isinstance(tensor, torch.Tensor) or tensor.dtype not in (
-        torch.float16,
-        torch.bfloat16,
-        torch.float32,
-        torch.float64,
-    ):
+    floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype not in floats:
         kind = str(tensor.dtype) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise BadCheckpointError(f"{key} is {kind}, expected a tensor of floats")
     if tensor.layout != torch.strided or tensor.is_meta:
@@ -151,12 +140,7 @@ def temperature_of(log_scale: float, largest: float = MAX_TEMPERATURE) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Tensor of a checkpoint.
-
-    Attributes:
-        shape: Shape of the tensor.
-        read: Reads the tensor.
-    """
+    """Tensor of a checkpoint, which is read on use."""
 
     shape: tuple[int, ...]
     read: Callable[[], torch.Tensor]
@@ -184,7 +168,12 @@ def _open_torch_file(source: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a file of torch.save."""
     import torch
 
-    if _is_torchscript(source):
+    try:
+        with zipfile.ZipFile(source) as archive:
+            is_torchscript = any(Path(name).name == "constants.pkl" for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):  # damaged, or from before PyTorch 1.6: loading it raises an error
+        is_torchscript = False
+    if is_torchscript:
         raise BadCheckpointError(
             f"checkpoint {source} is a TorchScript program, as OpenAI publishes them, not a file of tensors: "
             "`bindsearch model pull` downloads the same model as tensors"
@@ -204,18 +193,13 @@ def _open_torch_file(source: Path) -> dict[str, StoredTensor]:
     return {str(name): StoredTensor(tuple(tensor.shape), partial(read, name)) for name, tensor in state.items()}
 
 
-def _is_torchscript(source: Path) -> bool:
-    """Return whether a file is a TorchScript program."""
-    try:
-        with zipfile.ZipFile(source) as archive:
-            return any(Path(name).name == "constants.pkl" for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):  # damaged, or from before PyTorch 1.6: loading it raises an error
-        return False
-
-
 def _open_safetensors(source: Path) -> dict[str, StoredTensor]:
-    """Return the tensors of a safetensors file."""
     from safetensors import SafetensorError, safe_open
+
+    def read(name: str) -> torch.Tensor:
+        with safe_open(source, framework="pt") as file:  # pages once read count as memory until it is unmapped
+            tensor: torch.Tensor = file.get_tensor(name)
+            return tensor
 
     try:
         with safe_open(source, framework="pt") as file:
@@ -224,13 +208,110 @@ def _open_safetensors(source: Path) -> dict[str, StoredTensor]:
         raise BadCheckpointError(
             f"checkpoint {source} cannot be read ({error}): it is damaged, or neither a safetensors nor a torch file"
         ) from error
-    return {name: StoredTensor(shape, partial(_read_safetensor, source, name)) for name, shape in shapes.items()}
+    return {name: StoredTensor(shape, partial(read, name)) for name, shape in shapes.items()}
 
 
-def _read_safetensor(source: Path, name: str) -> torch.Tensor:
-    """Read one tensor; the file is mapped each time, since pages once read count as memory until it is unmapped."""
-    from safetensors import safe_open
+def without_module(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Remove the prefix `module.` of distributed training from names, if all have it."""
+    prefix = "module." if all(name.startswith("module.") for name in stored) else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
 
-    with safe_open(source, framework="pt") as file:
-        tensor: torch.Tensor = file.get_tensor(name)
-        return tensor
+
+def check_stored(
+    stored: Mapping[str, StoredTensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    prefix: str,
+    *,
+    unused: Collection[str] = (),
+    way_out: str = "",
+) -> None:
+    """Check that the tensors of a checkpoint are those of a model.
+
+    Args:
+        stored: Tensors of the checkpoint by name.
+        shapes: Shape of each tensor of the model.
+        prefix: Start of messages.
+        unused: Further names that the checkpoint may have, or with a dot at the end the starts of such names.
+        way_out: End of messages.
+
+    Raises:
+        BadCheckpointError: a tensor is missing, unknown or has another shape.
+    """
+    for name, shape in shapes.items():
+        if name not in stored:
+            raise BadCheckpointError(f"{prefix}: the tensor {name} is missing{way_out}")
+        if stored[name].shape != shape:
+            raise BadCheckpointError(f"{prefix}: {name} has the shape {stored[name].shape} instead of {shape}")
+    starts = tuple(name for name in unused if name.endswith("."))
+    if unknown := sorted(name for name in stored.keys() - shapes.keys() - {*unused} if not name.startswith(starts)):
+        raise BadCheckpointError(
+            f"{prefix}: it holds the unknown tensor {unknown[0]}, {len(unknown)} unknown in total{way_out}"
+        )
+
+
+def names_in_fp32(tower: nn.Module, norms: tuple[type[nn.Module], ...]) -> frozenset[str]:
+    """Return the names of the tensors of norms, which stay in fp32 regardless of the tower's number format."""
+    modules = ((place, module) for place, module in tower.named_modules() if isinstance(module, norms))
+    return frozenset(f"{place}.{name}" for place, module in modules for name in module.state_dict())
+
+
+def tower_specs(
+    tower: nn.Module,
+    stored: Mapping[str, StoredTensor],
+    dtype: str,
+    norms: tuple[type[nn.Module], ...],
+    prefix: str = "",
+) -> list[TensorSpec]:
+    """Return the specifications of the tensors of a tower, which are stored by their names without a prefix.
+
+    Args:
+        tower: The tower.
+        stored: Tensors of the checkpoint.
+        dtype: Number format of all but norms, "fp32", "bf16" or "fp16".
+        norms: Modules that stay in fp32.
+        prefix: Prefix of the names in the tower.
+    """
+    fp32_names, specs = names_in_fp32(tower, norms), []
+    for name in tower.state_dict():
+        short, stored_dtype = name.removeprefix(prefix), "fp32" if name in fp32_names else dtype
+        read = partial(read_as, stored_dtype, short, stored[short].read)
+        specs.append(TensorSpec(name, stored[short].shape, stored_dtype, read))
+    return specs
+
+
+def write_as_safetensors(source: Path, target: Path) -> None:
+    """Convert a file of weights, or the index of several, of torch.save to safetensors under the usual names.
+
+    The tensors of one file are in memory meanwhile. Tensors that share memory, such as tied embeddings, are written
+    twice; loaders tie them again.
+
+    Args:
+        source: File to read.
+        target: Path that it has in the repository, in an existing folder; it is written beside it, with the name of
+            safetensors.
+
+    Raises:
+        BadCheckpointError: the file holds anything but tensors, or is damaged.
+    """
+    if target.name in PICKLED_INDEXES:
+        try:
+            index = json.loads(source.read_text(encoding="utf-8"))
+            index["weight_map"] = {str(key): _safe_name(str(name)) for key, name in index["weight_map"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise BadCheckpointError(f"{source} is not an index of weights ({error}): download it again") from error
+        name = _safe_name(target.name.removesuffix(".index.json")) + ".index.json"
+        content = json.dumps(index, indent=2).encode()
+    else:
+        from safetensors.torch import save
+
+        tensors = {name: stored.read().contiguous().clone() for name, stored in open_checkpoint(source).items()}
+        name = _safe_name(target.name)
+        content = save(tensors, metadata={"format": "pt"})  # without it, transformers refuses the file
+    with atomic_write(target.with_name(name)) as file:
+        file.write(content)
+
+
+def _safe_name(name: str) -> str:
+    """Return model.safetensors for pytorch_model.bin, and likewise for its parts; diffusers changes the end alone."""
+    stem = name.removesuffix(".bin")
+    return (stem if stem.startswith("diffusion_") else stem.replace("pytorch_model", "model", 1)) + ".safetensors"

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urljoin
 
-from bindsearch.encoders.model_store.download import NotFoundError, download, hash_sha256
+from bindsearch.encoders.model_store.download import NotFoundError, download
 from bindsearch.encoders.model_store.installed import ModelFile
-from bindsearch.encoders.model_store.snapshot_files import digest_of
-from bindsearch.encoders.model_store.source import ExtraFile, ModelSource
+from bindsearch.encoders.model_store.source import ModelSource
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
 
@@ -87,15 +86,6 @@ def download_extra_files(source: ModelSource, work: Path, mirror: str | None, de
     return found
 
 
-def digest_with(checkpoint_sha256: str, extra_files: Mapping[str, Path]) -> str:
-    """Return the SHA-256 of a checkpoint; if there are extra files, the digest of a folder with all of them."""
-    if not extra_files:
-        return checkpoint_sha256
-    return digest_of(
-        {"checkpoint": checkpoint_sha256, **{name: hash_sha256(path) for name, path in extra_files.items()}}
-    )
-
-
 def copy_extra_files(extra_files: Mapping[str, Path], folder: Path) -> dict[str, ModelFile]:
     """Copy extra files into the folder of a model, and return their sizes and digests by name.
 
@@ -109,8 +99,3 @@ def copy_extra_files(extra_files: Mapping[str, Path], folder: Path) -> dict[str,
         shutil.copyfile(path, folder / name)
         copied[name] = ModelFile((folder / name).stat().st_size, hash_file(folder / name))
     return copied
-
-
-def urls_of(extra_files: tuple[ExtraFile, ...]) -> str:
-    """Return the URLs of required files for a message, with a leading comma; "" if there are none."""
-    return "".join(f", {extra.url}" for extra in extra_files if extra.required)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from bindsearch.arguments import shown
 from bindsearch.encoders.model_store.snapshot_files import SnapshotFile, card_of, licence_of
@@ -26,7 +25,7 @@ TIMEOUT_S = 30.0
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}/[A-Za-z0-9][\w.\-]{0,95}", re.ASCII)
-_REVISION = re.compile(r"[\w.\-/]{1,200}", re.ASCII)
+REVISION = re.compile(r"[\w.\-/]{1,200}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,34 +70,13 @@ def repository_of(name: str) -> str:
     return repository
 
 
-def check_revision(revision: str) -> None:
-    """Raise UsageError if a text cannot be a branch, tag or commit."""
-    if not _REVISION.fullmatch(revision) or ".." in revision:
-        raise UsageError(f"--revision {shown(revision)} is not a branch, tag or commit")
-
-
-def endpoint_of(url: str | None) -> str:
-    """Return the address of the hub: an option, $HF_ENDPOINT, or that of Hugging Face."""
-    return (url or os.environ.get(ENDPOINT_VARIABLE) or HUB).rstrip("/")
-
-
 def token() -> str | None:
     """Return the user's access token, $HF_TOKEN; None if it is not set."""
     return os.environ.get(TOKEN_VARIABLE, "").strip() or None
 
 
-def file_url(endpoint: str, repository: str, revision: str, path: str) -> str:
-    """Return the URL of a file of a repository at a commit."""
-    return f"{endpoint}/{repository}/resolve/{revision}/{quote(path)}"
-
-
 def read_repository(name: str, endpoint: str, revision: str | None) -> Repository:
     """Ask the hub for the files, licence, gating and commit of a model.
-
-    Args:
-        name: Name of the model, "st:ORG/NAME".
-        endpoint: Address of the hub.
-        revision: Branch, tag or commit; None: the main branch.
 
     Raises:
         UsageError: the hub has no such revision.

@@ -52,12 +52,7 @@ _MAX_DEPTH = 3  # openclip/MODEL/PRETRAINED
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """File of one tower, other published file, or file of a repository.
-
-    Attributes:
-        size_bytes: Size of the file.
-        xxh3: xxh3-128 digest of its bytes, hex.
-    """
+    """File of one tower, other published file, or file of a repository: its size and xxh3-128 digest, hex."""
 
     size_bytes: int
     xxh3: str
@@ -75,8 +70,8 @@ class ModelManifest:
         dtype: Number format of the weights, "fp32", "bf16" or "fp16"; of a repository, whose files are kept as they
             are, the one to load them in.
         source: URL or path of the checkpoint.
-        source_sha256: SHA-256 of the published checkpoint, which determines the vectors; if there are extra files, see
-            `extra_files.digest_with`, and of a repository `snapshot_files.digest_of`.
+        source_sha256: SHA-256 of the published checkpoint, which determines the vectors; with extra files,
+            and of a repository, `snapshot_files.digest_of` of all files.
         source_bytes: Size of the published checkpoint.
         license: Short name of the licence.
         created: Time of the conversion, ISO 8601 in UTC.
@@ -157,6 +152,11 @@ def how_to_repair(name: str) -> str:
     if name.startswith(BOUND_PREFIX):
         return f"bind it again (`bindsearch bind --out {name.removeprefix(BOUND_PREFIX)} --replace ...`)"
     return f"`bindsearch model pull {name}` downloads it again"
+
+
+def damaged_manifest(manifest: ModelManifest, fault: object) -> EncoderError:
+    """Return the error for a manifest that lacks settings or has impossible ones."""
+    return EncoderError(f"{MANIFEST_FILE} of {manifest.name} is damaged ({fault}): {how_to_repair(manifest.name)}")
 
 
 def list_models() -> list[ModelManifest]:
@@ -293,12 +293,6 @@ def load_installed_tower(
     manifest: ModelManifest, name: str, build: Callable[[], nn.Module], device: torch.device
 ) -> nn.Module:
     """Load one tower of an installed model; see `torch_runtime.towers.load_tower`.
-
-    Args:
-        manifest: Manifest of the model.
-        name: Name of the tower.
-        build: Constructs the tower; called on the meta device.
-        device: Device of the tower.
 
     Raises:
         EncoderError: as `load_tower`, or the model was replaced after `manifest` was read: its towers might have

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
+from bindsearch.atomic import atomic_write
 from bindsearch.encoders.model_store.checkpoints import BadCheckpointError
 from bindsearch.encoders.model_store.download import (
     DownloadedFile,
@@ -26,11 +29,9 @@ from bindsearch.encoders.model_store.download import (
 from bindsearch.encoders.model_store.extra_files import (
     EXTRA_FOLDER,
     copy_extra_files,
-    digest_with,
     download_extra_files,
     find_checkpoint,
     find_extra_files,
-    urls_of,
 )
 from bindsearch.encoders.model_store.installed import (
     FORMAT,
@@ -47,7 +48,7 @@ from bindsearch.encoders.model_store.installed import (
     work_folder,
     write_manifest,
 )
-from bindsearch.encoders.model_store.pull_record import PullRecord, read_record, write_record
+from bindsearch.encoders.model_store.snapshot_files import digest_of
 from bindsearch.encoders.model_store.source import ModelSource
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
@@ -89,30 +90,6 @@ class PullResult:
 OnPullProgress = Callable[[PullProgress], None]
 
 
-def ignore_pull_progress(_progress: PullProgress) -> None:
-    """Ignore progress."""
-
-
-def refuse_offline(source: ModelSource, *, from_file: Path | None, offline: bool) -> None:
-    """Check that a pull may use the network if it needs to.
-
-    Args:
-        source: Source of the model.
-        from_file: Local checkpoint; None: it must be downloaded.
-        offline: Whether downloads are forbidden.
-
-    Raises:
-        EncoderError: a download is needed, but forbidden by `offline` or $BINDSEARCH_OFFLINE.
-    """
-    if from_file is None and (why := forbidden_by(offline=offline)):
-        where = (" or ".join(source.urls) or "its checkpoint") + urls_of(source.extra_files)
-        what = "FOLDER" if source.extra_files else "FILE"
-        raise EncoderError(
-            f"cannot download {source.name} in offline mode ({why}): download {where} on another machine and run "
-            f"`bindsearch model pull {source.name} --from {what}`"
-        )
-
-
 def forbidden_by(*, offline: bool) -> str:
     """Return what forbids downloads: the option --offline or $BINDSEARCH_OFFLINE; "" if they are allowed."""
     if offline:
@@ -149,7 +126,7 @@ def pull_model(
     offline: bool = False,
     consent: Callable[[ModelSource], bool] = lambda _source: False,
     force: bool = False,
-    on_progress: OnPullProgress = ignore_pull_progress,
+    on_progress: OnPullProgress = lambda _progress: None,
     delay_s: float = 1.0,
 ) -> PullResult:
     """Download and convert a model; do nothing if it is installed from the same source and in the same format.
@@ -174,9 +151,13 @@ def pull_model(
         EncoderError: the checkpoint cannot be downloaded, read or converted, the disk is full, or another process is
             pulling the model.
     """
-    _check_options(from_file, url, dtype)
+    if from_file is not None and url is not None:
+        raise UsageError("--from and --url exclude each other: choose one")
+    if url is not None:
+        check_url(url)
+    check_dtype(dtype)
     from_file = None if from_file is None else find_checkpoint(from_file)
-    request = _PullRequest(source, from_file, url, dtype, force)
+    request = _PullRequest(source, from_file, url, dtype, force, on_progress, delay_s)
     work = work_folder(source.name)
     # Without a work folder there is nothing to clean up, and the folder of the models may be read-only.
     if not work.exists() and (installed := request.find_match()):
@@ -187,18 +168,45 @@ def pull_model(
             if installed := request.find_match():
                 shutil.rmtree(work, ignore_errors=True)
                 return installed
-            refuse_offline(source, from_file=from_file, offline=offline)
+            if from_file is None and (why := forbidden_by(offline=offline)):
+                more = (extra.url for extra in source.extra_files if extra.required)
+                where = ", ".join([" or ".join(source.urls) or "its checkpoint", *more])
+                what = "FOLDER" if source.extra_files else "FILE"
+                raise EncoderError(
+                    f"cannot download {source.name} in offline mode ({why}): download {where} on another machine and "
+                    f"run `bindsearch model pull {source.name} --from {what}`"
+                )
             record_consent(source, consent)
             try:
-                return _pull(request, on_progress, delay_s)
+                return _pull(request)
             finally:
                 with suppress(OSError):  # not empty: it holds an unfinished download
                     work.rmdir()
     except OSError as error:
-        raise EncoderError(
-            f"cannot pull {source.name} into {model_folder(source.name)}: {error.strerror or error}; "
-            f"set {MODELS_VARIABLE} to use another folder for models"
-        ) from error
+        raise cannot_pull(source.name, error) from error
+
+
+def cannot_pull(name: str, error: OSError) -> EncoderError:
+    """Return the error for a pull that cannot write or read its files."""
+    return EncoderError(
+        f"cannot pull {name} into {model_folder(name)}: {error.strerror or error}; "
+        f"set {MODELS_VARIABLE} to use another folder for models"
+    )
+
+
+def kept_download(name: str, error: EncoderError) -> EncoderError:
+    """Return an error after a download, with the way to try again or to delete it."""
+    deleted = "it and the model" if is_installed(name) else "it"
+    return EncoderError(
+        f"{error}; the download is kept for another attempt, `bindsearch model remove {name}` deletes {deleted}"
+    )
+
+
+def new_manifest(folder: Path, **values: Any) -> ModelManifest:
+    """Write the manifest of a new model with these values into its folder, and return it."""
+    manifest = ModelManifest(format=FORMAT, created=datetime.now(UTC).isoformat(timespec="seconds"), **values)
+    write_manifest(folder, manifest)
+    return manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +218,13 @@ class _PullRequest:
     url: str | None
     dtype: str | None
     force: bool
+    on_progress: OnPullProgress
+    delay_s: float
 
     def find_match(self, sha256: str = "") -> PullResult | None:
         """Return the installed model if it is complete and matches the request by its source or by `sha256`."""
         manifest = None if self.force else complete_model(self.source.name)
-        if manifest is None:
-            return None
-        if self.dtype not in (None, manifest.dtype):
+        if manifest is None or self.dtype not in (None, manifest.dtype):
             return None
         if sha256 and manifest.source_sha256 != sha256:
             return None
@@ -227,23 +235,16 @@ class _PullRequest:
         )
         return PullResult(manifest, is_new=False, notices=(notice,))
 
-    @property
-    def stored_dtype(self) -> str:
-        """Number format to convert to."""
-        if self.dtype is not None:
-            return self.dtype
-        from bindsearch.encoders.torch_runtime.device import default_dtype
+    def report(self, step: str) -> Callable[[int, int | None], None]:
+        """Return a function that reports the progress of a step."""
+        return lambda done, total: self.on_progress(PullProgress(step, done, total))
 
-        return default_dtype()
-
-
-def _check_options(from_file: Path | None, url: str | None, dtype: str | None) -> None:
-    """Raise UsageError for options of a pull that are invalid or exclude each other."""
-    if from_file is not None and url is not None:
-        raise UsageError("--from and --url exclude each other: choose one")
-    if url is not None:
-        check_url(url)
-    check_dtype(dtype)
+    def delete_download(self, checkpoint: DownloadedFile) -> None:
+        """Delete the downloaded checkpoint and extra files; local files of the user are not deleted."""
+        if self.from_file is None:
+            shutil.rmtree(work_folder(self.source.name) / EXTRA_FOLDER, ignore_errors=True)
+            for path in (checkpoint.path, part_of(checkpoint.path), note_of(checkpoint.path)):
+                path.unlink(missing_ok=True)
 
 
 def check_dtype(dtype: str | None) -> None:
@@ -252,96 +253,75 @@ def check_dtype(dtype: str | None) -> None:
         raise UsageError(f"dtype {dtype!r} is not known: choose fp16, bf16 or fp32")
 
 
-def _pull(request: _PullRequest, on_progress: OnPullProgress, delay_s: float) -> PullResult:
+def _pull(request: _PullRequest) -> PullResult:
     """Get the checkpoint, convert and publish it; the lock of the model is held."""
-    source, work, dtype = request.source, work_folder(request.source.name), request.stored_dtype
+    from bindsearch.encoders.torch_runtime.device import default_dtype
+
+    source, work, dtype = request.source, work_folder(request.source.name), request.dtype or default_dtype()
     work.mkdir(parents=True, exist_ok=True)
     if request.from_file is None:
-        extra_files = download_extra_files(source, work, request.url, delay_s)
-        checkpoint, origin = _download(request, dtype, on_progress, delay_s)
+        extra_files = download_extra_files(source, work, request.url, request.delay_s)
+        checkpoint, origin = _download(request, dtype)
     else:
-        extra_files = find_extra_files(source, request.from_file.parent)
-        checkpoint, origin = _read(request.from_file, on_progress), str(request.from_file.absolute())
-    checkpoint = replace(checkpoint, sha256=digest_with(checkpoint.sha256, extra_files))
+        file = request.from_file
+        extra_files = find_extra_files(source, file.parent)
+        checkpoint = DownloadedFile(file, file.stat().st_size, hash_sha256(file, request.report("read")))
+        origin = str(file.absolute())
+    if extra_files:  # the digest of a folder with all of them
+        digests = {name: hash_sha256(path) for name, path in extra_files.items()}
+        checkpoint = replace(checkpoint, sha256=digest_of({"checkpoint": checkpoint.sha256, **digests}))
     if installed := request.find_match(checkpoint.sha256):
-        _delete_download(request, checkpoint)
+        request.delete_download(checkpoint)
         return installed
-    _check_same_checkpoint(request, checkpoint)
+    old = None if request.force else complete_model(source.name)
+    if old is not None and old.source_sha256 != checkpoint.sha256:
+        raise UsageError(
+            f"{source.name} is installed from another checkpoint "
+            f"(sha256 {old.source_sha256[:12]}, not {checkpoint.sha256[:12]}): "
+            "stores indexed with it could no longer be searched; --force replaces it"
+        )
     check_disk_space(work, _converted_bytes(checkpoint.size_bytes, dtype), f"the converted {source.name}")
     notices = notices_of_change(source.name, checkpoint.sha256)
     try:
-        manifest = _convert(source, checkpoint, extra_files, origin, dtype, on_progress)
+        manifest = _convert(request, checkpoint, extra_files, origin, dtype)
         publish_model(source.name)
-    except BadCheckpointError as error:
-        if request.from_file is not None:
-            raise
-        _delete_download(request, checkpoint)
-        raise BadCheckpointError(f"{error}; the download from {origin} was deleted") from error
     except EncoderError as error:
         if request.from_file is not None:
             raise
-        deleted = "it and the model" if is_installed(source.name) else "it"
-        resume_hint = (
-            f"the download is kept for another attempt, `bindsearch model remove {source.name}` deletes {deleted}"
-        )
-        raise EncoderError(f"{error}; {resume_hint}") from error
+        if isinstance(error, BadCheckpointError):
+            request.delete_download(checkpoint)
+            raise BadCheckpointError(f"{error}; the download from {origin} was deleted") from error
+        raise kept_download(source.name, error) from error
     finally:
         shutil.rmtree(work / NEW_FOLDER, ignore_errors=True)
     write_record(source.name, PullRecord(source.license, checkpoint.sha256))
-    _delete_download(request, checkpoint)
+    request.delete_download(checkpoint)
     return PullResult(manifest, is_new=True, notices=notices)
 
 
-def _check_same_checkpoint(request: _PullRequest, checkpoint: DownloadedFile) -> None:
-    """Raise UsageError if a complete model would be replaced by one with another space, unless forced."""
-    name, installed = request.source.name, complete_model(request.source.name)
-    if not request.force and installed is not None and installed.source_sha256 != checkpoint.sha256:
-        raise UsageError(
-            f"{name} is installed from another checkpoint "
-            f"(sha256 {installed.source_sha256[:12]}, not {checkpoint.sha256[:12]}): "
-            "stores indexed with it could no longer be searched; --force replaces it"
-        )
-
-
-def _download(
-    request: _PullRequest, dtype: str, on_progress: OnPullProgress, delay_s: float
-) -> tuple[DownloadedFile, str]:
+def _download(request: _PullRequest, dtype: str) -> tuple[DownloadedFile, str]:
     """Download the checkpoint to the work folder; return it with its URL."""
     source = request.source
-
-    def report(done: int, total: int | None) -> None:
-        on_progress(PullProgress("download", done, total))
-
     urls = source.urls if request.url is None else (request.url,)
     reserve = _converted_bytes(source.expected_bytes or 0, dtype)
     for n, url in enumerate(urls, start=1):
-        path = _download_path(source.name, url)
+        suffix = PurePosixPath(urlsplit(url).path).suffix  # kept
+        name = f"checkpoint{suffix if suffix[1:].isalnum() and suffix.isascii() else ''}"
+        path, report = work_folder(source.name) / name, request.report("download")
         try:
-            downloaded = download(url, path, on_progress=report, reserve_bytes=reserve, delay_s=delay_s)
+            downloaded = download(url, path, on_progress=report, reserve_bytes=reserve, delay_s=request.delay_s)
         except NotFoundError:
             if n == len(urls):
                 raise
             continue
         if source.sha256 and downloaded.sha256 != source.sha256:
-            _delete_download(request, downloaded)
+            request.delete_download(downloaded)
             raise EncoderError(
                 f"{url} is not the published {source.name}: its sha256 is {downloaded.sha256}, "
                 f"expected {source.sha256}; try again, or use a mirror with --url"
             )
         return downloaded, url
     raise EncoderError(f"the model {source.name} has no URL: use --from FILE")
-
-
-def _download_path(name: str, url: str) -> Path:
-    """Return the path that a checkpoint is downloaded to; it keeps the suffix of the URL."""
-    suffix = PurePosixPath(urlsplit(url).path).suffix
-    return work_folder(name) / f"checkpoint{suffix if suffix[1:].isalnum() and suffix.isascii() else ''}"
-
-
-def _read(file: Path, on_progress: OnPullProgress) -> DownloadedFile:
-    """Return a local checkpoint with its digest."""
-    digest = hash_sha256(file, lambda done, total: on_progress(PullProgress("read", done, total)))
-    return DownloadedFile(file, file.stat().st_size, digest)
 
 
 def _converted_bytes(checkpoint_bytes: int, dtype: str) -> int:
@@ -354,26 +334,18 @@ def _converted_bytes(checkpoint_bytes: int, dtype: str) -> int:
 
 
 def _convert(
-    source: ModelSource,
-    checkpoint: DownloadedFile,
-    extra_files: Mapping[str, Path],
-    origin: str,
-    dtype: str,
-    on_progress: OnPullProgress,
+    request: _PullRequest, checkpoint: DownloadedFile, extra_files: Mapping[str, Path], origin: str, dtype: str
 ) -> ModelManifest:
     """Build the model in `new` of the work folder; its converter finds the extra files there."""
+    source = request.source
     folder = work_folder(source.name) / NEW_FOLDER
     folder.mkdir()
     copied = copy_extra_files(extra_files, folder)
     convert = import_module(f"bindsearch.encoders.{source.family}.checkpoint").convert
-
-    def report(done: int, total: int) -> None:
-        on_progress(PullProgress("convert", done, total))
-
-    temperatures = convert(checkpoint.path, folder, source.architecture, dtype, report)
+    temperatures = convert(checkpoint.path, folder, source.architecture, dtype, request.report("convert"))
     towers = sorted(folder.glob("*.safetensors"))
-    manifest = ModelManifest(
-        format=FORMAT,
+    return new_manifest(
+        folder,
         name=source.name,
         family=source.family,
         architecture=dict(source.architecture),
@@ -382,20 +354,9 @@ def _convert(
         source_sha256=checkpoint.sha256,
         source_bytes=checkpoint.size_bytes,
         license=source.license,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
         temperatures=dict(temperatures),
         files={path.stem: ModelFile(path.stat().st_size, hash_file(path)) for path in towers} | copied,
     )
-    write_manifest(folder, manifest)
-    return manifest
-
-
-def _delete_download(request: _PullRequest, checkpoint: DownloadedFile) -> None:
-    """Delete the downloaded checkpoint and extra files; local files of the user are not deleted."""
-    if request.from_file is None:
-        shutil.rmtree(work_folder(request.source.name) / EXTRA_FOLDER, ignore_errors=True)
-        for path in (checkpoint.path, part_of(checkpoint.path), note_of(checkpoint.path)):
-            path.unlink(missing_ok=True)
 
 
 def notices_of_change(name: str, sha256: str) -> tuple[str, ...]:
@@ -407,3 +368,39 @@ def notices_of_change(name: str, sha256: str) -> tuple[str, ...]:
         f"{name} was pulled before from another checkpoint (sha256 {previous}, now {sha256}): "
         "stores indexed with the previous one must be indexed again",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PullRecord:
+    """Record of a pulled model, kept after its removal.
+
+    Attributes:
+        license: Short name of the accepted licence, "" if none was accepted.
+        sha256: SHA-256 of the last converted checkpoint, "" if there is none.
+    """
+
+    license: str = ""
+    sha256: str = ""
+
+
+def read_record(name: str) -> PullRecord:
+    """Return the record of a model; an empty one if it is missing or damaged."""
+    try:
+        return PullRecord(**json.loads(_record_path(name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return PullRecord()
+
+
+def write_record(name: str, record: PullRecord) -> None:
+    """Write the record of a model; the folder of the models must exist.
+
+    Raises:
+        OSError: the record cannot be written.
+    """
+    with atomic_write(_record_path(name)) as file:
+        file.write(json.dumps(asdict(record)).encode())
+
+
+def _record_path(name: str) -> Path:
+    work = work_folder(name)
+    return work.with_name(f"{work.name}.json")

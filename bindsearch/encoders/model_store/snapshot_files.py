@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1, sha256
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,9 @@ MAX_TEXT_BYTES = 512 << 20
 
 MAX_PATH_LETTERS, MAX_DEPTH = 200, 6
 """Longest path, and most folders in it, of a file that is taken."""
+
+MAX_CONFIG_BYTES = 4 << 20
+"""Largest JSON file of a model that is read whole."""
 
 WEIGHTS = ".safetensors"
 PICKLED = re.compile(r"(diffusion_)?pytorch_model(-\d{5}-of-\d{5})?\.bin")
@@ -91,10 +95,6 @@ def choose_files(name: str, listed: Sequence[SnapshotFile]) -> tuple[list[Snapsh
     Weights of torch.save are taken from folders without safetensors only, and of a pipeline of diffusers those of its
     components in one number format.
 
-    Args:
-        name: Name of the model, for messages.
-        listed: All files of the repository.
-
     Raises:
         EncoderError: there are no weights, a name could leave the folder, or the files are too many or too large.
     """
@@ -147,12 +147,6 @@ def digest_of(digests: Mapping[str, str]) -> str:
 def check_content(file: SnapshotFile, path: Path, digest: str, where: str) -> None:
     """Check a downloaded file against the size and digest that the hub states.
 
-    Args:
-        file: What the hub states.
-        path: The downloaded file.
-        digest: Its SHA-256, hex.
-        where: URL, for the message.
-
     Raises:
         EncoderError: the file is another one.
     """
@@ -165,13 +159,8 @@ def check_content(file: SnapshotFile, path: Path, digest: str, where: str) -> No
         raise EncoderError(f"{where} has the Git object id {found}, the hub states {file.git_sha1}: try again")
 
 
-def copy_and_hash(source: Path, target: Path, on_bytes: Callable[[int], None]) -> str:
+def copy_and_hash(source: Path, target: Path) -> str:
     """Copy a file; return the SHA-256 of what was copied, hex.
-
-    Args:
-        source: File to read.
-        target: File to write; its folder exists.
-        on_bytes: Called with the number of bytes of each block.
 
     Raises:
         OSError: a file cannot be read or written.
@@ -181,7 +170,6 @@ def copy_and_hash(source: Path, target: Path, on_bytes: Callable[[int], None]) -
         while block := readable.read(BLOCK_BYTES):
             digest.update(block)
             writable.write(block)
-            on_bytes(len(block))
     return digest.hexdigest()
 
 
@@ -212,6 +200,25 @@ def card_of(readme: Path) -> Any:
         return yaml.safe_load(found[1]) if found else None
     except (OSError, yaml.YAMLError, RecursionError, ValueError):
         return None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file of a model.
+
+    Raises:
+        EncoderError: the file is missing, too large or damaged.
+    """
+    try:
+        if (size := path.stat().st_size) > MAX_CONFIG_BYTES:
+            raise EncoderError(f"{path} has {size} bytes: a configuration has at most {MAX_CONFIG_BYTES}")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EncoderError(f"{path} cannot be read ({error.strerror}): pull the model again") from error
+    except (ValueError, RecursionError) as error:
+        raise EncoderError(f"{path} is not JSON ({error}): pull the model again") from error
+    if not isinstance(data, dict):
+        raise EncoderError(f"{path} is not a JSON object: pull the model again")
+    return data
 
 
 def _is_needed(file: SnapshotFile, with_safetensors: set[str]) -> bool:

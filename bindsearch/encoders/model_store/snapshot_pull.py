@@ -11,52 +11,53 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
+from urllib.parse import quote
 
+from bindsearch.arguments import shown
+from bindsearch.encoders.model_store.checkpoints import write_as_safetensors
 from bindsearch.encoders.model_store.download import NoAccessError, check_disk_space, check_url, download, hash_sha256
 from bindsearch.encoders.model_store.hub import (
+    ENDPOINT_VARIABLE,
+    HUB,
+    REVISION,
     Repository,
-    check_revision,
     describe_folder,
-    endpoint_of,
-    file_url,
     no_access,
     read_repository,
     repository_of,
     token,
 )
 from bindsearch.encoders.model_store.installed import (
-    FORMAT,
-    MODELS_VARIABLE,
     NEW_FOLDER,
     SNAPSHOT_FOLDER,
     ModelFile,
     ModelManifest,
     clean_up_partial_pulls,
     complete_model,
-    is_installed,
     model_folder,
     model_lock,
     publish_model,
     work_folder,
     write_manifest,
 )
-from bindsearch.encoders.model_store.pickled_weights import write_as_safetensors
 from bindsearch.encoders.model_store.pull import (
     OnPullProgress,
     PullProgress,
+    PullRecord,
     PullResult,
+    cannot_pull,
     check_dtype,
     forbidden_by,
-    ignore_pull_progress,
+    kept_download,
+    new_manifest,
     notices_of_change,
     record_consent,
+    write_record,
 )
-from bindsearch.encoders.model_store.pull_record import PullRecord, write_record
 from bindsearch.encoders.model_store.snapshot_files import (
     SnapshotFile,
     check_content,
@@ -118,7 +119,7 @@ def pull_snapshot(
     show: Callable[[ModelSource], None] = lambda _source: None,
     consent: Callable[[ModelSource], bool] = lambda _source: False,
     force: bool = False,
-    on_progress: OnPullProgress = ignore_pull_progress,
+    on_progress: OnPullProgress = lambda _progress: None,
     delay_s: float = 1.0,
 ) -> PullResult:
     """Download a model from the hub or copy it from a folder; do nothing if it is installed.
@@ -162,10 +163,7 @@ def pull_snapshot(
                 )
             return _Pull(request, on_progress, delay_s).run(show, consent)
     except OSError as error:
-        raise EncoderError(
-            f"cannot pull {name} into {model_folder(name)}: {error.strerror or error}; "
-            f"set {MODELS_VARIABLE} to use another folder for models"
-        ) from error
+        raise cannot_pull(name, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,21 +185,19 @@ class _Request:
         if self.from_folder is not None and not self.from_folder.is_dir():
             what = "is not a folder" if self.from_folder.exists() else "does not exist"
             raise UsageError(f"--from {self.from_folder} {what}: give a folder with the files of {self.name}")
-        if self.revision is not None:
-            check_revision(self.revision)
+        revision = "main" if self.revision is None else self.revision
+        if not REVISION.fullmatch(revision) or ".." in revision:
+            raise UsageError(f"--revision {shown(revision)} is not a branch, tag or commit")
         check_url(self.endpoint)
         check_dtype(self.dtype)
 
     @property
     def endpoint(self) -> str:
-        """Address of the hub."""
-        return endpoint_of(self.url)
+        return (self.url or os.environ.get(ENDPOINT_VARIABLE) or HUB).rstrip("/")
 
     @property
     def family(self) -> SnapshotFamily:
-        """Functions of the family of the model."""
-        module = import_module(f"bindsearch.encoders.{snapshot_family(self.name)}.snapshot")
-        return cast("SnapshotFamily", module)
+        return cast("SnapshotFamily", import_module(f"bindsearch.encoders.{snapshot_family(self.name)}.snapshot"))
 
     def find_installed(self) -> ModelManifest | None:
         """Return the installed model if nothing but its number format may differ; None: the source has to be asked."""
@@ -222,12 +218,7 @@ class _Request:
         return PullResult(changed, is_new=True)
 
     def check_same(self, revision: str, digest: str) -> None:
-        """Raise UsageError if a complete model would be replaced by one with another space, unless forced.
-
-        Args:
-            revision: Commit of the new one, "" if it is unknown.
-            digest: Its digest, "" if it is not known yet.
-        """
+        """Raise UsageError if a complete model would be replaced by one with another space, unless forced."""
         old = None if self.force else complete_model(self.name)
         if old is None or (digest and digest == old.source_sha256):
             return
@@ -252,7 +243,14 @@ class _Pull:
     def run(self, show: Callable[[ModelSource], None], consent: Callable[[ModelSource], bool]) -> PullResult:
         """Get the files, check and publish them."""
         request = self._request
-        repository = self._read_repository()
+        name, folder, wanted = request.name, request.from_folder, request.revision
+        if folder is None:
+            repository = read_repository(name, request.endpoint, wanted)
+        else:
+            repository = describe_folder(folder, tuple(read_folder(name, folder)))
+            if wanted is not None and wanted != repository.revision:
+                stated = f"commit {repository.revision}" if repository.revision else "of no stated commit"
+                raise UsageError(f"--from {folder} is {stated}, not {wanted}: omit --revision, or give another folder")
         request.check_same(repository.revision, "")
         if (old := complete_model(request.name)) and not request.force and repository.revision == old.revision != "":
             return request.keep(old)
@@ -265,7 +263,8 @@ class _Pull:
         self._work.mkdir(parents=True, exist_ok=True)
         try:
             total = sum(file.size_bytes for file in chosen)
-            check_disk_space(self._work, total - self._kept_bytes(), request.name)
+            kept = sum(path.stat().st_size for path in (self._work / DOWNLOAD_FOLDER).glob("*"))  # of earlier pulls
+            check_disk_space(self._work, total - kept, name)
             result = self._get(repository, chosen, total, source.license)
         finally:
             shutil.rmtree(self._work / NEW_FOLDER, ignore_errors=True)
@@ -273,24 +272,13 @@ class _Pull:
                 self._work.rmdir()
         return PullResult(result.manifest, result.is_new, (*result.notices, *([left_out] if left_out else [])))
 
-    def _read_repository(self) -> Repository:
-        """Return the repository; raise UsageError if a folder is another revision than the wanted one."""
-        name, folder, wanted = self._request.name, self._request.from_folder, self._request.revision
-        if folder is None:
-            return read_repository(name, self._request.endpoint, wanted)
-        found = describe_folder(folder, tuple(read_folder(name, folder)))
-        if wanted is not None and wanted != found.revision:
-            stated = f"commit {found.revision}" if found.revision else "of no stated commit"
-            raise UsageError(f"--from {folder} is {stated}, not {wanted}: omit --revision, or give another folder")
-        return found
-
     def _get(self, repository: Repository, chosen: list[SnapshotFile], total: int, licence: str) -> PullResult:
         """Download or read the files, texts first, and publish the model."""
         request = self._request
         places: dict[str, Path] = {}
         digests: dict[str, str] = {}
         for file in sorted(chosen, key=lambda file: (file.is_weights, file.path)):
-            if file.is_weights and not any(map(_is_weights, places)):
+            if file.is_weights and not any(SnapshotFile(place, 0).is_weights for place in places):
                 request.family.check_files(request.name, places)
             places[file.path], digests[file.path] = self._fetch(repository, file, total)
             self._done += file.size_bytes
@@ -307,10 +295,7 @@ class _Pull:
         except EncoderError as error:
             if request.from_folder is not None:
                 raise
-            raise EncoderError(
-                f"{error}; the download is kept for another attempt, `bindsearch model remove {request.name}` deletes "
-                + ("it and the model" if is_installed(request.name) else "it")
-            ) from error
+            raise kept_download(request.name, error) from error
         publish_model(request.name)
         write_record(request.name, PullRecord(licence, digest))
         self._delete_download()
@@ -326,8 +311,10 @@ class _Pull:
         if self._request.from_folder is not None:
             path = self._request.from_folder / file.path
             return path, hash_sha256(path, report)
-        url = file_url(self._request.endpoint, repository_of(self._request.name), repository.revision, file.path)
-        target = self._downloaded(file.path)
+        endpoint, name = self._request.endpoint, repository_of(self._request.name)
+        url = f"{endpoint}/{name}/resolve/{repository.revision}/{quote(file.path)}"
+        # Named by a digest: no name of a repository can be that of another.
+        target = self._work / DOWNLOAD_FOLDER / sha256(file.path.encode()).hexdigest()[:32]
         try:
             found = download(
                 url, target, on_progress=report, token=token(), size_bytes=file.size_bytes, delay_s=self._delay_s
@@ -354,8 +341,11 @@ class _Pull:
             if is_pickled(file.path) or file.path.endswith(".bin.index.json"):
                 write_as_safetensors(places[file.path], target)
             elif self._request.from_folder is None:
-                _link(places[file.path], target)
-            elif copy_and_hash(places[file.path], target, lambda _n: None) != digests[file.path]:
+                try:  # a second name, so that the file stays if the pull fails later
+                    os.link(places[file.path], target)
+                except OSError:
+                    shutil.copyfile(places[file.path], target)
+            elif copy_and_hash(places[file.path], target) != digests[file.path]:
                 raise EncoderError(f"{places[file.path]} changed while it was read: run the same command again")
             done += file.size_bytes
             self._on_progress(PullProgress("convert", done, total))
@@ -366,11 +356,14 @@ class _Pull:
         self, repository: Repository, files: dict[str, ModelFile], total: int, digest: str, licence: str
     ) -> ModelManifest:
         """Load the model once, and write its manifest into `new` of the work folder."""
+        from bindsearch.encoders.torch_runtime.device import default_dtype
+
         request, folder = self._request, self._work / NEW_FOLDER
-        dtype = request.dtype or _default_dtype()
+        fastest = default_dtype()
+        dtype = request.dtype or ("bf16" if fastest == "fp16" else fastest)  # large models overflow in fp16
         architecture, temperatures = request.family.describe(request.name, folder / SNAPSHOT_FOLDER, dtype)
-        manifest = ModelManifest(
-            format=FORMAT,
+        return new_manifest(
+            folder,
             name=request.name,
             family=snapshot_family(request.name) or "",
             architecture=dict(architecture),
@@ -379,21 +372,10 @@ class _Pull:
             source_sha256=digest,
             source_bytes=total,
             license=licence,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
             temperatures=dict(temperatures),
             files=files,
             revision=repository.revision,
         )
-        write_manifest(folder, manifest)
-        return manifest
-
-    def _downloaded(self, path: str) -> Path:
-        """Return the place of a downloaded file, named by a digest: no name of a repository can be that of another."""
-        return self._work / DOWNLOAD_FOLDER / sha256(path.encode()).hexdigest()[:32]
-
-    def _kept_bytes(self) -> int:
-        """Return the number of bytes that an earlier pull has downloaded."""
-        return sum(path.stat().st_size for path in (self._work / DOWNLOAD_FOLDER).glob("*"))
 
     def _delete_download(self) -> None:
         """Delete the downloaded files; a local folder of the user is not deleted."""
@@ -417,22 +399,3 @@ def _source_of(name: str, repository: Repository, chosen: list[SnapshotFile]) ->
         architecture={},
         expected_bytes=total,
     )
-
-
-def _default_dtype() -> str:
-    """Return the fastest number format on this machine, bf16 instead of fp16: large models overflow in the latter."""
-    from bindsearch.encoders.torch_runtime.device import default_dtype
-
-    return "bf16" if default_dtype() == "fp16" else default_dtype()
-
-
-def _is_weights(path: str) -> bool:
-    return SnapshotFile(path, 0).is_weights
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, so that it stays if the pull fails later; copy it where there are no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

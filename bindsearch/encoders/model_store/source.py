@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -94,3 +95,10 @@ def is_detector(name: str) -> bool:
 def snapshot_family(name: str) -> str | None:
     """Return the family of a model that is kept as a folder of files; None for other models."""
     return next((family for prefix, family in SNAPSHOT_FAMILIES.items() if name.startswith(prefix)), None)
+
+
+def unknown_model(name: str, prefix: str, known: Sequence[str], otherwise: str) -> str:
+    """Return the message for an unknown model: `known` names without the prefix that are similar, or `otherwise`."""
+    similar = get_close_matches(name.removeprefix(prefix), known, n=5, cutoff=0.5)
+    hint = f"similar names are {', '.join(prefix + one for one in similar)}" if similar else f"names are {otherwise}"
+    return f"unknown model {name!r}: {hint}"

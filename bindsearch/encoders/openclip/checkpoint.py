@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.model_store.checkpoints import (
     MAX_TEMPERATURE,
-    BadCheckpointError,
     StoredTensor,
+    check_stored,
     check_tensor,
     open_checkpoint,
-    read_as,
     temperature_of,
+    tower_specs,
+    without_module,
 )
-from bindsearch.encoders.openclip.text_settings import TOKENIZER_FILE, TOKENIZER_SETTINGS_FILE, TOWER_CONFIG_FILE
-from bindsearch.encoders.openclip.texts import make_tokenizer, read_tower_config
-from bindsearch.encoders.preprocessing.hub_tokenizer import TokenizerFiles
-from bindsearch.encoders.torch_runtime.tensor_files import OnProgress, TensorSpec, write_towers
+from bindsearch.encoders.openclip.texts import (
+    TOKENIZER_FILE,
+    TOKENIZER_SETTINGS_FILE,
+    TOWER_CONFIG_FILE,
+    make_tokenizer,
+)
+from bindsearch.encoders.preprocessing.hub_tokenizer import TokenizerFiles, read_settings
+from bindsearch.encoders.torch_runtime.tensor_files import OnProgress, write_towers
 from bindsearch.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -28,8 +32,11 @@ if TYPE_CHECKING:
 
 _TEMPERATURE = "logit_scale"
 _BIAS = "logit_bias"  # SigLIP's: added to every logit, it changes no direction
-_UNUSED = frozenset({_BIAS, "transformer.embeddings.position_ids"})  # the second is a table that is computed
-_UNUSED_PREFIX = "text_decoder."  # CoCa writes captions with it; vectors do not depend on it
+_UNUSED = (
+    _BIAS,
+    "transformer.embeddings.position_ids",  # a table that is computed
+    "text_decoder.",  # CoCa writes captions with it; vectors do not depend on it
+)
 
 
 def convert(
@@ -56,23 +63,38 @@ def convert(
     """
     import torch
 
-    from bindsearch.encoders.openclip.networks import ImageTower, build_text_tower
+    from bindsearch.encoders.openclip.networks import NORMS_IN_FP32, ImageTower, build_text_tower
 
     config = architecture["config"]
     tower_config = None
     if config["text_cfg"].get("hf_model_name"):
-        tower_config = read_tower_config(folder / TOWER_CONFIG_FILE)
+        tower_config = read_settings(folder / TOWER_CONFIG_FILE, "configuration of a model")
     with torch.device("meta"):
         towers = {"image": ImageTower(config), "text": build_text_tower(config, tower_config)}
     _check_tokenizer(folder, config["text_cfg"], tower_config)
-    stored = _without_wrappers(open_checkpoint(source))
-    _check(stored, towers, f"{source} is not a checkpoint of {architecture['model']}")
-    specs = {name: _specs(tower, stored, dtype) for name, tower in towers.items()}
+    stored = check_towers(open_checkpoint(source), towers, f"{source} is not a checkpoint of {architecture['model']}")
+    specs = {name: tower_specs(tower, stored, dtype, NORMS_IN_FP32) for name, tower in towers.items()}
     write_towers(folder, specs, on_progress)
     # Only a model with a bias was trained without CLIP's bound (SigLIP, arXiv 2303.15343, algorithm 1).
     largest = math.inf if _BIAS in stored else MAX_TEMPERATURE
     temperature = temperature_of(float(check_tensor(stored[_TEMPERATURE].read(), _TEMPERATURE)), largest)
     return {"text": temperature, "image": 1.0, "video": 1.0}
+
+
+def check_towers(
+    stored: Mapping[str, StoredTensor], towers: Mapping[str, nn.Module], prefix: str
+) -> dict[str, StoredTensor]:
+    """Return the tensors of a checkpoint by their names in the towers.
+
+    Raises:
+        BadCheckpointError: they are not those of the towers.
+    """
+    # Separate text towers have a prefix of their own.
+    stored = {name.removeprefix("text."): tensor for name, tensor in without_module(stored).items()}
+    shapes = {name: tuple(tensor.shape) for tower in towers.values() for name, tensor in tower.state_dict().items()}
+    shapes[_TEMPERATURE] = (1,) if _TEMPERATURE in stored and stored[_TEMPERATURE].shape == (1,) else ()
+    check_stored(stored, shapes, prefix, unused=_UNUSED)
+    return stored
 
 
 def _check_tokenizer(folder: Path, text: Mapping[str, Any], tower_config: Mapping[str, Any] | None) -> None:
@@ -87,36 +109,3 @@ def _check_tokenizer(folder: Path, text: Mapping[str, Any], tower_config: Mappin
             f"{TOKENIZER_FILE} pads with the token {tokenizer.pad}, and {TOWER_CONFIG_FILE} with {expected}: "
             "they are not of the same model"
         )
-
-
-def _without_wrappers(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Remove the prefixes `module.` (distributed training) and `text.` (separate text towers) from names."""
-    if all(name.startswith("module.") for name in stored):
-        stored = {name.removeprefix("module."): tensor for name, tensor in stored.items()}
-    return {name.removeprefix("text."): tensor for name, tensor in stored.items()}
-
-
-def _check(stored: Mapping[str, StoredTensor], towers: Mapping[str, nn.Module], prefix: str) -> None:
-    """Raise BadCheckpointError if the tensors are not those of the towers."""
-    expected = {name: tuple(tensor.shape) for tower in towers.values() for name, tensor in tower.state_dict().items()}
-    for name, shape in {**expected, _TEMPERATURE: ()}.items():
-        if name not in stored:
-            raise BadCheckpointError(f"{prefix}: the tensor {name} is missing")
-        shape_found = stored[name].shape
-        if shape_found != shape and not (name == _TEMPERATURE and shape_found == (1,)):
-            raise BadCheckpointError(f"{prefix}: {name} has the shape {shape_found} instead of {shape}")
-    others = stored.keys() - expected.keys() - {_TEMPERATURE} - _UNUSED
-    if unknown := sorted(name for name in others if not name.startswith(_UNUSED_PREFIX)):
-        raise BadCheckpointError(f"{prefix}: it holds the unknown tensor {unknown[0]}, {len(unknown)} unknown in total")
-
-
-def _specs(tower: nn.Module, stored: Mapping[str, StoredTensor], dtype: str) -> list[TensorSpec]:
-    """Return the specifications of the tensors of a tower."""
-    from bindsearch.encoders.openclip.networks import names_in_fp32
-
-    fp32_names = names_in_fp32(tower)
-    formats = {name: "fp32" if name in fp32_names else dtype for name in tower.state_dict()}
-    return [
-        TensorSpec(name, stored[name].shape, stored_dtype, partial(read_as, stored_dtype, name, stored[name].read))
-        for name, stored_dtype in formats.items()
-    ]

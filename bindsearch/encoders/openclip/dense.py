@@ -14,6 +14,8 @@ Letters: n pictures, h and w rows and columns of patches, d dimensions of the sp
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,11 +23,46 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from timm.layers.attention import Attention
+from timm.layers.attention_pool import AttentionPoolLatent
+from timm.layers.classifier import ClassifierHead, NormMlpClassifierHead
+from timm.models import vision_transformer as timm_vit
+from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from torch import Tensor, nn
 
-from bindsearch.encoders.openclip.dense_timm import trunk_pooling
-from bindsearch.encoders.openclip.pooling import Pooling, Values, split_tokens
 from bindsearch.errors import EncoderError
+
+
+@dataclass(frozen=True)
+class Values:
+    """Values that a network pools.
+
+    Attributes:
+        patches: Those of patches, (n, h, w, width).
+        others: Those of other tokens, such as the class token, (n, tokens, width).
+    """
+
+    patches: Tensor
+    others: Tensor
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """The two parts of a network around its pooling.
+
+    Attributes:
+        values: Maps normalised pictures (n, 3, height, width) to what the network pools.
+        project: Maps values (..., width) to features (..., d), not of unit length.
+    """
+
+    values: Callable[[Tensor], Values]
+    project: Callable[[Tensor], Tensor]
+
+
+def split_tokens(tokens: Tensor, grid: tuple[int, int]) -> Values:
+    """Return tokens (n, tokens, width), of which the last are the h * w patches, as values."""
+    others = tokens.shape[1] - grid[0] * grid[1]
+    return Values(tokens[:, others:].reshape(len(tokens), *grid, -1), tokens[:, :others])
 
 
 def pooling_of(visual: nn.Module) -> Pooling:
@@ -33,13 +70,13 @@ def pooling_of(visual: nn.Module) -> Pooling:
 
     Raises:
         EncoderError: it pools in a way that gives patches no vectors of their own; see
-            `picture_settings.has_dense_features`.
+            `encoder.has_dense_features`.
     """
     pooling = None
     if isinstance(visual, ModifiedResNet):
         pooling = _resnet(visual)
     elif isinstance(visual, TimmModel):
-        pooling = trunk_pooling(visual.trunk, visual.head)
+        pooling = _trunk_pooling(visual.trunk, visual.head)
     elif isinstance(visual, VisionTransformer):
         pooling = _transformer(visual)
     if pooling is None:
@@ -72,31 +109,22 @@ def _transformer(visual: Any) -> Pooling | None:
 
 def _mean_of_tokens(visual: Any) -> Pooling:
     """Return the parts of a Transformer that averages its patches (CLIPA)."""
-
-    def values(pixels: Tensor) -> Values:
-        x = visual.transformer(visual._embeds(pixels))
-        return split_tokens(x if visual.final_ln_after_pool else visual.ln_post(x), visual.grid_size)
-
-    def project(values: Tensor) -> Tensor:
-        features: Tensor = (visual.ln_post(values) if visual.final_ln_after_pool else values) @ visual.proj
-        return features
-
-    return Pooling(values, project)
+    before, after = (nn.Identity(), visual.ln_post)[:: 1 if visual.final_ln_after_pool else -1]
+    return Pooling(
+        lambda pixels: split_tokens(before(visual.transformer(visual._embeds(pixels))), visual.grid_size),
+        lambda values: after(values) @ visual.proj,
+    )
 
 
 def _attention_pooler(visual: Any) -> Pooling:
     """Return the parts of a Transformer whose first learned query gathers from all tokens (CoCa)."""
-    pooler = visual.attn_pool
-
-    def values(pixels: Tensor) -> Values:
-        x = visual.transformer(visual._embeds(pixels))
-        return split_tokens(_values(pooler.attn, pooler.ln_k(x)), visual.grid_size)
-
-    def project(values: Tensor) -> Tensor:
-        features: Tensor = visual.ln_post(pooler.attn.out_proj(values)) @ visual.proj
-        return features
-
-    return Pooling(values, project)
+    attention, norm = visual.attn_pool.attn, visual.attn_pool.ln_k
+    return Pooling(
+        lambda pixels: split_tokens(
+            _values(attention, norm(visual.transformer(visual._embeds(pixels)))), visual.grid_size
+        ),
+        lambda values: visual.ln_post(attention.out_proj(values)) @ visual.proj,
+    )
 
 
 def _resnet(visual: Any) -> Pooling:
@@ -119,3 +147,111 @@ def _values(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
     width, bias = attention.embed_dim, attention.in_proj_bias
     weight = attention.v_proj_weight if attention.in_proj_weight is None else attention.in_proj_weight[-width:]
     return F.linear(x, weight, None if bias is None else bias[-width:])
+
+
+def _trunk_pooling(trunk: Any, head: nn.Module) -> Pooling | None:
+    """Return the parts of a network of timm and what open_clip adds after it; None: it pools in another way."""
+    is_transformer = isinstance(trunk, timm_vit.VisionTransformer | Eva)
+    if is_transformer:
+        if trunk.attn_pool is not None:
+            is_known = isinstance(trunk.attn_pool, AttentionPoolLatent) and trunk.attn_pool.latent_len == 1
+            return _latent_query(trunk, head) if is_known else None
+        makers = {"avg": _mean_of_trunk_tokens, "token": _class_token}
+        return makers[trunk.global_pool](trunk, head) if trunk.global_pool in makers else None
+    if isinstance(getattr(trunk, "head", None), ClassifierHead | NormMlpClassifierHead):
+        return _mean_of_map(trunk, head)
+    return None
+
+
+def _latent_query(trunk: Any, head: nn.Module) -> Pooling:
+    """Return the parts of a Transformer with a learned query (SigLIP, PE-Core)."""
+    pool = trunk.attn_pool
+    skipped = 0 if getattr(trunk, "pool_include_prefix", True) else trunk.num_prefix_tokens
+
+    def values(pixels: Tensor) -> Values:
+        x = trunk.forward_features(pixels)[:, skipped:]
+        if pool.pos_embed is not None:
+            x = x + pool.pos_embed.to(x.dtype)
+        return split_tokens(_last_part(pool.kv, x, parts=2), trunk.patch_embed.grid_size)
+
+    def project(values: Tensor) -> Tensor:
+        x = pool.proj(values)
+        return _rest(trunk, head, x if pool.mlp is None else x + pool.mlp(pool.norm(x)))
+
+    return Pooling(values, project)
+
+
+def _mean_of_trunk_tokens(trunk: Any, head: nn.Module) -> Pooling | None:
+    """Return the parts of a Transformer that averages its patches (ViTamin); None: it averages other tokens, too."""
+    if getattr(trunk, "pool_include_prefix", False) and trunk.num_prefix_tokens:
+        return None
+
+    return Pooling(
+        lambda pixels: split_tokens(trunk.forward_features(pixels), trunk.patch_embed.grid_size),
+        lambda values: _rest(trunk, head, values),
+    )
+
+
+def _class_token(trunk: Any, head: nn.Module) -> Pooling | None:
+    """Return the parts of a Transformer whose class token is the result (EVA, MobileCLIP-B); None: of other blocks."""
+    last = trunk.blocks[-1]
+    attention = last.attn
+    is_known = isinstance(last, timm_vit.Block | EvaBlock | EvaBlockPostNorm) and isinstance(
+        attention, Attention | EvaAttention
+    )
+    if not is_known or attention.gate is not None or getattr(trunk, "rope_mixed", False):
+        return None
+    is_after = isinstance(last, EvaBlockPostNorm)
+
+    def values(pixels: Tensor) -> Values:
+        embedded = trunk._pos_embed(trunk.patch_embed(pixels))
+        x, *rotations = embedded if isinstance(trunk, Eva) else (embedded,)
+        x = trunk.norm_pre(x)
+        for block in trunk.blocks[:-1]:
+            x = block(x, *rotations)
+        x = x if is_after else last.norm1(x)
+        return split_tokens(_attention_values(attention, x), trunk.patch_embed.grid_size)
+
+    def project(values: Tensor) -> Tensor:
+        x = attention.proj(attention.norm(values))
+        return _rest(trunk, head, trunk.norm(last.norm1(x) if is_after else x))
+
+    return Pooling(values, project)
+
+
+def _mean_of_map(trunk: Any, head: nn.Module) -> Pooling | None:
+    """Return the parts of a convolutional network that averages its last map (ConvNeXt, FastViT); None: it does not."""
+    if trunk.head.global_pool.pool_type != "avg" or getattr(trunk.head, "input_fmt", "NCHW") != "NCHW":
+        return None
+
+    def values(pixels: Tensor) -> Values:
+        patches = trunk.forward_features(pixels).movedim(1, -1)
+        return Values(patches, patches.new_empty(len(patches), 0, patches.shape[-1]))
+
+    def project(values: Tensor) -> Tensor:
+        features: Tensor = head(trunk.forward_head(values.reshape(-1, values.shape[-1], 1, 1)))
+        return features.reshape(*values.shape[:-1], -1)
+
+    return Pooling(values, project)
+
+
+def _rest(trunk: Any, head: nn.Module, pooled: Tensor) -> Tensor:
+    """Return the features of what was pooled (..., width): (..., d)."""
+    features: Tensor = head(trunk.head(trunk.fc_norm(pooled)))
+    return features
+
+
+def _attention_values(attention: Any, x: Tensor) -> Tensor:
+    """Return the value of each token, of all heads."""
+    if attention.qkv is None:
+        separate: Tensor = attention.v_proj(x)
+        return separate
+    if attention.qkv.bias is None and getattr(attention, "v_bias", None) is not None:  # EVA's keys have no bias
+        return F.linear(x, attention.qkv.weight.chunk(3)[-1], attention.v_bias)
+    return _last_part(attention.qkv, x, parts=3)
+
+
+def _last_part(linear: nn.Linear, x: Tensor, *, parts: int) -> Tensor:
+    """Return the last of equal parts of a layer's output."""
+    bias = linear.bias
+    return F.linear(x, linear.weight.chunk(parts)[-1], None if bias is None else bias.chunk(parts)[-1])

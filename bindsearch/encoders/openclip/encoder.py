@@ -16,20 +16,19 @@ from bindsearch.encoders.model_store.installed import (
     load_installed_tower,
     model_file,
 )
-from bindsearch.encoders.openclip.picture_settings import has_dense_features
-from bindsearch.encoders.openclip.text_settings import (
+from bindsearch.encoders.openclip.texts import (
     TOKENIZER_FILE,
     TOKENIZER_SETTINGS_FILE,
     TOWER_CONFIG_FILE,
+    make_tokenizer,
     reads_padding,
 )
-from bindsearch.encoders.openclip.texts import Tokenizer, make_tokenizer, read_tower_config
-from bindsearch.encoders.picture_model import PictureModelEncoder, damaged_manifest
-from bindsearch.encoders.preprocessing.hub_tokenizer import TokenizerFiles
+from bindsearch.encoders.picture_model import Options, PictureModelEncoder, damaged_manifest
+from bindsearch.encoders.preprocessing.clip_tokenizer import ClipTokenizer
+from bindsearch.encoders.preprocessing.hub_tokenizer import HubTokenizer, TokenizerFiles, read_settings
 from bindsearch.encoders.preprocessing.picture_input import PictureInput
-from bindsearch.encoders.preprocessing.pooling import mean_of_views
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.encoders.torch_runtime.towers import on_device, run_texts
+from bindsearch.encoders.torch_runtime.towers import mean_of_views, on_device, run_texts
 from bindsearch.errors import EncoderError
 from bindsearch.media import MODALITY_OF, Frames, Media, Passage, Picture
 from bindsearch.types import Modality
@@ -44,6 +43,10 @@ if TYPE_CHECKING:
 
 _TOWER_OF = {Modality.TEXT: "text", Modality.IMAGE: "image", Modality.VIDEO: "image"}
 _LIBRARIES = ("torch", "torchvision", "open_clip", "safetensors")
+_TIMM_TRUNKS = ("convnext", "eva", "fastvit", "vit")
+_OTHER_TRUNKS = ("vit_relpos",)  # its blocks are of another class
+_ATTENTION = ("qk_norm", "scale_attn", "scale_attn_inner", "scale_heads", "scaled_cosine_attn")
+_OTHER_BLOCKS = ("block_type", "scale_fc", *_ATTENTION)
 
 
 class OpenClipEncoder(PictureModelEncoder):
@@ -60,11 +63,6 @@ class OpenClipEncoder(PictureModelEncoder):
         *,
         runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
     ) -> None:
-        """Create the encoder of an installed model.
-
-        Raises:
-            EncoderError: the manifest is damaged.
-        """
         super().__init__(manifest, runtime=runtime)
         for part in ("text_cfg", "vision_cfg"):
             if not isinstance(self._config.get(part), Mapping):
@@ -107,7 +105,12 @@ class OpenClipEncoder(PictureModelEncoder):
         if modality not in _TOWER_OF:
             raise EncoderError(f"{self.name} encodes text, images and video, not {modality}")
         views = [view for medium in prepared for view in medium]
-        vectors = self._text_vectors(views) if modality == Modality.TEXT else self._picture_vectors(views)
+        if modality != Modality.TEXT:
+            vectors = self._picture_vectors(views)
+        elif reads_padding(self._text):
+            vectors = l2_normalize(self._towers.run("text", views, on_device))
+        else:
+            vectors = l2_normalize(run_texts(self._towers, views, self._tokenizer.pad))
         return mean_of_views(scale_features(vectors, self.temperatures[modality]), prepared)
 
     def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -133,8 +136,8 @@ class OpenClipEncoder(PictureModelEncoder):
         return known
 
     @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        return make_tokenizer(self._text, partial(_tokenizer_files, self._manifest))
+    def _tokenizer(self) -> ClipTokenizer | HubTokenizer:
+        return make_tokenizer(self._text, lambda: _tokenizer_files(self._manifest))
 
     def _tokens(self, text: str) -> NDArray[np.int64]:
         """Return token ids, int64 (1, length); padded to all positions if the tower reads the padding."""
@@ -151,24 +154,12 @@ class OpenClipEncoder(PictureModelEncoder):
         padded[:, : ids.shape[1]] = ids
         return padded
 
-    def _text_vectors(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Embed n texts: float32 (n, d), unit L2 norm."""
-        if reads_padding(self._text):
-            return l2_normalize(self._towers.run("text", tokens, on_device))
-        return l2_normalize(run_texts(self._towers, tokens, self._tokenizer.pad))
-
-    def _read_input(self, preprocess: Mapping[str, Any]) -> PictureInput:
-        """Return the preprocessing from the settings of the manifest, which are in the terms of open_clip."""
+    def _read_input(self, preprocess: Mapping[str, Any]) -> tuple[PictureInput, Options]:
         facts = dict(preprocess)
-        size = facts.pop("size_px")
+        size, fit, fill = facts.pop("size_px"), facts.pop("resize_mode"), facts.pop("fill_color", 0)
         height, width = (size, size) if isinstance(size, int) else size
-        fill = facts.pop("fill_color", 0)
-        return PictureInput(height_px=height, width_px=width, fit=facts.pop("resize_mode"), fill=fill, **facts)
-
-    def _fit_options(self) -> Mapping[str, str | int | float | bool]:
-        """Return the options that say how a picture is fitted to the input, in the terms of open_clip."""
-        filled = {"fill_color": self._input.fill} if self._input.fit == "longest" else {}
-        return {"resize_mode": self._input.fit, **filled}
+        options = {"resize_mode": fit, **({"fill_color": fill} if fit == "longest" else {})}
+        return PictureInput(height_px=height, width_px=width, fit=fit, fill=fill, **facts), options
 
     def _load(self, tower: str, device: torch.device) -> nn.Module:
         """Load a tower from the files of the installed model."""
@@ -183,7 +174,7 @@ class OpenClipEncoder(PictureModelEncoder):
         """Return the configuration of a text tower of the transformers library; None for another one."""
         if not self._text.get("hf_model_name"):
             return None
-        return read_tower_config(model_file(self._manifest, TOWER_CONFIG_FILE))
+        return read_settings(model_file(self._manifest, TOWER_CONFIG_FILE), "configuration of a model")
 
 
 def _tokenizer_files(manifest: ModelManifest) -> TokenizerFiles:
@@ -192,3 +183,12 @@ def _tokenizer_files(manifest: ModelManifest) -> TokenizerFiles:
     return TokenizerFiles(
         model_file(manifest, TOKENIZER_FILE), None if settings is None else model_file(manifest, settings)
     )
+
+
+def has_dense_features(vision: Mapping[str, Any]) -> bool:
+    """Return whether patches of a picture have vectors of their own: see `bindsearch.encoders.openclip.dense`."""
+    if trunk := vision.get("timm_model_name"):
+        name = str(trunk).removeprefix("test_")
+        return name.startswith(_TIMM_TRUNKS) and not name.startswith(_OTHER_TRUNKS)
+    has_one_query = not isinstance(vision.get("attentional_pool"), str)
+    return has_one_query and not any(vision.get(setting) for setting in _OTHER_BLOCKS)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Any
 
 from bindsearch.encoders.model_store.source import OPENCLIP_PREFIX as PREFIX
-from bindsearch.encoders.model_store.source import ExtraFile, ModelSource
-from bindsearch.encoders.openclip.text_settings import (
+from bindsearch.encoders.model_store.source import ExtraFile, ModelSource, unknown_model
+from bindsearch.encoders.openclip.texts import (
     TOKENIZER_FILE,
     TOKENIZER_SETTINGS_FILE,
     TOWER_CONFIG_FILE,
     text_obstacle,
 )
+from bindsearch.encoders.package_files import check_extra
 from bindsearch.encoders.preprocessing.picture_input import FILTERS, FITS
 from bindsearch.environment import check_libraries
-from bindsearch.errors import EncoderError, InstallationError
+from bindsearch.errors import EncoderError
 
 EXAMPLE = f"{PREFIX}ViT-B-32/laion2b_s34b_b79k"
 
@@ -42,27 +41,24 @@ def find_openclip_source(name: str) -> ModelSource:
         raise EncoderError(_unknown(name, model))
     if obstacle := _obstacle(config, settings):
         raise EncoderError(f"{name} cannot run here: {obstacle}; choose another model, such as {EXAMPLE}")
-    if config["text_cfg"].get("hf_model_name"):
-        _check_transformers(name)
+    if config["text_cfg"].get("hf_model_name"):  # the library that its text tower is built with
+        check_extra(f"the text tower of {name} needs", "hf", "transformers")
+        check_libraries(("transformers",))
     urls = _urls(settings)
+    card = urls[0].partition("/resolve/")[0] if settings["hf_hub"] else "https://github.com/mlfoundations/open_clip"
     return ModelSource(
         name=name,
         family="openclip",
         urls=urls,
         license="see the model card",
-        license_text=_license_text(settings, urls),
+        license_text=(
+            f"The code of open_clip has the MIT licence; the licence of the weights is on their model card, {card}"
+        ),
         needs_consent=False,
         architecture=_architecture(model, tag, config, settings),
         expected_bytes=None,
         extra_files=_extra_files(config["text_cfg"]),
     )
-
-
-def _check_transformers(name: str) -> None:
-    """Raise InstallationError if the library that a text tower is built with is missing, or cannot be loaded."""
-    if find_spec("transformers") is None:
-        raise InstallationError(f"the text tower of {name} needs the extra [hf]", "pip install 'bindsearch[hf]'")
-    check_libraries(("transformers",))
 
 
 def list_openclip_names() -> list[str]:
@@ -84,13 +80,7 @@ def _unknown(name: str, model: str) -> str:
     if tags := open_clip.list_pretrained_tags_by_model(model):
         return f"unknown model {name!r}: the weights of {model} are {', '.join(tags)}"
     names = [known_name.removeprefix(PREFIX) for known_name in list_openclip_names()]
-    similar = difflib.get_close_matches(name.removeprefix(PREFIX), names, n=5, cutoff=0.5)
-    hint = (
-        f"similar names are {', '.join(PREFIX + known_name for known_name in similar)}"
-        if similar
-        else f"names are openclip:MODEL/PRETRAINED, such as {EXAMPLE}"
-    )
-    return f"unknown model {name!r}: {hint}"
+    return unknown_model(name, PREFIX, names, f"openclip:MODEL/PRETRAINED, such as {EXAMPLE}")
 
 
 def _obstacle(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
@@ -128,12 +118,6 @@ def _urls(settings: Mapping[str, Any]) -> tuple[str, ...]:
     if settings["url"] and _TORCHSCRIPT_HOST not in settings["url"]:
         urls.append(settings["url"])
     return tuple(urls)
-
-
-def _license_text(settings: Mapping[str, Any], urls: tuple[str, ...]) -> str:
-    """Return the paragraph about the licence."""
-    card = urls[0].partition("/resolve/")[0] if settings["hf_hub"] else "https://github.com/mlfoundations/open_clip"
-    return f"The code of open_clip has the MIT licence; the licence of the weights is on their model card, {card}"
 
 
 def _architecture(

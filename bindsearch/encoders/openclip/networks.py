@@ -12,7 +12,7 @@ from open_clip.transformer import LayerNormFp32, text_global_pool
 from torch import Tensor, nn
 
 from bindsearch.encoders.openclip.dense import pooling_of
-from bindsearch.encoders.openclip.text_settings import TOWER_CONFIG_FILE, TOWER_FAMILIES
+from bindsearch.encoders.openclip.texts import TOWER_CONFIG_FILE, TOWER_FAMILIES
 from bindsearch.errors import EncoderError
 
 NORMS_IN_FP32 = (LayerNormFp32, nn.BatchNorm2d)
@@ -57,7 +57,7 @@ class TextTower(nn.Module):
     """Transformer of open_clip for texts; its tensors have the names of the checkpoint.
 
     If attention is causal and the result is read at the end token, later tokens have no effect: a batch may be trimmed
-    after its last end token. Other towers read the padding, see `text_settings.reads_padding`.
+    after its last end token. Other towers read the padding, see `texts.reads_padding`.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -116,24 +116,16 @@ class TextTower(nn.Module):
 def build_text_tower(config: Mapping[str, Any], tower_config: Mapping[str, Any] | None) -> nn.Module:
     """Return the tower of texts.
 
-    Args:
-        config: Configuration of the model.
-        tower_config: Contents of TOWER_CONFIG_FILE, for a tower of the transformers library.
-
     Raises:
         EncoderError: the configuration is not that of a tower that open_clip can use.
     """
     if not config["text_cfg"].get("hf_model_name"):
         return TextTower(config)
-    return _transformers_tower(config, tower_config or {})
-
-
-def _transformers_tower(config: Mapping[str, Any], tower_config: Mapping[str, Any]) -> nn.Module:
-    """Return open_clip's tower around a text model of the transformers library, built from its configuration alone."""
     from transformers import AutoConfig
 
     text = CLIPTextCfg(**config["text_cfg"])
-    settings = {key: value for key, value in tower_config.items() if key not in ("auto_map", "quantization_config")}
+    unused = ("auto_map", "quantization_config")
+    settings = {key: value for key, value in (tower_config or {}).items() if key not in unused}
     family = settings.pop("model_type", None)
     if family not in TOWER_FAMILIES:
         raise EncoderError(
@@ -160,13 +152,3 @@ def _transformers_tower(config: Mapping[str, Any], tower_config: Mapping[str, An
         tower.transformer.pooler = None  # as open_clip builds it from a name
     built: nn.Module = tower
     return built
-
-
-def names_in_fp32(tower: nn.Module) -> frozenset[str]:
-    """Return the names of the tensors that stay in fp32 regardless of the tower's number format."""
-    return frozenset(
-        f"{module_name}.{name}"
-        for module_name, module in tower.named_modules()
-        if isinstance(module, NORMS_IN_FP32)
-        for name in module.state_dict()
-    )

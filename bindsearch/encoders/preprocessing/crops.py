@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from bindsearch.errors import MediaError, UsageError
-from bindsearch.media import Picture, missing_content
+from bindsearch.media import DepthMap, Media, Picture, ThermalPicture, missing_content
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,6 +112,25 @@ def square_crop_plane(values: NDArray[np.float32], side_px: int) -> NDArray[np.f
     return np.array(square)
 
 
+def fill_nearest(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Fill unknown pixels with the value of the nearest known one, by Euclidean distance in pixels.
+
+    Args:
+        values: Values, float32 (height, width).
+        known: Mask of the known pixels, bool (height, width); at least one is True.
+
+    Returns:
+        Filled values, float32 (height, width).
+    """
+    if known.all():
+        return values
+    from scipy.ndimage import distance_transform_edt
+
+    rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled: NDArray[np.float32] = values[rows, columns]
+    return filled
+
+
 def centre_strip(height: int, width: int, longest_aspect: int) -> tuple[slice, slice]:
     """Return the rows and columns of the middle part whose aspect ratio is at most `longest_aspect`."""
     return _strip(height, width, _CENTRE, longest_aspect)
@@ -163,3 +182,43 @@ def _crop_square(pixels: NDArray[Any], side_px: int, position: float) -> NDArray
     height, width = pixels.shape[:2]
     top, left = _offset(height, side_px, position), _offset(width, side_px, position)
     return pixels[top : top + side_px, left : left + side_px]
+
+
+NEAREST_M, FARTHEST_M = 0.01, 50.0
+"""Depth is clipped to these metres before it is inverted (ImageBind's preprocessing has the same bounds)."""
+
+DISPARITY_PERCENTILES = (1.0, 99.0)
+"""Percentiles of disparity that become black and white."""
+
+
+def as_picture(media: Media) -> Picture:
+    """Return a depth map or thermal picture as a grey picture; a picture as it is.
+
+    Raises:
+        MediaError: the medium is of another kind, or no pixel of a depth map is valid.
+    """
+    match media:
+        case Picture():
+            return media
+        case DepthMap():
+            return Picture(_grey(_depth_brightness(media)))
+        case ThermalPicture(values=values):
+            return Picture(_grey(values))
+    raise MediaError(f"{type(media).__name__} cannot be shown as a grey picture")
+
+
+def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Convert brightness, float32 (h, w) in 0..1, to a grey picture, uint8 (h, w, 3)."""
+    grey = np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _depth_brightness(depth: DepthMap) -> NDArray[np.float32]:
+    """Return disparity scaled by its percentiles: float32 (h, w) in 0..1; near is bright, unknown is 0."""
+    if not depth.valid.any():
+        raise MediaError("no pixel of the depth map has a value above 0")
+    disparity = np.zeros(depth.depth_m.shape, np.float32)
+    np.divide(1.0, np.clip(depth.depth_m, NEAREST_M, FARTHEST_M), out=disparity, where=depth.valid)
+    low, high = np.percentile(disparity[depth.valid], DISPARITY_PERCENTILES)
+    stretched = (disparity - low) / max(float(high - low), 1e-6)
+    return np.where(depth.valid, np.clip(stretched, 0.0, 1.0), 0.0).astype(np.float32)

@@ -27,12 +27,7 @@ _NLLB_LANGUAGE = "eng_Latn"
 
 @dataclass(frozen=True, slots=True)
 class TokenizerFiles:
-    """Published files of a tokenizer.
-
-    Attributes:
-        tokenizer: tokenizer.json.
-        settings: tokenizer_config.json; None: there is none.
-    """
+    """Published files of a tokenizer: tokenizer.json, and tokenizer_config.json if there is one."""
 
     tokenizer: Path
     settings: Path | None
@@ -120,38 +115,43 @@ class HubTokenizer:
         """Return the tokenizer, read on first use; the lock is held."""
         if self._loaded is None:
             files = self._files()
-            tokenizer, settings = _read(files.tokenizer), _read_settings(files.settings)
+            tokenizer = read_tokenizer(files.tokenizer, "pull the model again")
+            settings = read_settings(files.settings, "settings of a tokenizer") if files.settings else {}
             _set_special_tokens(tokenizer, settings, self._language)
             self._pad = _id_of(tokenizer, settings.get("pad_token"), _PAD_TOKENS)
             self._separator = _id_of(tokenizer, settings.get("sep_token"), ("[SEP]", "</s>"))
-            self._special = _special_tokens(tokenizer)
+            special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+            longest_first = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
+            self._special = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
             self._loaded = tokenizer
         return self._loaded
 
 
-def _read(path: Path) -> Tokenizer:
-    """Read tokenizer.json, without its truncation and padding: no text is truncated silently."""
+def read_tokenizer(path: Path, way_out: str) -> Tokenizer:
+    """Read tokenizer.json, without its truncation and padding: no text is truncated silently.
+
+    Raises:
+        EncoderError: the file is missing or damaged; the message ends with the way out.
+    """
     from tokenizers import Tokenizer
 
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises a plain Exception for all errors
-        raise EncoderError(f"cannot read the tokenizer {path} ({error}): pull the model again") from error
+        raise EncoderError(f"cannot read the tokenizer {path} ({error}): {way_out}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
 
-def _read_settings(path: Path | None) -> Mapping[str, Any]:
-    """Read tokenizer_config.json; no settings if there is none."""
-    if path is None:
-        return {}
+def read_settings(path: Path, what: str) -> Mapping[str, Any]:
+    """Return the JSON object in a file of a model, which has `what`; raise EncoderError if it is damaged."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"cannot read {path} ({error}): pull the model again") from error
     if not isinstance(settings, dict):
-        raise EncoderError(f"{path} holds no settings of a tokenizer: pull the model again")
+        raise EncoderError(f"{path} holds no {what}: pull the model again")
     return settings
 
 
@@ -175,13 +175,6 @@ def _set_special_tokens(tokenizer: Tokenizer, settings: Mapping[str, Any], langu
     if missing := [token for token, number in tokens if number is None]:
         raise EncoderError(f"the tokenizer has no token {missing[0]!r}, which its settings name: pull the model again")
     tokenizer.post_processor = TemplateProcessing(single=" ".join(parts), special_tokens=tokens)
-
-
-def _special_tokens(tokenizer: Tokenizer) -> re.Pattern[str]:
-    """Return a pattern that finds special tokens spelled out in a text."""
-    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
-    longest_first = sorted((token for token in special if len(token) > 1), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def _spaced(special: re.Match[str]) -> str:

@@ -55,11 +55,6 @@ class PictureInput:
     fill: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: one is not supported.
-        """
         if self.interpolation not in FILTERS or self.fit not in FITS:
             raise ValueError(f"pictures cannot be resized by {self.interpolation!r} and {self.fit!r}")
         if min(self.height_px, self.width_px) < 1 or not self.crop_pct > 0:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ MIN_MOTION_RATE_HZ, MAX_MOTION_RATE_HZ = 5.0, 100_000.0
 
 BLOCK_SAMPLES = 4_194_304
 """Block size in samples (16 MB; 87 s at 48 kHz); longer sounds are resampled in blocks, which bounds memory."""
+
+MAX_WINDOWS = 32
+"""Most windows that cover a sound; windows of a longer one are apart."""
 
 _FILTER_REACH = 6.0 / 0.99
 """Half width of torchaudio's filter in samples of the lower rate: the defaults of lowpass_filter_width / rolloff."""
@@ -74,6 +78,55 @@ def resample_sound(
         return _resample_in_blocks(sound, ratio, float32_filter)
     resampled: torch.Tensor = _resampler(ratio.denominator, ratio.numerator, float32_filter)(sound)
     return resampled if len(resampled) else torch.zeros(1)
+
+
+def at_rate(
+    samples: NDArray[np.float32], sample_rate_hz: int, model_rate_hz: int, *, float32_filter: bool = False
+) -> NDArray[np.float32]:
+    """Return a mono sound, float32 (n,), at the rate of a model: float32 (m,), m >= 1; see `resample_sound`.
+
+    Raises:
+        MediaError: the sound is empty, holds NaN or infinity, or its rate is out of range.
+    """
+    import torch
+
+    checked = check_sound(samples, sample_rate_hz, model_rate_hz)
+    with single_threaded(), torch.inference_mode():
+        sound = torch.from_numpy(np.require(checked, requirements="W"))
+        resampled: NDArray[np.float32] = resample_sound(
+            sound, sample_rate_hz, model_rate_hz, float32_filter=float32_filter
+        ).numpy()
+    return resampled
+
+
+def windows(sound: NDArray[np.float32], length: int) -> list[NDArray[np.float32]]:
+    """Return windows of `length` samples at even distances, the first at the start and the last at the end.
+
+    As many as are needed to cover the sound (n,), at most MAX_WINDOWS; the whole sound if it is not longer than one.
+    """
+    if len(sound) <= length:
+        return [sound]
+    count = min(math.ceil(len(sound) / length), MAX_WINDOWS)
+    starts = np.linspace(0, len(sound) - length, count).round().astype(int)
+    return [sound[start : start + length] for start in starts]
+
+
+def kaldi_log_mel(sound: torch.Tensor, sample_rate_hz: int, bins: int) -> torch.Tensor:
+    """Return the log-mel of a sound (n,) as of Kaldi, float32 (frames, bins): Hanning windows of 25 ms every 10 ms."""
+    from torchaudio.compliance.kaldi import fbank
+
+    mel: torch.Tensor = fbank(
+        sound[None],
+        htk_compat=True,
+        sample_frequency=sample_rate_hz,
+        use_energy=False,
+        window_type="hanning",
+        num_mel_bins=bins,
+        dither=0.0,
+        frame_length=25.0,
+        frame_shift=10.0,
+    )
+    return mel
 
 
 def _resample_in_blocks(sound: torch.Tensor, ratio: Fraction, float32_filter: bool) -> torch.Tensor:

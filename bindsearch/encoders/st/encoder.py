@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -11,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, snapshot_folder
-from bindsearch.encoders.st.facts import ModelFacts, joint_name, read_facts
+from bindsearch.encoders.model_store.installed import (
+    ModelManifest,
+    check_not_replaced,
+    damaged_manifest,
+    snapshot_folder,
+)
 from bindsearch.encoders.st.inputs import (
     MAX_PICTURE_PX,
     Parts,
@@ -57,6 +63,77 @@ _BATCHES: Mapping[str, Mapping[Modality, int]] = MappingProxyType(
     }
 )
 """Inputs in a batch: of such models a picture has hundreds of tokens, a video thousands."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Facts about a model.
+
+    Attributes:
+        dim: Dimension of its vectors.
+        modalities: Modalities that it embeds.
+        joint: What it embeds as one input, such as "image+text": names in alphabetical order.
+        refused: Modalities and joint inputs that it declares, but does not embed here, with the reason.
+        has_roles: Whether queries are embedded otherwise than what is indexed.
+        query_prompt: Prompt of queries.
+        document_prompt: Prompt of what is indexed.
+        max_tokens: Longest input in tokens.
+        added_tokens: Tokens that a prompt, a template and special tokens add to a text, at most.
+        tokenizer: Path of tokenizer.json in the repository; "" if there is none.
+        placeholders: Texts that stand for media in the model's input, and cannot be part of a passage.
+        sample_rate_hz: Rate that sound is embedded at; 0: no sound.
+        longest_s: Longest span in seconds that is embedded whole, by modality, where it is known.
+        picture_side_px: Shorter side of a picture that the model makes use of.
+        frames_per_s: Rate that videos are sampled at.
+        frames: Fewest and most frames of a video.
+        shorter_dims: Dimensions that the first part of a vector may have (Matryoshka), if they are stated.
+    """
+
+    dim: int
+    modalities: tuple[str, ...]
+    joint: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    has_roles: bool = False
+    query_prompt: str = ""
+    document_prompt: str = ""
+    max_tokens: int = 0
+    added_tokens: int = 0
+    tokenizer: str = ""
+    placeholders: tuple[str, ...] = ()
+    sample_rate_hz: int = 0
+    longest_s: Mapping[str, float] = field(default_factory=dict)
+    picture_side_px: int = 0
+    frames_per_s: float = 1.0
+    frames: tuple[int, int] = (1, 1)
+    shorter_dims: tuple[int, ...] = ()
+
+    def to_architecture(self) -> dict[str, Any]:
+        """Return the facts as values of JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def joint_name(*modalities: str) -> str:
+    """Return the name of a joint input: "image+text"."""
+    return "+".join(sorted(modalities))
+
+
+def read_facts(manifest: ModelManifest) -> ModelFacts:
+    """Return the facts in the manifest of an installed model.
+
+    Raises:
+        EncoderError: the manifest is damaged.
+    """
+    try:
+        given = dict(manifest.architecture)
+        values: dict[str, Any] = {key.name: given.pop(key.name) for key in fields(ModelFacts) if key.name in given}
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        facts = ModelFacts(**values)
+        is_valid = facts.dim > 0 and facts.frames_per_s > 0 and 1 <= facts.frames[0] <= facts.frames[1]
+        if not is_valid or not facts.modalities or not {Modality(name) for name in facts.modalities}:
+            raise ValueError("a value is out of range")
+    except (TypeError, ValueError, AttributeError) as error:
+        raise damaged_manifest(manifest, error) from error
+    return facts
 
 
 class LoadedModel:
@@ -136,7 +213,6 @@ class StEncoder:
         *,
         options: Mapping[str, str | int | float | bool] | None = None,
         runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
-        model: LoadedModel | None = None,
         as_query: bool = False,
     ) -> None:
         """Create the encoder of an installed model.
@@ -145,7 +221,6 @@ class StEncoder:
             manifest: Manifest of the model.
             options: Options by name: `joint`, see JOINT.
             runtime: Device and settings that the model runs with.
-            model: The model, if another encoder has it; None: loaded on first use.
             as_query: Embed queries instead of what is indexed.
 
         Raises:
@@ -154,83 +229,34 @@ class StEncoder:
             UsageError: an option is unknown, or the model does not embed such inputs.
         """
         check_libraries()
-        self._manifest = manifest
-        self._facts = read_facts(manifest)
-        self._joint = _parse_joint(manifest.name, self._facts, options or {})
-        self._model = model or LoadedModel(manifest, runtime)
-        self._runtime = runtime
-        self._is_query = as_query
-
-    def __reduce__(self) -> tuple[Callable[[], StEncoder], tuple[()]]:
-        """Recreate the encoder in another process; the model loads there on first use."""
-        options = {JOINT_OPTION: self._joint} if self._facts.joint else {}
-        make = partial(StEncoder, self._manifest, options=options, runtime=self._runtime, as_query=self._is_query)
-        return make, ()
-
-    @property
-    def name(self) -> str:
-        """Name of the model, such as "st:google/embeddinggemma-2"."""
-        return self._manifest.name
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the vectors of the model."""
-        return self._facts.dim
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the files of the repository; number formats and roles share its space."""
-        return fingerprint_of(str(PREPROCESSING_VERSION), self._manifest.source_sha256)
-
-    @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
-        """Option `joint` of a model that takes joint inputs, else none."""
-        return {JOINT_OPTION: self._joint} if self._facts.joint else {}
-
-    @cached_property
-    def modalities(self) -> frozenset[Modality]:
-        """Modalities of the model."""
-        return frozenset(Modality(name) for name in self._facts.modalities)
-
-    @cached_property
-    def captioned(self) -> frozenset[Modality]:
-        """Modalities that the model embeds together with a text."""
+        self._manifest, self._runtime, self._is_query = manifest, runtime, as_query
+        self._facts = facts = read_facts(manifest)
+        joint = _parse_joint(manifest.name, facts, options or {})
+        self._model = LoadedModel(manifest, runtime)
+        self.name, self.dim = manifest.name, facts.dim
+        # Number formats and roles share the space.
+        self.digest = fingerprint_of(str(PREPROCESSING_VERSION), manifest.source_sha256)
+        self.options: Mapping[str, str | int | float | bool] = {JOINT_OPTION: joint} if facts.joint else {}
+        self.modalities = frozenset(Modality(name) for name in facts.modalities)
         media = (Modality.IMAGE, Modality.VIDEO)
-        return frozenset(m for m in media if joint_name(m, Modality.TEXT) in self._facts.joint)
-
-    @property
-    def shorter_dims(self) -> tuple[int, ...]:
-        """Dimensions that the model states for truncated vectors."""
-        return self._facts.shorter_dims
-
-    @cached_property
-    def libraries(self) -> Mapping[Modality, tuple[str, ...]]:
-        """Modules that each modality needs."""
+        self.captioned = frozenset(m for m in media if joint_name(m, Modality.TEXT) in facts.joint)
+        self.shorter_dims, self.max_tokens = facts.shorter_dims, facts.max_tokens
         common = ("torch", "transformers", "sentence_transformers")
-        needed = {Modality.IMAGE: (*common, "torchvision"), Modality.VIDEO: (*common, "torchvision")}
-        needed[Modality.AUDIO] = (*common, "torchaudio")
-        return MappingProxyType({modality: needed.get(modality, common) for modality in self.modalities})
-
-    @cached_property
-    def temperatures(self) -> Mapping[Modality, float]:
-        """Logit scales: 1, since such models are used without one."""
-        return MappingProxyType(dict.fromkeys(self.modalities, 1.0))
-
-    @property
-    def wants(self) -> DecodeHints:
-        """Sizes and rates of the model's own preprocessing."""
-        facts = self._facts
-        return DecodeHints(
+        more = {Modality.IMAGE: ("torchvision",), Modality.VIDEO: ("torchvision",), Modality.AUDIO: ("torchaudio",)}
+        self.libraries = MappingProxyType({one: (*common, *more.get(one, ())) for one in self.modalities})
+        # Such models are used without a logit scale.
+        self.temperatures: Mapping[Modality, float] = MappingProxyType(dict.fromkeys(self.modalities, 1.0))
+        self.wants = DecodeHints(
             picture_side_px=facts.picture_side_px,
             frames_per_s=facts.frames_per_s,
             longest_s={Modality(name): seconds for name, seconds in facts.longest_s.items()},
-            joint=JOINT[self._joint],
+            joint=JOINT[joint],
         )
 
-    @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens of the model, its prompt included."""
-        return self._facts.max_tokens
+    def __reduce__(self) -> tuple[Callable[[], StEncoder], tuple[()]]:
+        """Recreate the encoder in another process; the model loads there on first use."""
+        make = partial(StEncoder, self._manifest, options=self.options, runtime=self._runtime, as_query=self._is_query)
+        return make, ()
 
     @property
     def loaded_towers(self) -> frozenset[str]:
@@ -247,7 +273,9 @@ class StEncoder:
 
     @cached_property
     def _query(self) -> StEncoder:
-        return StEncoder(self._manifest, options=self.options, runtime=self._runtime, model=self._model, as_query=True)
+        query = copy(self)  # shares the model
+        query._is_query = True
+        return query
 
     def prepare(self, media: Media) -> NDArray[Any]:
         """Return a medium as a plain array with one view, see `bindsearch.encoders.st.inputs`; thread-safe.

@@ -50,12 +50,6 @@ def check_libraries() -> None:
 def load_library_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device) -> SentenceTransformer:
     """Load a model.
 
-    Args:
-        name: Name of the model, for messages.
-        folder: Folder with the files of the repository.
-        dtype: Number format of the weights.
-        device: Device of the model.
-
     Raises:
         InstallationError: the library is missing, too old, or cannot be loaded.
         EncoderError: the files are damaged or incomplete.

@@ -6,7 +6,7 @@ See `bindsearch.encoders.model_store.snapshot_pull.SnapshotFamily`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.model_store.snapshot_files import is_safe
-from bindsearch.encoders.st.encoder import embed, token_counter
-from bindsearch.encoders.st.facts import ModelFacts, joint_name
+from bindsearch.encoders.st.encoder import ModelFacts, embed, joint_name, token_counter
 from bindsearch.encoders.st.inputs import MAX_PICTURE_PX, Parts, library_input, pack
 from bindsearch.encoders.st.loading import check_libraries, load_library_model, one_line, read_json
 from bindsearch.errors import BindSearchError, EncoderError
@@ -44,10 +43,6 @@ _TWO_TEXTS = ("a bell 钟 звон जल", "a road 路 море फल")
 def check_files(name: str, files: Mapping[str, Path]) -> None:
     """Check before the weights are downloaded that a model can be loaded without code of its repository.
 
-    Args:
-        name: Name of the model.
-        files: Files that are not weights, by their path in the repository.
-
     Raises:
         EncoderError: it cannot; the message has the reason.
     """
@@ -57,11 +52,6 @@ def check_files(name: str, files: Mapping[str, Path]) -> None:
 
 def describe(name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Mapping[str, float]]:
     """Load a model once, embed a sample of each modality, and return the facts about it; temperatures are 1.
-
-    Args:
-        name: Name of the model.
-        folder: Folder with the files of the repository.
-        dtype: Number format of the weights, "fp32", "bf16" or "fp16".
 
     Raises:
         EncoderError: the model cannot be loaded, embeds nothing, or is not made for cosines.
@@ -162,7 +152,9 @@ def _describe(name: str, folder: Path, model: SentenceTransformer) -> ModelFacts
         placeholders = _placeholders(model)
     video = _part(processor, "video_processor")
     fps = _number(getattr(video, "fps", None), FRAMES_PER_S)
-    frames = _frame_limits(video)
+    fewest = int(max(_number(getattr(video, "temporal_patch_size", None), 1), 1))
+    stated = _number(getattr(video, "max_frames", None), _number(getattr(video, "num_frames", None), DEFAULT_FRAMES))
+    frames = fewest, max(fewest, int(min(stated, DEFAULT_FRAMES)))
     return ModelFacts(
         dim=dims.pop(),
         modalities=modalities,
@@ -227,7 +219,10 @@ def _samples(declared: list[Modality], rate_hz: int) -> Mapping[str, tuple[Modal
         Modality.AUDIO: sound[None],
     }
     samples = {modality.value: (modality, plain[modality]) for modality in declared}
-    for modality, others in _combinations(declared):
+    partners = {Modality.IMAGE: (Modality.TEXT,), Modality.VIDEO: (Modality.TEXT, Modality.AUDIO)}
+    known = {one: [other for other in partners[one] if other in declared] for one in partners if one in declared}
+    several = [(one, others) for one in known for count in (1, 2) for others in combinations(known[one], count)]
+    for modality, others in several:
         samples[joint_name(modality, *others)] = (
             modality,
             pack(
@@ -240,16 +235,6 @@ def _samples(declared: list[Modality], rate_hz: int) -> Mapping[str, tuple[Modal
             ),
         )
     return samples
-
-
-def _combinations(declared: list[Modality]) -> Iterator[tuple[Modality, tuple[Modality, ...]]]:
-    """Yield the joint inputs that media may have: picture and text; video with text, sound or both."""
-    partners = {Modality.IMAGE: [Modality.TEXT], Modality.VIDEO: [Modality.TEXT, Modality.AUDIO]}
-    for medium in (Modality.IMAGE, Modality.VIDEO):
-        if medium in declared:
-            known = [other for other in partners[medium] if other in declared]
-            for count in range(1, len(known) + 1):
-                yield from ((medium, others) for others in combinations(known, count))
 
 
 def _part(processor: Any, name: str) -> Any:
@@ -315,13 +300,9 @@ def _token_limits(model: SentenceTransformer, count: Any, *, text_only: bool) ->
 
 def _placeholders(model: SentenceTransformer) -> tuple[str, ...]:
     """Return the tokens that stand for media: a passage that holds one would be counted as media."""
-    tokens = set()
-    for owner in (getattr(model, "processor", None), getattr(model, "tokenizer", None)):
-        for name in ("image_token", "video_token", "audio_token"):
-            token = getattr(owner, name, None)
-            if isinstance(token, str) and len(token) > 1:
-                tokens.add(token)
-    return tuple(sorted(tokens))
+    owners, names = (getattr(model, "processor", None), getattr(model, "tokenizer", None)), ("image", "video", "audio")
+    tokens = {getattr(owner, f"{name}_token", None) for owner in owners for name in names}
+    return tuple(sorted(token for token in tokens if isinstance(token, str) and len(token) > 1))
 
 
 def _longest(processor: Any, modalities: tuple[str, ...], video_s: float, rate_hz: int) -> Mapping[str, float]:
@@ -340,13 +321,6 @@ def _longest(processor: Any, modalities: tuple[str, ...], video_s: float, rate_h
         if math.isfinite(seconds):
             longest[Modality.AUDIO.value] = seconds
     return longest
-
-
-def _frame_limits(video: Any) -> tuple[int, int]:
-    """Return the fewest and the most frames of a video."""
-    fewest = int(max(_number(getattr(video, "temporal_patch_size", None), 1), 1))
-    stated = _number(getattr(video, "max_frames", None), _number(getattr(video, "num_frames", None), DEFAULT_FRAMES))
-    return fewest, max(fewest, int(min(stated, DEFAULT_FRAMES)))
 
 
 def _picture_side(images: Any) -> int:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bindsearch.encoders.model_store.installed import load_installed_tower
-from bindsearch.encoders.picture_model import PictureModelEncoder
+from bindsearch.encoders.picture_model import Options, PictureModelEncoder
 from bindsearch.encoders.preprocessing.picture_input import PictureInput
-from bindsearch.encoders.preprocessing.pooling import mean_of_views
+from bindsearch.encoders.torch_runtime.towers import mean_of_views
 from bindsearch.errors import EncoderError
 from bindsearch.media import MODALITY_OF, Frames, Media, Picture
 from bindsearch.types import Modality
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _MODALITIES = (Modality.IMAGE, Modality.VIDEO)
 _FITS = {"center": "shortest", "squash": "squash"}
-_CROP_MODES = {fit: crop_mode for crop_mode, fit in _FITS.items()}
 
 
 class TimmEncoder(PictureModelEncoder):
@@ -64,15 +63,11 @@ class TimmEncoder(PictureModelEncoder):
         """Return the error for a modality without a tower."""
         return EncoderError(f"{self.name} has no {modality} tower: it encodes images and video")
 
-    def _read_input(self, preprocess: Mapping[str, Any]) -> PictureInput:
-        """Return the preprocessing from the settings of the manifest, which are in the terms of timm."""
+    def _read_input(self, preprocess: Mapping[str, Any]) -> tuple[PictureInput, Options]:
         facts = dict(preprocess)
-        side, fit = facts.pop("size_px"), _FITS[facts.pop("crop_mode")]
-        return PictureInput(height_px=side, width_px=side, fit=fit, **facts)
-
-    def _fit_options(self) -> Mapping[str, str | int | float | bool]:
-        """Return the options that say how a picture is fitted to the input, in the terms of timm."""
-        return {"crop_pct": self._input.crop_pct, "crop_mode": _CROP_MODES[self._input.fit]}
+        side, mode = facts.pop("size_px"), facts.pop("crop_mode")
+        found = PictureInput(height_px=side, width_px=side, fit=_FITS[mode], **facts)
+        return found, {"crop_pct": found.crop_pct, "crop_mode": mode}
 
     def _load(self, tower: str, device: torch.device) -> nn.Module:
         """Load the tower from the file of the installed model."""

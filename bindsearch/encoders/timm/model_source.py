@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from bindsearch.encoders.model_store.source import TIMM_PREFIX as PREFIX
-from bindsearch.encoders.model_store.source import ModelSource
+from bindsearch.encoders.model_store.source import ModelSource, unknown_model
 from bindsearch.errors import EncoderError
 
 EXAMPLE = f"{PREFIX}vit_small_patch16_224.dino"
@@ -48,13 +47,21 @@ def find_timm_source(name: str) -> ModelSource:
             f"{name} cannot run here: {obstacle or 'its features are not one vector per picture'}; "
             f"choose another model, such as {EXAMPLE}"
         )
-    urls = _urls(settings)
+    urls: tuple[str, ...] = ()  # in timm's own names of tensors; none if the model is not on the hub
+    if repository := settings.get("hf_hub_id"):
+        from huggingface_hub import hf_hub_url
+
+        files = (settings["hf_hub_filename"],) if settings.get("hf_hub_filename") else _HUB_FILES
+        urls = tuple(hf_hub_url(repository, file) for file in files)
+    card = urls[0].partition("/resolve/")[0] if urls else "https://github.com/huggingface/pytorch-image-models"
     return ModelSource(
         name=name,
         family="timm",
         urls=urls,
         license=settings.get("license") or "see the model card",
-        license_text=_license_text(urls),
+        license_text=(
+            f"The code of timm has the Apache 2.0 licence; the licence of the weights is on their model card, {card}"
+        ),
         needs_consent=False,
         architecture=_architecture(model, dim, facts),
         expected_bytes=None,
@@ -75,14 +82,8 @@ def _unknown(name: str, family: str, tag: str) -> str:
     names = _names()
     if tag and (tags := [known for known in names if known.partition(".")[0] == family]):
         return f"unknown model {name!r}: the weights of {family} are {', '.join(PREFIX + known for known in tags)}"
-    families = [*names, *map(str, list_models())]
-    similar = difflib.get_close_matches(name.removeprefix(PREFIX), families, n=5, cutoff=0.5)
-    hint = (
-        f"similar names are {', '.join(PREFIX + known for known in similar)}"
-        if similar
-        else f"names are {PREFIX}MODEL with the names of timm, such as {EXAMPLE}"
-    )
-    return f"unknown model {name!r}: {hint}"
+    known = [*names, *map(str, list_models())]
+    return unknown_model(name, PREFIX, known, f"{PREFIX}MODEL with the names of timm, such as {EXAMPLE}")
 
 
 def _obstacle(facts: Mapping[str, Any]) -> str | None:
@@ -111,22 +112,6 @@ def _dim(model: str, input_size: tuple[int, int, int]) -> int | None:
     except Exception:  # of timm's models, each with code of its own
         return None
     return int(features.shape[1]) if isinstance(features, torch.Tensor) and features.ndim == 2 else None
-
-
-def _urls(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the URLs of the files on the hub, in timm's own names of tensors; none if it is not there."""
-    if not settings.get("hf_hub_id"):
-        return ()
-    from huggingface_hub import hf_hub_url
-
-    files = (settings["hf_hub_filename"],) if settings.get("hf_hub_filename") else _HUB_FILES
-    return tuple(hf_hub_url(settings["hf_hub_id"], file) for file in files)
-
-
-def _license_text(urls: tuple[str, ...]) -> str:
-    """Return the paragraph about the licence."""
-    card = urls[0].partition("/resolve/")[0] if urls else "https://github.com/huggingface/pytorch-image-models"
-    return f"The code of timm has the Apache 2.0 licence; the licence of the weights is on their model card, {card}"
 
 
 def _architecture(model: str, dim: int, facts: Mapping[str, Any]) -> Mapping[str, str | Mapping[str, Any]]:

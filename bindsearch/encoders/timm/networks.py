@@ -34,13 +34,3 @@ def classifier_names(config: Mapping[str, Any]) -> frozenset[str]:
         whole = timm.create_model(config["model"], pretrained=False, num_classes=1_000)
         tower = ImageTower(config)
     return frozenset(whole.state_dict().keys() - tower.visual.state_dict().keys())
-
-
-def names_in_fp32(tower: nn.Module) -> frozenset[str]:
-    """Return the names of the tensors that stay in fp32 regardless of the tower's number format."""
-    return frozenset(
-        f"{module_name}.{name}"
-        for module_name, module in tower.named_modules()
-        if isinstance(module, NORMS_IN_FP32)
-        for name in module.state_dict()
-    )

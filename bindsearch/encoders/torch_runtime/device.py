@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -116,29 +117,25 @@ def run_in_batches(run: Callable[[int, int], torch.Tensor], n: int, batch: int) 
     Raises:
         EncoderError: memory is not sufficient for a single row.
     """
-    results = []
-    start = 0
+    import torch
+
+    results, start = [], 0
     while start < n:
-        result = _try_step(run, start, min(n, start + batch), last_try=batch == 1)
-        if result is None:
+        try:
+            results.append(run(start, min(n, start + batch)))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if batch == 1:
+                raise EncoderError(f"not enough memory to embed even one at a time: {error}") from error
             batch //= 2
-            _free_memory()  # only here: no exception keeps the tensors of the failed step alive
         else:
-            results.append(result)
             start += batch
+            continue
+        gc.collect()  # only here: no exception keeps the tensors of the failed step alive
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
     return results, batch
-
-
-def _try_step(run: Callable[[int, int], torch.Tensor], start: int, stop: int, *, last_try: bool) -> torch.Tensor | None:
-    """Return the result of a step; None if memory ran out."""
-    try:
-        return run(start, stop)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if last_try:
-            raise EncoderError(f"not enough memory to embed even one at a time: {error}") from error
-        return None
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -147,14 +144,3 @@ def is_out_of_memory(error: Exception) -> bool:
 
     # The allocator of the CPU raises a plain RuntimeError.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _free_memory() -> None:
-    """Free unused memory of Python and of the GPU."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

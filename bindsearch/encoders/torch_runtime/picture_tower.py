@@ -1,4 +1,4 @@
-"""Towers of pictures as modules that can be trained, for bound towers that start from them."""
+"""Towers made of networks of others: called in their own way, or as modules that can be trained for bound towers."""
 
 from __future__ import annotations
 
@@ -41,3 +41,26 @@ def on_cpu(load: Callable[[str, torch.device], nn.Module]) -> nn.Module:
     for parameter in network.parameters():
         parameter.data = parameter.data.clone()  # those of an installed model are mapped from its file
     return network
+
+
+Call = Callable[[nn.Module, Tensor], Tensor]
+"""Runs a network on the input of a tower and returns vectors (n, d)."""
+
+
+class Tower(nn.Module):
+    """Network that maps one tensor to vectors, whatever its own arguments and results are."""
+
+    def __init__(self, network: nn.Module, call: Call) -> None:
+        super().__init__()
+        self.network = network
+        self._call = call
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Return vectors (n, d), not of unit length."""
+        return self._call(self.network, batch)
+
+
+def embed_texts(network: nn.Module, tokens: Tensor) -> Tensor:
+    """Return the vectors of token ids and masks, int64 (n, 2, length), by a text model of transformers."""
+    embeds: Tensor = network(input_ids=tokens[:, 0], attention_mask=tokens[:, 1]).text_embeds
+    return embeds

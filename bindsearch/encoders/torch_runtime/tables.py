@@ -16,11 +16,6 @@ def fill_tables(tower: nn.Module, build: Callable[[], nn.Module], device: torch.
     They are taken from a second tower without weights. A table of floats that the format of the weights holds exactly
     is converted to it, and timm's tables of rotations stay in fp32. If there is another one, the tower runs in fp32,
     whatever the format of its file: rounded to 16 bits, positions would shift.
-
-    Args:
-        tower: Tower built on the meta device and filled with its weights.
-        build: Constructs the same tower.
-        device: Device of the tower.
     """
     missing = [name for name, buffer in tower.named_buffers() if buffer.is_meta]
     if not missing:

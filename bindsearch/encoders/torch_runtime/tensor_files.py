@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from bindsearch.atomic import atomic_write
 from bindsearch.errors import EncoderError
@@ -32,14 +32,7 @@ _DTYPES = {"fp32": ("F32", 4), "bf16": ("BF16", 2), "fp16": ("F16", 2)}
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Tensor to be written.
-
-    Attributes:
-        name: Name in the file.
-        shape: Shape of the tensor.
-        dtype: Format in the file, "fp32", "bf16" or "fp16".
-        read: Returns the tensor, in any format.
-    """
+    """Tensor to be written as "fp32", "bf16" or "fp16"; `read` returns it, in any format."""
 
     name: str
     shape: tuple[int, ...]
@@ -54,11 +47,6 @@ class TensorSpec:
 
 def write_towers(folder: Path, towers: Mapping[str, Sequence[TensorSpec]], on_progress: OnProgress) -> None:
     """Write `<tower>.safetensors` of each tower into `folder`.
-
-    Args:
-        folder: Existing folder.
-        towers: Tensors of each tower, by its name.
-        on_progress: Called with the number of bytes written so far and the total.
 
     Raises:
         EncoderError: as `write_tensors`.
@@ -88,17 +76,30 @@ def write_tensors(
     Raises:
         EncoderError: a tensor has another shape than its specification.
     """
+    import torch
+
+    from bindsearch.encoders.torch_runtime.device import torch_dtype
+
     # Tensors whose size is a multiple of the alignment come first, so that they all start aligned.
     ordered = sorted(
         tensors, key=lambda spec: (spec.size_bytes % ALIGNMENT_BYTES != 0, -_DTYPES[spec.dtype][1], spec.name)
     )
     with atomic_write(path) as file:
-        _write_header(file, ordered)
+        header, begin = {}, 0
+        for spec in ordered:
+            end, dtype = begin + spec.size_bytes, _DTYPES[spec.dtype][0]
+            header[spec.name] = {"dtype": dtype, "shape": list(spec.shape), "data_offsets": [begin, end]}
+            begin = end
+        start = json.dumps(header).encode()
+        start += b" " * (-(8 + len(start)) % ALIGNMENT_BYTES)
+        file.write(len(start).to_bytes(8, "little") + start)
         for spec in ordered:
             tensor = spec.read()
             if tuple(tensor.shape) != spec.shape:
                 raise EncoderError(f"{spec.name} has the shape {tuple(tensor.shape)}, expected {spec.shape}")
-            file.write(_bytes_of(tensor, spec.dtype))
+            converted = tensor.detach().to(torch_dtype(spec.dtype)).contiguous()
+            raw: NDArray[np.uint8] = converted.reshape(-1).view(torch.uint8).numpy()
+            file.write(raw.data)
             on_written(spec.size_bytes)
 
 
@@ -117,26 +118,3 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise EncoderError(
             f"cannot read {path}: {error}; download the model again with `bindsearch model pull`"
         ) from error
-
-
-def _write_header(file: BinaryIO, ordered: list[TensorSpec]) -> None:
-    """Write length and JSON of the header, padded to the alignment."""
-    header, begin = {}, 0
-    for spec in ordered:
-        end = begin + spec.size_bytes
-        header[spec.name] = {"dtype": _DTYPES[spec.dtype][0], "shape": list(spec.shape), "data_offsets": [begin, end]}
-        begin = end
-    raw = json.dumps(header).encode()
-    raw += b" " * (-(8 + len(raw)) % ALIGNMENT_BYTES)
-    file.write(len(raw).to_bytes(8, "little") + raw)
-
-
-def _bytes_of(tensor: torch.Tensor, dtype: str) -> memoryview:
-    """Return the bytes of a tensor in the given format."""
-    import torch
-
-    from bindsearch.encoders.torch_runtime.device import torch_dtype
-
-    converted = tensor.detach().to(torch_dtype(dtype)).contiguous()
-    raw: NDArray[np.uint8] = converted.reshape(-1).view(torch.uint8).numpy()
-    return raw.data

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,11 @@ class Towers:
             raise EncoderError(f"no views for the {name} tower: give at least one")
         with self._lock, all_threads(), torch.inference_mode():
             device = resolve_device(self._runtime.device)
-            tower = self._tower(name, device)
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name, device)
+                if self._runtime.compile:
+                    self._loaded[name].compile()
+            tower = self._loaded[name]
             batch = self._batches.get(name) or self._runtime.batch or BATCHES[device.type]
 
             def run(start: int, stop: int) -> torch.Tensor:
@@ -80,15 +83,6 @@ class Towers:
             parts, self._batches[name] = run_in_batches(run, len(views), batch)
             whole: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
             return whole
-
-    def _tower(self, name: str, device: torch.device) -> nn.Module:
-        """Return a tower, loaded and compiled on first use."""
-        if name not in self._loaded:
-            tower = self._load(name, device)
-            if self._runtime.compile:
-                tower.compile()
-            self._loaded[name] = tower
-        return self._loaded[name]
 
 
 def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
@@ -101,8 +95,15 @@ def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)  # copies from pinned memory are asynchronous
 
 
-def run_texts(towers: Towers, tokens: Sequence[NDArray[np.int64]], pad: int = 0) -> NDArray[np.float32]:
-    """Run n passages through the text tower.
+def run_texts(
+    towers: Towers,
+    tokens: Sequence[NDArray[np.int64]],
+    pad: int = 0,
+    *,
+    tower: str = "text",
+    with_masks: bool = False,
+) -> NDArray[np.float32]:
+    """Run n passages through a text tower.
 
     Passages of similar length share a batch, which is trimmed to the longest one; this does not change the result of a
     tower that is causal, or that leaves out padding.
@@ -110,41 +111,55 @@ def run_texts(towers: Towers, tokens: Sequence[NDArray[np.int64]], pad: int = 0)
     Args:
         towers: Towers of the model.
         tokens: Token ids of each passage, int64 (length,), not padded.
-        pad: Id of the padding, which is not that of the last token of a passage.
+        pad: Id of the padding.
+        tower: Name of the text tower.
+        with_masks: The tower takes ids and attention masks, int64 (n, 2, length), instead of ids, int64 (n, length).
 
     Returns:
         Features, float32 (n, d).
     """
+
+    def to_input(padded: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+        trimmed = padded[..., : padded[:, 1].sum(axis=1).max()]
+        return on_device(np.ascontiguousarray(trimmed if with_masks else trimmed[:, 0]), device)
+
     order = np.argsort([len(ids) for ids in tokens], kind="stable")
-    padded = np.full((len(tokens), max(map(len, tokens), default=0)), pad, np.int64)
-    for row, number in enumerate(order):
-        padded[row, : len(tokens[number])] = tokens[number]
-    in_order = towers.run("text", list(padded), partial(_trim_tokens, pad=pad))
+    padded = np.zeros((len(tokens), 2, max(map(len, tokens), default=0)), np.int64)
+    padded[:, 0] = pad
+    for row, number in zip(padded, order, strict=True):
+        row[0, : len(tokens[number])] = tokens[number]
+        row[1, : len(tokens[number])] = 1
+    in_order = towers.run(tower, list(padded), to_input)
     features = np.empty_like(in_order)
     features[order] = in_order
     return features
 
 
-def _trim_tokens(tokens: NDArray[np.int64], device: torch.device, *, pad: int) -> torch.Tensor:
-    """Return tokens, int64 (n, length), without the columns at the end that are padding only."""
-    used = np.flatnonzero((tokens != pad).any(axis=0))
-    return on_device(tokens[:, : used[-1] + 1], device)
+def mean_of_views(features: NDArray[np.float32], prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """Average the features of the views of each medium.
+
+    The mean is not normalised again, like in ImageBind's published model, which averages scaled features.
+
+    Args:
+        features: Features of all views, float32 (total number of views, d).
+        prepared: Prepared views of n media, (views, ...) each.
+
+    Returns:
+        Mean features, float32 (n, d).
+    """
+    if len(features) == len(prepared):
+        return features
+    counts = np.array([len(views) for views in prepared])
+    starts = np.cumsum([0, *counts[:-1]])
+    return np.asarray(np.add.reduceat(features, starts, axis=0) / counts[:, None], np.float32)
 
 
 def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device) -> nn.Module:
-    """Build a tower without memory, and fill it with the tensors mapped from a file.
+    """Build a tower without memory on the meta device, and fill it with the tensors mapped from a file, in eval mode.
 
     Tensors in the main format of the file are converted to a format that the device computes quickly in. On the CPU it
     is usually the same, and nothing is copied. Other tensors, such as norms stored in fp32, are not converted. Tables
     that the file does not hold are computed, see `fill_tables`.
-
-    Args:
-        build: Constructs the tower; called on the meta device.
-        path: Tensor file.
-        device: Device of the tower.
-
-    Returns:
-        The tower, in eval mode.
 
     Raises:
         EncoderError: the file is damaged, or its tensors are not those of the tower.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -56,10 +56,6 @@ class PipelineShape:
     noise_levels: int
     max_steps: int
 
-    def to_architecture(self) -> dict[str, Any]:
-        """Return the sizes for the manifest of a model."""
-        return asdict(self)
-
 
 def folder_files(folder: Path) -> dict[str, Path]:
     """Return the configurations that are in a folder, by their path in it."""
@@ -87,10 +83,6 @@ def weight_files(folder: Path) -> list[Path]:
 
 def read_shape(name: str, files: Mapping[str, Path]) -> PipelineShape:
     """Check the configurations of a pipeline and return its sizes.
-
-    Args:
-        name: Name of the model or its folder, for messages.
-        files: Files by their path in the folder of the pipeline.
 
     Raises:
         EncoderError: it is not such a pipeline, a configuration is missing or damaged, or sizes do not match.
@@ -128,13 +120,13 @@ def read_shape(name: str, files: Mapping[str, Path]) -> PipelineShape:
         side_px=side,
         vae_factor=factor,
         vae_channels=_number(name, "vae", channels[min(1, len(channels) - 1)], MAX_DIM),
-        noise_levels=_number(name, "image_noising_scheduler", _steps(configs["image_noising_scheduler"]), 1_000_000),
-        max_steps=_number(name, "scheduler", _steps(configs["scheduler"]), 1_000_000),
+        noise_levels=_steps(name, "image_noising_scheduler", configs),
+        max_steps=_steps(name, "scheduler", configs),
     )
 
 
-def _steps(config: Mapping[str, Any]) -> object:
-    return config.get("num_train_timesteps", 1000)
+def _steps(name: str, component: str, configs: Mapping[str, Mapping[str, Any]]) -> int:
+    return _number(name, component, configs[component].get("num_train_timesteps", 1000), 1_000_000)
 
 
 def _read(name: str, files: Mapping[str, Path], path: str) -> Mapping[str, Any]:

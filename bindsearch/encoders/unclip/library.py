@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.encoders.hf.library import library_errors, load_network
+from bindsearch.encoders.hf.library import check_complete, library_errors, load_network, without_messages
+from bindsearch.encoders.package_files import check_extra
 from bindsearch.encoders.unclip.folder import CONFIGS, MAX_SIDE, weight_files
 from bindsearch.environment import check_libraries
-from bindsearch.errors import EncoderError, InstallationError
+from bindsearch.errors import EncoderError
 from bindsearch.small_files import read_json_object
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from diffusers import StableUnCLIPImg2ImgPipeline
 
 _OF_DIFFUSERS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
-_MAX_SHOWN = 3
 
 
 def check_present() -> None:
@@ -29,10 +28,7 @@ def check_present() -> None:
     Raises:
         InstallationError: one is not; the message names the extra.
     """
-    if find_spec("diffusers") is None or find_spec("transformers") is None:
-        raise InstallationError(
-            "pictures from embeddings: need the extra [generate]", "pip install 'bindsearch[generate]'"
-        )
+    check_extra("pictures from embeddings: need", "generate", "diffusers", "transformers")
 
 
 def check_installed() -> None:
@@ -56,29 +52,14 @@ def silenced() -> Iterator[None]:
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
-    loggings: tuple[Any, ...] = (of_diffusers, of_transformers)  # with the same functions
-    kept = [(logging, logging.get_verbosity(), logging.is_progress_bar_enabled()) for logging in loggings]
-    for logging in loggings:
-        logging.set_verbosity(CRITICAL)
-        logging.disable_progress_bar()
-    try:
+    with without_messages(of_diffusers, of_transformers, level=CRITICAL):
         yield
-    finally:
-        for logging, level, has_bar in kept:
-            logging.set_verbosity(level)
-            if has_bar:
-                logging.enable_progress_bar()
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> StableUnCLIPImg2ImgPipeline:
     """Return the pipeline in a folder, ready to run.
 
     The components are built from classes named here, not from those that model_index.json names.
-
-    Args:
-        folder: Folder of the pipeline; its configurations were checked by `read_shape`.
-        dtype: Number format of the weights in memory.
-        device: Device of all components.
 
     Raises:
         InstallationError: a library is missing, or cannot be loaded.
@@ -107,11 +88,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> Sta
 
 
 def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """Return a network of diffusers with the weights in a folder; none are drawn at random.
-
-    Raises:
-        EncoderError: weights are missing or of another shape.
-    """
+    """Return a network of diffusers with the weights in a folder; none are drawn at random."""
     network, found = kind.from_pretrained(
         folder,
         torch_dtype=dtype,
@@ -120,21 +97,12 @@ def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         low_cpu_mem_usage=False,  # the other way needs the library accelerate
         output_loading_info=True,
     )
-    for what, key in (("lack", "missing_keys"), ("have another shape for", "mismatched_keys")):
-        if names := sorted(map(str, found[key])):
-            more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
-            raise EncoderError(
-                f"the weights in {folder} {what} {', '.join(names[:_MAX_SHOWN])}{more}: install the model again"
-            )
+    check_complete(found, folder, "install the model again")
     return network.eval().requires_grad_(False)
 
 
 def _try_inputs(folder: Path, parts: Mapping[str, Any]) -> None:
-    """Prepare a picture and a text once, whose settings nothing else checks.
-
-    Raises:
-        EncoderError: the picture has another size than the picture encoder takes.
-    """
+    """Prepare a picture and a text once, whose settings nothing else checks."""
     import numpy as np
 
     extract, side = parts["feature_extractor"], parts["image_encoder"].config.image_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,6 @@ __all__ = ["check_files", "check_libraries", "describe"]
 def check_files(name: str, files: Mapping[str, Path]) -> None:
     """Check the configurations of a pipeline before its weights are downloaded.
 
-    Args:
-        name: Name of the model.
-        files: Files that are not weights, by their path in the repository.
-
     Raises:
         EncoderError: it is not an unCLIP pipeline, or it is not complete.
     """
@@ -30,11 +27,6 @@ def check_files(name: str, files: Mapping[str, Path]) -> None:
 def describe(name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Mapping[str, float]]:
     """Load a pipeline once, so that one that is not complete is refused; return its sizes, and no temperatures.
 
-    Args:
-        name: Name of the model.
-        folder: Folder with all files of the model.
-        dtype: Number format to load the weights in, "fp32", "bf16" or "fp16".
-
     Raises:
         EncoderError: a file is missing or damaged, or weights are missing or of another shape.
     """
@@ -42,4 +34,4 @@ def describe(name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Ma
 
     shape = read_shape(name, folder_files(folder))
     load_pipeline(folder, torch_dtype(dtype), torch.device("cpu"))
-    return shape.to_architecture(), {}
+    return asdict(shape), {}

@@ -80,8 +80,7 @@ def locate_by_detector(
         EncoderError: there is no such detector or encoder, it is not installed, or the encoder has another space.
         InstallationError: the extra `detect` is missing.
     """
-    from bindsearch.encoders.detectors.detector import load_detector
-    from bindsearch.encoders.detectors.shared_space import check_shared_space, lacks_encoder
+    from bindsearch.encoders.detectors.detector import check_shared_space, lacks_encoder, load_detector
     from bindsearch.encoders.registry import load_encoder, supports_device
     from bindsearch.encoders.torch_runtime.device import Runtime
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bindsearch.encoders.bound.encoder import start_of
-from bindsearch.encoders.bound.inputs import prepare
+from bindsearch.encoders.bound.encoder import prepare, start_of
 from bindsearch.encoders.bound.networks import HubTower, build_tower, initialize, load_trained, trained_state
-from bindsearch.encoders.bound.tower_config import TowerConfig, read_config, write_config
+from bindsearch.encoders.bound.tower_config import TowerConfig, read_config
 from bindsearch.encoders.registry import load_encoder
 from bindsearch.errors import EncoderError
 from bindsearch.media import DepthMap, Media, Motion, Picture, Sound, ThermalPicture
@@ -57,7 +57,7 @@ def test_shapes_and_first_values(modality: Modality, network: str, options: dict
     torch.testing.assert_close(first.norm(dim=1), torch.ones(len(views)))
     assert torch.equal(first, same)
     assert not torch.allclose(first, other)
-    assert read_config(write_config(config)) == config
+    assert read_config(asdict(config)) == config
     fresh = build_tower(config).eval()
     load_trained(fresh, {name: value.detach().clone() for name, value in trained_state(towers[2]).items()})
     with torch.no_grad():

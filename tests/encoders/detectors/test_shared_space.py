@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.binding.bind import bind
-from bindsearch.encoders.detectors.detector import Detector, load_detector
-from bindsearch.encoders.detectors.shared_space import PROBES, check_shared_space, embed_queries
+from bindsearch.encoders.detectors.detector import PROBES, Detector, check_shared_space, embed_queries, load_detector
 from bindsearch.encoders.model_store.snapshot_pull import pull_snapshot
 from bindsearch.encoders.registry import load_encoder
 from bindsearch.encoders.torch_runtime.device import Runtime, has_fast_bf16

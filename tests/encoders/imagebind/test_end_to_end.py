@@ -119,8 +119,7 @@ def test_full_size_towers_agree_with_the_whole_model(
 
 def published_input(modality: Modality, views: np.ndarray) -> torch.Tensor:
     """One prepared view as the published model takes it."""
-    from bindsearch.encoders.imagebind.preprocessing.image import to_pixels
-    from bindsearch.encoders.imagebind.preprocessing.video import to_frames
+    from bindsearch.encoders.imagebind.preprocessing.image import to_frames, to_pixels
 
     tensor = torch.from_numpy(views)
     if modality is Modality.IMAGE:

@@ -118,9 +118,9 @@ def test_a_grey_photo_finds_its_coloured_self(tower: ImageTower) -> None:
 def test_the_shipped_bank_is_made_of_the_shipped_texts() -> None:
     rows = (0, 207, 671, 999)
     classes = read_classes()
-    texts = embed_classes([classes[row] for row in rows])
-    shipped = load_class_map(read_weights(ImageTower().files[0])).texts
-    for made, kept in ((texts.names, shipped.names), (texts.scenes, shipped.scenes)):
+    names, scenes = embed_classes([classes[row] for row in rows])
+    shipped = load_class_map(read_weights(ImageTower().files[0]))
+    for made, kept in ((names, shipped.names), (scenes, shipped.scenes)):
         assert float((made * kept[list(rows)]).sum(1).min()) > 0.9999
 
 
@@ -132,10 +132,10 @@ def test_classes_are_in_the_order_of_their_wordnet_ids_and_have_texts() -> None:
 
 
 def test_appearance_is_where_texts_hardly_are(weights: Weights) -> None:
-    appearance = load_class_map(weights).appearance
-    torch.testing.assert_close(appearance.texts.T @ appearance.texts, torch.eye(128), atol=2e-3, rtol=0)
+    appearance = load_class_map(weights).appearance_texts
+    torch.testing.assert_close(appearance.T @ appearance, torch.eye(128), atol=2e-3, rtol=0)
     texts = TextTower().encode_texts(["a man plays a guitar", "rain falls on a tin roof", "walking upstairs"])
-    assert float(((texts @ appearance.texts.numpy()) ** 2).sum(axis=1).max()) < 0.1
+    assert float(((texts @ appearance.numpy()) ** 2).sum(axis=1).max()) < 0.1
     assert APPEARANCE_SHARE < 1
 
 
@@ -147,7 +147,7 @@ def test_an_excluded_class_leaves_no_trace_in_the_map(weights: Weights) -> None:
     left_out = frozenset({5})
     kept = map_features(features, load_class_map(weights, left_out))
     torch.testing.assert_close(map_features(features, load_class_map(changed, left_out)), kept)
-    assert len(load_class_map(weights, left_out).texts.names) == 999
+    assert len(load_class_map(weights, left_out).names) == 999
 
 
 def test_unknown_classes_to_exclude_are_refused() -> None:

@@ -22,13 +22,12 @@ from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from bindsearch.encoders.base import locatable_modalities
+from bindsearch.encoders.model_store.checkpoints import names_in_fp32
 from bindsearch.encoders.model_store.installed import FORMAT, ModelFile, ModelManifest, model_folder, write_manifest
-from bindsearch.encoders.openclip.dense import pooling_of
-from bindsearch.encoders.openclip.encoder import OpenClipEncoder
+from bindsearch.encoders.openclip.dense import Values, pooling_of
+from bindsearch.encoders.openclip.encoder import OpenClipEncoder, has_dense_features
 from bindsearch.encoders.openclip.model_source import list_openclip_names
-from bindsearch.encoders.openclip.networks import ImageTower, names_in_fp32
-from bindsearch.encoders.openclip.picture_settings import has_dense_features
-from bindsearch.encoders.openclip.pooling import Values
+from bindsearch.encoders.openclip.networks import NORMS_IN_FP32, ImageTower
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.hashing import hash_file
@@ -236,7 +235,7 @@ def install(
     folder.mkdir(parents=True)
     path = folder / "image.safetensors"
     tower = random_tower(kind)
-    kept = names_in_fp32(tower)
+    kept = names_in_fp32(tower, NORMS_IN_FP32)
     state = {name: tensor if name in kept else tensor.to(dtype) for name, tensor in tower.state_dict().items()}
     safetensors.torch.save_file(state, path)
     size = tower.visual.image_size

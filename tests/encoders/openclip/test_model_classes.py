@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 import bindsearch as bs
+from bindsearch.encoders import package_files
 from bindsearch.encoders.model_catalog import find_model_source
 from bindsearch.encoders.model_store.installed import (
     ModelManifest,
@@ -32,7 +33,6 @@ from bindsearch.encoders.model_store.installed import (
     work_folder,
 )
 from bindsearch.encoders.model_store.pull import pull_model
-from bindsearch.encoders.openclip import model_source
 from bindsearch.encoders.openclip.encoder import OpenClipEncoder
 from bindsearch.encoders.preprocessing.hub_tokenizer import HubTokenizer, TokenizerFiles
 from bindsearch.encoders.registry import load_encoder
@@ -459,7 +459,7 @@ def test_a_text_tower_without_its_library_is_one_line(tmp_path: Path, monkeypatc
     encoder = pull(published)
     assert "transformers" in encoder.libraries[Modality.TEXT]
     assert "transformers" not in encoder.libraries[Modality.IMAGE]
-    monkeypatch.setattr(model_source, "find_spec", lambda _name: None)
+    monkeypatch.setattr(package_files, "find_spec", lambda _name: None)
     with pytest.raises(
         InstallationError, match=r"the text tower of openclip:small-roberta/random needs the extra \[hf\]"
     ):

@@ -11,7 +11,7 @@ import numpy as np
 
 from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
 from bindsearch.encoders.imagebind.preprocessing.views import count_views, even_starts, exact_timepoints
-from bindsearch.encoders.preprocessing.resampling import check_sound, resample_sound
+from bindsearch.encoders.preprocessing.resampling import check_sound, kaldi_log_mel, resample_sound
 from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import MediaError
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 SAMPLE_RATE_HZ = 16_000
 MEL_BINS = 128
 FRAMES = 204
-WINDOW_MS, HOP_MS = 25.0, 10.0
 WINDOW_SAMPLES = 400
 PUBLISHED_VIEWS = 3
 LOUDEST = 1e6
@@ -112,19 +111,8 @@ def _log_mel(view: torch.Tensor, options: Preprocessing) -> torch.Tensor:
     Missing frames are 0 before normalisation.
     """
     import torch
-    from torchaudio.compliance.kaldi import fbank
 
-    mel = fbank(
-        (view - view.mean())[None],
-        htk_compat=True,
-        sample_frequency=SAMPLE_RATE_HZ,
-        use_energy=False,
-        window_type="hanning",
-        num_mel_bins=MEL_BINS,
-        dither=0.0,
-        frame_length=WINDOW_MS,
-        frame_shift=HOP_MS,
-    )
+    mel = kaldi_log_mel(view - view.mean(), SAMPLE_RATE_HZ, MEL_BINS)
     framed = torch.zeros(MEL_BINS, FRAMES)
     frames = min(FRAMES, len(mel))
     framed[:, :frames] = mel[:frames].T

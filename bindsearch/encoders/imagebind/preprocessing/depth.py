@@ -9,8 +9,7 @@ import numpy as np
 
 from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX
 from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
-from bindsearch.encoders.preprocessing.crops import centre_strip, square_crop_plane
-from bindsearch.encoders.preprocessing.nearest import fill_nearest
+from bindsearch.encoders.preprocessing.crops import centre_strip, fill_nearest, square_crop_plane
 from bindsearch.errors import MediaError
 from bindsearch.media import DepthMap
 

@@ -50,16 +50,7 @@ def even_views(length_s: float, view_s: float) -> list[tuple[float, float]]:
 
 
 def even_starts(length: int, view: int, count: int) -> NDArray[np.int64]:
-    """Return the starts of evenly placed views in samples, like `even_views` in seconds.
-
-    Args:
-        length: Length of the recording in samples.
-        view: Length of a view in samples.
-        count: Number of views.
-
-    Returns:
-        First sample of each view, int64 (count,).
-    """
+    """Return the starts of evenly placed views in samples, like `even_views` in seconds: int64 (count,)."""
     return np.linspace(0, max(0, length - view), count).round().astype(np.int64)
 
 

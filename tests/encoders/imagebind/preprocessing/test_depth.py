@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from bindsearch.encoders.imagebind.preprocessing import Preprocessing, depth
 from bindsearch.encoders.imagebind.preprocessing.depth import prepare_depth
-from bindsearch.encoders.imagebind.preprocessing.thermal import prepare_thermal
-from bindsearch.encoders.preprocessing.crops import square_crop_plane
-from bindsearch.encoders.preprocessing.nearest import fill_nearest
+from bindsearch.encoders.imagebind.preprocessing.image import prepare_thermal
+from bindsearch.encoders.preprocessing.crops import fill_nearest, square_crop_plane
 from bindsearch.errors import MediaError
 from bindsearch.media import DepthMap
 

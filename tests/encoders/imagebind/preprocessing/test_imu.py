@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from bindsearch.encoders.imagebind.preprocessing import Preprocessing
-from bindsearch.encoders.imagebind.preprocessing.image import prepare_picture
+from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX, prepare_frames, to_frames
 from bindsearch.encoders.imagebind.preprocessing.imu import prepare_motion
-from bindsearch.encoders.imagebind.preprocessing.video import prepare_frames, to_frames
+from bindsearch.encoders.preprocessing.crops import square_crops
 from bindsearch.errors import MediaError
 
 PUBLISHED = Preprocessing()
@@ -133,7 +133,8 @@ def test_frames_are_prepared_as_pictures_and_crops_stay_together() -> None:
         for crop in range(3):
             for place in range(2):
                 np.testing.assert_array_equal(
-                    prepared[3 * view + crop, place], prepare_picture(rgb[2 * view + place], options)[crop]
+                    prepared[3 * view + crop, place],
+                    square_crops(rgb[2 * view + place], SIDE_PX, crops=options.spatial_crops)[crop],
                 )
 
 

@@ -17,10 +17,10 @@ from PIL import Image
 from torchvision import transforms
 
 from bindsearch.encoders.imagebind.preprocessing import Preprocessing, parse_preprocessing
-from bindsearch.encoders.imagebind.preprocessing.image import prepare_picture, preprocess_image, to_pixels
-from bindsearch.encoders.imagebind.preprocessing.text import prepare_text
+from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX, preprocess_image, to_pixels
 from bindsearch.encoders.imagebind.preprocessing.views import clip_timepoints, count_views, even_starts, even_views
-from bindsearch.encoders.preprocessing.clip_tokenizer import pad_tokens
+from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer, pad_tokens
+from bindsearch.encoders.preprocessing.crops import square_crops
 from bindsearch.errors import MediaError, UsageError
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "imagebind"
@@ -168,12 +168,12 @@ def test_pixels_are_torchvisions(size: tuple[int, int]) -> None:
 
 def test_prepared_pictures_stay_small_and_become_pixels_later() -> None:
     rgb, _ = golden_picture()
-    prepared = prepare_picture(rgb, PUBLISHED)
+    prepared = square_crops(rgb, SIDE_PX, crops=PUBLISHED.spatial_crops)
     assert (prepared.shape, prepared.dtype) == ((1, 224, 224, 3), np.uint8)
     pixels = to_pixels(torch.from_numpy(prepared))
     torch.testing.assert_close(pixels, preprocess_image(rgb))
     assert pixels.is_contiguous(memory_format=torch.channels_last)
-    crops = prepare_picture(rgb, Preprocessing(spatial_crops=3))
+    crops = square_crops(rgb, SIDE_PX, crops=3)
     assert crops.shape == (3, 224, 224, 3)
     np.testing.assert_array_equal(crops[1], prepared[0])
 
@@ -185,22 +185,22 @@ def test_other_modes_become_rgb_and_other_arrays_are_refused() -> None:
         with pytest.raises(MediaError, match=r"a picture of shape .* and type .*: expected uint8 \(height, width, 3\)"):
             preprocess_image(array)  # type: ignore[arg-type]
     with pytest.raises(MediaError, match="no pixels"):
-        prepare_picture(np.zeros((0, 5, 3), np.uint8), PUBLISHED)
+        square_crops(np.zeros((0, 5, 3), np.uint8), SIDE_PX)
 
 
 # --- text ---
 
 
 def test_text_is_padded_to_the_longest_only() -> None:
-    tokens = pad_tokens([prepare_text("a dog"), prepare_text("a photo of a dog")])
+    tokens = pad_tokens([clip_tokenizer().tokenize(text) for text in ("a dog", "a photo of a dog")])
     assert tokens.shape == (2, 7)
     assert (tokens[0, 4:] == 0).all()
     with pytest.raises(MediaError, match="split it into passages"):
-        prepare_text("word " * 76)
+        clip_tokenizer().tokenize("word " * 76)
 
 
 def test_importing_loads_no_torch() -> None:
-    modules = ["audio", "depth", "image", "imu", "options", "text", "thermal", "video", "views"]
+    modules = ["audio", "depth", "image", "imu", "options", "views"]
     imports = ", ".join(f"bindsearch.encoders.imagebind.preprocessing.{module}" for module in modules)
     code = f"import sys, {imports}\nprint([m for m in ('torch', 'open_clip', 'scipy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
