@@ -104,7 +104,8 @@ def publish_index(
         (temporary / MANIFEST).write_text(text)
         digest = hash_file(temporary / MANIFEST)
         for path in temporary.iterdir():
-            _sync_file(path)
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
         sync_folder(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -184,11 +185,6 @@ def remove_indexes(store: Path, modality: str, keep: set[str]) -> None:
 def _damaged(path: Path, problem: str) -> IndexDamagedError:
     """Return the error for a damaged file, with the command that rebuilds the index."""
     return IndexDamagedError(f"index file {path}: {problem}; run `bindsearch optimize` to rebuild the index")
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _read_manifest(path: Path, digest: str) -> IndexManifest:

@@ -124,7 +124,15 @@ class Tuner:
                 continue
             filter_cases.append(_FilterCase(share, RowMask(alive & (rng.random(self.index.n) < share))))
             if self.index.lists > 1:
-                filter_cases.append(_FilterCase(share, RowMask(alive & _whole_lists(self.index, share, rng))))
+                mask = np.zeros(self.index.n, np.bool_)
+                count = 0
+                for number in rng.permutation(self.index.lists):
+                    ordinals = self.index.list_ordinals(int(number))
+                    mask[ordinals] = True
+                    count += len(ordinals)
+                    if count >= share * self.index.n:
+                        break
+                filter_cases.append(_FilterCase(share, RowMask(alive & mask)))
         return [case for case in filter_cases if case.mask is None or case.mask.count]
 
     def points(
@@ -152,7 +160,14 @@ class Tuner:
                 if case.selectivity == share
             ]
             for k, setting in self._cheapest(queries, cases).items():
-                latency_ms = self._latency_ms(queries, k, setting)
+                times = []
+                for number in range(min(len(queries), TIMED_QUERIES)):
+                    query = queries[number : number + 1]
+                    start = self.clock()
+                    candidates = self.index.candidates(query, setting.rerank, setting.probes, setting.mask)
+                    self.rows.rerank(query, candidates, k)
+                    times.append(self.clock() - start)
+                latency_ms = float(np.median(times)) * 1e3
                 points.append(
                     OperatingPoint(source, k, share, setting.probes, setting.rerank, setting.recall, latency_ms)
                 )
@@ -202,17 +217,6 @@ class Tuner:
             rank[:] = rank_of[true]
             rank_of[candidate_ids] = RERANKS[-1]
         return ranks
-
-    def _latency_ms(self, queries: NDArray[np.float32], k: int, setting: _Setting) -> float:
-        """Return the median latency of a setting in milliseconds, one query at a time."""
-        times = []
-        for number in range(min(len(queries), TIMED_QUERIES)):
-            query = queries[number : number + 1]
-            start = self.clock()
-            candidates = self.index.candidates(query, setting.rerank, setting.probes, setting.mask)
-            self.rows.rerank(query, candidates, k)
-            times.append(self.clock() - start)
-        return float(np.median(times)) * 1e3
 
 
 def measure_points(
@@ -426,19 +430,6 @@ def _doublings(maximum: int) -> Iterator[int]:
         yield probes
         probes *= 2
     yield maximum
-
-
-def _whole_lists(index: IvfPqIndex, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return a mask of complete inverted lists with a `share` of all rows, like a filter by label: similar rows."""
-    mask = np.zeros(index.n, np.bool_)
-    count = 0
-    for number in rng.permutation(index.lists):
-        ordinals = index.list_ordinals(int(number))
-        mask[ordinals] = True
-        count += len(ordinals)
-        if count >= share * index.n:
-            break
-    return mask
 
 
 def _recall(ranks: NDArray[np.int64], rerank: int) -> tuple[float, float]:

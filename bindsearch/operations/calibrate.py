@@ -130,7 +130,14 @@ def fit_model(
         for pair, candidates, scale, answers in _candidates(
             generation, queries[start : start + QUERIES_AT_ONCE], before, context, workers
         ):
-            examples[pair].append(_best(candidates, scale, answers, weight_of[pair[0]]))
+            _, rarity = z_and_rarity(candidates.cosines, candidates.chances, scale)
+            order = np.lexsort((-candidates.cosines, -rarity))
+            _, firsts = np.unique(candidates.item_ids[order], return_index=True)
+            best = order[np.sort(firsts)[:DEPTH]]
+            is_match = np.array([item in answers for item in candidates.item_ids[best].tolist()], np.bool_)
+            features = np.column_stack(features_of(candidates.cosines[best], rarity[best]))
+            weights = np.where(is_match, weight_of[pair[0]], 1.0)
+            examples[pair].append(_Examples(features, is_match, weights, candidates.item_ids[best][is_match]))
     results = []
     for (source, target), parts in sorted(examples.items()):
         matches = sum(int(part.is_match.sum()) for part in parts)
@@ -192,18 +199,6 @@ def _candidates(
             others = of_modality.take(~np.isin(of_modality.item_ids, identical))
             if source is not None and len(others.rows):
                 yield (source, modality), others, scale[modality], labelled.answers
-
-
-def _best(candidates: Candidates, scale: PartitionScale, answers: frozenset[int], match_weight: float) -> _Examples:
-    """Return the best segment of each of the DEPTH best items."""
-    _, rarity = z_and_rarity(candidates.cosines, candidates.chances, scale)
-    order = np.lexsort((-candidates.cosines, -rarity))
-    _, firsts = np.unique(candidates.item_ids[order], return_index=True)
-    best = order[np.sort(firsts)[:DEPTH]]
-    is_match = np.array([item in answers for item in candidates.item_ids[best].tolist()], np.bool_)
-    features = np.column_stack(features_of(candidates.cosines[best], rarity[best]))
-    weights = np.where(is_match, match_weight, 1.0)
-    return _Examples(features, is_match, weights, candidates.item_ids[best][is_match])
 
 
 def _joined(parts: Sequence[_Examples]) -> _Examples:

@@ -207,7 +207,16 @@ def _indistinct(partition: Partition, rows: NDArray[np.int64], owners: _Owners, 
         return None
     modality = partition.modality
     if modality in RECORDINGS:
-        median, which = _nearest_other(partition, rows, owners), "nearest other item"
+        middle = owners.rows[(owners.starts[:-1] + owners.starts[1:]) // 2]
+        own = middle[np.linspace(0, len(middle) - 1, min(len(middle), NEAREST_SAMPLE)).astype(np.int64)]
+        queries = partition.rows.embeddings(own)
+        nearest = np.full(len(own), -1.0, np.float32)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            others = rows[start : start + BLOCK_ROWS]
+            cosines = queries @ partition.rows.embeddings(others).T
+            cosines[owners.of_row[own][:, None] == owners.of_row[others]] = -1.0
+            np.maximum(nearest, cosines.max(axis=1), out=nearest)
+        median, which = float(np.median(nearest)), "nearest other item"
     else:
         median, which = float(partition.neighbour_cosines[-1]), f"{len(partition.neighbour_cosines)}th nearest item"
     if median < threshold:
@@ -216,20 +225,6 @@ def _indistinct(partition: Partition, rows: NDArray[np.int64], owners: _Owners, 
         f"{modality}: only identical files are grouped, as this encoder cannot tell copies from items of one kind "
         f"(median cosine to the {which}: {median:.3f}, threshold: {threshold:g}); set a threshold to compare them"
     )
-
-
-def _nearest_other(partition: Partition, rows: NDArray[np.int64], owners: _Owners) -> float:
-    """Return the median over a sample of items, each by its middle row, of the cosine to the nearest other item."""
-    middle = owners.rows[(owners.starts[:-1] + owners.starts[1:]) // 2]
-    own = middle[np.linspace(0, len(middle) - 1, min(len(middle), NEAREST_SAMPLE)).astype(np.int64)]
-    queries = partition.rows.embeddings(own)
-    nearest = np.full(len(own), -1.0, np.float32)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        others = rows[start : start + BLOCK_ROWS]
-        cosines = queries @ partition.rows.embeddings(others).T
-        cosines[owners.of_row[own][:, None] == owners.of_row[others]] = -1.0
-        np.maximum(nearest, cosines.max(axis=1), out=nearest)
-    return float(np.median(nearest))
 
 
 @dataclass(frozen=True)

@@ -315,8 +315,17 @@ class Catalog:
             for table, rows in (("items", change.items), ("segments", change.segments)):
                 if rows is not None and rows.num_rows:
                     self._insert_table(table, rows)
-            self._touch(change.touched)
-            self._drop_failures(change)
+            if change.touched:
+                with self._incoming(
+                    [{"item_id": item_id, **state_columns(state)} for item_id, state in change.touched.items()]
+                ):
+                    self._connection.execute(
+                        "UPDATE items SET size_bytes = incoming.size_bytes, mtime_ns = incoming.mtime_ns, "
+                        "facts_stamp = incoming.facts_stamp, inode = incoming.inode "
+                        "FROM incoming WHERE items.item_id = incoming.item_id"
+                    )
+            failed = [(failure.collection_id, failure.rel_path) for failure in change.failures]
+            self._drop_paths("failures", [*failed, *change.forgotten_failures])
             failures = {(failure.collection_id, failure.rel_path): failure for failure in change.failures}
             self._insert("failures", [{**_row_of_path(entry), "reason": entry.reason} for entry in failures.values()])
             self._put_vector_files(change.vector_files)
@@ -545,19 +554,6 @@ class Catalog:
                 "DELETE FROM vector_files USING incoming WHERE modality = ? AND vector_files.name = incoming.name",
                 [modality.value],
             )
-
-    def _touch(self, touched: Mapping[int, FileState]) -> None:
-        if touched:
-            with self._incoming([{"item_id": item_id, **state_columns(state)} for item_id, state in touched.items()]):
-                self._connection.execute(
-                    "UPDATE items SET size_bytes = incoming.size_bytes, mtime_ns = incoming.mtime_ns, "
-                    "facts_stamp = incoming.facts_stamp, inode = incoming.inode "
-                    "FROM incoming WHERE items.item_id = incoming.item_id"
-                )
-
-    def _drop_failures(self, change: CatalogTransaction) -> None:
-        failed = [(failure.collection_id, failure.rel_path) for failure in change.failures]
-        self._drop_paths("failures", [*failed, *change.forgotten_failures])
 
     def _put_containers(self, change: CatalogTransaction) -> None:
         replaced = [(container.collection_id, container.rel_path) for container in change.containers]

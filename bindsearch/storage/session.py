@@ -52,7 +52,12 @@ def open_writer(
     with store_faults(store):  # errors of media files are recorded, so others are about the store
         _make_folder(store)
         with writer_lock(store):
-            _check_catalog(store)
+            # with a new, empty catalog, all vectors would be removed
+            if not readable_path(store / CATALOG_FILE).is_file() and any((store / VECTORS).glob("*/*")):
+                raise StoreError(
+                    f"{CATALOG_FILE} of the store {store} is missing: restore it, or run `bindsearch recover` to "
+                    "rebuild it from the snapshot"
+                )
             if not (store / STORE_FILE).is_file():
                 write_config(store, new_config(encoder, segments))
             config = read_config(store)
@@ -142,16 +147,3 @@ def _open_catalog(store: Path, tell: Callable[[str], None]) -> Catalog:
             kept = keep_aside(store, path)
         tell(f"{error}; nothing is indexed yet, so it is created again, and the old file is in {kept}")
         return Catalog(path)
-
-
-def _check_catalog(store: Path) -> None:
-    """Check that a store with vectors has a catalog; with a new, empty one, all vectors would be removed.
-
-    Raises:
-        StoreError: the catalog is missing.
-    """
-    if not readable_path(store / CATALOG_FILE).is_file() and any((store / VECTORS).glob("*/*")):
-        raise StoreError(
-            f"{CATALOG_FILE} of the store {store} is missing: restore it, or run `bindsearch recover` to rebuild it "
-            "from the snapshot"
-        )

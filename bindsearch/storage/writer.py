@@ -17,7 +17,6 @@ from bindsearch.errors import SnapshotDamagedError, StoreError, VectorFileLostEr
 from bindsearch.indexes.index_files import INDEXES
 from bindsearch.storage.batch import (
     StagedBatch,
-    StagedItem,
     items_table,
     own_segments,
     with_shared_facts,
@@ -34,7 +33,6 @@ from bindsearch.storage.snapshot_format import (
     FORMAT,
     SNAPSHOTS,
     Manifest,
-    Part,
     newest_part,
     read_manifest,
     remove_unused_parts,
@@ -233,7 +231,9 @@ class Writer:
 
     def _write_vector_files(self, batch: StagedBatch) -> CatalogTransaction:
         """Write the vectors of a batch and return the change to commit."""
-        item_ids = self._item_ids(batch.items)
+        first = self._catalog.take_ids("item_id", sum(item.item_id is None for item in batch.items))
+        fresh = iter(range(first, first + len(batch.items)))
+        item_ids = [next(fresh) if item.item_id is None else item.item_id for item in batch.items]
         segments, vectors = own_segments(item_ids, batch.items)
         vector_ids = np.zeros(len(vectors), np.int64)
         files = []
@@ -264,11 +264,6 @@ class Writer:
             forgotten_collections=batch.forgotten_collections,
             moved_collections=batch.moved_collections,
         )
-
-    def _item_ids(self, items: Sequence[StagedItem]) -> list[int]:
-        first = self._catalog.take_ids("item_id", sum(item.item_id is None for item in items))
-        fresh = iter(range(first, first + len(items)))
-        return [next(fresh) if item.item_id is None else item.item_id for item in items]
 
     def _publish_delta(self, generation: int, change: CatalogTransaction) -> None:
         """Make a committed change visible to readers; touched items are repeated with their new state."""
@@ -338,7 +333,10 @@ class Writer:
 
     def _first_part_to_merge(self) -> int:
         """Return the position of the first part to merge: half of the parts or more (see PART_GROWTH)."""
-        sizes = [_size(part) for part in open_snapshot(self._store, self._manifest).parts]
+        sizes = [
+            int(part.items.num_rows + part.segments.num_rows + len(part.removed))
+            for part in open_snapshot(self._store, self._manifest).parts
+        ]
         first = MAX_PARTS // 2
         while first and sizes[first - 1] <= PART_GROWTH * sum(sizes[first:]):
             first -= 1
@@ -537,7 +535,3 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _size(part: Part) -> int:
-    return int(part.items.num_rows + part.segments.num_rows + len(part.removed))

@@ -71,7 +71,7 @@ def check_gpu(*, deep: bool) -> Iterator[Check]:
     else:
         names, version = driver
         yield Check("gpu", "driver", Level.OK, f"{', '.join(names) or 'no GPU'}; supports CUDA {_dotted(version)}")
-        if names and built_for is not None and _major(built_for) > version[0]:
+        if names and built_for is not None and int(built_for.partition(".")[0]) > version[0]:
             yield Check(
                 "gpu",
                 "torch",
@@ -210,11 +210,6 @@ def _compare_gpus(library: str, seen: int, expected: int, remedy: str) -> Iterat
         f"sees {seen} of {expected} GPUs",
         f"{remedy}; or use --device cpu" if fewer else "",
     )
-
-
-def _major(version: str) -> int:
-    """Return the major number of a version."""
-    return int(version.partition(".")[0])
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -147,7 +147,18 @@ def embed_samples(path: Path) -> Iterator[Check]:
             "deep", "encoder", Level.PROBLEM, str(error), "see the findings about the store and the encoders above"
         )
         return
-    for medium in _samples():
+    noise = np.random.default_rng(7)
+    picture = noise.integers(0, 256, (64, 64, 3), np.uint8)
+    grey = noise.uniform(0.0, 1.0, (64, 64)).astype(np.float32)
+    for medium in [
+        Passage("a dog on the beach"),
+        Picture(picture),
+        Frames(np.stack([picture, picture]), np.array([0.0, 1.0])),
+        Sound(noise.uniform(-0.5, 0.5, 32_000).astype(np.float32), 16_000),
+        DepthMap(1.0 + grey, np.ones((64, 64), np.bool_), 52.0, 0.075),
+        ThermalPicture(grey),
+        Motion(np.tile(np.array([0.0, 0.0, 9.81, 0.0, 0.0, 0.0], np.float32), (250, 1)), 50.0),
+    ]:
         modality = MODALITY_OF[type(medium)]
         if modality not in encoder.modalities:
             continue
@@ -171,19 +182,3 @@ def _embed(encoder: Encoder, modality: Modality, medium: Media) -> Check:
             "deep", name, Level.PROBLEM, f"returned a vector of length {norm:g}, expected 1", "report this as a bug"
         )
     return Check("deep", name, Level.OK, f"embedded in {took_s:.2f} s")
-
-
-def _samples() -> list[Media]:
-    """Return one tiny item of each modality, with fixed random content."""
-    noise = np.random.default_rng(7)
-    picture = noise.integers(0, 256, (64, 64, 3), np.uint8)
-    grey = noise.uniform(0.0, 1.0, (64, 64)).astype(np.float32)
-    return [
-        Passage("a dog on the beach"),
-        Picture(picture),
-        Frames(np.stack([picture, picture]), np.array([0.0, 1.0])),
-        Sound(noise.uniform(-0.5, 0.5, 32_000).astype(np.float32), 16_000),
-        DepthMap(1.0 + grey, np.ones((64, 64), np.bool_), 52.0, 0.075),
-        ThermalPicture(grey),
-        Motion(np.tile(np.array([0.0, 0.0, 9.81, 0.0, 0.0, 0.0], np.float32), (250, 1)), 50.0),
-    ]

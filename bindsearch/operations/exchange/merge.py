@@ -16,7 +16,6 @@ from bindsearch.errors import UsageError
 from bindsearch.operations.classify.column import carry_columns, missing_notices
 from bindsearch.operations.exchange.carry_indexes import carry_indexes
 from bindsearch.operations.exchange.exchange_format import (
-    Block,
     check_space,
     complete_items,
     live_segment_rows,
@@ -160,7 +159,16 @@ def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: Im
     importer = VectorImporter(catalog, writer, report, trusted=True)
     snapshot = source.generation.snapshot
     for block in read_blocks(source.generation, source.rows, complete_items(snapshot, source.rows)):
-        _stage(block, importer, report)
+        facts, vectors = to_lists(block.facts), block.vectors.astype(np.float32)
+        starts = np.flatnonzero(np.diff(block.facts.column("item_id").to_numpy(), prepend=-1)).tolist()
+        for start, end in pairwise([*starts, len(vectors)]):
+            root = facts["collection"][start]
+            slot = importer.locate(root, facts["path"][start][len(root.rstrip("/")) + 1 :])
+            if _is_up_to_date(slot, facts["content_hash"][start], facts["mtime_ns"][start]):
+                report.unchanged += 1
+            else:
+                segments = [segment_from_row(facts, row, vectors[row]) for row in range(start, end)]
+                importer.add(slot, facts, start, segments)
         yield len(block.vectors)
     importer.flush()
     if snapshot.failures is None:
@@ -172,20 +180,6 @@ def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: Im
         if slot.item_id is None and not slot.failed:
             importer.add_failure(slot, failure["reason"])
     importer.flush()
-
-
-def _stage(block: Block, importer: VectorImporter, report: ImportReport) -> None:
-    """Stage the items of a block, or count them as unchanged."""
-    facts, vectors = to_lists(block.facts), block.vectors.astype(np.float32)
-    starts = np.flatnonzero(np.diff(block.facts.column("item_id").to_numpy(), prepend=-1)).tolist()
-    for start, end in pairwise([*starts, len(vectors)]):
-        root = facts["collection"][start]
-        slot = importer.locate(root, facts["path"][start][len(root.rstrip("/")) + 1 :])
-        if _is_up_to_date(slot, facts["content_hash"][start], facts["mtime_ns"][start]):
-            report.unchanged += 1
-        else:
-            segments = [segment_from_row(facts, row, vectors[row]) for row in range(start, end)]
-            importer.add(slot, facts, start, segments)
 
 
 def _is_up_to_date(slot: ItemSlot, content_hash: str, mtime_ns: int | None) -> bool:

@@ -133,7 +133,11 @@ class VectorFileReader:
         self.facts = shard.facts
         self.modality = shard.modality
         with _open_parquet(self.facts) as file:
-            self.schema: pa.Schema = _plain_schema(file.schema_arrow)
+            schema: pa.Schema = file.schema_arrow
+            for i, field in enumerate(schema):
+                if pa.types.is_dictionary(field.type):
+                    schema = schema.set(i, field.with_type(field.type.value_type))
+            self.schema = schema
             self.n = int(file.metadata.num_rows)
             _check_texts(self.facts)
         self.space: StoreConfig | None = None
@@ -362,16 +366,6 @@ def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise UsageError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-
-
-def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Return a schema with texts in place of dictionaries of texts."""
-    import pyarrow as pa
-
-    fields = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema
-    ]
-    return pa.schema(fields, schema.metadata)
 
 
 def _check_texts(path: Path) -> None:

@@ -131,7 +131,12 @@ def _shown(located: Located, place: Place, decode: DecodeOptions) -> PictureLike
 
 def draw_over(located: Located, media: PictureLike, threshold: float) -> Image.Image:
     """Return a picture under its heat map, with the boxes and the peak; of a heat map also the scale."""
-    picture = _fitted(_pixels(media))
+    rgb = _pixels(media)
+    height, width = rgb.shape[:2]
+    scale = min(ROOM[0] / width, ROOM[1] / height, max(1.0, MIN_SIDE / max(width, height)))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
+    picture = Image.fromarray(np.ascontiguousarray(rgb)).resize(size, method)
     lowest = min(HEAT_FROM, threshold)
     if located.heat is not None:
         shares = np.clip((enlarged(np.nan_to_num(located.heat)) - lowest) / (1 - lowest), 0, 1)
@@ -170,15 +175,6 @@ def _with_scale(picture: Image.Image, lowest: float, threshold: float) -> Image.
         if abs(value - threshold) / (1 - lowest) * height >= LINE:
             mark(value, f"{value:.3g}")
     return panel
-
-
-def _fitted(rgb: np.ndarray) -> Image.Image:
-    """Return pixels (height, width, 3) as a picture that fits into ROOM; small ones are enlarged to MIN_SIDE."""
-    height, width = rgb.shape[:2]
-    scale = min(ROOM[0] / width, ROOM[1] / height, max(1.0, MIN_SIDE / max(width, height)))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
-    return Image.fromarray(np.ascontiguousarray(rgb)).resize(size, method)
 
 
 def _pixels(media: PictureLike) -> np.ndarray:

@@ -128,13 +128,9 @@ class Probe:
 
     def relevance(self, margin: NDArray[np.float64], target: Modality) -> NDArray[np.float32]:
         """Return the relevance of parts of a medium, given their margins; see `relevance`."""
-        return relevance(margin, self._scale(target))
-
-    def _scale(self, target: Modality) -> float:
-        """Return the scale of cosines: of several terms, the mean by their weights."""
         weights = np.abs([term.weight for term in self.terms])
         scales = [relevance_scale(self.encoder, term.modality, target) for term in self.terms]
-        return float(np.average(scales, weights=weights))
+        return relevance(margin, float(np.average(scales, weights=weights)))
 
 
 def margins(cosines: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -48,12 +48,8 @@ def write_qdrant_edge(
                 folder.rename(incomplete / "replaced")
             new.rename(folder)
             sync_folder(folder.parent)
-    return EngineResult(f"qdrant:{folder}", _disk_use(folder))
-
-
-def _disk_use(folder: Path) -> int:
-    """Return the bytes that all files under a folder take on disk: Qdrant's files are sparse."""
-    return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
+    size_bytes = sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())  # sparse files
+    return EngineResult(f"qdrant:{folder}", size_bytes)
 
 
 def _check_folder(folder: Path, *, replace: bool) -> None:

@@ -115,20 +115,15 @@ def read_engine_blocks(source: EngineSource) -> Iterator[EngineBlock]:
             segments = snapshot.segments.select(["segment_id", "vector_id"]).take(pa.array(block))
             vector_ids = segments.column("vector_id").to_numpy()
             vectors = partition.rows.gather(partition.rows_of_vectors(vector_ids))
-            yield EngineBlock(segments.column("segment_id").to_pylist(), _values(source, block), vectors)
-
-
-def _values(source: EngineSource, rows: NDArray[Any]) -> dict[str, list[Any]]:
-    """Return the values of all columns for segment rows, int64 (m,)."""
-    columns = source.columns
-    indices = {Level.SEGMENT: pa.array(rows), Level.ITEM: pa.array(columns.item_rows[rows])}
-    values: dict[str, list[Any]] = {name: [] for name in source.kinds}  # in this order
-    for name in source.kinds:
-        array = columns.array(name)
-        if array is not None:
-            values[name] = array.take(indices[columns.level(name)]).to_pylist()
-    rel_paths = source.generation.snapshot.items.column("rel_path").take(indices[Level.ITEM]).to_pylist()
-    roots = [root.rstrip("/") for root in values["collection"]]
-    values["path"] = [f"{root}/{rel_path}" for root, rel_path in zip(roots, rel_paths, strict=True)]
-    values["name"] = [rel_path.rpartition("/")[2] for rel_path in rel_paths]
-    return values
+            columns = source.columns
+            indices = {Level.SEGMENT: pa.array(block), Level.ITEM: pa.array(columns.item_rows[block])}
+            values: dict[str, list[Any]] = {name: [] for name in source.kinds}  # in this order
+            for name in source.kinds:
+                array = columns.array(name)
+                if array is not None:
+                    values[name] = array.take(indices[columns.level(name)]).to_pylist()
+            rel_paths = source.generation.snapshot.items.column("rel_path").take(indices[Level.ITEM]).to_pylist()
+            roots = [root.rstrip("/") for root in values["collection"]]
+            values["path"] = [f"{root}/{rel_path}" for root, rel_path in zip(roots, rel_paths, strict=True)]
+            values["name"] = [rel_path.rpartition("/")[2] for rel_path in rel_paths]
+            yield EngineBlock(segments.column("segment_id").to_pylist(), values, vectors)

@@ -88,7 +88,16 @@ def parse_engine_target(target: PathLike, name: str = DEFAULT_NAME, *, replace: 
     prefix, colon, address = text.partition(":")
     if not colon or prefix not in ("qdrant", "pgvector"):
         if (found := _ADDRESS.match(text)) is not None:
-            _refuse_address(found[1].lower())
+            scheme = found[1].lower()
+            form = {
+                "postgres": "pgvector:postgresql://USER@HOST/DATABASE",
+                "postgresql": "pgvector:postgresql://USER@HOST/DATABASE",
+                "http": "qdrant:http://HOST:6333",
+                "https": "qdrant:https://HOST:6333",
+                "qdrant": "qdrant:http://HOST:6333",
+            }.get(scheme)
+            if form is not None:
+                raise UsageError(f"an address {scheme}://... needs the engine before it: write {form}")
         return None
     if NAME.fullmatch(name) is None:
         raise UsageError(f"invalid name {name!r}: up to 40 letters, digits, _ and -, the first a letter or _")
@@ -99,19 +108,6 @@ def parse_engine_target(target: PathLike, name: str = DEFAULT_NAME, *, replace: 
     if not address or address.startswith("//") or _ADDRESS.match(address):
         raise UsageError(f"invalid target {text!r}: write qdrant:FOLDER or qdrant:http://HOST:6333")
     return EngineTarget(Engine.QDRANT_EDGE, address, name, replace)
-
-
-def _refuse_address(scheme: str) -> None:
-    """Raise UsageError for the address of an engine that is given without the engine's name."""
-    form = {
-        "postgres": "pgvector:postgresql://USER@HOST/DATABASE",
-        "postgresql": "pgvector:postgresql://USER@HOST/DATABASE",
-        "http": "qdrant:http://HOST:6333",
-        "https": "qdrant:https://HOST:6333",
-        "qdrant": "qdrant:http://HOST:6333",
-    }.get(scheme)
-    if form is not None:
-        raise UsageError(f"an address {scheme}://... needs the engine before it: write {form}")
 
 
 def check_modules(engine: Engine) -> None:
