@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bindsearch.indexes.exact import ExactRows, decode
-from bindsearch.indexes.omp_threads import one_thread
+from bindsearch.indexes.exact import ExactRows, decode, one_thread
 from bindsearch.indexes.row_mask import RowMask, selector
 from bindsearch.indexes.types import IndexForm, IndexParameters, IndexQuality
 

@@ -31,8 +31,7 @@ from bindsearch.storage.catalog_file import (
     open_for_writing,
     readable_path,
 )
-from bindsearch.storage.class_columns.column import ClassColumn
-from bindsearch.storage.class_columns.values import VALUE_COLUMNS, ClassValues, values_table, with_columns
+from bindsearch.storage.class_columns import VALUE_COLUMNS, ClassColumn, ClassValues, values_table, with_columns
 from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, IndexedFiles, state_columns
 from bindsearch.storage.migrations import MIGRATIONS, check_schema, migrate, schema_version
 from bindsearch.storage.snapshot_format import FAILURE_COLUMNS, ITEM_COLUMNS, SEGMENT_COLUMNS, VECTOR_FILE_NAME

@@ -12,7 +12,7 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.errors import StoreError, StoreNotFoundError, StoreUnwritableError, UsageError
 from bindsearch.storage.catalog import Catalog, may_be_sound
 from bindsearch.storage.catalog_file import CATALOG_FILE, LOST, keep_aside, readable_path
-from bindsearch.storage.class_columns.values import stored_columns
+from bindsearch.storage.class_columns import stored_columns
 from bindsearch.storage.config import (
     STORE_FILE,
     SegmentLengths,

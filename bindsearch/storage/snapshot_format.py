@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from bindsearch.storage.class_columns.values import StoredColumns
+    from bindsearch.storage.class_columns import StoredColumns
 
 FORMAT = 5
 READABLE_FORMATS = (1, 2, 3, 4, 5)
@@ -449,7 +449,7 @@ def open_class_columns(store: Path, number: int, digest: str | None, checks: Che
     Raises:
         SnapshotDamagedError, StoreError: as for `open_part`.
     """
-    from bindsearch.storage.class_columns.values import check_values, stored_columns  # most stores have no such columns
+    from bindsearch.storage.class_columns import check_values, stored_columns  # most stores have no such columns
 
     path = store / SNAPSHOTS / str(number)
     table = _read(store, number, "class_columns", _read_digests(store, number, digest), checks)

@@ -25,8 +25,7 @@ from bindsearch.storage.batch import (
 )
 from bindsearch.storage.catalog import Catalog, CatalogTransaction
 from bindsearch.storage.catalog_file import LOST, UNKNOWN, keep_aside, torn_log_message
-from bindsearch.storage.class_columns.column import ClassColumn
-from bindsearch.storage.class_columns.values import ClassValues
+from bindsearch.storage.class_columns import ClassColumn, ClassValues
 from bindsearch.storage.snapshot import open_snapshot
 from bindsearch.storage.snapshot_format import (
     CURRENT,

@@ -24,8 +24,15 @@ from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.filter import collections_named
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.sql_filter.columns import FilterColumns
-from bindsearch.storage.class_columns.column import MAX_COLUMNS, MAX_RECORD_BYTES, ClassColumn
-from bindsearch.storage.class_columns.values import ClassValues, StoredColumns, look_up, of_collections
+from bindsearch.storage.class_columns import (
+    MAX_COLUMNS,
+    MAX_RECORD_BYTES,
+    ClassColumn,
+    ClassValues,
+    StoredColumns,
+    look_up,
+    of_collections,
+)
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.writer import Writer
 from bindsearch.types import DOCUMENTED_COLUMNS, Modality, PathLike

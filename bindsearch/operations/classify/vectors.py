@@ -11,7 +11,7 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.zero_shot import ClassVectors, class_probabilities, class_scores
 from bindsearch.search.generation import Generation
 from bindsearch.search.scoring.probability import tower_of
-from bindsearch.storage.class_columns.values import ClassValues, look_up
+from bindsearch.storage.class_columns import ClassValues, look_up
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality
 from bindsearch.vectors import MIN_SUM_NORM

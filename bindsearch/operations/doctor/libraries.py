@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,10 +33,37 @@ from bindsearch.environment import (
     version_of,
 )
 from bindsearch.errors import InstallationError
-from bindsearch.operations.doctor.check import Check, Level
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+
+class Level(StrEnum):
+    """Severity of a finding: nothing to do, an optional part is missing, or something is broken."""
+
+    OK = "ok"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Finding about one part of an installation.
+
+    Attributes:
+        topic: Group of the finding, such as "libraries".
+        name: Part that was checked.
+        level: Severity.
+        message: Result.
+        remedy: What to do, "" if there is nothing to do.
+    """
+
+    topic: str
+    name: str
+    level: Level
+    message: str
+    remedy: str = ""
+
 
 LIGHT = (
     "numpy", "scipy", "pyarrow", "duckdb", "PIL", "av", "soundfile", "faiss", "tokenizers", "safetensors",

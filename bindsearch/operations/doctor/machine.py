@@ -16,7 +16,7 @@ from bindsearch.device import usable_cores
 from bindsearch.encoders.model_store.installed import models_folder
 from bindsearch.environment import check_libraries
 from bindsearch.errors import InstallationError
-from bindsearch.operations.doctor.check import Check, Level
+from bindsearch.operations.doctor.libraries import Check, Level
 
 PYTHONS = ((3, 11), (3, 13))
 """First and last minor version of Python that was tested."""

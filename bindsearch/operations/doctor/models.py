@@ -38,7 +38,7 @@ from bindsearch.media import (
     Sound,
     ThermalPicture,
 )
-from bindsearch.operations.doctor.check import Check, Level
+from bindsearch.operations.doctor.libraries import Check, Level
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.config import STORE_FILE, load_store_encoder
 from bindsearch.types import Modality
@@ -150,7 +150,7 @@ def embed_samples(path: Path) -> Iterator[Check]:
     noise = np.random.default_rng(7)
     picture = noise.integers(0, 256, (64, 64, 3), np.uint8)
     grey = noise.uniform(0.0, 1.0, (64, 64)).astype(np.float32)
-    for medium in [
+    samples: list[Media] = [
         Passage("a dog on the beach"),
         Picture(picture),
         Frames(np.stack([picture, picture]), np.array([0.0, 1.0])),
@@ -158,7 +158,8 @@ def embed_samples(path: Path) -> Iterator[Check]:
         DepthMap(1.0 + grey, np.ones((64, 64), np.bool_), 52.0, 0.075),
         ThermalPicture(grey),
         Motion(np.tile(np.array([0.0, 0.0, 9.81, 0.0, 0.0, 0.0], np.float32), (250, 1)), 50.0),
-    ]:
+    ]
+    for medium in samples:
         modality = MODALITY_OF[type(medium)]
         if modality not in encoder.modalities:
             continue

@@ -14,7 +14,7 @@ import numpy as np
 from bindsearch.errors import StoreError
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.sql_filter.columns import class_values
-from bindsearch.storage.class_columns.column import ClassColumn
+from bindsearch.storage.class_columns import ClassColumn
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.file_state import UNKNOWN_STATE, storable_ns
 from bindsearch.storage.snapshot import Snapshot

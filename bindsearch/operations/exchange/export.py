@@ -29,7 +29,7 @@ import numpy as np
 from bindsearch.arguments import to_choice
 from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.errors import StoreError, UsageError
-from bindsearch.operations.exchange.engines.target import (
+from bindsearch.operations.exchange.engines.engine import (
     DEFAULT_NAME,
     Engine,
     EngineTarget,
@@ -266,10 +266,9 @@ def _export_to_engine(
     started: float,
 ) -> ExportReport:
     """Write segment rows to an engine; see `export_vectors`."""
+    from bindsearch.operations.exchange.engines.engine import make_source
     from bindsearch.operations.exchange.engines.pgvector import write_pgvector
-    from bindsearch.operations.exchange.engines.qdrant_edge import write_qdrant_edge
-    from bindsearch.operations.exchange.engines.qdrant_server import write_qdrant
-    from bindsearch.operations.exchange.engines.source import make_source
+    from bindsearch.operations.exchange.engines.qdrant import write_qdrant, write_qdrant_edge
 
     writers = {
         Engine.PGVECTOR: write_pgvector,

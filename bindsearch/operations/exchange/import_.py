@@ -38,7 +38,7 @@ from bindsearch.operations.exchange.vector_sources import VectorFileReader, chec
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import StagedSegment
-from bindsearch.storage.class_columns.column import ClassColumn
+from bindsearch.storage.class_columns import ClassColumn
 from bindsearch.storage.config import StoreConfig, resolve_store
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.vector_files import UNIT_TOLERANCE

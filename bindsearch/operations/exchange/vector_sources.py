@@ -130,6 +130,8 @@ class VectorFileReader:
         Raises:
             UsageError: a file has another format, there is no such column, or the numbers of rows differ.
         """
+        import pyarrow as pa
+
         self.facts = shard.facts
         self.modality = shard.modality
         with _open_parquet(self.facts) as file:

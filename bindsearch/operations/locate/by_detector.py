@@ -115,17 +115,7 @@ def _look(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions,
     """
     side_px = detector.encoder.wants.picture_side_px
     if place.modality is Modality.VIDEO:
-        boxes: list[Box] = []
-        peaks: list[Peak] = []
-        frames, notices = frames_with_content(place, decode, detector.encoder.wants)
-        for time_s, picture in frames:
-            on_stage(f"{place.path.name}: {time_s:.0f} s")
-            found = _detect(detector, probe, picture.rgb)
-            boxes += reached_boxes(found, probe.options, time_s)
-            peaks += [peak] if (peak := peak_of(found, time_s)) is not None else []
-        boxes.sort(key=lambda box: -box.relevance)
-        best = max(peaks, key=lambda peak: peak.relevance, default=None)
-        return _located(detector, probe, place, boxes, best, notices)
+        return _in_video(detector, probe, place, decode, on_stage)
     if place.modality is not Modality.IMAGE:
         raise MediaError(f"is {place.modality}: a detector looks in pictures and videos")
     on_stage(place.path.name)
@@ -134,6 +124,21 @@ def _look(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions,
     found = _detect(detector, probe, media.rgb)
     boxes = reached_boxes(found, probe.options, None)
     return _located(detector, probe, place, boxes, peak_of(found, None), [*notices])
+
+
+def _in_video(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
+    """Return the boxes of frames of a video that reach the threshold."""
+    boxes: list[Box] = []
+    peaks: list[Peak] = []
+    frames, notices = frames_with_content(place, decode, detector.encoder.wants)
+    for time_s, picture in frames:
+        on_stage(f"{place.path.name}: {time_s:.0f} s")
+        found = _detect(detector, probe, picture.rgb)
+        boxes += reached_boxes(found, probe.options, time_s)
+        peaks += [peak] if (peak := peak_of(found, time_s)) is not None else []
+    boxes.sort(key=lambda box: -box.relevance)
+    best = max(peaks, key=lambda peak: peak.relevance, default=None)
+    return _located(detector, probe, place, boxes, best, notices)
 
 
 def _located(

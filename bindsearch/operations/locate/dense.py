@@ -122,13 +122,13 @@ def _embed(encoder: Encoder, media: PictureLike, cover: Sequence[Area], start: i
     modality = MODALITY_OF[type(media)]
     squares = [square(media, area) for area in cover[start : start + _SQUARES_A_PASS]]
     if modality not in locatable_modalities(encoder):
-        prepared = {}
+        accepted = {}  # the vectors of pictures that the encoder refuses are NaN
         for row, one in enumerate(squares):
             with suppress(MediaError):
-                prepared[row] = encoder.prepare(one)
+                accepted[row] = encoder.prepare(one)
         vectors = np.full((len(squares), encoder.dim), np.nan, np.float32)
-        if prepared:
-            vectors[list(prepared)] = encoder.encode(modality, list(prepared.values()))
+        if accepted:
+            vectors[list(accepted)] = encoder.encode(modality, list(accepted.values()))
         yield from vectors[:, None, None]
         return
     prepared = [encoder.prepare(one) for one in squares]

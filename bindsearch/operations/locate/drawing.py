@@ -17,12 +17,11 @@ from bindsearch.media import DepthMap, Motion, Picture, Sound, ThermalPicture
 from bindsearch.operations.locate.boxes import enlarged
 from bindsearch.operations.locate.dense import PictureLike
 from bindsearch.operations.locate.locate import LocatedFile, read_picture
-from bindsearch.operations.locate.located import Box, Curve, Located, Peak, RelevantSpan
-from bindsearch.operations.locate.record import Asked, picture_record
+from bindsearch.operations.locate.located import Asked, Box, Curve, Located, Peak, RelevantSpan, picture_record
 from bindsearch.operations.locate.words import at_in_words, relevance_in_words
 from bindsearch.operations.recording import png_info
 from bindsearch.operations.segment_media import INSTANT_S, LARGE, Place, read_segment
-from bindsearch.operations.show.curves import curves_of
+from bindsearch.operations.show.curves import DYNAMIC_RANGE_DB, curves_of, spectrogram_db
 from bindsearch.operations.show.drawing import (
     AXIS_LEFT,
     BAR_WIDTH,
@@ -41,7 +40,6 @@ from bindsearch.operations.show.drawing import (
     write,
     write_times,
 )
-from bindsearch.operations.show.spectrogram import DYNAMIC_RANGE_DB, spectrogram_db
 from bindsearch.types import Modality
 
 MARGIN = 16

@@ -21,8 +21,7 @@ from bindsearch.media import NO_CONTENT, DecodeHints, DepthMap, Frames, Picture,
 from bindsearch.operations.encode_query import encode_without_store
 from bindsearch.operations.locate.boxes import boxes_of
 from bindsearch.operations.locate.dense import PictureLike, cosine_map
-from bindsearch.operations.locate.located import Box, Located, Peak
-from bindsearch.operations.locate.record import Asked, asked_of
+from bindsearch.operations.locate.located import Asked, Box, Located, Peak, asked_of
 from bindsearch.operations.locate.recordings import locate_spans
 from bindsearch.operations.locate.relevance import EncodeTerms, LocateOptions, Probe, make_probe, margins
 from bindsearch.operations.segment_media import LARGE, Place, read_segment, read_spans

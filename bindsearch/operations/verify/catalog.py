@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bindsearch.errors import StoreError, first_line
 from bindsearch.operations.verify.findings import MAX_EXAMPLES
 from bindsearch.storage.catalog import ITEMS_TO_EMBED, Catalog
-from bindsearch.storage.class_columns.values import VALUE_COLUMNS, StoredColumns
+from bindsearch.storage.class_columns import VALUE_COLUMNS, StoredColumns
 from bindsearch.storage.file_state import UNKNOWN_STATE, state_columns
 from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS, Manifest
 from bindsearch.types import Modality

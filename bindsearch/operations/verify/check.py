@@ -29,8 +29,9 @@ from bindsearch.indexes.index_files import INDEXES
 from bindsearch.operations.index_policy import INDEX_SETTINGS_FILE, read_index_settings
 from bindsearch.operations.verify.catalog import CheckedCatalog, RowSample
 from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, Report, finding
-from bindsearch.operations.verify.media_files import Containers, MediaCheck
 from bindsearch.operations.verify.store_files import (
+    Containers,
+    MediaCheck,
     StoredVectors,
     find_orphans,
     index_findings,
@@ -44,7 +45,7 @@ from bindsearch.operations.verify.store_files import (
 from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.storage.catalog import REMEDY, may_be_sound
 from bindsearch.storage.catalog_file import CATALOG_FILE, readable_path
-from bindsearch.storage.class_columns.values import no_values
+from bindsearch.storage.class_columns import no_values
 from bindsearch.storage.config import PUT_BACK, STORE_FILE, read_config
 from bindsearch.storage.lock import writer_lock
 from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest

@@ -9,8 +9,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from bindsearch.errors import StoreError, UsageError
-from bindsearch.operations.exchange.engines.source import EngineSource, is_description, read_engine_blocks
-from bindsearch.operations.exchange.engines.target import EngineResult, EngineTarget, engine_faults
+from bindsearch.operations.exchange.engines.engine import (
+    EngineResult,
+    EngineSource,
+    EngineTarget,
+    engine_faults,
+    is_description,
+    read_engine_blocks,
+)
 from bindsearch.reports import OnRows, OnStage
 
 if TYPE_CHECKING:
