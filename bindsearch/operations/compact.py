@@ -20,7 +20,7 @@ from bindsearch.search.words.index import write_words
 from bindsearch.storage.catalog import REMEDY
 from bindsearch.storage.catalog_file import CATALOG_FILE, checkpoint, keep_aside, log_bytes, readable_path
 from bindsearch.storage.config import StoreConfig, read_config
-from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import Manifest, read_manifest
 from bindsearch.storage.writer import Writer
 from bindsearch.types import Modality

@@ -28,7 +28,7 @@ from bindsearch.small_files import read_small_file
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.catalog_file import CATALOG_FILE, LOST, place_aside, torn_log_message
 from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config
-from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.storage.writer import check_is_newest, log_loss
 from bindsearch.types import Modality

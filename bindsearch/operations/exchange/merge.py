@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bindsearch.arguments import with_slash
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import IndexDamagedError, UsageError
 from bindsearch.indexes.index_files import publish_index
@@ -178,7 +179,7 @@ def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: Im
         starts = np.flatnonzero(np.diff(block.facts.column("item_id").to_numpy(), prepend=-1)).tolist()
         for start, end in pairwise([*starts, len(vectors)]):
             root = facts["collection"][start]
-            slot = importer.locate(root, facts["path"][start][len(root.rstrip("/")) + 1 :])
+            slot = importer.locate(root, facts["path"][start][len(with_slash(root)) :])
             if _is_up_to_date(slot, facts["content_hash"][start], facts["mtime_ns"][start]):
                 report.unchanged += 1
             else:

@@ -47,7 +47,7 @@ from bindsearch.storage.catalog import REMEDY, may_be_sound
 from bindsearch.storage.catalog_file import CATALOG_FILE, readable_path
 from bindsearch.storage.class_columns import no_values
 from bindsearch.storage.config import PUT_BACK, STORE_FILE, read_config
-from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_format import Manifest, newest_part
 from bindsearch.storage.vector_files import VECTORS, dim_of_vectors

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
+from bindsearch.arguments import with_slash
 from bindsearch.environment import ENGINE_EXTRAS, raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, StoreError, UsageError
 from bindsearch.search.generation import Generation
@@ -261,7 +262,7 @@ def read_engine_blocks(source: EngineSource) -> Iterator[EngineBlock]:
                 if array is not None:
                     values[name] = array.take(indices[columns.level(name)]).to_pylist()
             rel_paths = source.generation.snapshot.items.column("rel_path").take(indices[Level.ITEM]).to_pylist()
-            roots = [root.rstrip("/") for root in values["collection"]]
-            values["path"] = [f"{root}/{rel_path}" for root, rel_path in zip(roots, rel_paths, strict=True)]
+            roots = map(with_slash, values["collection"])
+            values["path"] = [root + rel_path for root, rel_path in zip(roots, rel_paths, strict=True)]
             values["name"] = [rel_path.rpartition("/")[2] for rel_path in rel_paths]
             yield EngineBlock(segments.column("segment_id").to_pylist(), values, vectors)
