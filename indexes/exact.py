@@ -11,13 +11,13 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.indexes.row_mask import RowMask, selector
 from bindsearch.indexes.types import SearchResult
 
 if TYPE_CHECKING:
     import faiss
-    from numpy.typing import NDArray
 
 
 @contextmanager

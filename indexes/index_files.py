@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, sync_folder
 from bindsearch.errors import IndexDamagedError
@@ -34,8 +35,6 @@ from bindsearch.indexes.types import (
 from bindsearch.small_files import parse_json_object, read_small_file
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.indexes.ivf_pq import IvfPqIndex
 
 FORMAT = 1

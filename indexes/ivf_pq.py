@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.indexes.exact import ExactRows, decode, one_thread
 from bindsearch.indexes.row_mask import RowMask, selector
@@ -19,7 +20,6 @@ from bindsearch.indexes.types import IndexForm, IndexParameters, IndexQuality
 
 if TYPE_CHECKING:
     import faiss
-    from numpy.typing import NDArray
 
 PCA_ROWS = 20_000
 """Rows the covariance is estimated from: of 1024 dimensions, the retained variance is then within 1% of the best."""

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.indexes.exact import ExactRows
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import MIXED, UNMEASURED, OperatingPoint, UnitCosts
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.indexes.ivf_pq import IvfPqIndex
 
 RERANKS = (50, 100, 200, 400, 800, 1600)

@@ -16,16 +16,14 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.atomic import atomic_write
 from bindsearch.errors import IndexDamagedError
 from bindsearch.small_files import check_seal, open_regular, parse_json_object, sealed
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FORMAT = 1
 """Format of the file and of tokens; a file of another one is built again."""

@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import to_absolute
 from bindsearch.errors import UsageError
@@ -28,9 +28,6 @@ from bindsearch.search.scoring.probability import (
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality, PathLike
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 DEPTH = 20
 """Number of items of each modality that count for each query: those that a list may show."""

@@ -13,9 +13,11 @@ import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bindsearch.arguments import to_number
 from bindsearch.indexes.types import IndexForm
@@ -24,9 +26,6 @@ from bindsearch.search.partition import Partition
 from bindsearch.search.ranking import COPY_COSINE
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Item, Modality
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 NEAR_COSINE = 0.97
 """Default similarity threshold: two segments match if their cosine is at least this."""
@@ -101,9 +100,6 @@ class NearGroup:
 
 def find_exact_duplicates(snapshot: Snapshot) -> list[tuple[Item, ...]]:
     """Return groups of items with the same bytes, the largest groups first."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     hashes = snapshot.items.column("content_hash")
     known = pc.and_kleene(pc.not_equal(hashes, ""), pc.is_valid(hashes))
     if snapshot.item_alive is not None:

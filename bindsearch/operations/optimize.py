@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import shown
 from bindsearch.encoders.base import Encoder
@@ -47,9 +48,6 @@ from bindsearch.storage.session import open_writer
 from bindsearch.storage.snapshot import open_snapshot, read_manifest
 from bindsearch.storage.writer import Writer
 from bindsearch.types import Modality
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 QUERIES = 300
 """Number of stored vectors per modality that are run as queries to measure operating points."""

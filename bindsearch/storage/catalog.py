@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from bindsearch.atomic import sync_folder
 from bindsearch.errors import SchemaNewerError, SchemaOutdatedError, StoreError, first_line
@@ -37,10 +39,6 @@ from bindsearch.storage.migrations import MIGRATIONS, check_schema, migrate, sch
 from bindsearch.storage.snapshot_format import FAILURE_COLUMNS, ITEM_COLUMNS, SEGMENT_COLUMNS, VECTOR_FILE_NAME
 from bindsearch.storage.vector_files import VectorFileEntry
 from bindsearch.types import FACT_COLUMNS, Modality
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from numpy.typing import NDArray
 
 logger = logging.getLogger("bindsearch")
 
@@ -262,8 +260,6 @@ class Catalog:
 
     def fingerprints(self) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
         """Return fingerprints S16 (n,) and item ids int64 (n,) of all items that have a fingerprint."""
-        import pyarrow as pa
-
         query = "SELECT unhex(fingerprint) AS fingerprint, item_id FROM items WHERE len(fingerprint) = 32"
         rows = self._connection.sql(query).to_arrow_table().combine_chunks()
         if not rows.num_rows:
@@ -380,8 +376,6 @@ class Catalog:
 
     def segments_of_fingerprints(self, fingerprints: Sequence[str]) -> pa.Table:
         """Return the segments of the oldest item of each fingerprint, with a column `fingerprint`."""
-        import pyarrow as pa
-
         with self._incoming(pa.table({"fingerprint": pa.array(fingerprints, pa.string())})):
             return self._connection.sql(
                 "SELECT segments.*, fingerprint FROM segments JOIN (SELECT fingerprint, min(item_id) AS item_id "
@@ -390,8 +384,6 @@ class Catalog:
 
     def facts_of_fingerprints(self, fingerprints: Sequence[str]) -> dict[str, dict[str, float | None]]:
         """Return by fingerprint what decoders measured (FACT_COLUMNS), of any item for which it is known."""
-        import pyarrow as pa
-
         known = ", ".join(f"max({name}) AS {name}" for name in FACT_COLUMNS)
         with self._incoming(pa.table({"fingerprint": pa.array(fingerprints, pa.string())})):
             rows = self._connection.sql(
@@ -571,8 +563,6 @@ class Catalog:
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
-            import pyarrow as pa
-
             self._insert_table(table, pa.Table.from_pylist(list(rows)))
 
     def _insert_table(self, table: str, rows: pa.Table) -> None:
@@ -583,8 +573,6 @@ class Catalog:
     @contextmanager
     def _incoming(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> Iterator[None]:
         """Register rows as the table `incoming` for SQL in the block."""
-        import pyarrow as pa
-
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))
         self._connection.register("incoming", table)
         try:
@@ -594,8 +582,6 @@ class Catalog:
 
 
 def _ids(item_ids: Sequence[int]) -> pa.Table:
-    import pyarrow as pa
-
     return pa.table({"item_id": pa.array(item_ids, pa.int64())})
 
 

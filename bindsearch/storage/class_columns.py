@@ -10,16 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bindsearch.types import Modality
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from numpy.typing import NDArray
-
 
 MAX_COLUMNS = 32
 """Columns of classes of a store."""
@@ -169,16 +167,12 @@ class StoredColumns:
 
 def values_table(column_id: int, values: ClassValues) -> pa.Table:
     """Return the values of a column as a table."""
-    import pyarrow as pa
-
     arrays = (np.full(len(values.vector_ids), column_id, np.int64), *values)
     return pa.table(list(arrays), schema=pa.schema(list(VALUE_COLUMNS.items())))
 
 
 def no_values() -> pa.Table:
     """Return a table of values without rows."""
-    import pyarrow as pa
-
     return pa.schema(list(VALUE_COLUMNS.items())).empty_table()
 
 
@@ -194,8 +188,6 @@ def stored_columns(table: pa.Table) -> StoredColumns:
     Raises:
         ValueError: it is none.
     """
-    import pyarrow as pa
-
     for name, kind in VALUE_COLUMNS.items():
         number = table.schema.get_field_index(name)
         if number < 0 or table.schema.field(number).type != pa.type_for_alias(kind) or table.column(number).null_count:
@@ -238,9 +230,6 @@ def first_vectors(
     Returns:
         int64 (n,), -1 for items without such a segment.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     names = [*Modality]
     of_items, of_segments = (
         pc.index_in(table.column("modality"), value_set=pa.array(names, table.schema.field("modality").type)).to_numpy()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import name_forms
 from bindsearch.errors import SnapshotDamagedError
@@ -36,7 +37,6 @@ from bindsearch.types import Item, Modality, Segment
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
     from bindsearch.storage.class_columns import StoredColumns
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.errors import SnapshotDamagedError, StoreError
@@ -35,7 +36,6 @@ from bindsearch.types import METADATA_COLUMNS, Modality
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
     from bindsearch.storage.class_columns import StoredColumns
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, is_there, make_folder
 from bindsearch.errors import SnapshotDamagedError, StoreError, VectorFileLostError
@@ -50,9 +51,6 @@ from bindsearch.storage.vector_files import (
     write_vectors,
 )
 from bindsearch.types import Modality
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_PARTS = 32
 """Number of snapshot parts above which the newest are merged, so that a generation opens in milliseconds."""
@@ -166,8 +164,6 @@ class Writer:
             VectorError: an embedding is not finite, not of unit length or of the wrong size; nothing is committed.
             StoreError: the transaction failed; nothing is committed.
         """
-        import pyarrow as pa
-
         change = self._write_vector_files(batch)
         generation = self._catalog.commit(change)
         self._publish_delta(generation, change)
@@ -266,8 +262,6 @@ class Writer:
 
     def _publish_delta(self, generation: int, change: CatalogTransaction) -> None:
         """Make a committed change visible to readers; touched items are repeated with their new state."""
-        import pyarrow as pa
-
         items, segments = change.items, change.segments
         assert items is not None  # every batch has both tables, even if they are empty
         assert segments is not None

@@ -16,12 +16,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.indexes.types import IndexParameters, SearchResult
 
 if TYPE_CHECKING:
     import faiss
-    from numpy.typing import NDArray
 
 
 QUEUE_QUERIES = 1024

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import did_you_mean, shell_command, shown
 from bindsearch.encoders.base import Encoder, libraries_of, query_encoder
@@ -36,9 +36,6 @@ from bindsearch.storage.class_columns import (
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.writer import Writer
 from bindsearch.types import DOCUMENTED_COLUMNS, Modality, PathLike
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from bindsearch.media import (
     Sound,
     ThermalPicture,
 )
-from bindsearch.operations.doctor.libraries import Check, Level
+from bindsearch.operations.doctor.libraries import Check, Level, checked
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.config import STORE_FILE, load_store_encoder
 from bindsearch.types import Modality
@@ -120,22 +120,11 @@ def check_store(path: Path) -> Iterator[Check]:
     ]
     size = folder_size(path) / 1e6
     message = f"{sum(snapshot.counts('items').values())} items, {len(failures)} failed files, {size:.1f} MB at {path}"
-    yield Check(
-        "store",
-        "store",
-        Level.NOTE if problems else Level.OK,
-        "; ".join([message, *problems]),
-        "bindsearch optimize" if problems else "",
-    )
+    yield checked("store", "store", "; ".join([message, *problems]), "bindsearch optimize" if problems else "")
     n_retried = sum(map(is_installation_failure, failures))
     if n_retried:
-        yield Check(
-            "store",
-            "failed files",
-            Level.NOTE,
-            f"{n_retried} files failed because a library could not be loaded",
-            "the next `bindsearch index` retries them",
-        )
+        message = f"{n_retried} files failed because a library could not be loaded"
+        yield checked("store", "failed files", message, "the next `bindsearch index` retries them")
 
 
 def embed_samples(path: Path) -> Iterator[Check]:

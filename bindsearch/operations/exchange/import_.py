@@ -16,9 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from bindsearch.arguments import to_absolute, to_choice, with_slash
 from bindsearch.encoders.base import Encoder
@@ -43,10 +45,6 @@ from bindsearch.storage.config import StoreConfig, resolve_store
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.vector_files import UNIT_TOLERANCE
 from bindsearch.types import DOCUMENTED_COLUMNS, Modality, PathLike
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from numpy.typing import NDArray
 
 ZERO_LENGTH = 1e-6
 """Minimum length of a vector: shorter ones are rejected as zero."""
@@ -228,8 +226,6 @@ def _placed(
     Raises:
         UsageError: a row has no path, or one outside of `root`.
     """
-    import pyarrow as pa
-
     paths: list[pa.Array] = []
     collections: list[pa.Array] = []
     for shard in shards:

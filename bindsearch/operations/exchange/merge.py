@@ -18,9 +18,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import with_slash
 from bindsearch.encoders.base import Encoder
@@ -56,9 +57,6 @@ from bindsearch.storage.faults import tells_faults
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.writer import Writer
 from bindsearch.types import PathLike
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 class _Source(NamedTuple):

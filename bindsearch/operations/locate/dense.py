@@ -10,14 +10,13 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.encoders.base import Encoder, locatable_modalities
 from bindsearch.errors import MediaError
 from bindsearch.media import MODALITY_OF, NO_CONTENT, DepthMap, Picture, ThermalPicture
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.encoders.base import LocatingEncoder
 
 PictureLike: TypeAlias = Picture | DepthMap | ThermalPicture

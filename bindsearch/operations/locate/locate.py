@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import is_existing_file, to_absolute, to_integer, to_list, to_path_text
 from bindsearch.encoders.base import Encoder, locatable_modalities
@@ -30,9 +31,6 @@ from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.search.query import LIKE, Searchable, Term
 from bindsearch.search.query_encoding import EncodedTerm, modality_of_file
 from bindsearch.types import Hit, Item, Modality, PathLike
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_FRAMES = 64
 """Most frames of a video that are located; of a longer one every second, fourth, ... of the sampled frames."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import to_integer, to_list, to_number
 from bindsearch.encoders.base import Encoder
@@ -19,8 +20,6 @@ from bindsearch.search.query_encoding import is_text
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.search.query_encoding import EncodedTerm
     from bindsearch.search.scoring.candidates import QueryVector
 

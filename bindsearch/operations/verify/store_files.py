@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import shell_command
 from bindsearch.atomic import TEMPORARY_SUFFIX, is_there
@@ -26,10 +26,6 @@ from bindsearch.storage.snapshot_format import SNAPSHOTS, Manifest, open_class_c
 from bindsearch.storage.vector_files import VECTORS, VectorFile, VectorFileEntry, open_vectors, vector_files_in
 from bindsearch.storage.writer import END_OF_IDS, LEFT_OUT
 from bindsearch.types import Modality
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 BLOCK_ROWS = 1024
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from bindsearch.arguments import with_slash
 from bindsearch.environment import ENGINE_EXTRAS, raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, StoreError, UsageError
+from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.generation import Generation
 from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns, Level
 from bindsearch.storage.config import StoreConfig
@@ -243,8 +244,10 @@ def make_source(config: StoreConfig, generation: Generation, rows: Mapping[Modal
     return EngineSource(config, generation, {name: part for name, part in rows.items() if len(part)}, columns, kinds)
 
 
-def read_engine_blocks(source: EngineSource) -> Iterator[EngineBlock]:
-    """Yield the segments of a source, one modality after another, in blocks of bounded size."""
+def read_engine_blocks(source: EngineSource, on_progress: OnRows = ignore_rows) -> Iterator[EngineBlock]:
+    """Yield the segments of a source, one modality after another, in blocks of bounded size; report those written."""
+    done = 0
+    on_progress(done, source.total)
     snapshot = source.generation.snapshot
     size = max(1, min(MAX_BLOCK_ROWS, BLOCK_BYTES // (4 * source.config.dim)))
     for modality, rows in source.rows.items():
@@ -266,3 +269,5 @@ def read_engine_blocks(source: EngineSource) -> Iterator[EngineBlock]:
             values["path"] = [root + rel_path for root, rel_path in zip(roots, rel_paths, strict=True)]
             values["name"] = [rel_path.rpartition("/")[2] for rel_path in rel_paths]
             yield EngineBlock(segments.column("segment_id").to_pylist(), values, vectors)
+            done += len(block)
+            on_progress(done, source.total)

@@ -63,19 +63,16 @@ def payload_indexes(kinds: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def payloads(block: EngineBlock) -> list[dict[str, Any]]:
     """Return the payload of each segment of a block: the known values by column name."""
-    names = tuple(block.values)
-    return [
-        {name: _to_json(value) for name, value in zip(names, row, strict=True) if _is_known(value)}
-        for row in zip(*block.values.values(), strict=True)
-    ]
 
+    def is_known(value: Any) -> bool:
+        return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
-def _is_known(value: Any) -> bool:
-    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
-
-
-def _to_json(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
+    columns = {
+        name: [value.isoformat() if isinstance(value, datetime) else value for value in values]
+        for name, values in block.values.items()
+    }
+    rows = zip(*columns.values(), strict=True)
+    return [{name: value for name, value in zip(columns, row, strict=True) if is_known(value)} for row in rows]
 
 
 DESCRIPTION = "bindsearch.json"
@@ -160,13 +157,9 @@ def _write_shard(folder: Path, source: EngineSource, on_progress: OnRows, on_sta
     try:
         for key, kind in payload_indexes(source.known_kinds):
             shard.update(qdrant.UpdateOperation.create_field_index(key, kinds[kind]))
-        done, total = 0, source.total
-        on_progress(done, total)
-        for block in read_engine_blocks(source):
+        for block in read_engine_blocks(source, on_progress):
             rows = zip(block.ids, block.vectors.tolist(), payloads(block), strict=True)
             shard.update(qdrant.UpdateOperation.upsert_points([qdrant.Point(*row) for row in rows]))
-            done += len(block.ids)
-            on_progress(done, total)
         on_stage("building the index")
         shard.optimize()
         shard.flush()
@@ -263,16 +256,12 @@ def _fill(client: QdrantClient, collection: str, source: EngineSource, on_progre
 
     for key, kind in payload_indexes(source.known_kinds):
         client.create_payload_index(collection, key, models.PayloadSchemaType(kind))
-    done, total = 0, source.total
-    on_progress(done, total)
-    for block in read_engine_blocks(source):
+    for block in read_engine_blocks(source, on_progress):
         batch = models.Batch(ids=[*block.ids], vectors=block.vectors.tolist(), payloads=payloads(block))
         _upsert(client, collection, batch)
-        done += len(block.ids)
-        on_progress(done, total)
     found = client.count(collection, exact=True).count
-    if found != total:
-        raise StoreError(f"the collection {collection} holds {found} points after {total} were written")
+    if found != source.total:
+        raise StoreError(f"the collection {collection} holds {found} points after {source.total} were written")
 
 
 def _upsert(client: QdrantClient, collection: str, batch: models.Batch) -> None:
