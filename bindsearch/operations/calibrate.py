@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,8 +83,7 @@ class CalibratedPair:
     coefficients: Coefficients | None
 
 
-@dataclass(frozen=True)
-class _Examples:
+class _Examples(NamedTuple):
     """Candidates of one query in one partition.
 
     Attributes:
@@ -199,12 +199,7 @@ def _candidates(
 
 
 def _joined(parts: Sequence[_Examples]) -> _Examples:
-    return _Examples(
-        np.concatenate([part.features for part in parts]),
-        np.concatenate([part.is_match for part in parts]),
-        np.concatenate([part.weights for part in parts]),
-        np.concatenate([part.matching_items for part in parts]),
-    )
+    return _Examples(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _fit(examples: _Examples, prior: Coefficients) -> Coefficients:
@@ -281,7 +276,7 @@ def _fit_others(
         return before
     taken = [_joined(parts) for pair, parts in examples.items() if takes(pair)]
     mean = sum(float(one.weights.sum()) for one in taken) / len(taken)
-    return _fit(_joined([replace(one, weights=one.weights * (mean / one.weights.sum())) for one in taken]), before)
+    return _fit(_joined([one._replace(weights=one.weights * (mean / one.weights.sum())) for one in taken]), before)
 
 
 def labelled_queries(

@@ -37,6 +37,7 @@ from bindsearch.operations.show.drawing import (
     plot,
     round_values,
     stacked,
+    under_heading,
     write,
     write_times,
 )
@@ -92,13 +93,7 @@ def draw_located(located: Located, place: Place, asked: Asked, decode: DecodeOpt
     else:
         panel = _recording(located, place, decode, asked.threshold)
     width = max(MIN_WIDTH, panel.width)
-    legend = _legend(located, asked, int(width / CHARACTER_PX))
-    canvas = Image.new("RGB", (width + 2 * MARGIN, len(legend) * LINE + panel.height + 3 * MARGIN), PAPER)
-    drawing = ImageDraw.Draw(canvas)
-    for row, text in enumerate(legend):
-        write(drawing, (MARGIN, MARGIN + row * LINE), text)
-    canvas.paste(panel, (MARGIN, 2 * MARGIN + len(legend) * LINE))
-    return canvas
+    return under_heading(_legend(located, asked, int(width / CHARACTER_PX)), panel, width, MARGIN)
 
 
 def _legend(located: Located, asked: Asked, columns: int) -> list[str]:
