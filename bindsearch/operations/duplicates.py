@@ -13,6 +13,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -349,8 +350,7 @@ def _neighbours_by_index(
     _all_pairs(partition, newer, newer, pairs, lambda _done, _total: None)
 
 
-@dataclass(frozen=True)
-class _Compared:
+class _Compared(NamedTuple):
     """Items that are near-duplicates of a medoid: int64 (m,) each, cosines float32 (m,).
 
     Attributes:
@@ -399,8 +399,7 @@ def _medoid_groups(partition: Partition, owners: _Owners, pairs: _Pairs) -> Iter
                 break
             found = np.unique(np.concatenate([other[starts[number] : starts[number + 1]] for number in accepted]))
             found = found[is_free[found] & (compared_with[found] != medoid)]
-        columns = ([getattr(part, name) for part in parts] for name in ("numbers", "cosines", "matching", "of_medoid"))
-        members = _Compared(*(np.concatenate(column) for column in columns))
+        members = _Compared(*map(np.concatenate, zip(*parts, strict=True)))
         if len(members.numbers):
             is_free[members.numbers] = is_free[medoid] = False
             yield medoid, members

@@ -494,11 +494,7 @@ class Catalog:
             self._log_has_durable_name = True
 
     def _checkpoint(self) -> None:
-        """Write the log into the closed file.
-
-        Raises:
-            StoreError: a step failed; nothing is lost.
-        """
+        """Write the log into the closed file. Raises StoreError: a step failed; nothing is lost."""
         import duckdb
 
         try:

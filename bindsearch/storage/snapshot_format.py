@@ -395,11 +395,7 @@ def _check_rows(part: Part) -> None:
 
 
 def _check_columns(table: pa.Table | pa.RecordBatch, expected: Mapping[str, str]) -> None:
-    """Check the types of columns, and that numbers of rows and ids are not null.
-
-    Raises:
-        ValueError: they are others.
-    """
+    """Check the types of columns, and that numbers of rows and ids are not null. Raises ValueError: they are others."""
     import pyarrow as pa
 
     for name, kind in expected.items():
@@ -518,11 +514,7 @@ def _read(store: Path, number: int, name: str, digests: Mapping[str, str], check
 
 
 def _check_digest(mapped: mmap.mmap, digest: str | None) -> None:
-    """Compare the content of a file with its digest, if it has one.
-
-    Raises:
-        ValueError: they differ.
-    """
+    """Compare the content of a file with its digest, if it has one. Raises ValueError: they differ."""
     if digest is not None and hash_bytes(mapped) != digest:
         raise ValueError("it does not match its digest")
 
