@@ -26,7 +26,7 @@ from results import save_table
 
 import bindsearch as bs
 from bindsearch.media import Passage, Picture
-from bindsearch.operations.exchange.engines.source import make_source, read_engine_blocks
+from bindsearch.operations.exchange.engines.engine import make_source, read_engine_blocks
 from bindsearch.operations.exchange.exchange_format import live_segment_rows, open_generation
 from bindsearch.types import Modality
 

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 from search_data import K
 
-from bindsearch.indexes.omp_threads import one_thread
+from bindsearch.indexes.exact import one_thread
 from bindsearch.indexes.types import IndexParameters
 
 if TYPE_CHECKING:

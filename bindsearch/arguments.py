@@ -9,7 +9,7 @@ import operator
 import os
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from numbers import Real
 from pathlib import Path
@@ -240,6 +240,23 @@ def existing_form(path: str) -> str:
         forms = name_forms(name)
         found += next((form for form in forms if os.path.lexists(found + form)), name) + "/"
     return found.rstrip("/") if os.path.lexists(found.rstrip("/")) else path
+
+
+def with_slash(folder: str) -> str:
+    """Return the path of a folder with one trailing slash: the start of the paths below it."""
+    return f"{folder.rstrip('/')}/"
+
+
+def is_at_or_below(path: str, folder: str) -> bool:
+    """Return whether a path is a folder or archive, or below it; both absolute, or both relative ("": the whole)."""
+    return not folder or path == folder or path.startswith(with_slash(folder))
+
+
+def at_and_above(rel_path: str) -> Iterator[str]:
+    """Yield a relative path, then the folders and archives that contain it, the deepest first."""
+    while rel_path:
+        yield rel_path
+        rel_path = rel_path.rpartition("/")[0]
 
 
 def is_existing_file(path: Path) -> bool:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.errors import UsageError, VectorError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MIN_SUM_NORM = 1e-3
 """Minimum norm of a weighted sum, as a share of its weights: below it the terms cancel and only rounding remains."""

@@ -74,10 +74,15 @@ def machine() -> Mapping[str, str | int]:
     """Return what unit costs are valid for: FAISS's version and build options, the processor and its cores."""
     import faiss
 
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return {
         "faiss": faiss.__version__,
         "build": faiss.get_compile_options().strip(),
-        "cpu": _cpu_name(),
+        "cpu": next(names, platform.processor() or platform.machine()),
         "cores": os.cpu_count() or 1,
     }
 
@@ -126,14 +131,9 @@ def measure_costs(dim: int = 1024, budget_s: float = 1.0, *, seed: int = 0) -> U
         code, probe = _measure_codes(dim, share_s, rng)
     finally:
         faiss.omp_set_num_threads(threads)
-    return _clamped(UnitCosts(scan, gather, mask, code, probe, call))
-
-
-def _clamped(costs: UnitCosts) -> UnitCosts:
-    """Return `costs`, each within CLAMP_FACTOR of the usual value."""
     usual = asdict(UnitCosts())
     bounds = {name: (value / CLAMP_FACTOR, value * CLAMP_FACTOR) for name, value in usual.items()}
-    measured = asdict(costs).items()
+    measured = asdict(UnitCosts(scan, gather, mask, code, probe, call)).items()
     return UnitCosts(**{name: min(max(value, bounds[name][0]), bounds[name][1]) for name, value in measured})
 
 
@@ -222,13 +222,3 @@ def _time_ns(search: Callable[[int], object], budget_s: float) -> float:
         search(len(times))
         times.append(time.perf_counter_ns() - started)
     return float(min(times))
-
-
-def _cpu_name() -> str:
-    """Return the processor's name, where the system reports it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

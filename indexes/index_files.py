@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, sync_folder
 from bindsearch.errors import IndexDamagedError
@@ -34,8 +35,6 @@ from bindsearch.indexes.types import (
 from bindsearch.small_files import parse_json_object, read_small_file
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.indexes.ivf_pq import IvfPqIndex
 
 FORMAT = 1
@@ -104,7 +103,8 @@ def publish_index(
         (temporary / MANIFEST).write_text(text)
         digest = hash_file(temporary / MANIFEST)
         for path in temporary.iterdir():
-            _sync_file(path)
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
         sync_folder(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -184,11 +184,6 @@ def remove_indexes(store: Path, modality: str, keep: set[str]) -> None:
 def _damaged(path: Path, problem: str) -> IndexDamagedError:
     """Return the error for a damaged file, with the command that rebuilds the index."""
     return IndexDamagedError(f"index file {path}: {problem}; run `bindsearch optimize` to rebuild the index")
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _read_manifest(path: Path, digest: str) -> IndexManifest:

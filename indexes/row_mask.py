@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import faiss
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)

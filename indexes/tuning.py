@@ -7,19 +7,18 @@ few lists, one across the modality gap in many. So each source modality is measu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.indexes.exact import ExactRows
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import MIXED, UNMEASURED, OperatingPoint, UnitCosts
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.indexes.ivf_pq import IvfPqIndex
 
 RERANKS = (50, 100, 200, 400, 800, 1600)
@@ -124,7 +123,15 @@ class Tuner:
                 continue
             filter_cases.append(_FilterCase(share, RowMask(alive & (rng.random(self.index.n) < share))))
             if self.index.lists > 1:
-                filter_cases.append(_FilterCase(share, RowMask(alive & _whole_lists(self.index, share, rng))))
+                mask = np.zeros(self.index.n, np.bool_)
+                count = 0
+                for number in rng.permutation(self.index.lists):
+                    ordinals = self.index.list_ordinals(int(number))
+                    mask[ordinals] = True
+                    count += len(ordinals)
+                    if count >= share * self.index.n:
+                        break
+                filter_cases.append(_FilterCase(share, RowMask(alive & mask)))
         return [case for case in filter_cases if case.mask is None or case.mask.count]
 
     def points(
@@ -152,7 +159,14 @@ class Tuner:
                 if case.selectivity == share
             ]
             for k, setting in self._cheapest(queries, cases).items():
-                latency_ms = self._latency_ms(queries, k, setting)
+                times = []
+                for number in range(min(len(queries), TIMED_QUERIES)):
+                    query = queries[number : number + 1]
+                    start = self.clock()
+                    candidates = self.index.candidates(query, setting.rerank, setting.probes, setting.mask)
+                    self.rows.rerank(query, candidates, k)
+                    times.append(self.clock() - start)
+                latency_ms = float(np.median(times)) * 1e3
                 points.append(
                     OperatingPoint(source, k, share, setting.probes, setting.rerank, setting.recall, latency_ms)
                 )
@@ -164,8 +178,9 @@ class Tuner:
         """Return for each k the cheapest setting whose recall bound reaches the target, else the widest."""
         best: dict[int, _Setting] = {}
         widest: dict[int, _Setting] = {}
-        for probes in _doublings(self.index.lists):
-            floor = self.cost_ns(probes, RERANKS[0])
+        lists = self.index.lists
+        for probes in (*(1 << bit for bit in range((lists - 1).bit_length())), lists):
+            floor = setting_cost_ns(self.index, self.costs, probes, RERANKS[0])
             if all(k in best and best[k].cost_ns <= floor for k in self.ks):
                 break
             ranks = [self._ranks(queries, probes, *case) for case in cases]
@@ -175,15 +190,12 @@ class Tuner:
                         (*_recall(rank[:, :k], rerank), mask) for rank, (mask, _) in zip(ranks, cases, strict=True)
                     ]
                     bound, mean, mask = min(outcomes, key=lambda outcome: outcome[0])
-                    setting = _Setting(probes, rerank, self.cost_ns(probes, rerank), mean, bound, mask)
+                    cost_ns = setting_cost_ns(self.index, self.costs, probes, rerank)
+                    setting = _Setting(probes, rerank, cost_ns, mean, bound, mask)
                     widest[k] = setting
                     if bound >= self.recall and (k not in best or setting.cost_ns < best[k].cost_ns):
                         best[k] = setting
         return {k: best.get(k, widest[k]) for k in self.ks}
-
-    def cost_ns(self, probes: int, rerank: int) -> float:
-        """Return the estimated cost of a search without its fixed part, in nanoseconds."""
-        return setting_cost_ns(self.index, self.costs, probes, rerank)
 
     def _ranks(
         self, queries: NDArray[np.float32], probes: int, mask: RowMask | None, truth: NDArray[np.int64]
@@ -202,17 +214,6 @@ class Tuner:
             rank[:] = rank_of[true]
             rank_of[candidate_ids] = RERANKS[-1]
         return ranks
-
-    def _latency_ms(self, queries: NDArray[np.float32], k: int, setting: _Setting) -> float:
-        """Return the median latency of a setting in milliseconds, one query at a time."""
-        times = []
-        for number in range(min(len(queries), TIMED_QUERIES)):
-            query = queries[number : number + 1]
-            start = self.clock()
-            candidates = self.index.candidates(query, setting.rerank, setting.probes, setting.mask)
-            self.rows.rerank(query, candidates, k)
-            times.append(self.clock() - start)
-        return float(np.median(times)) * 1e3
 
 
 def measure_points(
@@ -294,6 +295,11 @@ def fill_missing(
         index: the partition's index.
         costs: unit costs of this machine.
     """
+
+    def cost(point: OperatingPoint) -> tuple[float, float]:
+        """Of points that cost the same, the one with the lowest recall is greater: it is valid for all sources."""
+        return setting_cost_ns(index, costs, point.probes, point.rerank), -point.recall
+
     measured = [point for point in points if point.fallback_source is None]
     filled = [point for point in points if point.source != MIXED]
     cases = dict.fromkeys((point.k, point.selectivity) for point in measured) or [
@@ -304,23 +310,16 @@ def fill_missing(
             continue
         for k, share in cases:
             across = [p for p in measured if (p.k, p.selectivity) == (k, share) and p.source not in (modality, MIXED)]
-            point = max(
-                across, key=lambda p: (setting_cost_ns(index, costs, p.probes, p.rerank), -p.recall), default=None
-            )
+            point = max(across, key=cost, default=None)
             if point is None:
                 filled.append(OperatingPoint(source, k, share, index.lists, RERANKS[-1], 0.0, 0.0, UNMEASURED))
             else:
                 filled.append(replace(point, source=source, fallback_source=point.source))
     for k, share in cases:
         group = [point for point in filled if (point.k, point.selectivity) == (k, share)]
-        # Of points that cost the same, the one with the lowest recall: it must be valid for all sources.
-        costliest = max(
-            group, key=lambda p: (setting_cost_ns(index, costs, p.probes, p.rerank), -p.recall), default=None
-        )
-        if costliest is not None:
-            filled.append(
-                replace(costliest, source=MIXED, fallback_source=costliest.fallback_source or costliest.source)
-            )
+        if (costliest := max(group, key=cost, default=None)) is not None:
+            fallback = costliest.fallback_source or costliest.source
+            filled.append(replace(costliest, source=MIXED, fallback_source=fallback))
     return tuple(filled)
 
 
@@ -417,28 +416,6 @@ def _pilot_seconds(tuner: Tuner, queries: NDArray[np.float32], filter_cases: Seq
 def _evenly(n: int, count: int) -> NDArray[np.int64]:
     """Return up to `count` positions, evenly spaced over 0..n-1: int64 (count,)."""
     return np.linspace(0, n - 1, min(n, count)).astype(np.int64)
-
-
-def _doublings(maximum: int) -> Iterator[int]:
-    """Yield 1, 2, 4, ... and `maximum`."""
-    probes = 1
-    while probes < maximum:
-        yield probes
-        probes *= 2
-    yield maximum
-
-
-def _whole_lists(index: IvfPqIndex, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return a mask of complete inverted lists with a `share` of all rows, like a filter by label: similar rows."""
-    mask = np.zeros(index.n, np.bool_)
-    count = 0
-    for number in rng.permutation(index.lists):
-        ordinals = index.list_ordinals(int(number))
-        mask[ordinals] = True
-        count += len(ordinals)
-        if count >= share * index.n:
-            break
-    return mask
 
 
 def _recall(ranks: NDArray[np.int64], rerank: int) -> tuple[float, float]:

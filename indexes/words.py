@@ -16,16 +16,14 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.atomic import atomic_write
 from bindsearch.errors import IndexDamagedError
 from bindsearch.small_files import check_seal, open_regular, parse_json_object, sealed
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FORMAT = 1
 """Format of the file and of tokens; a file of another one is built again."""
@@ -192,7 +190,11 @@ def open_postings(path: Path, source: str) -> Postings | None:
     except OSError as error:
         raise _damaged(path, f"it cannot be read ({error.strerror or error})") from error
     try:
-        footer = _read_footer(content)
+        length = int.from_bytes(content[-8:], "little")
+        if not 0 < length <= len(content) - 8:
+            raise ValueError("it is truncated")
+        footer: dict[str, Any] = parse_json_object(content[-8 - length : -8])
+        check_seal(footer, required=True)
         if footer["format"] != FORMAT or footer["source"] != source:
             return None
         digests = np.frombuffer(content, np.uint64, footer["blocks"], footer["end"])
@@ -369,20 +371,6 @@ class _CheckedBlocks:
             if not self._done[number] and _hash_bytes(block) != self._digests[number]:
                 raise _damaged(self._path, "its content does not match its digest")
             self._done[number] = True
-
-
-def _read_footer(content: mmap.mmap | bytes) -> dict[str, Any]:
-    """Return the footer of a file.
-
-    Raises:
-        ValueError: it is not there or damaged.
-    """
-    length = int.from_bytes(content[-8:], "little")
-    if not 0 < length <= len(content) - 8:
-        raise ValueError("it is truncated")
-    footer: dict[str, Any] = parse_json_object(content[-8 - length : -8])
-    check_seal(footer, required=True)
-    return footer
 
 
 def _damaged(path: Path, problem: str) -> IndexDamagedError:

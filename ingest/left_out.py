@@ -7,10 +7,11 @@ collection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bindsearch.arguments import at_and_above
 from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.small_files import open_regular
 from bindsearch.storage.writer import LEFT_OUT
@@ -82,20 +83,13 @@ def at_or_below(paths: pa.Array, parents: Collection[str]) -> pa.Array:
     if len(parents) > MAX_PARENTS:
         known = {*parents}
         return pa.array(
-            [any(above in known for above in _at_and_above(path)) for path in paths.to_pylist()], pa.bool_()
+            [any(above in known for above in at_and_above(path.rstrip("/"))) for path in paths.to_pylist()], pa.bool_()
         )
     found = pa.repeat(pa.scalar(False), len(paths))
     for parent in parents:
         for one in (pc.equal(paths, parent), pc.starts_with(paths, f"{parent}/")):
             found = pc.or_(found, one)
     return found
-
-
-def _at_and_above(path: str) -> Iterator[str]:
-    path = path.rstrip("/")
-    while path:
-        yield path
-        path = path.rpartition("/")[0]
 
 
 def forget_left_out(store: Path, collection_id: int) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bindsearch.arguments import shown, to_absolute, to_path_text
+from bindsearch.arguments import is_at_or_below, shown, to_absolute, to_path_text
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.manifests.manifest import is_manifest, manifest_paths
 from bindsearch.ingest.manifests.rows import DEFAULT_LIMITS, MANIFEST_NAMES, ListLimits
@@ -136,7 +136,7 @@ def _outermost(rel_paths: Iterable[str]) -> tuple[str, ...]:
     """Return the paths that are not inside another one."""
     outermost: list[str] = []
     for rel_path in sorted(set(rel_paths), key=lambda rel_path: rel_path.replace("/", "\0")):
-        if not (outermost and (not outermost[-1] or rel_path.startswith(f"{outermost[-1]}/"))):
+        if not (outermost and is_at_or_below(rel_path, outermost[-1])):
             outermost.append(rel_path)
     return tuple(outermost)
 

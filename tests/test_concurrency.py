@@ -20,7 +20,7 @@ import pytest
 import bindsearch as bs
 from bindsearch.operations.compact import compact_store
 from bindsearch.operations.forget import forget
-from bindsearch.storage.lock import NOTE_FILE, writer_lock
+from bindsearch.storage.session import NOTE_FILE, writer_lock
 from helpers.children import indexing, searching
 from helpers.children.searching import SearchObservation, look
 from helpers.command import Run

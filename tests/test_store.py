@@ -359,7 +359,7 @@ def test_no_store_and_no_path_are_one_clear_line(store: bs.Store, tmp_path: Path
 
 
 def test_a_second_writer_is_told_who_the_first_one_is(store: bs.Store, media: Path, tmp_path: Path) -> None:
-    from bindsearch.storage.lock import writer_lock
+    from bindsearch.storage.session import writer_lock
 
     store.index(media)
     with writer_lock(tmp_path / "store"), pytest.raises(bs.StoreLockedError, match=f"process {os.getpid()} on"):

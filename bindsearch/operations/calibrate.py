@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import to_absolute
 from bindsearch.errors import UsageError
@@ -28,9 +29,6 @@ from bindsearch.search.scoring.probability import (
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality, PathLike
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 DEPTH = 20
 """Number of items of each modality that count for each query: those that a list may show."""
@@ -85,8 +83,7 @@ class CalibratedPair:
     coefficients: Coefficients | None
 
 
-@dataclass(frozen=True)
-class _Examples:
+class _Examples(NamedTuple):
     """Candidates of one query in one partition.
 
     Attributes:
@@ -130,7 +127,14 @@ def fit_model(
         for pair, candidates, scale, answers in _candidates(
             generation, queries[start : start + QUERIES_AT_ONCE], before, context, workers
         ):
-            examples[pair].append(_best(candidates, scale, answers, weight_of[pair[0]]))
+            _, rarity = z_and_rarity(candidates.cosines, candidates.chances, scale)
+            order = np.lexsort((-candidates.cosines, -rarity))
+            _, firsts = np.unique(candidates.item_ids[order], return_index=True)
+            best = order[np.sort(firsts)[:DEPTH]]
+            is_match = np.array([item in answers for item in candidates.item_ids[best].tolist()], np.bool_)
+            features = np.column_stack(features_of(candidates.cosines[best], rarity[best]))
+            weights = np.where(is_match, weight_of[pair[0]], 1.0)
+            examples[pair].append(_Examples(features, is_match, weights, candidates.item_ids[best][is_match]))
     results = []
     for (source, target), parts in sorted(examples.items()):
         matches = sum(int(part.is_match.sum()) for part in parts)
@@ -194,25 +198,8 @@ def _candidates(
                 yield (source, modality), others, scale[modality], labelled.answers
 
 
-def _best(candidates: Candidates, scale: PartitionScale, answers: frozenset[int], match_weight: float) -> _Examples:
-    """Return the best segment of each of the DEPTH best items."""
-    _, rarity = z_and_rarity(candidates.cosines, candidates.chances, scale)
-    order = np.lexsort((-candidates.cosines, -rarity))
-    _, firsts = np.unique(candidates.item_ids[order], return_index=True)
-    best = order[np.sort(firsts)[:DEPTH]]
-    is_match = np.array([item in answers for item in candidates.item_ids[best].tolist()], np.bool_)
-    features = np.column_stack(features_of(candidates.cosines[best], rarity[best]))
-    weights = np.where(is_match, match_weight, 1.0)
-    return _Examples(features, is_match, weights, candidates.item_ids[best][is_match])
-
-
 def _joined(parts: Sequence[_Examples]) -> _Examples:
-    return _Examples(
-        np.concatenate([part.features for part in parts]),
-        np.concatenate([part.is_match for part in parts]),
-        np.concatenate([part.weights for part in parts]),
-        np.concatenate([part.matching_items for part in parts]),
-    )
+    return _Examples(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _fit(examples: _Examples, prior: Coefficients) -> Coefficients:
@@ -289,7 +276,7 @@ def _fit_others(
         return before
     taken = [_joined(parts) for pair, parts in examples.items() if takes(pair)]
     mean = sum(float(one.weights.sum()) for one in taken) / len(taken)
-    return _fit(_joined([replace(one, weights=one.weights * (mean / one.weights.sum())) for one in taken]), before)
+    return _fit(_joined([one._replace(weights=one.weights * (mean / one.weights.sum())) for one in taken]), before)
 
 
 def labelled_queries(

@@ -8,22 +8,73 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bindsearch.atomic import folder_size
+from bindsearch.atomic import folder_size, is_there
 from bindsearch.errors import StoreError, first_line
 from bindsearch.former_names import former_fields
 from bindsearch.operations.verify.catalog import CheckedCatalog
-from bindsearch.operations.verify.check import check_is_store
-from bindsearch.operations.verify.findings import Finding, Repair
-from bindsearch.operations.verify.repair import DISCARDED_KINDS, repair
-from bindsearch.operations.verify.store_files import find_orphans, stored_vectors
+from bindsearch.operations.verify.check import StoreCheck, check_is_store
+from bindsearch.operations.verify.findings import Finding, FindingKind, Repair
+from bindsearch.operations.verify.store_files import find_orphans, lost_vectors, stored_vectors
 from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.search.words.index import write_words
 from bindsearch.storage.catalog import REMEDY
-from bindsearch.storage.catalog_file import CATALOG_FILE, checkpoint, log_bytes, readable_path
+from bindsearch.storage.catalog_file import CATALOG_FILE, checkpoint, keep_aside, log_bytes, readable_path
 from bindsearch.storage.config import StoreConfig, read_config
-from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import Manifest, read_manifest
 from bindsearch.storage.writer import Writer
+from bindsearch.types import Modality
+
+DISCARDED_KINDS = (FindingKind.VECTOR_FILE_MISSING, FindingKind.VECTOR_FILE_DAMAGED, FindingKind.VECTORS_UNFIT)
+UNREPAIRABLE_KINDS = (FindingKind.CONFIG, FindingKind.CATALOG, FindingKind.FILE_UNREADABLE)
+
+
+def repair(
+    store: Path,
+    config: StoreConfig,
+    catalog: CheckedCatalog,
+    *,
+    on_stage: OnStage = ignore_stage,
+) -> list[Finding]:
+    """Repair the catalog of a store, and return what was found.
+
+    The caller holds the writer's lock. A Writer created next finds only faults that it recovers from itself. Vector
+    files whose content has changed since they were written are moved to `lost/`; the next `index` embeds their items
+    again.
+
+    Args:
+        store: Folder of the store.
+        config: Configuration of the store.
+        catalog: Open catalog of the store.
+        on_stage: Called with the name of each stage.
+
+    Returns:
+        All findings of the check, those that were repaired and those that remain.
+
+    Raises:
+        StoreError: the damage cannot be repaired; nothing was changed.
+    """
+    check = StoreCheck(store, on_stage)
+    check.check_catalog(catalog)
+    check.check_files()
+    kinds = {finding.kind for finding in check.findings}
+    for finding in check.findings:
+        if finding.kind in UNREPAIRABLE_KINDS:
+            raise StoreError(finding.message)
+    catalog.repair()
+    discarded = {finding.where[0] for finding in check.findings if finding.kind in DISCARDED_KINDS}
+    for file in check.vectors:
+        if str(file.path) in discarded:
+            if is_there(file.path):
+                keep_aside(store, file.path)
+            catalog.forget_lost_vectors(file.modality, file.path.name, file.first_id, file.end_id)
+    if FindingKind.VECTORS_LOST in kinds:
+        files = stored_vectors(store, catalog.vector_files())
+        for modality in Modality:
+            lost = lost_vectors(files, modality, config.dim, catalog.live_vector_ids)
+            if len(lost):
+                catalog.forget_vectors(modality, lost)
+    return check.findings
 
 
 @former_fields(mended="repaired", left="remaining")

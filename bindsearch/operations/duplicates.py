@@ -13,9 +13,12 @@ import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bindsearch.arguments import to_number
 from bindsearch.indexes.types import IndexForm
@@ -24,9 +27,6 @@ from bindsearch.search.partition import Partition
 from bindsearch.search.ranking import COPY_COSINE
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Item, Modality
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 NEAR_COSINE = 0.97
 """Default similarity threshold: two segments match if their cosine is at least this."""
@@ -101,9 +101,6 @@ class NearGroup:
 
 def find_exact_duplicates(snapshot: Snapshot) -> list[tuple[Item, ...]]:
     """Return groups of items with the same bytes, the largest groups first."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     hashes = snapshot.items.column("content_hash")
     known = pc.and_kleene(pc.not_equal(hashes, ""), pc.is_valid(hashes))
     if snapshot.item_alive is not None:
@@ -207,7 +204,16 @@ def _indistinct(partition: Partition, rows: NDArray[np.int64], owners: _Owners, 
         return None
     modality = partition.modality
     if modality in RECORDINGS:
-        median, which = _nearest_other(partition, rows, owners), "nearest other item"
+        middle = owners.rows[(owners.starts[:-1] + owners.starts[1:]) // 2]
+        own = middle[np.linspace(0, len(middle) - 1, min(len(middle), NEAREST_SAMPLE)).astype(np.int64)]
+        queries = partition.rows.embeddings(own)
+        nearest = np.full(len(own), -1.0, np.float32)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            others = rows[start : start + BLOCK_ROWS]
+            cosines = queries @ partition.rows.embeddings(others).T
+            cosines[owners.of_row[own][:, None] == owners.of_row[others]] = -1.0
+            np.maximum(nearest, cosines.max(axis=1), out=nearest)
+        median, which = float(np.median(nearest)), "nearest other item"
     else:
         median, which = float(partition.neighbour_cosines[-1]), f"{len(partition.neighbour_cosines)}th nearest item"
     if median < threshold:
@@ -216,20 +222,6 @@ def _indistinct(partition: Partition, rows: NDArray[np.int64], owners: _Owners, 
         f"{modality}: only identical files are grouped, as this encoder cannot tell copies from items of one kind "
         f"(median cosine to the {which}: {median:.3f}, threshold: {threshold:g}); set a threshold to compare them"
     )
-
-
-def _nearest_other(partition: Partition, rows: NDArray[np.int64], owners: _Owners) -> float:
-    """Return the median over a sample of items, each by its middle row, of the cosine to the nearest other item."""
-    middle = owners.rows[(owners.starts[:-1] + owners.starts[1:]) // 2]
-    own = middle[np.linspace(0, len(middle) - 1, min(len(middle), NEAREST_SAMPLE)).astype(np.int64)]
-    queries = partition.rows.embeddings(own)
-    nearest = np.full(len(own), -1.0, np.float32)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        others = rows[start : start + BLOCK_ROWS]
-        cosines = queries @ partition.rows.embeddings(others).T
-        cosines[owners.of_row[own][:, None] == owners.of_row[others]] = -1.0
-        np.maximum(nearest, cosines.max(axis=1), out=nearest)
-    return float(np.median(nearest))
 
 
 @dataclass(frozen=True)
@@ -358,8 +350,7 @@ def _neighbours_by_index(
     _all_pairs(partition, newer, newer, pairs, lambda _done, _total: None)
 
 
-@dataclass(frozen=True)
-class _Compared:
+class _Compared(NamedTuple):
     """Items that are near-duplicates of a medoid: int64 (m,) each, cosines float32 (m,).
 
     Attributes:
@@ -408,8 +399,7 @@ def _medoid_groups(partition: Partition, owners: _Owners, pairs: _Pairs) -> Iter
                 break
             found = np.unique(np.concatenate([other[starts[number] : starts[number + 1]] for number in accepted]))
             found = found[is_free[found] & (compared_with[found] != medoid)]
-        columns = ([getattr(part, name) for part in parts] for name in ("numbers", "cosines", "matching", "of_medoid"))
-        members = _Compared(*(np.concatenate(column) for column in columns))
+        members = _Compared(*map(np.concatenate, zip(*parts, strict=True)))
         if len(members.numbers):
             is_free[members.numbers] = is_free[medoid] = False
             yield medoid, members

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bindsearch.arguments import name_forms, to_absolute
+from bindsearch.arguments import at_and_above, name_forms, to_absolute
 from bindsearch.errors import UsageError
 from bindsearch.ingest.left_out import forget_left_out
 from bindsearch.operations.compact import locked_catalog
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog
+from bindsearch.storage.file_state import positions_at_or_below
 from bindsearch.storage.writer import Writer
 
 
@@ -113,7 +113,7 @@ def _stage_items(catalog: Catalog, item_ids: Sequence[int], batch: StagedBatch) 
     containers = {key: set(catalog.containers(key)) for key in {row["collection_id"] for row in rows}}
     for row in rows:
         key, rel_path = row["collection_id"], row["rel_path"]
-        batch.forgotten_containers += [(key, parent) for parent in _with_parents(rel_path) if parent in containers[key]]
+        batch.forgotten_containers += [(key, parent) for parent in at_and_above(rel_path) if parent in containers[key]]
     return [row["item_id"] for row in rows]
 
 
@@ -140,9 +140,10 @@ def _stage_paths(catalog: Catalog, paths: Sequence[str], batch: StagedBatch) -> 
             rows = files.rows_at_or_below(prefix)
             items.update(files.item_ids[rows][files.item_ids[rows] >= 0].tolist())
             batch.forgotten_failures += [(key, files.rel_path(row)) for row in rows[files.failed[rows]].tolist()]
-            batch.forgotten_containers += [(key, path) for path in _at_or_below(prefix, containers)]
+            below = positions_at_or_below(prefix, len(containers), containers.__getitem__)
+            batch.forgotten_containers += [(key, containers[position]) for position in below]
             if len(rows):
-                batch.forgotten_containers += [(key, path) for path in _with_parents(prefix) if path in present]
+                batch.forgotten_containers += [(key, path) for path in at_and_above(prefix) if path in present]
             if not prefix:
                 batch.forgotten_collections.append(key)
             if len(rows) or not prefix:
@@ -161,20 +162,3 @@ def _matching_collections(path: str, collections: Sequence[tuple[int, Path]]) ->
                 yield key, ""
             elif absolute.is_relative_to(root):
                 yield key, absolute.relative_to(root).as_posix()
-
-
-def _at_or_below(parent: str, paths: Sequence[str]) -> list[str]:
-    """Return those of sorted relative paths that are `parent` or below it; every path is below ""."""
-    if not parent:
-        return [*paths]
-    first = bisect_left(paths, f"{parent}/")
-    below = paths[first : bisect_left(paths, f"{parent}0", first)]  # "0" comes after "/"
-    at = bisect_left(paths, parent)
-    return [*paths[at : at + (paths[at : at + 1] == [parent])], *below]
-
-
-def _with_parents(rel_path: str) -> Iterator[str]:
-    """Yield a relative path and the folders that contain it, the deepest first."""
-    while rel_path:
-        yield rel_path
-        rel_path = rel_path.rpartition("/")[0]

@@ -29,8 +29,8 @@ from bindsearch.ingest.targets import archive_of, failed_targets, plan_targets
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index_policy import IndexActionKind
-from bindsearch.operations.moved import move_gone_collections
 from bindsearch.operations.optimize import optimize
+from bindsearch.operations.relocate import move_gone_collections
 from bindsearch.reports import (
     IndexReport,
     OnProgress,

@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import shown
 from bindsearch.encoders.base import Encoder
@@ -48,9 +49,6 @@ from bindsearch.storage.snapshot import open_snapshot, read_manifest
 from bindsearch.storage.writer import Writer
 from bindsearch.types import Modality
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 QUERIES = 300
 """Number of stored vectors per modality that are run as queries to measure operating points."""
 
@@ -76,56 +74,42 @@ class OptimizeResult:
     index: tuple[str, str] | None
 
 
+@dataclass
 class Optimizer:
-    """Builder of the indexes of one generation; the caller holds the writer's lock and publishes the results."""
+    """Builder of the indexes of one generation; the caller holds the writer's lock and publishes the results.
 
-    def __init__(
-        self,
-        store: Path,
-        generation: Generation,
-        settings: IndexSettings,
-        encoder_modalities: frozenset[Modality],
-        captions: Callable[[], NDArray[np.float32]] | None,
-        costs: Callable[[], UnitCosts],
-        gpus: GpuResidency,
-        on_stage: OnStage,
-    ) -> None:
-        """Prepare the maintenance of the indexes of a generation.
+    Attributes:
+        store: Folder of the store.
+        generation: Generation that is indexed, opened for the CPU.
+        settings: Index settings of the store.
+        modalities: Modalities that queries may have.
+        captions: Returns vectors of generic texts, float32 (m, d), for a store with few texts; None if the store has
+            enough texts or the encoder embeds none. Called only when an index is built or tuned.
+        gpus: GPUs that the store will be searched on.
+        on_stage: Called with the name of each stage.
+    """
 
-        Args:
-            store: Folder of the store.
-            generation: Generation that is indexed, opened for the CPU.
-            settings: Index settings of the store.
-            encoder_modalities: Modalities that queries may have.
-            captions: Returns vectors of generic texts, float32 (m, d), for a store with few texts; None if the store
-                has enough texts or the encoder embeds none. Called only when an index is built or tuned.
-            costs: Returns the measured costs of this machine. Called only when an index is built or tuned.
-            gpus: GPUs that the store will be searched on.
-            on_stage: Called with the name of each stage.
-        """
-        self._store = store
-        self._generation = generation
-        self._settings = settings
-        self._modalities = encoder_modalities
-        self._captions = captions
-        self._measure_costs = costs
-        self._gpus = gpus
-        self._on_stage = on_stage
-        self._queries: dict[Modality, NDArray[np.float32]] | None = None
+    store: Path
+    generation: Generation
+    settings: IndexSettings
+    modalities: frozenset[Modality]
+    captions: Callable[[], NDArray[np.float32]] | None
+    gpus: GpuResidency
+    on_stage: OnStage
 
     def run(self, *, force: bool) -> Iterator[OptimizeResult]:
         """Yield the result of each partition that needed an action; `force` rebuilds all indexes."""
-        for partition in self._generation.partitions.values():
+        for partition in self.generation.partitions.values():
             result = self._optimize(partition, force=force)
             if result is not None:
                 yield result
-        for modality in self._generation.manifest.indexes.keys() - self._generation.partitions.keys():
+        for modality in self.generation.manifest.indexes.keys() - self.generation.partitions.keys():
             yield OptimizeResult(modality, IndexAction(IndexActionKind.DROP, "no rows are left"), None)
 
     def needs(self, *, force: bool) -> dict[Modality, IndexAction]:
         """Return the action that each partition needs; `force` rebuilds all indexes."""
         return {
-            modality: self._need(partition, force=force) for modality, partition in self._generation.partitions.items()
+            modality: self._need(partition, force=force) for modality, partition in self.generation.partitions.items()
         }
 
     def _need(self, partition: Partition, *, force: bool) -> IndexAction:
@@ -149,9 +133,9 @@ class Optimizer:
         need = self._need(partition, force=force)
         if need.work is IndexActionKind.NOTHING:
             return None
-        self._on_stage(f"{partition.modality}: {need.work} ({need.reason})")
+        self.on_stage(f"{partition.modality}: {need.work} ({need.reason})")
         if need.work is IndexActionKind.REFUSED:
-            return OptimizeResult(partition.modality, need, self._generation.manifest.indexes.get(partition.modality))
+            return OptimizeResult(partition.modality, need, self.generation.manifest.indexes.get(partition.modality))
         if need.work is IndexActionKind.DROP:
             return OptimizeResult(partition.modality, need, None)
         index = self._index(partition, need)
@@ -163,31 +147,29 @@ class Optimizer:
         opened = partition.index
         indexed_rows, wants_codes = partition.indexed_rows, self._wants_codes(partition)
         live_indexed_rows = indexed_rows if partition.alive is None else int(partition.alive.flags[:indexed_rows].sum())
+        wanted: IndexParameters | str
+        try:
+            wanted = choose_parameters(max(partition.live_rows, 1), partition.dim, self.settings)
+        except UsageError as error:
+            wanted = str(error)
         return IndexState(
             rows=partition.n,
             live_rows=partition.live_rows,
             indexed_rows=indexed_rows,
             dead=0 if opened is None else opened.manifest.n - live_indexed_rows,
             dim=partition.dim,
-            wanted=self._wanted(partition),
-            settings=self._settings,
+            wanted=wanted,
+            settings=self.settings,
             sources=self._measurable(),
             manifest=None if opened is None else opened.manifest,
             index_error=partition.index_error or (self._published_codes(partition)[1] if wants_codes else None),
             wants_codes=wants_codes,
         )
 
-    def _wanted(self, partition: Partition) -> IndexParameters | str:
-        """Return the parameters for the current rows, or why the settings cannot be met."""
-        try:
-            return choose_parameters(max(partition.live_rows, 1), partition.dim, self._settings)
-        except UsageError as error:
-            return str(error)
-
     def _wants_codes(self, partition: Partition) -> bool:
         """Return whether a partition will be searched on GPUs and its raw rows do not fit into GPU memory."""
-        rows = {modality.value: other.n for modality, other in self._generation.partitions.items()}
-        return bool(self._gpus.devices) and not self._gpus.holds_exact(partition.modality.value, rows, partition.dim)
+        rows = {modality.value: other.n for modality, other in self.generation.partitions.items()}
+        return bool(self.gpus.devices) and not self.gpus.holds_exact(partition.modality.value, rows, partition.dim)
 
     @staticmethod
     def _published_codes(partition: Partition) -> tuple[IvfPqIndex | None, str | None]:
@@ -201,9 +183,9 @@ class Optimizer:
 
     def _measurable(self) -> frozenset[str]:
         """Return the modalities that queries for measurements can be taken from."""
-        partitions = self._generation.partitions.items()
+        partitions = self.generation.partitions.items()
         present = {modality.value for modality, partition in partitions if partition.live_rows >= MIN_QUERIES}
-        text = {Modality.TEXT.value} if self._captions is not None else set()
+        text = {Modality.TEXT.value} if self.captions is not None else set()
         return frozenset(present | text)
 
     def _drift(self, partition: Partition) -> str | None:
@@ -219,7 +201,7 @@ class Optimizer:
     def _index(self, partition: Partition, need: IndexAction) -> IvfPqIndex:
         """Return the index to publish; an index that readers search is not modified: rows are appended to a copy."""
         if need.work is IndexActionKind.BUILD:
-            parameters = choose_parameters(partition.live_rows, partition.dim, self._settings)
+            parameters = choose_parameters(partition.live_rows, partition.dim, self.settings)
             return build_index(partition.blocks, parameters, self._rows_done(partition, need))
         opened = partition.index
         assert opened is not None
@@ -231,8 +213,8 @@ class Optimizer:
         if need.work is IndexActionKind.BUILD:
             if not self._wants_codes(partition):
                 return None
-            parameters = code_parameters(partition.live_rows, partition.dim, self._settings)
-            return build_codes(partition.blocks, parameters, self._gpus.devices, self._rows_done(partition, need))
+            parameters = code_parameters(partition.live_rows, partition.dim, self.settings)
+            return build_codes(partition.blocks, parameters, self.gpus.devices, self._rows_done(partition, need))
         codes, _ = self._published_codes(partition)  # damaged codes are dropped if this machine does not need them
         return (
             codes if codes is None or need.work is IndexActionKind.TUNE else self._append_tail(partition, need, codes)
@@ -250,7 +232,7 @@ class Optimizer:
 
     def _rows_done(self, partition: Partition, need: IndexAction) -> Callable[[int], None]:
         """Return a function that reports the number of rows done."""
-        return lambda rows: self._on_stage(f"{partition.modality}: {need.work} ({rows:,} of {partition.n:,} rows)")
+        return lambda rows: self.on_stage(f"{partition.modality}: {need.work} ({rows:,} of {partition.n:,} rows)")
 
     def _publish(
         self, partition: Partition, need: IndexAction, index: IvfPqIndex, codes: IvfPqIndex | None
@@ -262,34 +244,29 @@ class Optimizer:
             old is not None and index.n < GROWTH_TUNED * old.tuned_rows and need.work is IndexActionKind.APPEND
         )
         if old is not None and keep_tuning:
-            points, in_distribution, tuned_rows, measured_sources = (
-                old.points,
-                old.in_distribution_cosine,
-                old.tuned_rows,
-                old.measured_sources,
-            )
+            points, in_distribution = old.points, old.in_distribution_cosine
+            tuned_rows, measured_sources = old.tuned_rows, old.measured_sources
         else:
-            self._on_stage(f"{partition.modality}: measuring the index")
-            points, in_distribution = (
-                self._points(partition, index),
-                self._in_distribution_cosine(partition, statistics.mu),
-            )
+            self.on_stage(f"{partition.modality}: measuring the index")
+            points = self._points(partition, index)
+            foreign = [rows for source, rows in self._queries.items() if source != partition.modality]
+            in_distribution = in_distribution_cosine(partition.sample(STATISTICS_SAMPLE)[1], statistics.mu, foreign)
             tuned_rows, measured_sources = index.n, tuple(sorted(self._measurable()))
         gpu_points = () if old is None or codes is None else old.gpu_points
-        if codes is not None and self._gpus.devices and not keep_tuning:
+        if codes is not None and self.gpus.devices and not keep_tuning:
             gpu_points = ()
             # FAISS raises RuntimeError if GPU memory is short; without points, all lists are searched.
             with suppress(RuntimeError):
-                gpu_points = self._points(partition, self._gpus.on_codes(codes))
+                gpu_points = self._points(partition, self.gpus.on_codes(codes))
         quality = index.quality(partition.rows.gather(partition.sample(DRIFT_SAMPLE)[0]))
         manifest = IndexManifest(
             modality=partition.modality.value,
-            generation=next_generation(self._store, partition.modality),
+            generation=next_generation(self.store, partition.modality),
             n=index.n,
             last_vector_id=int(partition.vector_ids[index.n - 1]),
             dim=partition.dim,
             parameters=index.parameters,
-            settings=self._settings,
+            settings=self.settings,
             trained_rows=index.n if old is None else old.trained_rows,
             tuned_rows=tuned_rows,
             measured_sources=measured_sources,
@@ -302,17 +279,17 @@ class Optimizer:
             gpu_points=gpu_points,
         )
         vector_ids = partition.vector_ids[: index.n]
-        regions = find_regions({source.value: rows for source, rows in self._source_queries().items()}, partition.dim)
+        regions = find_regions(self._queries, partition.dim)
         arrays = {**statistics.to_arrays(), **regions.to_arrays()}
-        folder, digest = publish_index(self._store, manifest, index, vector_ids, arrays, codes)
-        published = self._generation.manifest.indexes.get(partition.modality)
-        remove_indexes(self._store, partition.modality, {folder} if published is None else {folder, published[0]})
+        folder, digest = publish_index(self.store, manifest, index, vector_ids, arrays, codes)
+        published = self.generation.manifest.indexes.get(partition.modality)
+        remove_indexes(self.store, partition.modality, {folder} if published is None else {folder, published[0]})
         return folder, digest
 
     def _points(self, partition: Partition, index: IvfPqIndex | GpuIndex) -> tuple[OperatingPoint, ...]:
         """Return operating points for queries of each modality; on a GPU over all rows, including deleted ones."""
         own, members = partition.sample(QUERIES)
-        queries = {source.value: rows for source, rows in self._source_queries().items()}
+        queries = dict(self._queries)
         enough = len(members) >= MIN_QUERIES
         if enough:
             queries[partition.modality.value] = members
@@ -325,31 +302,24 @@ class Optimizer:
             modality=partition.modality.value,
             own=own if enough else None,
             alive=None if on_gpu else partition.alive,
-            recall=self._settings.recall,
+            recall=self.settings.recall,
             selectivities=(1.0,) if on_gpu else SELECTIVITIES,
             budget_s=TUNE_SECONDS,
             costs=self._costs,
         )
-        sources = [modality.value for modality in self._modalities]
+        sources = [modality.value for modality in self.modalities]
         return fill_missing(points, sources, partition.modality.value, measured, self._costs)
-
-    def _in_distribution_cosine(self, partition: Partition, mu: NDArray[np.float32]) -> float:
-        """Return the cosine to the mean from which a query counts as in distribution."""
-        other_queries = [rows for source, rows in self._source_queries().items() if source != partition.modality]
-        return in_distribution_cosine(partition.sample(STATISTICS_SAMPLE)[1], mu, other_queries)
 
     @cached_property
     def _costs(self) -> UnitCosts:
-        return self._measure_costs()
+        return machine_costs()
 
-    def _source_queries(self) -> dict[Modality, NDArray[np.float32]]:
-        """Return queries (nq, d) of each modality with enough stored vectors, and of text if it can be encoded."""
-        if self._queries is None:
-            partitions = self._generation.partitions.values()
-            self._queries = {p.modality: p.sample(QUERIES)[1] for p in partitions if p.live_rows >= MIN_QUERIES}
-            if self._captions is not None:
-                self._queries[Modality.TEXT] = self._captions()
-        return self._queries
+    @cached_property
+    def _queries(self) -> dict[str, NDArray[np.float32]]:
+        """Queries (nq, d) of each modality with enough stored vectors, and of text if it can be encoded."""
+        partitions = self.generation.partitions.values()
+        queries = {p.modality.value: p.sample(QUERIES)[1] for p in partitions if p.live_rows >= MIN_QUERIES}
+        return queries if self.captions is None else {**queries, Modality.TEXT.value: self.captions()}
 
 
 def next_generation(store: Path, modality: Modality) -> int:
@@ -424,7 +394,7 @@ def _optimizer(
     captions = None
     if not has_texts and Modality.TEXT in encoder.modalities:
         captions = partial(caption_vectors, encoder, store)
-    return Optimizer(store, generation, settings, encoder.modalities, captions, machine_costs, gpus, on_stage)
+    return Optimizer(store, generation, settings, encoder.modalities, captions, gpus, on_stage)
 
 
 def machine_costs() -> UnitCosts:

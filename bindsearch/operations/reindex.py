@@ -28,7 +28,7 @@ from bindsearch.small_files import read_small_file
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.catalog_file import CATALOG_FILE, LOST, place_aside, torn_log_message
 from bindsearch.storage.config import STORE_FILE, StoreConfig, read_config
-from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.storage.writer import check_is_newest, log_loss
 from bindsearch.types import Modality
@@ -203,16 +203,11 @@ def _replace(store: Path, new: Path) -> None:
             f"the new store is complete at {new}, but cannot be moved to {store}: {error.strerror}"
         ) from error
     sync_folder(store.parent)
-    _keep_lost(new, store)
-    _remove(new)
-
-
-def _keep_lost(old: Path, store: Path) -> None:
-    """Move what a replaced store has given up to the new one, because nothing deletes all of it."""
-    if (lost := old / LOST).is_dir():
+    if (lost := new / LOST).is_dir():
         target = store / LOST
         lost.rename(place_aside(store, target) if is_there(target) else target)
         sync_folder(store)
+    _remove(new)
 
 
 def _remove(store: Path) -> None:

@@ -267,11 +267,7 @@ def _decode(place: Place, sidecar: Sidecar, options: DecodeOptions, hints: Decod
 
 
 def _first(found: Iterator[_Found], place: Place) -> _Found:
-    """Return the first of the segments that were found.
-
-    Raises:
-        MediaError: there is none.
-    """
+    """Return the first of the segments that were found. Raises MediaError: there is none."""
     if (first := next(found, None)) is None:
         raise MediaError(f"the file contains no {place.modality} {'in this span ' if place.span else ''}now")
     return first

@@ -68,7 +68,7 @@ from bindsearch.server.pictures import (
     upload_picture,
 )
 from bindsearch.server.uploads import Uploads
-from bindsearch.storage.lock import is_being_written
+from bindsearch.storage.session import is_being_written
 from bindsearch.store import Store
 from bindsearch.types import Modality
 from bindsearch.views.answer_data import answer_data

@@ -10,7 +10,7 @@ from typing import Any
 from bindsearch.errors import BindSearchError
 from bindsearch.server.limits import Lane, Refusal
 from bindsearch.server.open_store import OpenStore
-from bindsearch.storage.lock import is_being_written
+from bindsearch.storage.session import is_being_written
 from bindsearch.store import Store
 
 PAUSE_S = 1.0

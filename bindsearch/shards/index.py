@@ -15,6 +15,7 @@ from bindsearch.atomic import is_there
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import BindSearchError, StoreError, StoreLockedError, UsageError
 from bindsearch.indexes.gpu.placement import GpuResidency
+from bindsearch.ingest.left_out import at_or_below
 from bindsearch.ingest.manifests.rows import ListLimits
 from bindsearch.ingest.media.options import DecodeOptions, decode_options, segment_lengths
 from bindsearch.ingest.scan.share import Share
@@ -434,6 +435,6 @@ def _knows(folder: Path, path: Path) -> bool:
             rel_path = path.relative_to(root).as_posix()
             for table in filter(None, (snapshot.items, snapshot.failures)):
                 paths = table.filter(pc.equal(table.column("collection_id"), key)).column("rel_path")
-                if pc.any(pc.or_(pc.equal(paths, rel_path), pc.starts_with(paths, f"{rel_path}/"))).as_py():
+                if pc.any(at_or_below(paths, [rel_path])).as_py():
                     return True
     return False

@@ -52,7 +52,7 @@ from bindsearch.storage.catalog import Catalog, Failure, SourceContainer
 from bindsearch.storage.catalog_file import CATALOG_FILE
 from bindsearch.storage.config import STORE_FILE, load_store_encoder, read_config, write_config
 from bindsearch.storage.file_state import FileState, IndexedFiles
-from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.storage.writer import Writer
 from bindsearch.types import METADATA_COLUMNS, Metadata, Modality

@@ -525,7 +525,7 @@ class ShardedStore(Store):
 
         See `Store.export`.
         """
-        from bindsearch.operations.exchange.engines.target import EngineTarget
+        from bindsearch.operations.exchange.engines.engine import EngineTarget
         from bindsearch.operations.exchange.export import parse_target
         from bindsearch.shards.maintain import export_shards
 

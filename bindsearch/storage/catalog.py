@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from bindsearch.atomic import sync_folder
 from bindsearch.errors import SchemaNewerError, SchemaOutdatedError, StoreError, first_line
@@ -31,17 +33,12 @@ from bindsearch.storage.catalog_file import (
     open_for_writing,
     readable_path,
 )
-from bindsearch.storage.class_columns.column import ClassColumn
-from bindsearch.storage.class_columns.values import VALUE_COLUMNS, ClassValues, values_table, with_columns
+from bindsearch.storage.class_columns import VALUE_COLUMNS, ClassColumn, ClassValues, values_table, with_columns
 from bindsearch.storage.file_state import STATE_COLUMNS, UNKNOWN_STATE, FileState, IndexedFiles, state_columns
 from bindsearch.storage.migrations import MIGRATIONS, check_schema, migrate, schema_version
 from bindsearch.storage.snapshot_format import FAILURE_COLUMNS, ITEM_COLUMNS, SEGMENT_COLUMNS, VECTOR_FILE_NAME
 from bindsearch.storage.vector_files import VectorFileEntry
 from bindsearch.types import FACT_COLUMNS, Modality
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from numpy.typing import NDArray
 
 logger = logging.getLogger("bindsearch")
 
@@ -263,8 +260,6 @@ class Catalog:
 
     def fingerprints(self) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
         """Return fingerprints S16 (n,) and item ids int64 (n,) of all items that have a fingerprint."""
-        import pyarrow as pa
-
         query = "SELECT unhex(fingerprint) AS fingerprint, item_id FROM items WHERE len(fingerprint) = 32"
         rows = self._connection.sql(query).to_arrow_table().combine_chunks()
         if not rows.num_rows:
@@ -315,8 +310,17 @@ class Catalog:
             for table, rows in (("items", change.items), ("segments", change.segments)):
                 if rows is not None and rows.num_rows:
                     self._insert_table(table, rows)
-            self._touch(change.touched)
-            self._drop_failures(change)
+            if change.touched:
+                with self._incoming(
+                    [{"item_id": item_id, **state_columns(state)} for item_id, state in change.touched.items()]
+                ):
+                    self._connection.execute(
+                        "UPDATE items SET size_bytes = incoming.size_bytes, mtime_ns = incoming.mtime_ns, "
+                        "facts_stamp = incoming.facts_stamp, inode = incoming.inode "
+                        "FROM incoming WHERE items.item_id = incoming.item_id"
+                    )
+            failed = [(failure.collection_id, failure.rel_path) for failure in change.failures]
+            self._drop_paths("failures", [*failed, *change.forgotten_failures])
             failures = {(failure.collection_id, failure.rel_path): failure for failure in change.failures}
             self._insert("failures", [{**_row_of_path(entry), "reason": entry.reason} for entry in failures.values()])
             self._put_vector_files(change.vector_files)
@@ -372,8 +376,6 @@ class Catalog:
 
     def segments_of_fingerprints(self, fingerprints: Sequence[str]) -> pa.Table:
         """Return the segments of the oldest item of each fingerprint, with a column `fingerprint`."""
-        import pyarrow as pa
-
         with self._incoming(pa.table({"fingerprint": pa.array(fingerprints, pa.string())})):
             return self._connection.sql(
                 "SELECT segments.*, fingerprint FROM segments JOIN (SELECT fingerprint, min(item_id) AS item_id "
@@ -382,8 +384,6 @@ class Catalog:
 
     def facts_of_fingerprints(self, fingerprints: Sequence[str]) -> dict[str, dict[str, float | None]]:
         """Return by fingerprint what decoders measured (FACT_COLUMNS), of any item for which it is known."""
-        import pyarrow as pa
-
         known = ", ".join(f"max({name}) AS {name}" for name in FACT_COLUMNS)
         with self._incoming(pa.table({"fingerprint": pa.array(fingerprints, pa.string())})):
             rows = self._connection.sql(
@@ -494,11 +494,7 @@ class Catalog:
             self._log_has_durable_name = True
 
     def _checkpoint(self) -> None:
-        """Write the log into the closed file.
-
-        Raises:
-            StoreError: a step failed; nothing is lost.
-        """
+        """Write the log into the closed file. Raises StoreError: a step failed; nothing is lost."""
         import duckdb
 
         try:
@@ -546,19 +542,6 @@ class Catalog:
                 [modality.value],
             )
 
-    def _touch(self, touched: Mapping[int, FileState]) -> None:
-        if touched:
-            with self._incoming([{"item_id": item_id, **state_columns(state)} for item_id, state in touched.items()]):
-                self._connection.execute(
-                    "UPDATE items SET size_bytes = incoming.size_bytes, mtime_ns = incoming.mtime_ns, "
-                    "facts_stamp = incoming.facts_stamp, inode = incoming.inode "
-                    "FROM incoming WHERE items.item_id = incoming.item_id"
-                )
-
-    def _drop_failures(self, change: CatalogTransaction) -> None:
-        failed = [(failure.collection_id, failure.rel_path) for failure in change.failures]
-        self._drop_paths("failures", [*failed, *change.forgotten_failures])
-
     def _put_containers(self, change: CatalogTransaction) -> None:
         replaced = [(container.collection_id, container.rel_path) for container in change.containers]
         self._drop_paths("containers", [*replaced, *change.forgotten_containers])
@@ -576,8 +559,6 @@ class Catalog:
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
-            import pyarrow as pa
-
             self._insert_table(table, pa.Table.from_pylist(list(rows)))
 
     def _insert_table(self, table: str, rows: pa.Table) -> None:
@@ -588,8 +569,6 @@ class Catalog:
     @contextmanager
     def _incoming(self, rows: pa.Table | Sequence[Mapping[str, Any]]) -> Iterator[None]:
         """Register rows as the table `incoming` for SQL in the block."""
-        import pyarrow as pa
-
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))
         self._connection.register("incoming", table)
         try:
@@ -599,8 +578,6 @@ class Catalog:
 
 
 def _ids(item_ids: Sequence[int]) -> pa.Table:
-    import pyarrow as pa
-
     return pa.table({"item_id": pa.array(item_ids, pa.int64())})
 
 

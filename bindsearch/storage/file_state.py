@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.environment import is_installation_failure
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
 
 LARGEST = (1 << 63) - 1
@@ -100,6 +100,21 @@ class IndexedFile:
     reason: str | None
 
 
+def positions_below(rel_path: str, n: int, path_at: Callable[[int], str]) -> range:
+    """Return the positions, among n relative paths sorted by their bytes, of those below a folder or archive."""
+    low = bisect_left(range(n), f"{rel_path}/", key=path_at)
+    return range(low, bisect_left(range(n), f"{rel_path}0", low, key=path_at))  # "0" comes after "/"
+
+
+def positions_at_or_below(rel_path: str, n: int, path_at: Callable[[int], str]) -> list[int]:
+    """Return the positions, among n sorted relative paths, of a path and of those below it; "": all."""
+    if not rel_path:
+        return [*range(n)]
+    at = bisect_left(range(n), rel_path, key=path_at)
+    is_there = at < n and path_at(at) == rel_path
+    return [*range(at, at + is_there), *positions_below(rel_path, n, path_at)]
+
+
 class IndexedFiles:
     """The n catalogued files, sorted by the bytes of their relative paths; about 100 bytes of memory each."""
 
@@ -138,16 +153,11 @@ class IndexedFiles:
 
     def rows_below(self, rel_path: str) -> range:
         """Return the rows of files below a folder or inside an archive."""
-        low = bisect_left(range(self.n), f"{rel_path}/", key=self.rel_path)
-        return range(low, bisect_left(range(self.n), f"{rel_path}0", low, key=self.rel_path))  # "0" comes after "/"
+        return positions_below(rel_path, self.n, self.rel_path)
 
     def rows_at_or_below(self, rel_path: str) -> NDArray[np.int64]:
         """Return the rows of a path and of the files below it, "" for all: int64 (m,)."""
-        if not rel_path:
-            return np.arange(self.n)
-        row = bisect_left(range(self.n), rel_path, key=self.rel_path)
-        at = [row] if row < self.n and self.rel_path(row) == rel_path else []
-        return np.array([*at, *self.rows_below(rel_path)], np.int64)
+        return np.array(positions_at_or_below(rel_path, self.n, self.rel_path), np.int64)
 
     def rel_path(self, row: int) -> str:
         """Return the relative path in a row."""

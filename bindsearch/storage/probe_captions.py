@@ -5,17 +5,14 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.encoders.base import Encoder, encode_media
 from bindsearch.errors import StoreError, VectorError
 from bindsearch.media import Passage
 from bindsearch.storage.vector_files import check_vectors, open_vectors, write_vectors
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 BATCH_CAPTIONS = 50
 

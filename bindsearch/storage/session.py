@@ -1,18 +1,26 @@
-"""Write sessions: configuration, catalog and writer of a store under the writer lock."""
+"""Sessions of writers: the lock of a store, which the system releases if its process dies, and what a writer opens."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
+import os
+import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, is_there, make_folder, sync_folder
 from bindsearch.encoders.base import Encoder
-from bindsearch.errors import StoreError, StoreNotFoundError, StoreUnwritableError, UsageError
+from bindsearch.errors import StoreError, StoreLockedError, StoreNotFoundError, StoreUnwritableError, UsageError
+from bindsearch.small_files import read_json_object
 from bindsearch.storage.catalog import Catalog, may_be_sound
 from bindsearch.storage.catalog_file import CATALOG_FILE, LOST, keep_aside, readable_path
-from bindsearch.storage.class_columns.values import stored_columns
+from bindsearch.storage.class_columns import stored_columns
 from bindsearch.storage.config import (
     STORE_FILE,
     SegmentLengths,
@@ -23,11 +31,126 @@ from bindsearch.storage.config import (
     write_config,
 )
 from bindsearch.storage.faults import store_faults
-from bindsearch.storage.lock import LOCK_FILES, writer_lock
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.snapshot_format import CURRENT, Manifest, part_of_tables
 from bindsearch.storage.vector_files import VECTORS
 from bindsearch.storage.writer import Writer, check_is_newest, log_loss
+
+LOCK_FILE = "writer.lock"
+NOTE_FILE = "writer.json"
+LOCK_FILES = frozenset({LOCK_FILE, NOTE_FILE})
+
+MAX_NOTE_BYTES = 4096
+
+SAME_START_S = 2.0
+"""Start times that differ by less belong to the same process; needed because process ids are reused."""
+
+NOTE_READ_ATTEMPTS, NOTE_PAUSE_S = 10, 0.02
+"""Number of attempts to read a note, and the pause between them.
+
+A process that has just acquired the lock may not have written its note yet, and the note of a killed process may still
+exist."""
+
+
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+"""Errors of file systems without locks."""
+
+
+@contextmanager
+def writer_lock(store: Path) -> Iterator[None]:
+    """Hold the writer lock of a store.
+
+    Raises:
+        StoreLockedError: another process holds the lock; the message names it.
+        StoreUnwritableError: the store's folder cannot be written to, or its file system has no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    note = store / NOTE_FILE
+    options: dict[str, Any] = {}
+    if "fallback_to_soft" in signature(FileLock.__init__).parameters:
+        options["fallback_to_soft"] = False  # files as locks: one that a killed process leaves is held for ever
+    lock = FileLock(store / LOCK_FILE, timeout=0, **options)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StoreLockedError(
+            f"the store {store} is being written by {_holder(note)}: wait for it to finish"
+        ) from None
+    except NotImplementedError as error:  # what filelock before 4 makes of ENOSYS
+        raise _without_locks(store, os.strerror(errno.ENOSYS)) from error
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise _without_locks(store, os.strerror(error.errno)) from error
+        raise StoreUnwritableError(f"the store {store} cannot be written: {error.strerror or error}") from error
+    try:
+        with suppress(OSError):  # it is for messages only; on a full disk, readers still take the lock
+            write_note(note)
+        yield
+    finally:
+        with suppress(OSError):  # a stale note is harmless, and must not hide the error that ended the block
+            note.unlink(missing_ok=True)
+        lock.release()
+
+
+def _without_locks(store: Path, reason: str) -> StoreUnwritableError:
+    return StoreUnwritableError(
+        f"the file system of the store {store} has no locks ({reason}), and without one two processes could write at "
+        "once: mount it with locks, or move the store to a local disk"
+    )
+
+
+def write_note(path: Path) -> None:
+    """Write the note of the lock's holder: process id, host and start time of this process."""
+    pid = os.getpid()
+    started = _start_time(pid) or time.time()
+    path.write_text(json.dumps({"pid": pid, "host": socket.gethostname(), "started": started}))
+
+
+def is_being_written(store: Path) -> bool:
+    """Return whether the note of the lock names a process that is running; a store is not locked to find out."""
+    with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
+        holder: Any = read_json_object(store / NOTE_FILE, MAX_NOTE_BYTES)
+        pid, host, started = int(holder["pid"]), str(holder["host"]), float(holder["started"])
+        return host != socket.gethostname() or _is_running(pid, started)
+    return False
+
+
+def _holder(note: Path) -> str:
+    for _ in range(NOTE_READ_ATTEMPTS):
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
+            holder: Any = read_json_object(note, MAX_NOTE_BYTES)
+            pid, host, started = int(holder["pid"]), str(holder["host"]), float(holder["started"])
+            if host != socket.gethostname() or _is_running(pid, started):
+                return f"process {pid} on {host}, started {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(started))}"
+        time.sleep(NOTE_PAUSE_S)
+    return "another process"
+
+
+def _is_running(pid: int, started: float) -> bool:
+    """Return whether a process of this machine is still running, and is not another one with the same id."""
+    actual = _start_time(pid)
+    if actual is not None:
+        return abs(actual - started) < SAME_START_S
+    if Path("/proc/self/stat").exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _start_time(pid: int) -> float | None:
+    """Return the start time of a process in seconds since 1970; None if there is no such process or no /proc."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+        return int(booted.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
 
 
 @contextmanager
@@ -52,7 +175,12 @@ def open_writer(
     with store_faults(store):  # errors of media files are recorded, so others are about the store
         _make_folder(store)
         with writer_lock(store):
-            _check_catalog(store)
+            # with a new, empty catalog, all vectors would be removed
+            if not readable_path(store / CATALOG_FILE).is_file() and any((store / VECTORS).glob("*/*")):
+                raise StoreError(
+                    f"{CATALOG_FILE} of the store {store} is missing: restore it, or run `bindsearch recover` to "
+                    "rebuild it from the snapshot"
+                )
             if not (store / STORE_FILE).is_file():
                 write_config(store, new_config(encoder, segments))
             config = read_config(store)
@@ -142,16 +270,3 @@ def _open_catalog(store: Path, tell: Callable[[str], None]) -> Catalog:
             kept = keep_aside(store, path)
         tell(f"{error}; nothing is indexed yet, so it is created again, and the old file is in {kept}")
         return Catalog(path)
-
-
-def _check_catalog(store: Path) -> None:
-    """Check that a store with vectors has a catalog; with a new, empty one, all vectors would be removed.
-
-    Raises:
-        StoreError: the catalog is missing.
-    """
-    if not readable_path(store / CATALOG_FILE).is_file() and any((store / VECTORS).glob("*/*")):
-        raise StoreError(
-            f"{CATALOG_FILE} of the store {store} is missing: restore it, or run `bindsearch recover` to rebuild it "
-            "from the snapshot"
-        )

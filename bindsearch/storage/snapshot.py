@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import name_forms
 from bindsearch.errors import SnapshotDamagedError
@@ -36,9 +37,8 @@ from bindsearch.types import Item, Modality, Segment
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
-    from bindsearch.storage.class_columns.values import StoredColumns
+    from bindsearch.storage.class_columns import StoredColumns
 
 __all__ = ["CURRENT", "SNAPSHOTS", "Manifest", "SegmentFacts", "Snapshot", "open_snapshot", "read_manifest"]
 
@@ -236,7 +236,7 @@ class Snapshot:
         Args:
             modality: Modality of the segments that are classified; None: that of each item.
         """
-        from bindsearch.storage.class_columns.values import first_vectors  # most stores have no such columns
+        from bindsearch.storage.class_columns import first_vectors  # most stores have no such columns
 
         return first_vectors(self.items, self.segments, self.item_of_segment_rows(), modality)
 

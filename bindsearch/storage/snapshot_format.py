@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.errors import SnapshotDamagedError, StoreError
@@ -35,9 +36,8 @@ from bindsearch.types import METADATA_COLUMNS, Modality
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
-    from bindsearch.storage.class_columns.values import StoredColumns
+    from bindsearch.storage.class_columns import StoredColumns
 
 FORMAT = 5
 READABLE_FORMATS = (1, 2, 3, 4, 5)
@@ -395,11 +395,7 @@ def _check_rows(part: Part) -> None:
 
 
 def _check_columns(table: pa.Table | pa.RecordBatch, expected: Mapping[str, str]) -> None:
-    """Check the types of columns, and that numbers of rows and ids are not null.
-
-    Raises:
-        ValueError: they are others.
-    """
+    """Check the types of columns, and that numbers of rows and ids are not null. Raises ValueError: they are others."""
     import pyarrow as pa
 
     for name, kind in expected.items():
@@ -449,7 +445,7 @@ def open_class_columns(store: Path, number: int, digest: str | None, checks: Che
     Raises:
         SnapshotDamagedError, StoreError: as for `open_part`.
     """
-    from bindsearch.storage.class_columns.values import check_values, stored_columns  # most stores have no such columns
+    from bindsearch.storage.class_columns import check_values, stored_columns  # most stores have no such columns
 
     path = store / SNAPSHOTS / str(number)
     table = _read(store, number, "class_columns", _read_digests(store, number, digest), checks)
@@ -518,11 +514,7 @@ def _read(store: Path, number: int, name: str, digests: Mapping[str, str], check
 
 
 def _check_digest(mapped: mmap.mmap, digest: str | None) -> None:
-    """Compare the content of a file with its digest, if it has one.
-
-    Raises:
-        ValueError: they differ.
-    """
+    """Compare the content of a file with its digest, if it has one. Raises ValueError: they differ."""
     if digest is not None and hash_bytes(mapped) != digest:
         raise ValueError("it does not match its digest")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, atomic_write
 from bindsearch.environment import raise_installation_fault
@@ -24,7 +25,6 @@ from bindsearch.small_files import is_not_regular, open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
 VECTORS = "vectors"
 REMEDY = "run `bindsearch compact`, then `bindsearch index` on its collections"

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from bindsearch.atomic import TEMPORARY_SUFFIX, is_there, make_folder
 from bindsearch.errors import SnapshotDamagedError, StoreError, VectorFileLostError
 from bindsearch.indexes.index_files import INDEXES
 from bindsearch.storage.batch import (
     StagedBatch,
-    StagedItem,
     items_table,
     own_segments,
     with_shared_facts,
@@ -26,15 +26,13 @@ from bindsearch.storage.batch import (
 )
 from bindsearch.storage.catalog import Catalog, CatalogTransaction
 from bindsearch.storage.catalog_file import LOST, UNKNOWN, keep_aside, torn_log_message
-from bindsearch.storage.class_columns.column import ClassColumn
-from bindsearch.storage.class_columns.values import ClassValues
+from bindsearch.storage.class_columns import ClassColumn, ClassValues
 from bindsearch.storage.snapshot import open_snapshot
 from bindsearch.storage.snapshot_format import (
     CURRENT,
     FORMAT,
     SNAPSHOTS,
     Manifest,
-    Part,
     newest_part,
     read_manifest,
     remove_unused_parts,
@@ -53,9 +51,6 @@ from bindsearch.storage.vector_files import (
     write_vectors,
 )
 from bindsearch.types import Modality
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_PARTS = 32
 """Number of snapshot parts above which the newest are merged, so that a generation opens in milliseconds."""
@@ -169,8 +164,6 @@ class Writer:
             VectorError: an embedding is not finite, not of unit length or of the wrong size; nothing is committed.
             StoreError: the transaction failed; nothing is committed.
         """
-        import pyarrow as pa
-
         change = self._write_vector_files(batch)
         generation = self._catalog.commit(change)
         self._publish_delta(generation, change)
@@ -233,7 +226,9 @@ class Writer:
 
     def _write_vector_files(self, batch: StagedBatch) -> CatalogTransaction:
         """Write the vectors of a batch and return the change to commit."""
-        item_ids = self._item_ids(batch.items)
+        first = self._catalog.take_ids("item_id", sum(item.item_id is None for item in batch.items))
+        fresh = iter(range(first, first + len(batch.items)))
+        item_ids = [next(fresh) if item.item_id is None else item.item_id for item in batch.items]
         segments, vectors = own_segments(item_ids, batch.items)
         vector_ids = np.zeros(len(vectors), np.int64)
         files = []
@@ -265,15 +260,8 @@ class Writer:
             moved_collections=batch.moved_collections,
         )
 
-    def _item_ids(self, items: Sequence[StagedItem]) -> list[int]:
-        first = self._catalog.take_ids("item_id", sum(item.item_id is None for item in items))
-        fresh = iter(range(first, first + len(items)))
-        return [next(fresh) if item.item_id is None else item.item_id for item in items]
-
     def _publish_delta(self, generation: int, change: CatalogTransaction) -> None:
         """Make a committed change visible to readers; touched items are repeated with their new state."""
-        import pyarrow as pa
-
         items, segments = change.items, change.segments
         assert items is not None  # every batch has both tables, even if they are empty
         assert segments is not None
@@ -338,7 +326,10 @@ class Writer:
 
     def _first_part_to_merge(self) -> int:
         """Return the position of the first part to merge: half of the parts or more (see PART_GROWTH)."""
-        sizes = [_size(part) for part in open_snapshot(self._store, self._manifest).parts]
+        sizes = [
+            int(part.items.num_rows + part.segments.num_rows + len(part.removed))
+            for part in open_snapshot(self._store, self._manifest).parts
+        ]
         first = MAX_PARTS // 2
         while first and sizes[first - 1] <= PART_GROWTH * sum(sizes[first:]):
             first -= 1
@@ -537,7 +528,3 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _size(part: Part) -> int:
-    return int(part.items.num_rows + part.segments.num_rows + len(part.removed))

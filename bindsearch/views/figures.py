@@ -9,7 +9,7 @@ from bindsearch.arguments import to_number
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import DecodeHints, DepthMap, Frames, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.operations.segment_media import Place, SegmentMedia, read_segment
-from bindsearch.operations.show.curves import curves_of
+from bindsearch.operations.show.curves import BANDS, DYNAMIC_RANGE_DB, band_hz, curves_of
 from bindsearch.operations.show.drawing import (
     AXIS_LEFT,
     INFERNO,
@@ -28,7 +28,6 @@ from bindsearch.operations.show.drawing import (
     write,
     write_times,
 )
-from bindsearch.operations.show.spectrogram import BANDS, DYNAMIC_RANGE_DB, band_hz
 from bindsearch.types import Modality
 from bindsearch.views.thumbnails import spectrogram, waveform
 

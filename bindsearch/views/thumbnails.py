@@ -13,7 +13,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.operations.segment_media import INSTANT_S, Place, SegmentMedia, read_segment
-from bindsearch.operations.show.curves import Curve, curves_of
+from bindsearch.operations.show.curves import DYNAMIC_RANGE_DB, Curve, curves_of, envelope, spectrogram_db
 from bindsearch.operations.show.drawing import (
     AXIS_COLOURS,
     GRID,
@@ -27,7 +27,6 @@ from bindsearch.operations.show.drawing import (
     range_of,
     text_panel,
 )
-from bindsearch.operations.show.spectrogram import DYNAMIC_RANGE_DB, envelope, spectrogram_db
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:

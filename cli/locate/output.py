@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.atomic import atomic_write
 from bindsearch.cli.output import json_text, print_json, print_line, print_message
 from bindsearch.operations.locate.dense import MAX_DETAIL
-from bindsearch.operations.locate.located import located_data
-from bindsearch.operations.locate.record import asked_data, place_data
+from bindsearch.operations.locate.located import asked_data, located_data, place_data
 from bindsearch.operations.locate.words import (
     at_in_words,
     box_in_words,
@@ -26,8 +25,7 @@ from bindsearch.small_files import read_small_file
 
 if TYPE_CHECKING:
     from bindsearch.operations.locate.locate import LocatedFile
-    from bindsearch.operations.locate.located import Located
-    from bindsearch.operations.locate.record import Asked
+    from bindsearch.operations.locate.located import Asked, Located
 
 MAX_OWN_BYTES = 1 << 30
 HEAT_DECIMALS, LIST_DECIMALS = 4, 3

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.device import check_device_name
 from bindsearch.environment import check_libraries
@@ -18,8 +19,6 @@ from bindsearch.indexes.exact import decode
 from bindsearch.indexes.types import IndexForm, IndexParameters, IndexSettings
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.indexes.gpu.index import Gpu, GpuIndex
     from bindsearch.indexes.ivf_pq import IvfPqIndex
 

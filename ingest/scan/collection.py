@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.arguments import is_at_or_below
 from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
 from bindsearch.ingest.inspect.extensions import is_ignored, modality_by_name, reason_of_ignored
 from bindsearch.ingest.inspect.folder_settings import NO_FACTS, FolderFacts
@@ -375,7 +376,7 @@ class CollectionScan:
     def _is_deleted_container(self, path: str) -> bool:
         """Return whether a recorded archive or manifest that was not found is deleted, as far as this scan can tell."""
         unread = (*self._scan.unreadable, *self._scan.failed, *self._scan.unmounted)
-        is_unreadable = any(path == folder or not folder or path.startswith(f"{folder}/") for folder in unread)
+        is_unreadable = any(is_at_or_below(path, folder) for folder in unread)
         may_be_manifest = path.lower().endswith(MANIFEST_NAMES)  # manifests are searched in the whole collection
         only = self._options.narrowing.only
         return (

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from bindsearch.arguments import is_at_or_below
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.media.foreign.names import may_be_foreign
@@ -139,7 +140,7 @@ class _WatchedFolders:
         """Return the path to scan when `path` changed; None if it is hidden or skipped."""
         if self.is_skipped(path):
             return None
-        root = max((root for root in self.roots if _is_below(path, root)), key=len, default=None)
+        root = max((root for root in self.roots if is_at_or_below(path, root)), key=len, default=None)
         if root is None:
             return None
         folder, name = os.path.split(path)
@@ -158,7 +159,7 @@ class _WatchedFolders:
 
     def is_skipped(self, path: str) -> bool:
         """Return whether it is in one of the skipped folders."""
-        return any(_is_below(path, folder) for folder in self.skipped)
+        return any(is_at_or_below(path, folder) for folder in self.skipped)
 
 
 class _Pending:
@@ -326,11 +327,6 @@ def _has_subtitles(folder: str, name: str) -> bool:
         return False
     pairs = pair_subtitles(names)
     return name in pairs.recordings or name in pairs.of_recording
-
-
-def _is_below(path: str, folder: str) -> bool:
-    """Return whether `path` is the folder or inside it."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _is_inside_any(path: str, folders: set[str]) -> bool:

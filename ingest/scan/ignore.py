@@ -8,10 +8,11 @@ only, a leading one the file's own folder. Files below an ignored folder cannot 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bindsearch.arguments import at_and_above
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.globs import (
     FOLDERS,
@@ -90,21 +91,14 @@ class PathFilter:
 
     def includes(self, rel_path: str) -> bool:
         """Return whether the file at `rel_path` inside its collection is part of the run."""
-        if self.only is not None and not any(path in self.only for path in _at_and_above(rel_path)):
+        if self.only is not None and not any(path in self.only for path in at_and_above(rel_path)):
             return False
         if not (self.include or self.exclude):
             return True
-        paths = [*_at_and_above(rel_path)]
+        paths = [*at_and_above(rel_path)]
         if self.include and not any(glob_matches(glob, path) for glob in self.include for path in paths):
             return False
         return not any(glob_matches(glob, path) for glob in self.exclude for path in paths)
-
-
-def _at_and_above(rel_path: str) -> Iterator[str]:
-    """Yield a path, then those of the folders and archives that contain it."""
-    while rel_path:
-        yield rel_path
-        rel_path = rel_path.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)

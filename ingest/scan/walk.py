@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.arguments import with_slash
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.left_out import HIDDEN, LINK_LOOP, LINK_TO_FOLDER, LINK_TO_NOTHING
@@ -225,7 +226,7 @@ def may_be_unmounted(target: str, root: str) -> bool:
     """
     folder = os.path.dirname(target)  # noqa: PTH120
     if not os.path.isdir(folder):  # noqa: PTH112
-        return not target.startswith(f"{root.rstrip('/')}/") and _ANNEX not in target
+        return not target.startswith(with_slash(root)) and _ANNEX not in target
     try:
         with os.scandir(folder) as listing:
             return next(listing, None) is None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bindsearch.storage.class_columns.values import first_vectors
+from bindsearch.storage.class_columns import first_vectors
 from bindsearch.types import Modality
 
 

@@ -22,7 +22,7 @@ from bindsearch.shards.index import ShardOptions, index_shards
 from bindsearch.shards.layout import SHARDS_FILE, new_shard_map, read_shard_map, shard_of, write_shard_map
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.catalog_file import CATALOG_FILE
-from bindsearch.storage.lock import NOTE_FILE
+from bindsearch.storage.session import NOTE_FILE
 from bindsearch.types import DecodeIn, Hit
 
 OPTIONS = ShardOptions(encoder="null", device="cpu", decode=DecodeIn.THREAD, workers=2)

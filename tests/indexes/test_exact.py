@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bindsearch.indexes.exact import SMALL_ROWS, ExactRows, decode
-from bindsearch.indexes.omp_threads import one_thread
+from bindsearch.indexes.exact import SMALL_ROWS, ExactRows, decode, one_thread
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.vectors import l2_normalize
 

@@ -21,7 +21,7 @@ from bindsearch.operations.classify import column as writing
 from bindsearch.operations.classify import vectors as blocks
 from bindsearch.operations.classify.labels import MAX_NAME, to_classes
 from bindsearch.storage import writer
-from bindsearch.storage.class_columns.column import MAX_LABELS
+from bindsearch.storage.class_columns import MAX_LABELS
 from bindsearch.types import Modality
 from helpers.media_files import tone, two_tone, write_picture, write_sound
 from helpers.stores import connect

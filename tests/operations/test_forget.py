@@ -15,12 +15,12 @@ from bindsearch.encoders import load_encoder
 from bindsearch.errors import StoreNotFoundError, UsageError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.compact import locked_catalog
-from bindsearch.operations.forget import _at_or_below, forget, forget_paths
+from bindsearch.operations.forget import forget, forget_paths
 from bindsearch.operations.verify.check import verify
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog, SourceContainer
-from bindsearch.storage.file_state import FileState
+from bindsearch.storage.file_state import FileState, positions_at_or_below
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.writer import Writer
 from helpers.stores import connect
@@ -196,4 +196,7 @@ def test_many_paths_read_the_catalog_once(store: Path, media: Path, monkeypatch:
 @given(st.lists(st.text("a/0.-z", max_size=4)), st.text("a/0.-z", max_size=3))
 def test_paths_below_a_folder_are_those_of_a_plain_comparison(paths: list[str], parent: str) -> None:
     expected = [path for path in sorted(paths) if not parent or path == parent or path.startswith(f"{parent}/")]
-    assert _at_or_below(parent, sorted(set(paths))) == [*dict.fromkeys(expected)]
+    known = sorted(set(paths))
+    assert [known[row] for row in positions_at_or_below(parent, len(known), known.__getitem__)] == [
+        *dict.fromkeys(expected)
+    ]

@@ -12,7 +12,7 @@ import pytest
 import bindsearch as bs
 from bindsearch.operations.exchange import exchange_format, vector_import
 from bindsearch.storage.config import read_config, write_config
-from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.session import writer_lock
 from bindsearch.types import Modality
 from helpers.command import Run
 from helpers.transfer_store import File, answers, contents, failures, files, vectors_held, write_store

@@ -93,7 +93,7 @@ def test_captions_that_come_later_reach_the_files_they_speak_of(
 
 
 def test_changes_wait_while_another_process_writes(reports: list[IndexReport], folder: Path, tmp_path: Path) -> None:
-    from bindsearch.storage.lock import writer_lock
+    from bindsearch.storage.session import writer_lock
 
     with writer_lock(tmp_path / "store"):
         (folder / "late.txt").write_text("a late text")

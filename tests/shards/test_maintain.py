@@ -11,7 +11,7 @@ import pytest
 import bindsearch as bs
 from bindsearch.shards import maintain
 from bindsearch.shards.layout import global_id, read_shard_map
-from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.session import writer_lock
 from helpers.sharded import index, items_of, make_shards, shard_paths, union
 from helpers.stores import connect
 from helpers.trees import write_tree

@@ -189,7 +189,7 @@ def test_another_number_than_the_interrupted_one_begins_again(
 
 def test_a_shard_that_is_missing_or_written_stops_it(root: Path, tmp_path: Path) -> None:
     before = (root / SHARDS_FILE).read_bytes()
-    from bindsearch.storage.lock import writer_lock
+    from bindsearch.storage.session import writer_lock
 
     with writer_lock(root / "shard-0001"), pytest.raises(bs.StoreLockedError, match="shard-0001 is being written"):
         reshard(root, 3, device="cpu")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bindsearch.errors import StoreLockedError, StoreUnwritableError
-from bindsearch.storage import lock
-from bindsearch.storage.lock import LOCK_FILE, writer_lock
+from bindsearch.storage import session
+from bindsearch.storage.session import LOCK_FILE, writer_lock
 
 
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -41,7 +41,7 @@ def test_on_a_full_disk_the_lock_is_held_without_a_note(tmp_path: Path, monkeypa
     def fail(_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(lock, "write_note", fail)
+    monkeypatch.setattr(session, "write_note", fail)
     with (
         writer_lock(tmp_path),
         pytest.raises(StoreLockedError, match="is being written by another process"),

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import did_you_mean, shell_command, shown
 from bindsearch.encoders.base import Encoder, libraries_of, query_encoder
@@ -24,14 +24,18 @@ from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.filter import collections_named
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.sql_filter.columns import FilterColumns
-from bindsearch.storage.class_columns.column import MAX_COLUMNS, MAX_RECORD_BYTES, ClassColumn
-from bindsearch.storage.class_columns.values import ClassValues, StoredColumns, look_up, of_collections
+from bindsearch.storage.class_columns import (
+    MAX_COLUMNS,
+    MAX_RECORD_BYTES,
+    ClassColumn,
+    ClassValues,
+    StoredColumns,
+    look_up,
+    of_collections,
+)
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.writer import Writer
 from bindsearch.types import DOCUMENTED_COLUMNS, Modality, PathLike
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

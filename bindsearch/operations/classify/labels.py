@@ -10,7 +10,7 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.zero_shot import ClassNames
 from bindsearch.errors import UsageError
 from bindsearch.small_files import read_small_file
-from bindsearch.storage.class_columns.column import MAX_LABELS
+from bindsearch.storage.class_columns import MAX_LABELS
 from bindsearch.types import Modality, PathLike
 
 BETWEEN_NAMES = "|"

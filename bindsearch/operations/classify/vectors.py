@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.zero_shot import ClassVectors, class_probabilities, class_scores
 from bindsearch.search.generation import Generation
 from bindsearch.search.scoring.probability import tower_of
-from bindsearch.storage.class_columns.values import ClassValues, look_up
+from bindsearch.storage.class_columns import ClassValues, look_up
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality
 from bindsearch.vectors import MIN_SUM_NORM
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 BLOCK_SEGMENTS = 20_000
 """Segments whose vectors are in memory together: 82 MB for 1024 dimensions."""
@@ -135,9 +134,6 @@ def _segments(
 
 def _modality_numbers(snapshot: Snapshot) -> NDArray[np.integer]:
     """Return the number of each item's modality, in the order of Modality: (n items,)."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     column = snapshot.items.column("modality")
     return np.asarray(pc.index_in(column, value_set=pa.array([*Modality], column.type)).to_numpy())
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bindsearch.operations.doctor.check import Check, Level
-from bindsearch.operations.doctor.libraries import check_codecs, check_installed
+from bindsearch.operations.doctor.libraries import Check, Level, check_codecs, check_installed
 from bindsearch.operations.doctor.machine import check_disk, check_gpu, check_machine, check_watch_limits
 from bindsearch.operations.doctor.models import check_encoders, check_store, embed_samples
 

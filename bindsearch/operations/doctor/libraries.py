@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,10 +33,42 @@ from bindsearch.environment import (
     version_of,
 )
 from bindsearch.errors import InstallationError
-from bindsearch.operations.doctor.check import Check, Level
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+
+class Level(StrEnum):
+    """Severity of a finding: nothing to do, an optional part is missing, or something is broken."""
+
+    OK = "ok"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Finding about one part of an installation.
+
+    Attributes:
+        topic: Group of the finding, such as "libraries".
+        name: Part that was checked.
+        level: Severity.
+        message: Result.
+        remedy: What to do, "" if there is nothing to do.
+    """
+
+    topic: str
+    name: str
+    level: Level
+    message: str
+    remedy: str = ""
+
+
+def checked(topic: str, name: str, message: str, remedy: str, level: Level = Level.NOTE) -> Check:
+    """Return a finding of this level if there is something to do, else that the part is in order."""
+    return Check(topic, name, level if remedy else Level.OK, message, remedy)
+
 
 LIGHT = (
     "numpy", "scipy", "pyarrow", "duckdb", "PIL", "av", "soundfile", "faiss", "tokenizers", "safetensors",
@@ -90,9 +124,7 @@ def check_codecs() -> Iterator[Check]:
         kind = {"heic": "HEIC pictures", "raw": "camera raw pictures", "pdf": "PDF", "rtf": "RTF"}[extra]
         is_installed = find_spec(module) is not None
         remedy = "" if is_installed else f"to read them: pip install 'bindsearch[{extra}]'"
-        yield Check(
-            "codecs", kind, Level.OK if is_installed else Level.NOTE, "read" if is_installed else "not read", remedy
-        )
+        yield checked("codecs", kind, "read" if is_installed else "not read", remedy)
 
 
 def _missing(distribution: str, extra: str | None) -> Check:
@@ -181,13 +213,7 @@ def _ffmpeg() -> Iterator[Check]:
     for kind, names in (("video", VIDEO_CODECS), ("sound", SOUND_CODECS)):
         missing = [name for name in names if not reads(name)]
         message = f"libavcodec {version} reads {', '.join(name for name in names if name not in missing)}"
-        yield Check(
-            "codecs",
-            f"{kind} (PyAV)",
-            Level.NOTE if missing else Level.OK,
-            message + (f", not {', '.join(missing)}" if missing else ""),
-            "install PyAV from its wheel, which includes them: pip install --force-reinstall av" if missing else "",
-        )
+        yield _codecs(f"{kind} (PyAV)", message, missing, "install PyAV", "av")
 
 
 def _libsndfile() -> Iterator[Check]:
@@ -206,10 +232,12 @@ def _pillow() -> Iterator[Check]:
     formats = {"jpg": "JPEG", "zlib": "PNG", "libtiff": "TIFF", "webp": "WebP", "avif": "AVIF"}
     missing = [name for feature, name in formats.items() if not features.check(feature)]
     read = ", ".join(name for name in formats.values() if name not in missing)
-    yield Check(
-        "codecs",
-        "pictures (Pillow)",
-        Level.NOTE if missing else Level.OK,
-        f"reads {read}" + (f", not {', '.join(missing)}" if missing else ""),
-        "install Pillow from its wheel, which includes them: pip install --force-reinstall pillow" if missing else "",
-    )
+    yield _codecs("pictures (Pillow)", f"reads {read}", missing, "install Pillow", "pillow")
+
+
+def _codecs(name: str, message: str, missing: Sequence[str], install: str, distribution: str) -> Check:
+    """Return the finding about the formats that a library reads, and those that are missing."""
+    if missing:
+        message += f", not {', '.join(missing)}"
+    remedy = f"{install} from its wheel, which includes them: pip install --force-reinstall {distribution}"
+    return checked("codecs", name, message, remedy if missing else "")

@@ -16,7 +16,7 @@ from bindsearch.device import usable_cores
 from bindsearch.encoders.model_store.installed import models_folder
 from bindsearch.environment import check_libraries
 from bindsearch.errors import InstallationError
-from bindsearch.operations.doctor.check import Check, Level
+from bindsearch.operations.doctor.libraries import Check, Level, checked
 
 PYTHONS = ((3, 11), (3, 13))
 """First and last minor version of Python that was tested."""
@@ -39,13 +39,9 @@ def check_machine() -> Iterator[Check]:
     version = sys.version_info[:2]
     is_tested = PYTHONS[0] <= version <= PYTHONS[1]
     span = " to ".join(".".join(map(str, bound)) for bound in PYTHONS)
-    yield Check(
-        "machine",
-        "Python",
-        Level.OK if is_tested else Level.NOTE,
-        f"{platform.python_version()}" + ("" if is_tested else f"; {span} were tested"),
-        "" if is_tested else f"if something fails, create the environment with Python {span}",
-    )
+    message = f"{platform.python_version()}" + ("" if is_tested else f"; {span} were tested")
+    remedy = "" if is_tested else f"if something fails, create the environment with Python {span}"
+    yield checked("machine", "Python", message, remedy)
     yield Check("machine", "system", Level.OK, f"{platform.system()} {platform.release()} {platform.machine()}")
     flags = _processor_flags()
     known = [name for flag, name in FEATURES.items() if flag in flags]
@@ -53,13 +49,8 @@ def check_machine() -> Iterator[Check]:
     memory = _memory_bytes()
     size = f", {memory / 2**30:.0f} GB memory" if memory else ""
     features = ", ".join(known) or ("no relevant features" if flags else "features unknown")
-    yield Check(
-        "machine",
-        "processor",
-        Level.NOTE if slow else Level.OK,
-        f"{usable_cores()} cores{size}; {features}",
-        "index searches are several times slower without AVX2; nothing else is affected" if slow else "",
-    )
+    remedy = "index searches are several times slower without AVX2; nothing else is affected" if slow else ""
+    yield checked("machine", "processor", f"{usable_cores()} cores{size}; {features}", remedy)
 
 
 def check_gpu(*, deep: bool) -> Iterator[Check]:
@@ -71,7 +62,7 @@ def check_gpu(*, deep: bool) -> Iterator[Check]:
     else:
         names, version = driver
         yield Check("gpu", "driver", Level.OK, f"{', '.join(names) or 'no GPU'}; supports CUDA {_dotted(version)}")
-        if names and built_for is not None and _major(built_for) > version[0]:
+        if names and built_for is not None and int(built_for.partition(".")[0]) > version[0]:
             yield Check(
                 "gpu",
                 "torch",
@@ -80,9 +71,9 @@ def check_gpu(*, deep: bool) -> Iterator[Check]:
                 "update the NVIDIA driver, or use --device cpu",
             )
     expected = len(driver[0]) if driver is not None else 0
-    yield from _faiss_gpus(expected)
+    yield from _check_gpus("faiss", expected, "install faiss-gpu with a driver that supports CUDA 12")
     if deep:
-        yield from _torch_gpus(expected)
+        yield from _check_gpus("torch", expected, "install a torch that was built for CUDA")
 
 
 def check_disk(store: Path) -> Iterator[Check]:
@@ -95,13 +86,9 @@ def check_disk(store: Path) -> Iterator[Check]:
         devices.add(existing.stat().st_dev)
         free = shutil.disk_usage(existing).free
         low = free < LOW_SPACE_BYTES
-        yield Check(
-            "disk",
-            f"space for the {name}",
-            Level.PROBLEM if low else Level.OK,
-            f"{free / 2**30:.1f} GB free at {existing}",
-            "free at least 1 GB: an index is written before the old one is removed" if low else "",
-        )
+        remedy = "free at least 1 GB: an index is written before the old one is removed" if low else ""
+        message = f"{free / 2**30:.1f} GB free at {existing}"
+        yield checked("disk", f"space for the {name}", message, remedy, Level.PROBLEM)
 
 
 def check_watch_limits() -> Iterator[Check]:
@@ -112,16 +99,12 @@ def check_watch_limits() -> Iterator[Check]:
     except (OSError, ValueError):
         return
     low = watches < LOW_WATCHES or instances < LOW_INSTANCES
-    yield Check(
-        "disk",
-        "watch limits",
-        Level.NOTE if low else Level.OK,
-        f"{watches} folders, {instances} watchers per user",
+    remedy = (
         "`watch` may run out of watches on large folders: "
         f"sudo sysctl fs.inotify.max_user_watches={8 * LOW_WATCHES} fs.inotify.max_user_instances=512, or --polling"
-        if low
-        else "",
     )
+    message = f"{watches} folders, {instances} watchers per user"
+    yield checked("disk", "watch limits", message, remedy if low else "")
 
 
 def _processor_flags() -> frozenset[str]:
@@ -174,47 +157,23 @@ def _torch_cuda() -> str | None:
     return match[1] if match else None
 
 
-def _faiss_gpus(expected: int) -> Iterator[Check]:
-    """Check the number of GPUs that FAISS sees."""
+def _check_gpus(library: str, expected: int, remedy: str) -> Iterator[Check]:
+    """Compare the number of GPUs that FAISS or torch sees with that of the driver."""
     try:
-        check_libraries(["faiss"])
+        check_libraries([library])
     except InstallationError:  # reported by `check_installed`
         return
-    import faiss
+    if library == "faiss":
+        import faiss
 
-    seen = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
-    yield from _compare_gpus("faiss", seen, expected, "install faiss-gpu with a driver that supports CUDA 12")
+        seen = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    else:
+        import torch
 
-
-def _torch_gpus(expected: int) -> Iterator[Check]:
-    """Check the number of GPUs that torch sees."""
-    try:
-        check_libraries(["torch"])
-    except InstallationError:
-        return
-    import torch
-
-    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    yield from _compare_gpus("torch", seen, expected, "install a torch that was built for CUDA")
-
-
-def _compare_gpus(library: str, seen: int, expected: int, remedy: str) -> Iterator[Check]:
-    """Compare the number of GPUs that a library sees with that of the driver."""
-    if not expected and not seen:
-        return
-    fewer = seen < expected
-    yield Check(
-        "gpu",
-        library,
-        Level.PROBLEM if fewer else Level.OK,
-        f"sees {seen} of {expected} GPUs",
-        f"{remedy}; or use --device cpu" if fewer else "",
-    )
-
-
-def _major(version: str) -> int:
-    """Return the major number of a version."""
-    return int(version.partition(".")[0])
+        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if expected or seen:
+        remedy = f"{remedy}; or use --device cpu" if seen < expected else ""
+        yield checked("gpu", library, f"sees {seen} of {expected} GPUs", remedy, Level.PROBLEM)
 
 
 def _dotted(version: tuple[int, int]) -> str:

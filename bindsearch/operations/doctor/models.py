@@ -38,7 +38,7 @@ from bindsearch.media import (
     Sound,
     ThermalPicture,
 )
-from bindsearch.operations.doctor.check import Check, Level
+from bindsearch.operations.doctor.libraries import Check, Level, checked
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.config import STORE_FILE, load_store_encoder
 from bindsearch.types import Modality
@@ -120,22 +120,11 @@ def check_store(path: Path) -> Iterator[Check]:
     ]
     size = folder_size(path) / 1e6
     message = f"{sum(snapshot.counts('items').values())} items, {len(failures)} failed files, {size:.1f} MB at {path}"
-    yield Check(
-        "store",
-        "store",
-        Level.NOTE if problems else Level.OK,
-        "; ".join([message, *problems]),
-        "bindsearch optimize" if problems else "",
-    )
+    yield checked("store", "store", "; ".join([message, *problems]), "bindsearch optimize" if problems else "")
     n_retried = sum(map(is_installation_failure, failures))
     if n_retried:
-        yield Check(
-            "store",
-            "failed files",
-            Level.NOTE,
-            f"{n_retried} files failed because a library could not be loaded",
-            "the next `bindsearch index` retries them",
-        )
+        message = f"{n_retried} files failed because a library could not be loaded"
+        yield checked("store", "failed files", message, "the next `bindsearch index` retries them")
 
 
 def embed_samples(path: Path) -> Iterator[Check]:
@@ -147,7 +136,19 @@ def embed_samples(path: Path) -> Iterator[Check]:
             "deep", "encoder", Level.PROBLEM, str(error), "see the findings about the store and the encoders above"
         )
         return
-    for medium in _samples():
+    noise = np.random.default_rng(7)
+    picture = noise.integers(0, 256, (64, 64, 3), np.uint8)
+    grey = noise.uniform(0.0, 1.0, (64, 64)).astype(np.float32)
+    samples: list[Media] = [
+        Passage("a dog on the beach"),
+        Picture(picture),
+        Frames(np.stack([picture, picture]), np.array([0.0, 1.0])),
+        Sound(noise.uniform(-0.5, 0.5, 32_000).astype(np.float32), 16_000),
+        DepthMap(1.0 + grey, np.ones((64, 64), np.bool_), 52.0, 0.075),
+        ThermalPicture(grey),
+        Motion(np.tile(np.array([0.0, 0.0, 9.81, 0.0, 0.0, 0.0], np.float32), (250, 1)), 50.0),
+    ]
+    for medium in samples:
         modality = MODALITY_OF[type(medium)]
         if modality not in encoder.modalities:
             continue
@@ -171,19 +172,3 @@ def _embed(encoder: Encoder, modality: Modality, medium: Media) -> Check:
             "deep", name, Level.PROBLEM, f"returned a vector of length {norm:g}, expected 1", "report this as a bug"
         )
     return Check("deep", name, Level.OK, f"embedded in {took_s:.2f} s")
-
-
-def _samples() -> list[Media]:
-    """Return one tiny item of each modality, with fixed random content."""
-    noise = np.random.default_rng(7)
-    picture = noise.integers(0, 256, (64, 64, 3), np.uint8)
-    grey = noise.uniform(0.0, 1.0, (64, 64)).astype(np.float32)
-    return [
-        Passage("a dog on the beach"),
-        Picture(picture),
-        Frames(np.stack([picture, picture]), np.array([0.0, 1.0])),
-        Sound(noise.uniform(-0.5, 0.5, 32_000).astype(np.float32), 16_000),
-        DepthMap(1.0 + grey, np.ones((64, 64), np.bool_), 52.0, 0.075),
-        ThermalPicture(grey),
-        Motion(np.tile(np.array([0.0, 0.0, 9.81, 0.0, 0.0, 0.0], np.float32), (250, 1)), 50.0),
-    ]

@@ -7,22 +7,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bindsearch.errors import StoreError
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.sql_filter.columns import class_values
-from bindsearch.storage.class_columns.column import ClassColumn
+from bindsearch.storage.class_columns import ClassColumn
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.file_state import UNKNOWN_STATE, storable_ns
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import METADATA_COLUMNS, Modality
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from numpy.typing import NDArray
 
 BLOCK_ROWS = 20_000
 """Number of vectors read, written and committed together: 61 MB in float32 for 768 dimensions."""
@@ -234,8 +233,6 @@ def read_blocks(
 
 def to_lists(facts: pa.Table) -> Columns:
     """Return the columns of FACTS as lists; columns that the table lacks are lists of None."""
-    import pyarrow as pa
-
     n, nulls = facts.num_rows, [None] * facts.num_rows
     lists: dict[str, list[Any]] = {}
     for name in FACTS:
@@ -254,9 +251,6 @@ def _facts(
     snapshot: Snapshot, rows: NDArray[np.int64], whole: NDArray[np.bool_], classes: Mapping[str, pa.ChunkedArray]
 ) -> pa.Table:
     """Return the metadata of segment rows, int64 (m,); `whole`: mask of items whose vectors are all read."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     item_rows = snapshot.item_of_segment_rows()[rows]
     items = snapshot.items.take(item_rows)
     segments = snapshot.segments.take(rows)
@@ -288,8 +282,6 @@ def _facts(
 
 def _class_texts(classes: Mapping[str, pa.ChunkedArray], item_rows: NDArray[np.int64]) -> pa.Array:
     """Return the classes of items as JSON objects, null for items without one; item rows: int64 (m,)."""
-    import pyarrow as pa
-
     lists = {name: values.take(pa.array(item_rows)).to_pylist() for name, values in classes.items()}
     texts: list[str | None] = [None] * len(item_rows)
     for row in range(len(item_rows) if lists else 0):
@@ -300,9 +292,6 @@ def _class_texts(classes: Mapping[str, pa.ChunkedArray], item_rows: NDArray[np.i
 
 def _unless(unknown: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the values, with null where `unknown` is true."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     return pc.if_else(unknown, pa.scalar(None, values.type), values)
 
 

@@ -22,14 +22,18 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from bindsearch.arguments import to_choice
 from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.errors import StoreError, UsageError
-from bindsearch.operations.exchange.engines.target import (
+from bindsearch.operations.exchange.engines.engine import (
     DEFAULT_NAME,
     Engine,
     EngineTarget,
@@ -61,11 +65,6 @@ from bindsearch.storage.config import StoreConfig, resolve_store
 from bindsearch.storage.faults import tells_faults
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality, PathLike
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from numpy.typing import NDArray
 
 SHARD_ROWS = 1_000_000
 """Vectors per file; a file may exceed it by the rest of its last item."""
@@ -266,10 +265,9 @@ def _export_to_engine(
     started: float,
 ) -> ExportReport:
     """Write segment rows to an engine; see `export_vectors`."""
+    from bindsearch.operations.exchange.engines.engine import make_source
     from bindsearch.operations.exchange.engines.pgvector import write_pgvector
-    from bindsearch.operations.exchange.engines.qdrant_edge import write_qdrant_edge
-    from bindsearch.operations.exchange.engines.qdrant_server import write_qdrant
-    from bindsearch.operations.exchange.engines.source import make_source
+    from bindsearch.operations.exchange.engines.qdrant import write_qdrant, write_qdrant_edge
 
     writers = {
         Engine.PGVECTOR: write_pgvector,
@@ -286,8 +284,6 @@ def _select_rows(
     generation: Generation, modalities: Iterable[Modality], filter: Filter
 ) -> dict[Modality, NDArray[np.int64]]:
     """Return the segment rows to export of each modality, sorted by item."""
-    import pyarrow.compute as pc
-
     snapshot = generation.snapshot
     rows = live_segment_rows(snapshot)
     if filter:
@@ -304,8 +300,6 @@ def _write_parquet(
     rows: Mapping[Modality, NDArray[np.int64]],
 ) -> Iterator[int]:
     """Write all vectors, those of an item together; yield the number of rows of each block."""
-    import pyarrow as pa
-
     snapshot = generation.snapshot
     everything = np.concatenate(list(rows.values()))
     everything = everything[np.argsort(snapshot.items_of(everything), kind="stable")]
@@ -359,8 +353,6 @@ def _schema(
     config: StoreConfig, snapshot: Snapshot, export_id: str, renamed: Mapping[str, str] = MappingProxyType({})
 ) -> pa.Schema:
     """Return the schema of the metadata columns, with the columns in `renamed` under other names."""
-    import pyarrow as pa
-
     fields = [(renamed.get(name, name), pa.type_for_alias(kind)) for name, kind in FACTS.items()]
     metadata = {SPACE_KEY: space_to_json(config), EXPORT_KEY: export_id, CLASS_COLUMNS_KEY: columns_to_json(snapshot)}
     return pa.schema(fields, metadata)
@@ -369,8 +361,6 @@ def _schema(
 @contextmanager
 def _parquet_file(open_file: OpenFile, rel_path: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Yield the writer of a Parquet file that is published on exit; the vector column is not compressed (no gain)."""
-    import pyarrow.parquet as pq
-
     facts = [name for name in schema.names if name != VECTOR_COLUMN]
     compression = {**dict.fromkeys(facts, "zstd"), f"{VECTOR_COLUMN}.list.element": "none"}
     with (

@@ -11,9 +11,10 @@ from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from bindsearch.arguments import shown, to_absolute, to_choice, to_texts
 from bindsearch.encoders.base import Encoder
@@ -43,9 +44,6 @@ from bindsearch.operations.exchange.exchange_format import (
 from bindsearch.storage.config import StoreConfig, new_config
 from bindsearch.storage.file_state import FileState, file_state
 from bindsearch.types import METADATA_COLUMNS, DecodeIn, Metadata, Modality, PathLike
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 ENCODERS_KEPT = 2
 """Encoders that a process keeps for the next batch."""
@@ -119,8 +117,6 @@ def embed_files(
         EncoderError: there is no such encoder, or it does not work.
         InstallationError: a library cannot be loaded.
     """
-    import pyarrow as pa
-
     numbers = to_choice(dtype, VectorType, "dtype")
     where = to_choice(decode, DecodeIn, "decode")
     if not isinstance(batch, pa.Table | pa.RecordBatch):
@@ -295,8 +291,6 @@ def _records(row: _Row, found: Mapping[int, EmbeddedFile], root: Path | None) ->
 
 def _table(records: Sequence[Mapping[str, Any]], config: StoreConfig, dtype: VectorType) -> pa.Table:
     """Return the rows of the result as a table."""
-    import pyarrow as pa
-
     space = space_to_json(replace(config, created=""))
     kind = pa.list_(pa.type_for_alias(dtype.value), config.dim)
     fields = [(name, pa.type_for_alias(alias)) for name, alias in FACTS.items()]

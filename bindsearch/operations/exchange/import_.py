@@ -16,11 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
-from bindsearch.arguments import to_absolute, to_choice
+from bindsearch.arguments import to_absolute, to_choice, with_slash
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMNS
@@ -38,15 +40,11 @@ from bindsearch.operations.exchange.vector_sources import VectorFileReader, chec
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import StagedSegment
-from bindsearch.storage.class_columns.column import ClassColumn
+from bindsearch.storage.class_columns import ClassColumn
 from bindsearch.storage.config import StoreConfig, resolve_store
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.vector_files import UNIT_TOLERANCE
 from bindsearch.types import DOCUMENTED_COLUMNS, Modality, PathLike
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from numpy.typing import NDArray
 
 ZERO_LENGTH = 1e-6
 """Minimum length of a vector: shorter ones are rejected as zero."""
@@ -204,12 +202,12 @@ def _plan(sources: Mapping[Path, Sequence[VectorFileReader]], root: str | None) 
         export = source if source.is_dir() else source.parent
         number_of = np.zeros(len(item_paths), np.int64)
         for position, (folder, path) in enumerate(item_paths):
-            number_of[position] = number = numbers.setdefault(_with_slash(folder) + path, len(numbers))
+            number_of[position] = number = numbers.setdefault(with_slash(folder) + path, len(numbers))
             if number == len(items):
                 items.append((folder, path))
             if is_export and exports.setdefault(number, export) != export:
                 raise UsageError(
-                    f"{_with_slash(folder)}{path} is in two exports, {exports[number]} and {export}: "
+                    f"{with_slash(folder)}{path} is in two exports, {exports[number]} and {export}: "
                     "import one after the other, the last one replaces the items of the first"
                 )
         codes += [number_of[of_shard] for of_shard in rows]
@@ -228,8 +226,6 @@ def _placed(
     Raises:
         UsageError: a row has no path, or one outside of `root`.
     """
-    import pyarrow as pa
-
     paths: list[pa.Array] = []
     collections: list[pa.Array] = []
     for shard in shards:
@@ -263,7 +259,7 @@ def place_items(paths: Sequence[str], collections: Sequence[str | None], root: s
     """
     normal_paths = [_normalise_path(path) for path in paths]
     export_roots = [
-        collection if collection is not None and path.startswith(_with_slash(collection)) else None
+        collection if collection is not None and path.startswith(with_slash(collection)) else None
         for path, collection in zip(normal_paths, collections, strict=True)
     ]
     if root is not None:
@@ -276,7 +272,7 @@ def place_items(paths: Sequence[str], collections: Sequence[str | None], root: s
     common = os.path.commonpath([posixpath.dirname(path) for path in rootless]) if rootless else ""
     roots = [common if collection is None else collection for collection in export_roots]
     return [
-        (collection, path[len(_with_slash(collection)) :]) for collection, path in zip(roots, normal_paths, strict=True)
+        (collection, path[len(with_slash(collection)) :]) for collection, path in zip(roots, normal_paths, strict=True)
     ]
 
 
@@ -289,11 +285,11 @@ def _place_below(paths: Sequence[str], export_roots: Sequence[str | None], root:
     item_paths = []
     moved_roots = set()
     for path, export_root in zip(paths, export_roots, strict=True):
-        if path.startswith(_with_slash(root)):
-            item_paths.append((root, path[len(_with_slash(root)) :]))
+        if path.startswith(with_slash(root)):
+            item_paths.append((root, path[len(with_slash(root)) :]))
         elif export_root is not None:
             moved_roots.add(export_root)
-            item_paths.append((root, path[len(_with_slash(export_root)) :]))
+            item_paths.append((root, path[len(with_slash(export_root)) :]))
         elif path.startswith(("/", "../")):
             raise UsageError(f"{path} is outside of {root}: give a folder that contains all paths, or omit --root")
         else:
@@ -309,11 +305,6 @@ def _normalise_path(path: str) -> str:
     if normal in (".", "..", "/", "//") or "\0" in normal:
         raise UsageError(f"{path!r} is not the path of a file: give one in each row")
     return f"/{normal.lstrip('/')}" if normal.startswith("//") else normal
-
-
-def _with_slash(folder: str) -> str:
-    """Return the path of a folder with one trailing slash."""
-    return f"{folder.rstrip('/')}/"
 
 
 def _import_shards(

@@ -1,22 +1,35 @@
-"""Merge of stores with the same embedding space; each file occurs once, and shared vectors stay shared."""
+"""Merge of stores with the same embedding space; each file occurs once, and shared vectors stay shared.
+
+Indexes are taken over with their operating points where the rows are the same, else built again: they are measurements
+of certain rows in a certain order. They hold in another store if its first rows of the modality are the same vectors in
+the same order, all live, and the index settings are equal. The store is then in the state of the source with rows added
+to it, and the usual policy decides (`index_policy`): a tail is scanned, appended or a reason to build, and points are
+measured again for modalities of queries that the source had none of. In any other case nothing is taken over: points
+that were measured with other rows say nothing about these.
+
+Latencies in the points are those of the machine that measured them, as in a store that was copied.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bindsearch.arguments import with_slash
 from bindsearch.encoders.base import Encoder
-from bindsearch.errors import UsageError
+from bindsearch.errors import IndexDamagedError, UsageError
+from bindsearch.indexes.index_files import publish_index
 from bindsearch.operations.classify.column import carry_columns, missing_notices
-from bindsearch.operations.exchange.carry_indexes import carry_indexes
+from bindsearch.operations.context import StoreContext
 from bindsearch.operations.exchange.exchange_format import (
-    Block,
     check_space,
     complete_items,
     live_segment_rows,
@@ -33,17 +46,17 @@ from bindsearch.operations.exchange.vector_import import (
     segment_from_row,
     update_indexes,
 )
+from bindsearch.operations.index_policy import read_index_settings
+from bindsearch.operations.optimize import APPEND_ROWS, next_generation
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import Generation, open_reader
+from bindsearch.search.partition import Partition
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import StoreConfig, read_config, resolve_store
 from bindsearch.storage.faults import tells_faults
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.writer import Writer
 from bindsearch.types import PathLike
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 class _Source(NamedTuple):
@@ -160,7 +173,16 @@ def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: Im
     importer = VectorImporter(catalog, writer, report, trusted=True)
     snapshot = source.generation.snapshot
     for block in read_blocks(source.generation, source.rows, complete_items(snapshot, source.rows)):
-        _stage(block, importer, report)
+        facts, vectors = to_lists(block.facts), block.vectors.astype(np.float32)
+        starts = np.flatnonzero(np.diff(block.facts.column("item_id").to_numpy(), prepend=-1)).tolist()
+        for start, end in pairwise([*starts, len(vectors)]):
+            root = facts["collection"][start]
+            slot = importer.locate(root, facts["path"][start][len(with_slash(root)) :])
+            if _is_up_to_date(slot, facts["content_hash"][start], facts["mtime_ns"][start]):
+                report.unchanged += 1
+            else:
+                segments = [segment_from_row(facts, row, vectors[row]) for row in range(start, end)]
+                importer.add(slot, facts, start, segments)
         yield len(block.vectors)
     importer.flush()
     if snapshot.failures is None:
@@ -174,22 +196,79 @@ def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: Im
     importer.flush()
 
 
-def _stage(block: Block, importer: VectorImporter, report: ImportReport) -> None:
-    """Stage the items of a block, or count them as unchanged."""
-    facts, vectors = to_lists(block.facts), block.vectors.astype(np.float32)
-    starts = np.flatnonzero(np.diff(block.facts.column("item_id").to_numpy(), prepend=-1)).tolist()
-    for start, end in pairwise([*starts, len(vectors)]):
-        root = facts["collection"][start]
-        slot = importer.locate(root, facts["path"][start][len(root.rstrip("/")) + 1 :])
-        if _is_up_to_date(slot, facts["content_hash"][start], facts["mtime_ns"][start]):
-            report.unchanged += 1
-        else:
-            segments = [segment_from_row(facts, row, vectors[row]) for row in range(start, end)]
-            importer.add(slot, facts, start, segments)
-
-
 def _is_up_to_date(slot: ItemSlot, content_hash: str, mtime_ns: int | None) -> bool:
     """Return whether the existing item has the same content as the new one, or is not older."""
     if slot.item_id is None:
         return False
     return slot.content_hash == content_hash or mtime_ns is None or mtime_ns <= slot.mtime_ns
+
+
+def carry_indexes(context: StoreContext, sources: Mapping[str, Generation], on_stage: OnStage) -> list[str]:
+    """Take over indexes of other stores for partitions that have none and begin with the same rows.
+
+    Args:
+        context: Store that the rows were merged into.
+        sources: Generations of the other stores by their names.
+        on_stage: Called with the name of each stage.
+
+    Returns:
+        A line for each index that was taken over.
+
+    Raises:
+        StoreLockedError: another process is writing.
+    """
+    notices: list[str] = []
+    if not any(source.manifest.indexes for source in sources.values()):
+        return notices
+    with open_writer(context.path, context.encoder, context.segments) as (_, _, writer):
+        writer.compact()
+        settings = read_index_settings(context.path)
+        target = open_reader(context.path).current()
+        for modality, partition in target.partitions.items():
+            for name, source in () if modality in target.manifest.indexes else sources.items():
+                other = source.partitions.get(modality)
+                if other is None or other.index is None or other.index.manifest.settings != settings:
+                    continue
+                on_stage(f"{modality}: comparing the rows with those of {name}")
+                if not _begins_with(partition, other):
+                    continue
+                writer.set_indexes({modality: _publish(context, partition, other)})
+                points = len(other.index.manifest.points)
+                notices.append(f"the {modality} index of {name} is taken over, with {points} operating points")
+                break
+    return notices
+
+
+def _begins_with(partition: Partition, other: Partition) -> bool:
+    """Return whether the first rows of a partition are the rows that the index of another covers, all live."""
+    assert other.index is not None
+    n = other.index.manifest.n
+    if n > partition.n or other.moved:
+        return False
+    if any(each.alive is not None and not each.alive.flags[:n].all() for each in (partition, other)):
+        return False
+    for start in range(0, n, APPEND_ROWS):
+        rows = np.arange(start, min(start + APPEND_ROWS, n))
+        if not np.array_equal(partition.rows.gather(rows), other.rows.gather(rows)):
+            return False
+    return True
+
+
+def _publish(context: StoreContext, partition: Partition, other: Partition) -> tuple[str, str]:
+    """Write the index of another partition for the same rows; return its folder and the digest of its manifest."""
+    opened = other.index
+    assert opened is not None
+    n = opened.manifest.n
+    try:
+        codes = None if opened.manifest.gpu_parameters is None else other.open_gpu_codes()
+    except IndexDamagedError:  # the policy has them built where a GPU needs them
+        codes = None
+    manifest = replace(
+        opened.manifest,
+        generation=next_generation(context.path, partition.modality),
+        last_vector_id=int(partition.vector_ids[n - 1]),
+        files={},
+        gpu_parameters=None if codes is None else opened.manifest.gpu_parameters,
+        gpu_points=() if codes is None else opened.manifest.gpu_points,
+    )
+    return publish_index(context.path, manifest, opened.index, partition.vector_ids[:n], opened.statistics, codes)

@@ -157,11 +157,7 @@ def _open(uri: str) -> Remote:
 
 
 def _s3(parts: SplitResult, user: str, password: str) -> FileSystem:
-    """Return the file system of an S3 URI, with limits of time.
-
-    Raises:
-        ValueError: the URI has an unknown option.
-    """
+    """Return the file system of an S3 URI, with limits of time. Raises ValueError: the URI has an unknown option."""
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
 
     options = dict(parse_qsl(parts.query))

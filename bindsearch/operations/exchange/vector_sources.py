@@ -11,9 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as types
+from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError, UsageError, first_line
 from bindsearch.ingest.media.numpy_files import npy_header
@@ -33,11 +38,6 @@ from bindsearch.operations.exchange.exchange_format import (
 from bindsearch.small_files import open_regular, read_json_object
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from numpy.typing import NDArray
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "image_path", "file_path", "filepath", "filename", "file_name", "file"),
@@ -133,7 +133,11 @@ class VectorFileReader:
         self.facts = shard.facts
         self.modality = shard.modality
         with _open_parquet(self.facts) as file:
-            self.schema: pa.Schema = _plain_schema(file.schema_arrow)
+            schema: pa.Schema = file.schema_arrow
+            for i, field in enumerate(schema):
+                if pa.types.is_dictionary(field.type):
+                    schema = schema.set(i, field.with_type(field.type.value_type))
+            self.schema = schema
             self.n = int(file.metadata.num_rows)
             _check_texts(self.facts)
         self.space: StoreConfig | None = None
@@ -157,8 +161,6 @@ class VectorFileReader:
     @property
     def extras(self) -> list[str]:
         """Names of other columns of numbers, texts and booleans."""
-        import pyarrow.types as types
-
         used = {*self.names.values(), self._column}
         scalar = (types.is_integer, types.is_floating, types.is_boolean, types.is_string, types.is_large_string)
         return [
@@ -171,8 +173,6 @@ class VectorFileReader:
         Raises:
             UsageError: they name several.
         """
-        import pyarrow.types as types
-
         kinds = [field.type for field in self.schema if field.name == SPACE_COLUMN]
         if not kinds or not (types.is_string(kinds[0]) or types.is_large_string(kinds[0])):
             return None
@@ -226,8 +226,6 @@ class VectorFileReader:
         Raises:
             UsageError: a column has another type, a vector has another dimension, or the file is damaged.
         """
-        import pyarrow as pa
-
         column_names = [*self.names.values(), *self.extras, *([self._column] if self._array is None else [])]
         start = 0
         with _open_parquet(self.facts) as file:
@@ -274,9 +272,6 @@ class VectorFileReader:
         Raises:
             UsageError: the texts take more than `max_bytes`, repeated ones included, or are not UTF-8.
         """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         if not pa.types.is_dictionary(column.type):
             return column
         lengths = [pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks]
@@ -300,9 +295,6 @@ class VectorFileReader:
 
     def _cast(self, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         """Return a column with the type that it has in FACTS; raise UsageError if it has another type."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         try:
             cast = column.cast(pa.type_for_alias(FACTS[name]))
             if pa.types.is_floating(cast.type):  # pandas writes unknown values as NaN
@@ -348,9 +340,6 @@ def check_complete(source: Path, shards: Sequence[VectorFileReader]) -> None:
 @contextmanager
 def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     """Yield an open Parquet file; raise UsageError for errors of reading it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         open_regular(path).close()
         with pq.ParquetFile(path) as plain:
@@ -362,16 +351,6 @@ def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise UsageError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-
-
-def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Return a schema with texts in place of dictionaries of texts."""
-    import pyarrow as pa
-
-    fields = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema
-    ]
-    return pa.schema(fields, schema.metadata)
 
 
 def _check_texts(path: Path) -> None:
@@ -417,7 +396,6 @@ def _map(path: Path, facts: Path, n: int) -> NDArray[np.floating[Any]]:
 
 def _vector_column(schema: pa.Schema, path: Path, name: str | None) -> str:
     """Return the name of the column of vectors; raise UsageError if it is missing or not unique."""
-    import pyarrow.types as types
 
     def holds_vectors(kind: pa.DataType) -> bool:
         lists = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
@@ -436,8 +414,6 @@ def _vector_column(schema: pa.Schema, path: Path, name: str | None) -> str:
 
 def _to_array(column: pa.Array, dim: int, path: Path, rows: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
     """Return a column of lists as rows (m, dim); `rows`: their positions in the file, int64 (m,)."""
-    import pyarrow.compute as pc
-
     lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False)
     if mismatched := np.flatnonzero(lengths != dim).tolist():
         row = mismatched[0]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.operations.locate.located import Box
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 FINE_CELLS = 256
 """Cells of the longer side of a map that boxes are cut from: sides are exact to 0.4%."""

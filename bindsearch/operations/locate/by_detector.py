@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import installation_faults
@@ -31,8 +32,6 @@ from bindsearch.search.query import Searchable, make_query
 from bindsearch.types import Item, Modality, PathLike
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.encoders.detectors.detector import Detector
 
 DETECTOR_THRESHOLD = 0.2

@@ -10,15 +10,13 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.encoders.base import Encoder, locatable_modalities
 from bindsearch.errors import MediaError
 from bindsearch.media import MODALITY_OF, NO_CONTENT, DepthMap, Picture, ThermalPicture
-from bindsearch.types import Modality
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.encoders.base import LocatingEncoder
 
 PictureLike: TypeAlias = Picture | DepthMap | ThermalPicture
@@ -123,7 +121,14 @@ def _embed(encoder: Encoder, media: PictureLike, cover: Sequence[Area], start: i
     modality = MODALITY_OF[type(media)]
     squares = [square(media, area) for area in cover[start : start + _SQUARES_A_PASS]]
     if modality not in locatable_modalities(encoder):
-        yield from _embed_whole(encoder, modality, squares)[:, None, None]
+        accepted = {}  # the vectors of pictures that the encoder refuses are NaN
+        for row, one in enumerate(squares):
+            with suppress(MediaError):
+                accepted[row] = encoder.prepare(one)
+        vectors = np.full((len(squares), encoder.dim), np.nan, np.float32)
+        if accepted:
+            vectors[list(accepted)] = encoder.encode(modality, list(accepted.values()))
+        yield from vectors[:, None, None]
         return
     prepared = [encoder.prepare(one) for one in squares]
     locating: LocatingEncoder = encoder  # type: ignore[assignment]  # as it says of itself
@@ -131,18 +136,6 @@ def _embed(encoder: Encoder, media: PictureLike, cover: Sequence[Area], start: i
     ends = np.cumsum([len(views) for views in prepared])
     for views in np.split(cells, ends[:-1]):
         yield views.mean(axis=0)
-
-
-def _embed_whole(encoder: Encoder, modality: Modality, squares: Sequence[PictureLike]) -> NDArray[np.float32]:
-    """Return the vectors of pictures, NaN of those that the encoder refuses: float32 (n, d)."""
-    prepared = {}
-    for row, one in enumerate(squares):
-        with suppress(MediaError):
-            prepared[row] = encoder.prepare(one)
-    vectors = np.full((len(squares), encoder.dim), np.nan, np.float32)
-    if prepared:
-        vectors[list(prepared)] = encoder.encode(modality, list(prepared.values()))
-    return vectors
 
 
 def _planes(media: PictureLike) -> list[NDArray[Any]]:

@@ -17,12 +17,11 @@ from bindsearch.media import DepthMap, Motion, Picture, Sound, ThermalPicture
 from bindsearch.operations.locate.boxes import enlarged
 from bindsearch.operations.locate.dense import PictureLike
 from bindsearch.operations.locate.locate import LocatedFile, read_picture
-from bindsearch.operations.locate.located import Box, Curve, Located, Peak, RelevantSpan
-from bindsearch.operations.locate.record import Asked, picture_record
+from bindsearch.operations.locate.located import Asked, Box, Curve, Located, Peak, RelevantSpan, picture_record
 from bindsearch.operations.locate.words import at_in_words, relevance_in_words
 from bindsearch.operations.recording import png_info
 from bindsearch.operations.segment_media import INSTANT_S, LARGE, Place, read_segment
-from bindsearch.operations.show.curves import curves_of
+from bindsearch.operations.show.curves import DYNAMIC_RANGE_DB, curves_of, spectrogram_db
 from bindsearch.operations.show.drawing import (
     AXIS_LEFT,
     BAR_WIDTH,
@@ -38,10 +37,10 @@ from bindsearch.operations.show.drawing import (
     plot,
     round_values,
     stacked,
+    under_heading,
     write,
     write_times,
 )
-from bindsearch.operations.show.spectrogram import DYNAMIC_RANGE_DB, spectrogram_db
 from bindsearch.types import Modality
 
 MARGIN = 16
@@ -94,13 +93,7 @@ def draw_located(located: Located, place: Place, asked: Asked, decode: DecodeOpt
     else:
         panel = _recording(located, place, decode, asked.threshold)
     width = max(MIN_WIDTH, panel.width)
-    legend = _legend(located, asked, int(width / CHARACTER_PX))
-    canvas = Image.new("RGB", (width + 2 * MARGIN, len(legend) * LINE + panel.height + 3 * MARGIN), PAPER)
-    drawing = ImageDraw.Draw(canvas)
-    for row, text in enumerate(legend):
-        write(drawing, (MARGIN, MARGIN + row * LINE), text)
-    canvas.paste(panel, (MARGIN, 2 * MARGIN + len(legend) * LINE))
-    return canvas
+    return under_heading(_legend(located, asked, int(width / CHARACTER_PX)), panel, width, MARGIN)
 
 
 def _legend(located: Located, asked: Asked, columns: int) -> list[str]:
@@ -131,7 +124,12 @@ def _shown(located: Located, place: Place, decode: DecodeOptions) -> PictureLike
 
 def draw_over(located: Located, media: PictureLike, threshold: float) -> Image.Image:
     """Return a picture under its heat map, with the boxes and the peak; of a heat map also the scale."""
-    picture = _fitted(_pixels(media))
+    rgb = _pixels(media)
+    height, width = rgb.shape[:2]
+    scale = min(ROOM[0] / width, ROOM[1] / height, max(1.0, MIN_SIDE / max(width, height)))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
+    picture = Image.fromarray(np.ascontiguousarray(rgb)).resize(size, method)
     lowest = min(HEAT_FROM, threshold)
     if located.heat is not None:
         shares = np.clip((enlarged(np.nan_to_num(located.heat)) - lowest) / (1 - lowest), 0, 1)
@@ -170,15 +168,6 @@ def _with_scale(picture: Image.Image, lowest: float, threshold: float) -> Image.
         if abs(value - threshold) / (1 - lowest) * height >= LINE:
             mark(value, f"{value:.3g}")
     return panel
-
-
-def _fitted(rgb: np.ndarray) -> Image.Image:
-    """Return pixels (height, width, 3) as a picture that fits into ROOM; small ones are enlarged to MIN_SIDE."""
-    height, width = rgb.shape[:2]
-    scale = min(ROOM[0] / width, ROOM[1] / height, max(1.0, MIN_SIDE / max(width, height)))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    method = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
-    return Image.fromarray(np.ascontiguousarray(rgb)).resize(size, method)
 
 
 def _pixels(media: PictureLike) -> np.ndarray:

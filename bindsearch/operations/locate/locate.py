@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import is_existing_file, to_absolute, to_integer, to_list, to_path_text
 from bindsearch.encoders.base import Encoder, locatable_modalities
@@ -21,8 +22,7 @@ from bindsearch.media import NO_CONTENT, DecodeHints, DepthMap, Frames, Picture,
 from bindsearch.operations.encode_query import encode_without_store
 from bindsearch.operations.locate.boxes import boxes_of
 from bindsearch.operations.locate.dense import PictureLike, cosine_map
-from bindsearch.operations.locate.located import Box, Located, Peak
-from bindsearch.operations.locate.record import Asked, asked_of
+from bindsearch.operations.locate.located import Asked, Box, Located, Peak, asked_of
 from bindsearch.operations.locate.recordings import locate_spans
 from bindsearch.operations.locate.relevance import EncodeTerms, LocateOptions, Probe, make_probe, margins
 from bindsearch.operations.segment_media import LARGE, Place, read_segment, read_spans
@@ -31,9 +31,6 @@ from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.search.query import LIKE, Searchable, Term
 from bindsearch.search.query_encoding import EncodedTerm, modality_of_file
 from bindsearch.types import Hit, Item, Modality, PathLike
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_FRAMES = 64
 """Most frames of a video that are located; of a longer one every second, fourth, ... of the sampled frames."""
@@ -194,9 +191,11 @@ def to_place(where: Where, library: Library) -> tuple[Place, tuple[str, ...]]:
             raise UsageError(
                 f"{source} is an item of a store, and none is used: give a file, or a store without another encoder"
             )
-        return _place_of(library.find(rest.strip()))
-    if library.find is not None and (item := _item_at(source, library.find)) is not None:
-        return _place_of(item)
+        item: Item | None = library.find(rest.strip())
+    else:
+        item = None if library.find is None else _item_at(source, library.find)
+    if item is not None:
+        return Place(item.path, item.collection, item.modality), _changes_of(item)
     term = parse_file(source)
     path = to_absolute(term.source)
     modality = modality_of_file(path, library.roots) if term.kind is None else Modality(term.kind)
@@ -213,11 +212,6 @@ def _item_at(source: str, find: Callable[[str], Item]) -> Item | None:
         return find(str(to_absolute(source)))
     except UsageError:
         return None
-
-
-def _place_of(item: Item) -> tuple[Place, tuple[str, ...]]:
-    """Return an indexed file, and a notice if it has changed since."""
-    return Place(item.path, item.collection, item.modality), _changes_of(item)
 
 
 def _changes(hit: Hit, library: Library) -> tuple[str, ...]:
@@ -329,20 +323,14 @@ def _located(probe: Probe, place: Place, boxes: list[Box], shown: _Map, at_s: fl
     heat, (row, column) = shown.relevance, shown.best
     x, y = (column + 0.5) / heat.shape[1], (row + 0.5) / heat.shape[0]
     peak = Peak(x, y, float(heat[row, column]), at_s)
-    method, notices = _method(probe.encoder, place.modality)
-    most = probe.options.max_boxes
+    encoder, modality, most = probe.encoder.name, place.modality, probe.options.max_boxes
+    notices = [*probe.notices_of(modality)]
+    method = f"dense features of {encoder}"
+    if (Modality.IMAGE if modality is Modality.VIDEO else modality) not in locatable_modalities(probe.encoder):
+        method = f"overlapping parts embedded by {encoder}"
+        notices.append(f"the encoder {encoder} has no dense features of {modality}: {method}, which is slower")
     notices += left_out_notice(len(boxes) - most)
-    kept, notices = tuple(boxes[:most]), (*probe.notices_of(place.modality), *notices)
-    return Located(place.path, place.modality, method, kept, peak=peak, heat=heat, notices=notices)
-
-
-def _method(encoder: Encoder, modality: Modality) -> tuple[str, tuple[str, ...]]:
-    """Return how parts of a picture are embedded, and a notice if it is slow and coarse."""
-    kind = Modality.IMAGE if modality is Modality.VIDEO else modality
-    if kind in locatable_modalities(encoder):
-        return f"dense features of {encoder.name}", ()
-    method = f"overlapping parts embedded by {encoder.name}"
-    return method, (f"the encoder {encoder.name} has no dense features of {modality}: {method}, which is slower",)
+    return Located(place.path, modality, method, tuple(boxes[:most]), peak=peak, heat=heat, notices=tuple(notices))
 
 
 def left_out_notice(count: int) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.environment import check_libraries
 from bindsearch.errors import MediaError
@@ -19,9 +19,6 @@ from bindsearch.operations.locate.relevance import Probe, margins
 from bindsearch.operations.segment_media import DecodedSpan, Place, read_spans
 from bindsearch.reports import OnStage
 from bindsearch.types import Modality, Span
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 VIEW_S = 2.5
 """Length of a view of a sound or motion: `mini` was trained with 2.3 s of sound and 2.56 s of motion."""

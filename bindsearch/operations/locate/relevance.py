@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import to_integer, to_list, to_number
 from bindsearch.encoders.base import Encoder
@@ -19,8 +20,6 @@ from bindsearch.search.query_encoding import is_text
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.search.query_encoding import EncodedTerm
     from bindsearch.search.scoring.candidates import QueryVector
 
@@ -128,13 +127,9 @@ class Probe:
 
     def relevance(self, margin: NDArray[np.float64], target: Modality) -> NDArray[np.float32]:
         """Return the relevance of parts of a medium, given their margins; see `relevance`."""
-        return relevance(margin, self._scale(target))
-
-    def _scale(self, target: Modality) -> float:
-        """Return the scale of cosines: of several terms, the mean by their weights."""
         weights = np.abs([term.weight for term in self.terms])
         scales = [relevance_scale(self.encoder, term.modality, target) for term in self.terms]
-        return float(np.average(scales, weights=weights))
+        return relevance(margin, float(np.average(scales, weights=weights)))
 
 
 def margins(cosines: NDArray[np.float32]) -> NDArray[np.float64]:

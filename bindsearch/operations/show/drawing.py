@@ -210,6 +210,16 @@ def text_panel(text: str, width_px: int, max_lines: int = MAX_TEXT_LINES) -> Ima
     return panel
 
 
+def under_heading(lines: Sequence[str], panel: Image.Image, width_px: int, margin: int) -> Image.Image:
+    """Return a panel below lines of text, with a margin; the width is that between the margins."""
+    canvas = Image.new("RGB", (width_px + 2 * margin, len(lines) * LINE + panel.height + 3 * margin), PAPER)
+    drawing = ImageDraw.Draw(canvas)
+    for row, text in enumerate(lines):
+        write(drawing, (margin, margin + row * LINE), text)
+    canvas.paste(panel, (margin, 2 * margin + len(lines) * LINE))
+    return canvas
+
+
 def stacked(panels: Sequence[Image.Image]) -> Image.Image:
     """Return panels of one width below each other."""
     stack = Image.new("RGB", (panels[0].width, sum(panel.height for panel in panels)), PAPER)

@@ -6,14 +6,12 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.operations.show.curves import MEASURED_UNITS, curves_of, size_of
 from bindsearch.operations.show.drawing import (
     INFERNO,
-    LINE,
-    PAPER,
     VIRIDIS,
     coloured,
     fitted,
@@ -23,8 +21,8 @@ from bindsearch.operations.show.drawing import (
     sheet,
     stacked,
     text_panel,
+    under_heading,
     with_bar,
-    write,
 )
 
 if TYPE_CHECKING:
@@ -46,14 +44,8 @@ def draw_file(shown: ShownFile) -> Image.Image:
         shown: A file with a chosen segment.
     """
     assert shown.chosen is not None
-    heading = _heading(shown)
     panel = _panel(shown.chosen.media, shown.chosen.start_s or 0.0)
-    canvas = Image.new("RGB", (WIDTH, len(heading) * LINE + panel.height + 3 * MARGIN), PAPER)
-    drawing = ImageDraw.Draw(canvas)
-    for row, text in enumerate(heading):
-        write(drawing, (MARGIN, MARGIN + row * LINE), text)
-    canvas.paste(panel, (MARGIN, 2 * MARGIN + len(heading) * LINE))
-    return canvas
+    return under_heading(_heading(shown), panel, PANEL_WIDTH, MARGIN)
 
 
 def _heading(shown: ShownFile) -> list[str]:

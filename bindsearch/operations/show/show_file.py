@@ -12,7 +12,6 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.dry_run import classify_container
-from bindsearch.ingest.inspect.classify import Classification
 from bindsearch.ingest.inspect.find_file import find_listed
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE, read_folder_settings
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, inspect_file
@@ -152,27 +151,29 @@ def show_file(term: Term, root: Path, encoder: Encoder, options: IndexOptions, c
     given = () if term.kind is None else (Rule(Modality(term.kind), "**"),)
     settings = read_folder_settings(root)
     rules = (*given, *options.rules, *settings.rules)
+    shown = ShownFile(path, root, encoder.name)
     if (container := classify_container(path)) is not None:
-        return ShownFile(path, root, encoder.name, why=container.why)
+        return replace(shown, why=container.why)
     damaged: list[str] = []
 
     def on_damage(manifest: Path, error: Exception) -> None:
         damaged.append(f"the manifest {manifest} is not used: {reason_of(error)}")
 
     listed = find_listed(path, root, on_damage=on_damage, limits=options.lists)
-    problems = tuple(damaged)
+    shown = replace(shown, notes=tuple(damaged))
     inspect = InspectOptions(rules, encoder.modalities, root.name, settings.facts)
     subtitles = subtitles_beside(path)
     try:
         found = inspect_file(SourceFile(path, rel_path, UNKNOWN_STATE, listed=listed, subtitles=subtitles), inspect)
     except (MediaError, OSError) as error:
-        return ShownFile(path, root, encoder.name, problem=reason_of(error), notes=problems)
+        return replace(shown, problem=reason_of(error))
     verdict = found.verdict
     if term.kind is not None and verdict.modality is not None:
         verdict = replace(verdict, why=f"given as {term.kind}")
     if verdict.modality is None:
         why = verdict.why if found.refused is None else f"the encoder {encoder.name} cannot embed {found.refused}"
-        return ShownFile(path, root, encoder.name, why=why, notes=problems)
+        return replace(shown, why=why)
+    shown = replace(shown, modality=verdict.modality, why=verdict.why)
     check_libraries(required_libraries(encoder, [verdict.modality]))
     try:
         segments = pieces(
@@ -186,9 +187,9 @@ def show_file(term: Term, root: Path, encoder: Encoder, options: IndexOptions, c
             span=term.span,
             subtitles=subtitles,
         )
-        return _decode(path, root, verdict, segments, encoder, choice, problems)
+        return _decode(shown, segments, encoder, choice)
     except MediaError as error:
-        return ShownFile(path, root, encoder.name, verdict.modality, verdict.why, str(error), problems)
+        return replace(shown, problem=str(error))
 
 
 def find_root(term: Term, given: PathLike | None, roots: Iterable[Path]) -> Path:
@@ -221,15 +222,7 @@ def _absolute(term: Term) -> Path:
     return to_absolute(path.parent) / path.name
 
 
-def _decode(
-    path: Path,
-    root: Path,
-    verdict: Classification,
-    decoded: Iterable[DecodedSegment],
-    encoder: Encoder,
-    choice: Choice,
-    problems: tuple[str, ...],
-) -> ShownFile:
+def _decode(shown: ShownFile, decoded: Iterable[DecodedSegment], encoder: Encoder, choice: Choice) -> ShownFile:
     """Decode a file completely, by its segments; only the chosen segment is kept.
 
     Raises:
@@ -238,7 +231,7 @@ def _decode(
     """
     segments: list[ShownSegment] = []
     counts: Counter[Modality] = Counter()
-    notes = list(problems)
+    notes = list(shown.notes)
     measured: dict[str, float] = {}
     number, chosen = 0, None
     reasons: set[str] = set()
@@ -255,13 +248,9 @@ def _decode(
         raise MediaError(", ".join(sorted(reasons)))
     if chosen is None:
         total = sum(counts.values())
-        raise UsageError(f"{path} has no {choice.describe()}: it has {total} segment{'' if total == 1 else 's'}")
-    return ShownFile(
-        path,
-        root,
-        encoder.name,
-        verdict.modality,
-        verdict.why,
+        raise UsageError(f"{shown.path} has no {choice.describe()}: it has {total} segment{'' if total == 1 else 's'}")
+    return replace(
+        shown,
         notes=tuple(dict.fromkeys(notes)),
         measured=measured,
         segments=tuple(segments),

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
 
 from bindsearch.errors import StoreError, first_line
-from bindsearch.operations.verify.findings import MAX_EXAMPLES
+from bindsearch.operations.verify.findings import MAX_EXAMPLES, REPAIR_THEN_INDEX, Finding, FindingKind, Repair, finding
 from bindsearch.storage.catalog import ITEMS_TO_EMBED, Catalog
-from bindsearch.storage.class_columns.values import VALUE_COLUMNS, StoredColumns
+from bindsearch.storage.class_columns import VALUE_COLUMNS, StoredColumns
 from bindsearch.storage.file_state import UNKNOWN_STATE, state_columns
 from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS, Manifest
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 TABLES = (
@@ -41,13 +41,31 @@ WITHOUT_SEGMENTS = (
 """Items without segments, except ITEMS_TO_EMBED."""
 
 WITHOUT_COLLECTION = "SELECT item_id FROM items ANTI JOIN collections USING (collection_id)"
-WITHOUT_ITEM = "SELECT segment_id FROM segments ANTI JOIN items USING (item_id)"
 ONE_ID_TWICE = "SELECT item_id FROM items GROUP BY item_id HAVING count(*) > 1"
 ONE_PLACE_TWICE = (
     "SELECT item_id FROM items "
     "QUALIFY row_number() OVER (PARTITION BY collection_id, rel_path ORDER BY item_id DESC) > 1"
 )
 """Items with the same path as a newer item."""
+
+ROW_FAULTS: tuple[tuple[str, FindingKind, Repair, str, str], ...] = (
+    (
+        ITEMS_TO_EMBED,
+        FindingKind.ITEMS_TO_EMBED,
+        Repair.INDEX,
+        "items have lost their vectors and must be embedded again",
+        "",
+    ),
+    (WITHOUT_SEGMENTS, FindingKind.ITEMS_WITHOUT_SEGMENTS, Repair.COMPACT, "items have no segments", REPAIR_THEN_INDEX),
+    (WITHOUT_COLLECTION, FindingKind.ITEMS_WITHOUT_COLLECTION, Repair.COMPACT, "items belong to no collection", ""),
+    (
+        "SELECT segment_id FROM segments ANTI JOIN items USING (item_id)",
+        *(FindingKind.SEGMENTS_WITHOUT_ITEM, Repair.COMPACT, "segments belong to no item", ""),
+    ),
+    (ONE_ID_TWICE, FindingKind.ITEMS_TWICE, Repair.COMPACT, "item ids are used twice", REPAIR_THEN_INDEX),
+    (ONE_PLACE_TWICE, FindingKind.ITEMS_TWICE, Repair.COMPACT, "items have the same path as a newer item", ""),
+)
+"""Faults of rows: the query for their ids, kind, repair, what is said of their number, and a way out of its own."""
 
 USED_IDS = {
     "collection_id": "SELECT max(collection_id) FROM collections",
@@ -58,19 +76,6 @@ USED_IDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RowSample:
-    """Rows with a fault.
-
-    Attributes:
-        count: Number of the rows.
-        ids: Ids of the first ones, at most MAX_EXAMPLES.
-    """
-
-    count: int
-    ids: tuple[int, ...]
-
-
 class TableContent(NamedTuple):
     """Summary of a table: its number of rows, and a hash of all values."""
 
@@ -78,54 +83,41 @@ class TableContent(NamedTuple):
     hash: int
 
 
-@dataclass(frozen=True, slots=True)
-class IntegrityReport:
-    """Faults of a catalog.
+@contextmanager
+def _read_faults() -> Iterator[None]:
+    """Convert errors of DuckDB in the block, for which a part of the file is damaged, into StoreError."""
+    import duckdb
 
-    Attributes:
-        to_embed: Items that have lost their vectors and must be embedded again.
-        without_segments: Other items without segments.
-        without_collection: Items whose collection is missing.
-        without_item: Segments whose item is missing.
-        one_id_twice: Item ids that are used more than once.
-        one_place_twice: Items with the same path as a newer item.
-        counters: Counters that are too low: the next id that each would give, and the largest one in use.
-    """
-
-    to_embed: RowSample
-    without_segments: RowSample
-    without_collection: RowSample
-    without_item: RowSample
-    one_id_twice: RowSample
-    one_place_twice: RowSample
-    counters: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    try:
+        yield
+    except duckdb.Error as error:
+        raise StoreError(f"the catalog cannot be read ({first_line(error)})") from error
 
 
 class CheckedCatalog(Catalog):
     """Catalog with methods to check and repair it; the caller holds the writer's lock."""
 
-    def check_integrity(self) -> IntegrityReport:
-        """Read the whole catalog and return its faults.
+    def check_integrity(self) -> list[Finding]:
+        """Read the whole catalog and return the findings about its rows and counters.
 
         Raises:
             StoreError: a part of the file is damaged.
         """
-        import duckdb
-
-        try:
+        findings = []
+        with _read_faults():
             for table in TABLES:
                 self._connection.execute(f"SELECT bit_xor(hash({table})) FROM {table}").fetchone()
-            return IntegrityReport(
-                self._rows(ITEMS_TO_EMBED),
-                self._rows(WITHOUT_SEGMENTS),
-                self._rows(WITHOUT_COLLECTION),
-                self._rows(WITHOUT_ITEM),
-                self._rows(ONE_ID_TWICE),
-                self._rows(ONE_PLACE_TWICE),
-                self._low_counters(),
-            )
-        except duckdb.Error as error:
-            raise StoreError(f"the catalog cannot be read ({first_line(error)})") from error
+            for query, kind, repair, what, way_out in ROW_FAULTS:
+                ((count,),) = self._connection.execute(f"WITH found AS ({query}) SELECT count(*) FROM found").fetchall()
+                if count:
+                    rows = self._connection.execute(f"{query} ORDER BY 1 LIMIT {MAX_EXAMPLES}").fetchall()
+                    ids = [int(row[0]) for row in rows]
+                    what = f"{count} {what} (the first: {ids[0]})"
+                    findings.append(finding(kind, what, repair, ids, count=count, way_out=way_out))
+            for name, (value, used) in self._low_counters().items():
+                what = f"the next {name} would be {value}, but {used} is in use"
+                findings.append(finding(FindingKind.COUNTERS, what, Repair.COMPACT, [name]))
+        return findings
 
     def contents(
         self, items: pa.Table | None = None, segments: pa.Table | None = None, class_values: pa.Table | None = None
@@ -151,7 +143,8 @@ class CheckedCatalog(Catalog):
                 source = name if rows is None else "incoming"
                 names = ", ".join(f'"{column}"' for column in columns)
                 query = f"SELECT count(*), coalesce(bit_xor(hash({names})), 0) FROM {source}"
-                (found,) = self._query(query)
+                with _read_faults():
+                    (found,) = self._connection.execute(query).fetchall()
                 summaries.append(TableContent(int(found[0]), int(found[1])))
         return tuple(summaries)
 
@@ -179,8 +172,6 @@ class CheckedCatalog(Catalog):
             next_vector_id: A vector id above all that are in use.
             class_columns: Its columns of classes; None if there are none.
         """
-        import pyarrow as pa
-
         unknown = {"facts_stamp": 0, "inode": 0}
         with self._transaction():
             for key, root in manifest.collections.items():
@@ -220,8 +211,6 @@ class CheckedCatalog(Catalog):
             modality: Modality of the vectors.
             vector_ids: Ids of vectors that are in no file, int64 (m,).
         """
-        import pyarrow as pa
-
         with self._transaction():
             with self._incoming(pa.table({"vector_id": pa.array(vector_ids, pa.int64())})):
                 items = self._connection.sql(
@@ -229,25 +218,6 @@ class CheckedCatalog(Catalog):
                     params={"name": modality.value},
                 ).to_arrow_table()
             self._forget_segments(items)
-
-    def _query(self, query: str) -> list[tuple[Any, ...]]:
-        """Return the rows of a query.
-
-        Raises:
-            StoreError: a part of the file is damaged.
-        """
-        import duckdb
-
-        try:
-            return self._connection.execute(query).fetchall()
-        except duckdb.Error as error:
-            raise StoreError(f"the catalog cannot be read ({first_line(error)})") from error
-
-    def _rows(self, query: str) -> RowSample:
-        """Return count and first ids of the rows of a query."""
-        ((count,),) = self._connection.execute(f"WITH found AS ({query}) SELECT count(*) FROM found").fetchall()
-        ids = self._connection.execute(f"{query} ORDER BY 1 LIMIT {MAX_EXAMPLES}").fetchall()
-        return RowSample(int(count), tuple(int(row[0]) for row in ids))
 
     def _low_counters(self) -> dict[str, tuple[int, int]]:
         """Return the counters that are too low: their next id, and the largest one in use."""

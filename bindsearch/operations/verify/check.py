@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from bindsearch.atomic import folder_size, is_there
 from bindsearch.errors import (
@@ -27,10 +27,11 @@ from bindsearch.errors import (
 )
 from bindsearch.indexes.index_files import INDEXES
 from bindsearch.operations.index_policy import INDEX_SETTINGS_FILE, read_index_settings
-from bindsearch.operations.verify.catalog import CheckedCatalog, RowSample
+from bindsearch.operations.verify.catalog import CheckedCatalog
 from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, Report, finding
-from bindsearch.operations.verify.media_files import Containers, MediaCheck
 from bindsearch.operations.verify.store_files import (
+    Containers,
+    MediaCheck,
     StoredVectors,
     find_orphans,
     index_findings,
@@ -44,16 +45,13 @@ from bindsearch.operations.verify.store_files import (
 from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.storage.catalog import REMEDY, may_be_sound
 from bindsearch.storage.catalog_file import CATALOG_FILE, readable_path
-from bindsearch.storage.class_columns.values import no_values
+from bindsearch.storage.class_columns import no_values
 from bindsearch.storage.config import PUT_BACK, STORE_FILE, read_config
-from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_format import Manifest, newest_part
 from bindsearch.storage.vector_files import VECTORS, dim_of_vectors
 from bindsearch.types import Modality
-
-if TYPE_CHECKING:
-    pass
 
 OF_FILES = frozenset(
     {
@@ -152,6 +150,10 @@ class StoreCheck:
         self.vectors = [] if self.manifest is None else stored_vectors(self.store, self.manifest.vectors)
         self.dim = self._find_dim()
 
+    def _find(self, *fault: Any, **options: Any) -> None:
+        """Add a finding; arguments as of `finding`."""
+        self.findings.append(finding(*fault, **options))
+
     def check_catalog(self, catalog: CheckedCatalog | None = None) -> None:
         """Check the catalog and what depends on it. The caller holds the writer's lock.
 
@@ -216,7 +218,7 @@ class StoreCheck:
             path = self.store / INDEXES / INDEX_SETTINGS_FILE
             what, _, way_out = str(error).partition(": ")
             if way_out:
-                self.findings.append(finding(FindingKind.INDEX_SETTINGS, what, Repair.BY_HAND, [path], way_out=way_out))
+                self._find(FindingKind.INDEX_SETTINGS, what, Repair.BY_HAND, [path], way_out=way_out)
             else:
                 self.findings.append(unreadable(path, error))
         if self.manifest is not None:
@@ -250,13 +252,13 @@ class StoreCheck:
             manifest = read_manifest(self.store)
         except SnapshotDamagedError:
             what = f"{path} is damaged (`bindsearch optimize` rebuilds the indexes afterwards)"
-            self.findings.append(finding(FindingKind.CURRENT, what, Repair.COMPACT, [path]))
+            self._find(FindingKind.CURRENT, what, Repair.COMPACT, [path])
             return None
         except StoreError as error:
             self.findings.append(unreadable(path, error))
             return None
         if manifest is None:
-            self.findings.append(finding(FindingKind.CURRENT, f"{path} is missing", Repair.COMPACT, [path]))
+            self._find(FindingKind.CURRENT, f"{path} is missing", Repair.COMPACT, [path])
         return manifest
 
     def _find_dim(self) -> int | None:
@@ -274,55 +276,24 @@ class StoreCheck:
             declared = read_config(self.store).dim
         except StoreNotFoundError:
             what = f"{path} is missing"
-            self.findings.append(finding(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out))
+            self._find(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
             return likely
         except StoreError as error:
             what = str(error).removesuffix(f": {PUT_BACK}")
             if what == str(error) and isinstance(error.__cause__, OSError):
                 self.findings.append(unreadable(path, error.__cause__))
                 return likely
-            self.findings.append(finding(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out))
+            self._find(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
             return likely
         if dim_counts and declared not in dim_counts:
             what = f"{path} declares {declared} dimensions, the vector files have {likely}"
-            self.findings.append(finding(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out))
+            self._find(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
             return likely
         return declared
 
     def _check_rows(self, catalog: CheckedCatalog) -> None:
         """Check the rows of the catalog, and compare them with the files."""
-        faults = catalog.check_integrity()
-        self._count(
-            "items have lost their vectors and must be embedded again",
-            faults.to_embed,
-            FindingKind.ITEMS_TO_EMBED,
-            Repair.INDEX,
-        )
-        self._count(
-            "items have no segments",
-            faults.without_segments,
-            FindingKind.ITEMS_WITHOUT_SEGMENTS,
-            Repair.COMPACT,
-            REPAIR_THEN_INDEX,
-        )
-        self._count(
-            "items belong to no collection",
-            faults.without_collection,
-            FindingKind.ITEMS_WITHOUT_COLLECTION,
-            Repair.COMPACT,
-        )
-        self._count(
-            "segments belong to no item", faults.without_item, FindingKind.SEGMENTS_WITHOUT_ITEM, Repair.COMPACT
-        )
-        self._count(
-            "item ids are used twice", faults.one_id_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT, REPAIR_THEN_INDEX
-        )
-        self._count(
-            "items have the same path as a newer item", faults.one_place_twice, FindingKind.ITEMS_TWICE, Repair.COMPACT
-        )
-        for name, (value, used) in faults.counters.items():
-            what = f"the next {name} would be {value}, but {used} is in use"
-            self.findings.append(finding(FindingKind.COUNTERS, what, Repair.COMPACT, [name]))
+        self.findings += catalog.check_integrity()
         self.vectors = stored_vectors(self.store, catalog.vector_files())
         self.containers = {key: catalog.containers(key) for key in catalog.collections()}
         self._compare_snapshot(catalog)
@@ -330,7 +301,7 @@ class StoreCheck:
             self._check_lost_vectors(catalog, self.dim)
         if self.manifest is not None and (orphans := find_orphans(self.store, self.manifest, self.vectors)):
             what = f"{len(orphans)} unreferenced files or folders (the first: {orphans[0]})"
-            self.findings.append(finding(FindingKind.ORPHANS, what, Repair.COMPACT, orphans))
+            self._find(FindingKind.ORPHANS, what, Repair.COMPACT, orphans)
 
     def _compare_snapshot(self, catalog: CheckedCatalog) -> None:
         """Compare all that the snapshot says with the catalog."""
@@ -340,25 +311,25 @@ class StoreCheck:
                 what = (
                     f"{path} cannot be read, and the catalog is at {catalog.generation}, older than snapshot {newest}"
                 )
-                self.findings.append(finding(FindingKind.CATALOG, what, Repair.RECOVER, [path]))
+                self._find(FindingKind.CATALOG, what, Repair.RECOVER, [path])
             return
         if self.manifest.generation != catalog.generation:
             what = f"{path} has generation {self.manifest.generation}, the catalog is at {catalog.generation}"
             older = self.manifest.generation > catalog.generation
             kind, way = (FindingKind.CATALOG, Repair.RECOVER) if older else (FindingKind.CURRENT, Repair.COMPACT)
-            self.findings.append(finding(kind, what, way, [path]))
+            self._find(kind, what, way, [path])
             return
         roots = {key: str(root) for key, root in catalog.collections().items()}
         if any(roots.get(key) != root for key, root in self.manifest.collections.items()):
             what = f"{path} lists other collections than the catalog"
-            self.findings.append(finding(FindingKind.CURRENT, what, Repair.COMPACT, [path]))
+            self._find(FindingKind.CURRENT, what, Repair.COMPACT, [path])
         listed, stored = (
             {(modality, file.name, file.rows) for modality, files in held.items() for file in files}
             for held in (self.manifest.vectors, catalog.vector_files())
         )
         if listed != stored:
             what = f"{path} lists {len(listed)} vector files, the catalog {len(stored)} (or others)"
-            self.findings.append(finding(FindingKind.CURRENT, what, Repair.COMPACT, [path]))
+            self._find(FindingKind.CURRENT, what, Repair.COMPACT, [path])
         try:
             snapshot = open_snapshot(self.store, self.manifest)
         except StoreError:  # reported by `check_files`
@@ -366,7 +337,7 @@ class StoreCheck:
         classes = snapshot.class_columns
         if catalog.class_records() != ({} if classes is None else classes.columns):
             what = "the snapshot has other columns of classes than the catalog"
-            self.findings.append(finding(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path]))
+            self._find(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path])
             return
         values = no_values() if classes is None else classes.values
         for name, in_snapshot, in_catalog in zip(
@@ -379,7 +350,7 @@ class StoreCheck:
                 counts = f"{in_snapshot.rows} {name}, the catalog {in_catalog.rows}"
                 different = "" if in_snapshot.rows != in_catalog.rows else ", with other values"
                 what = f"the snapshot has {counts}{different}"
-                self.findings.append(finding(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path]))
+                self._find(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path])
 
     def _check_lost_vectors(self, catalog: CheckedCatalog, dim: int) -> None:
         """Add a finding for each modality with vectors that are in no file."""
@@ -388,16 +359,8 @@ class StoreCheck:
             if len(lost):
                 what = f"{len(lost)} {modality} vectors that segments refer to are in no file (the first: {lost[0]})"
                 where = [f"{modality} vector {number}" for number in lost[:20].tolist()]
-                self.findings.append(
-                    finding(
-                        FindingKind.VECTORS_LOST,
-                        what,
-                        Repair.COMPACT,
-                        where,
-                        count=len(lost),
-                        way_out=REPAIR_THEN_INDEX,
-                    )
-                )
+                kind, way_out = FindingKind.VECTORS_LOST, REPAIR_THEN_INDEX
+                self._find(kind, what, Repair.COMPACT, where, count=len(lost), way_out=way_out)
 
     def _drop_replaced(self, named: set[Path]) -> None:
         """Drop the findings about files that a writer has replaced during the check."""
@@ -410,12 +373,6 @@ class StoreCheck:
             self.findings = [
                 known for known in self.findings if known.kind not in OF_FILES or known.where[0] not in replaced
             ]
-
-    def _count(self, what: str, rows: RowSample, kind: FindingKind, repair: Repair, way_out: str = "") -> None:
-        """Add a finding about rows of the catalog if there are any."""
-        if rows.count:
-            message = f"{rows.count} {what} (the first: {rows.ids[0]})"
-            self.findings.append(finding(kind, message, repair, rows.ids, count=rows.count, way_out=way_out))
 
 
 def _open_catalog(path: Path) -> CheckedCatalog:

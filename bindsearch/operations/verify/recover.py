@@ -25,7 +25,7 @@ from bindsearch.storage.catalog_file import (
     torn_log_message,
 )
 from bindsearch.storage.config import read_config
-from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import CURRENT, SNAPSHOTS, Snapshot, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_format import newest_part
 from bindsearch.storage.vector_files import VECTORS, open_stored_vectors

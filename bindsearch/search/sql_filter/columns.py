@@ -14,14 +14,14 @@ from bindsearch.arguments import did_you_mean
 from bindsearch.errors import UsageError
 from bindsearch.search.sql_filter.ast import quote_name
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select
-from bindsearch.storage.class_columns.values import look_up, of_collections
+from bindsearch.storage.class_columns import look_up, of_collections
 from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from bindsearch.storage.class_columns.values import StoredColumns
+    from bindsearch.storage.class_columns import StoredColumns
     from bindsearch.types import Modality
 
 

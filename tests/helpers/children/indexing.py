@@ -62,7 +62,7 @@ WRITER, CATALOG, PARTS = (
 REPLACE, UNLINK, SYNC = "pathlib:Path.replace", "pathlib:Path.unlink", "bindsearch.atomic:sync_folder"
 
 POINTS = {
-    "before the lock note is written": Point("bindsearch.storage.lock:write_note", "before"),
+    "before the lock note is written": Point("bindsearch.storage.session:write_note", "before"),
     "before store.json is written": Point("bindsearch.storage.config:atomic_write", "before", fresh=True),
     "half of store.json is written": Point("bindsearch.storage.config:atomic_write", "half", fresh=True),
     "the catalog has no tables yet": Point("bindsearch.storage.catalog:migrate", "before", fresh=True),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bindsearch.indexes.gpu.call_queue import CallQueue
+from bindsearch.indexes.gpu.index import CallQueue
 from bindsearch.indexes.types import SearchResult
 
 

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 
 import bindsearch as bs
-from bindsearch.operations.exchange.engines import pgvector, qdrant_server, source, target
+from bindsearch.operations.exchange.engines import engine as engine_module
+from bindsearch.operations.exchange.engines import pgvector
+from bindsearch.operations.exchange.engines import qdrant as qdrant_engine
 from bindsearch.types import DOCUMENTED_COLUMNS, Modality
 from helpers.command import run_command
 from helpers.engine_store import GapStore, K, write_gap_store
@@ -349,7 +351,7 @@ def wait_for_end_of_others(database: Any) -> None:
 def test_a_failed_upload_publishes_nothing_and_the_next_removes_its_rest(
     store: Path, http: QdrantServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qdrant_server, "RETRY_AFTER_S", (0.0,))
+    monkeypatch.setattr(qdrant_engine, "RETRY_AFTER_S", (0.0,))
     bs.export_vectors(store, f"qdrant:{http.url}")
     before = http.client.get_aliases()
     calls = [path for _, path, _ in http.calls]
@@ -426,7 +428,7 @@ def test_a_server_that_does_not_answer_is_named_without_the_password(store: Path
 
 
 def test_a_missing_extra_is_named(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target, "find_spec", lambda module: None)
+    monkeypatch.setattr(engine_module, "find_spec", lambda module: None)
     for place, extra in (
         (f"qdrant:{tmp_path / 'edge'}", "qdrant"),
         ("qdrant:http://host:1", "qdrant"),
@@ -481,7 +483,7 @@ def test_blocks_of_any_size_hold_the_same(
 ) -> None:
     found = []
     for size in (1000, 5):
-        monkeypatch.setattr(source, "MAX_BLOCK_ROWS", size)
+        monkeypatch.setattr(engine_module, "MAX_BLOCK_ROWS", size)
         bs.export_vectors(store, f"pgvector:{server}", name=f"blocks_{size}")
         found.append(database.execute(f"SELECT * FROM blocks_{size} ORDER BY segment_id").fetchall())
     assert found[0] == found[1]

@@ -27,7 +27,7 @@ from bindsearch.operations.verify.findings import Finding, FindingKind, Repair, 
 from bindsearch.operations.verify.recover import recover_store
 from bindsearch.operations.verify.store_files import StoredVectors, vector_file_findings
 from bindsearch.storage.catalog import CatalogTransaction
-from bindsearch.storage.lock import writer_lock
+from bindsearch.storage.session import writer_lock
 from bindsearch.storage.vector_files import open_vectors, write_vectors
 from bindsearch.types import FACT_COLUMNS, Modality
 from helpers import media_files, vector_store

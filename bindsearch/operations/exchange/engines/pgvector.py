@@ -9,8 +9,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from bindsearch.errors import StoreError, UsageError
-from bindsearch.operations.exchange.engines.source import EngineSource, is_description, read_engine_blocks
-from bindsearch.operations.exchange.engines.target import EngineResult, EngineTarget, engine_faults
+from bindsearch.operations.exchange.engines.engine import (
+    EngineResult,
+    EngineSource,
+    EngineTarget,
+    engine_faults,
+    is_description,
+    read_engine_blocks,
+)
 from bindsearch.reports import OnRows, OnStage
 
 if TYPE_CHECKING:
@@ -194,12 +200,11 @@ def _copy(connection: psycopg.Connection, table: Any, source: EngineSource, on_p
     names = sql.SQL(", ").join(sql.Identifier(name) for name in (KEY, *source.kinds, VECTOR))
     texts = [name for name, kind in source.kinds.items() if kind == "VARCHAR"]
     large = [name for name, kind in source.kinds.items() if kind == "UBIGINT"]
-    done, total, changed = 0, source.total, 0
-    on_progress(done, total)
+    changed = 0
     command = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table, names)
     with connection.cursor() as cursor, cursor.copy(command) as copy:
         copy.set_types(["bigint", *(TYPES[kind] for kind in source.kinds.values()), "halfvec"])
-        for block in read_engine_blocks(source):
+        for block in read_engine_blocks(source, on_progress):
             values = dict(block.values)
             for name in texts:
                 changed += sum(value is not None and "\0" in value for value in values[name])
@@ -208,6 +213,4 @@ def _copy(connection: psycopg.Connection, table: Any, source: EngineSource, on_p
                 values[name] = [value if value is None else Decimal(value) for value in values[name]]
             for row in zip(block.ids, *values.values(), map(HalfVector, block.vectors), strict=True):
                 copy.write_row(row)
-            done += len(block.ids)
-            on_progress(done, total)
     return (f"texts with a NUL, which PostgreSQL cannot hold, written without it: {changed}",) if changed else ()

@@ -1,20 +1,117 @@
-"""Values of columns of classes: the class of each item and its probability, by the item's first vector."""
+"""Columns that `classify` writes: a class of each item, with its probability, and how they were made.
+
+The value of an item is stored under the first vector of the modality that was classified. Items of the same content
+share vectors, so they share the class; an item whose file changes gets new vectors, so it has no class until the column
+is written again. Nothing has to be changed when files are moved, touched or forgotten.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from bindsearch.storage.class_columns.column import ClassColumn
 from bindsearch.types import Modality
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from numpy.typing import NDArray
+MAX_COLUMNS = 32
+"""Columns of classes of a store."""
+
+MAX_LABELS = 20_000
+"""Classes of a column: those of ImageNet-21k nearly."""
+
+MAX_RECORD_BYTES = 4 << 20
+"""Size of what is recorded of a column: its labels, names and templates."""
+
+
+@dataclass(frozen=True)
+class ClassColumn:
+    """Record of how a column was made.
+
+    Attributes:
+        name: Name of the column.
+        probability: Name of the column of probabilities; None if there is none.
+        labels: Label of each class.
+        texts: The names of each class that were embedded.
+        templates: Templates of the names.
+        modality: Modality of the segments that were classified; None: that of each item.
+        collections: Ids of the collections whose items have a class, ascending; none: all.
+        encoder: Name of the encoder.
+        digest: Digest of the encoder's weights.
+        written: Time when it was last written, UTC, such as 2026-11-29T12:00:00Z.
+    """
+
+    name: str
+    probability: str | None
+    labels: tuple[str, ...]
+    texts: tuple[tuple[str, ...], ...]
+    templates: tuple[str, ...]
+    modality: Modality | None
+    collections: tuple[int, ...]
+    encoder: str
+    digest: str
+    written: str
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the column as JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: object) -> Self:
+        """Restore a column from the result of `to_record`.
+
+        Raises:
+            ValueError: the record has another form.
+        """
+        if not isinstance(record, dict) or {*record} != {field.name for field in fields(cls)}:
+            raise ValueError("it does not say what a column is")
+        try:
+            texts = tuple(_texts(names) for names in record["texts"])
+            modality = None if record["modality"] is None else Modality(record["modality"])
+            names = {key: _texts([record[key]])[0] for key in ("name", "encoder", "digest", "written")}
+            probability = None if record["probability"] is None else _texts([record["probability"]])[0]
+            collections = tuple(record["collections"])
+        except TypeError as error:
+            raise ValueError(f"it does not say what a column is ({error})") from None
+        labels, templates = _texts(record["labels"]), _texts(record["templates"])
+        if not 0 < len(labels) <= MAX_LABELS or len(texts) != len(labels):
+            raise ValueError("a column has no labels, or too many")
+        if not all(type(key) is int for key in collections):
+            raise ValueError("ids of collections are not whole numbers")
+        return cls(
+            **names,
+            probability=probability,
+            labels=labels,
+            texts=texts,
+            templates=templates,
+            modality=modality,
+            collections=collections,
+        )
+
+    def makes_the_same(self, other: ClassColumn) -> bool:
+        """Return whether another column of this name gives every vector the same class and probability."""
+        ours, theirs = (replace(one, collections=(), written="", probability=None) for one in (self, other))
+        return ours == theirs
+
+    def record_bytes(self) -> int:
+        """Return the size of what is recorded of the column, in bytes."""
+        return len(json.dumps(self.to_record()))
+
+    def column_names(self) -> tuple[str, ...]:
+        """Return the names of the column and of its probabilities."""
+        return (self.name,) if self.probability is None else (self.name, self.probability)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise ValueError("it holds other than texts")
+    return tuple(value)
+
 
 VALUE_COLUMNS = {"column_id": "int64", "vector_id": "int64", "class": "int64", "probability": "float64"}
 """Columns of the values and their Arrow types: the column, the first vector of the item, the number of its class."""
@@ -70,16 +167,12 @@ class StoredColumns:
 
 def values_table(column_id: int, values: ClassValues) -> pa.Table:
     """Return the values of a column as a table."""
-    import pyarrow as pa
-
     arrays = (np.full(len(values.vector_ids), column_id, np.int64), *values)
     return pa.table(list(arrays), schema=pa.schema(list(VALUE_COLUMNS.items())))
 
 
 def no_values() -> pa.Table:
     """Return a table of values without rows."""
-    import pyarrow as pa
-
     return pa.schema(list(VALUE_COLUMNS.items())).empty_table()
 
 
@@ -95,8 +188,6 @@ def stored_columns(table: pa.Table) -> StoredColumns:
     Raises:
         ValueError: it is none.
     """
-    import pyarrow as pa
-
     for name, kind in VALUE_COLUMNS.items():
         number = table.schema.get_field_index(name)
         if number < 0 or table.schema.field(number).type != pa.type_for_alias(kind) or table.column(number).null_count:
@@ -139,9 +230,6 @@ def first_vectors(
     Returns:
         int64 (n,), -1 for items without such a segment.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     names = [*Modality]
     of_items, of_segments = (
         pc.index_in(table.column("modality"), value_set=pa.array(names, table.schema.field("modality").type)).to_numpy()
