@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -15,30 +14,27 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.environment import raise_installation_fault
 from bindsearch.ingest.media.kinds import PICTURES, SOUNDS, VIDEOS
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.exif import Exif, read_exif
+from bindsearch.ingest.media.pictures.exif import Exif, exif_of, orientation_of, read_exif
 from bindsearch.ingest.media.recordings.av_container import header_length_s, open_container, recording_kind
 from bindsearch.ingest.media.recordings.sound_track import is_guessed
 from bindsearch.ingest.media.recordings.video.display import header_size
 from bindsearch.ingest.media.recordings.video.picture_stream import picture_stream
 from bindsearch.ingest.media.text_fields import normalize_text, without_zone
-from bindsearch.ingest.media.xmp import Described, read_iptc, read_xmp
+from bindsearch.ingest.media.xmp import Described, read_iptc, read_xmp, xmp_of
 from bindsearch.types import Metadata, Modality
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from PIL.Image import Image
 
 Facts = Iterator[tuple[str, Any]]
 """Names and values of `Metadata`; a later value of a name replaces an earlier one, None is ignored."""
 
-_MAKE, _MODEL, _ORIENTATION, _DESCRIPTION, _ARTIST = 0x010F, 0x0110, 0x0112, 0x010E, 0x013B
+_MAKE, _MODEL, _DESCRIPTION, _ARTIST = 0x010F, 0x0110, 0x010E, 0x013B
 _XP_TITLE, _XP_AUTHOR = 0x9C9B, 0x9C9D
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
 """Tags of Exif 2.32, and Windows' own (XP), which are UTF-16."""
 _EXIF_TIMES = ((0x9003, 0x9291, 0x9011), (0x9004, 0x9292, 0x9012), (0x0132, 0x9290, 0x9010))
 """Time, fraction of a second and offset from UTC: original, digitized, last change."""
-_EXIF_START = re.compile(rb"(?:Exif\0\0)*")
-_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 _NO_TITLE = re.compile(r"[<{].*|OLYMPUS DIGITAL CAMERA|SONY DSC|DCIM.*|Exif_JPEG_PICTURE|default", re.IGNORECASE)
 """Descriptions written by cameras, and XML or JSON written by programs."""
 
@@ -106,38 +102,12 @@ def _image_values(path: Path) -> Facts:
             yield from _png_values(picture.info)
         if (iptc := picture.info.get("photoshop")) is not None:
             yield from _described_values(read_iptc(iptc))
-        if xmp := _xmp(picture.info):
+        if xmp := xmp_of(picture.info):
             yield from _described_values(read_xmp(xmp))
-        exif = _exif(path, picture)
-        if (exif.picture.get(_ORIENTATION) or _xmp_orientation(picture.info)) in (5, 6, 7, 8):
+        exif = exif_of(picture)
+        if orientation_of(picture) in (5, 6, 7, 8):
             yield from _size(height, width)
     yield from _exif_values(exif)
-
-
-def _exif(path: Path, picture: Image) -> Exif:
-    """Return the EXIF tags of an image."""
-    from PIL.TiffImagePlugin import TiffImageFile
-
-    if isinstance(picture, TiffImageFile):
-        with path.open("rb") as file:
-            return read_exif(file, picture.tag_v2.offset)
-    raw = picture.info.get("exif")
-    if raw is None and (profile := picture.info.get("Raw profile type exif")):  # in PNGs of ImageMagick
-        raw = bytes.fromhex("".join(profile.split("\n")[3:]))
-    return read_exif(io.BytesIO(_EXIF_START.sub(b"", raw, count=1))) if raw else Exif()
-
-
-def _xmp_orientation(info: Mapping[Any, Any]) -> int:
-    """Return the orientation in XMP, 1 to 8; 1 if there is none."""
-    match = _XMP_ORIENTATION.search(_xmp(info))
-    return int(match[1]) if match else 1
-
-
-def _xmp(info: Mapping[Any, Any]) -> bytes:
-    """Return the XMP packet of an image; empty if there is none."""
-    raw = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
-    raw = raw.encode() if isinstance(raw, str) else raw
-    return raw if isinstance(raw, bytes) else b""
 
 
 def _described_values(described: Described) -> Facts:

@@ -59,6 +59,13 @@ def read_xmp(raw: bytes) -> Described:
     )
 
 
+def xmp_of(info: Mapping[Any, Any]) -> bytes:
+    """Return the XMP packet of an image by Pillow's `info`; empty if there is none."""
+    raw = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+    raw = raw.encode(errors="replace") if isinstance(raw, str) else raw
+    return raw if isinstance(raw, bytes) else b""
+
+
 def read_iptc(photoshop: Any) -> Described:
     """Read the IPTC of a JPEG in the Photoshop resources that Pillow gives, by number."""
     raw = photoshop.get(_IPTC_BLOCK) if isinstance(photoshop, Mapping) else None

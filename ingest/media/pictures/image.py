@@ -16,6 +16,7 @@ from PIL import Image
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.exif import orientation_of
 from bindsearch.ingest.media.pictures.formats.cicp import CICP, Colours, as_srgb
 from bindsearch.ingest.media.pictures.formats.damaged import (
     BACKGROUNDS,
@@ -33,7 +34,7 @@ from bindsearch.ingest.media.pictures.formats.damaged import (
 from bindsearch.ingest.media.pictures.formats.icc import to_srgb
 from bindsearch.ingest.media.pictures.formats.tiff import TiffPicture, full_pages
 from bindsearch.ingest.media.pictures.formats.unread import refusal
-from bindsearch.ingest.media.pictures.pillow import check_size, load_pixels, open_picture, orientation_of, seek_page
+from bindsearch.ingest.media.pictures.pillow import check_size, load_pixels, open_picture, seek_page
 from bindsearch.ingest.media.pictures.stored_values import values_of
 from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
 from bindsearch.media import DecodeHints, Note, Picture, drop_note

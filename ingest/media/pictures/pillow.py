@@ -33,6 +33,7 @@ from PIL import (
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.kinds import PICTURES, one_of
+from bindsearch.ingest.media.pictures.exif import RAW_ORIENTATION
 from bindsearch.ingest.media.pictures.formats import cicp
 from bindsearch.ingest.media.pictures.formats.damaged import missing_bytes
 from bindsearch.ingest.media.pictures.formats.tiff import check_compression, open_tiff
@@ -41,7 +42,6 @@ from bindsearch.ingest.media.pictures.frame_count import gif_frames
 from bindsearch.ingest.media.pictures.raw import read_preview
 from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
 
-ORIENTATION_TAG = 0x0112
 MAX_FILE_BYTES = 1 << 30
 _PNG_DEPTH = 24
 """Place of bit depth and colour type in a PNG file (PNG, third edition, 11.2.1)."""
@@ -87,9 +87,7 @@ def _open_raw(file: BinaryIO, name: str) -> Image.Image:
         picture: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(preview), name)
     else:
         picture = Image.fromarray(preview[:, :, 0] if preview.shape[2:] == (1,) else preview)
-    exif = picture.getexif()
-    if ORIENTATION_TAG not in exif:
-        exif[ORIENTATION_TAG] = orientation
+    picture.info[RAW_ORIENTATION] = orientation
     return picture
 
 
@@ -252,15 +250,6 @@ def check_size(
         raise MediaError(f"{what} is {width}x{height} pixels")
     if width * height > max_pixels:
         raise MediaError(f"{what} is {width}x{height} pixels: more than {max_pixels} are not decoded ({option})")
-
-
-def orientation_of(picture: Image.Image) -> int:
-    """Return the EXIF orientation 1..8; 1 if there is none or the EXIF block is damaged."""
-    try:
-        value = picture.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # damaged metadata must not fail the image
-        return 1
-    return value if isinstance(value, int) else 1
 
 
 def _check_sizes(picture: Image.Image, max_pixels: int, option: str) -> None:

@@ -15,7 +15,8 @@ from bindsearch.ingest.media.pictures.depth_map.arrays import as_grey, read_exr,
 from bindsearch.ingest.media.pictures.depth_map.float_tiff import read_float_tiff
 from bindsearch.ingest.media.pictures.depth_map.names import mask_of
 from bindsearch.ingest.media.pictures.depth_map.stored_depth import StoredDepth, stored
-from bindsearch.ingest.media.pictures.pillow import open_picture, orientation_of
+from bindsearch.ingest.media.pictures.exif import orientation_of
+from bindsearch.ingest.media.pictures.pillow import open_picture
 from bindsearch.ingest.media.pictures.stored_values import picture_values, plane
 from bindsearch.ingest.media.recordings.av_container import kind_of
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.exif import integers, read_directory, read_header
 from bindsearch.ingest.media.pictures.stored_values import check_pixels
 
-_ORDERS = {b"II": "<", b"MM": ">"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIPS, _ORIENTATION, _SAMPLES, _ROWS = 256, 257, 258, 259, 273, 274, 277, 278
 _BYTES, _PREDICTOR, _FORMAT = 279, 317, 339
-_SIZES = {3: "H", 4: "L"}
-_MAX_TAGS = 1024
-_MAX_STRIPS = 1 << 20
+_TAGS = frozenset(
+    (_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _BYTES, _PREDICTOR, _FORMAT)
+)
+_MAX_TAG_BYTES = 4 << 20
+"""Places of a million strips."""
 _NONE, _DEFLATE = (1,), (8, 32946)
 _IEEE = 3
 """SampleFormat of floating-point values (TIFF 6.0, section 19)."""
@@ -37,10 +39,10 @@ def read_float_tiff(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], i
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        order = _ORDERS.get(file.read(2), "")
-        if not order:
+        header = read_header(file)
+        if header is None or header[0].is_big:
             return None
-        tags = _tags(file, order)
+        tags, _ = read_directory(file, *header, _TAGS, convert=integers, max_bytes=_MAX_TAG_BYTES)
         bits = _one(tags, _BITS, 1)
         if _one(tags, _FORMAT, 1) != _IEEE or bits not in (16, 64):
             return None
@@ -59,39 +61,17 @@ def read_float_tiff(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], i
         raw = b"".join(_strips(file, tags, size, needed, compression in _DEFLATE))
     if len(raw) < needed:
         raise MediaError(f"truncated: the picture needs {needed} bytes, only {len(raw)} exist")
-    values = np.frombuffer(raw[:needed], f"{order}f{bits // 8}").reshape(height, width)
+    values = np.frombuffer(raw[:needed], f"{header[0].order}f{bits // 8}").reshape(height, width)
     return values, _one(tags, _ORIENTATION, 1)
 
 
-def _one(tags: dict[int, tuple[int, ...]], tag: int, default: int) -> int:
+def _one(tags: Mapping[int, tuple[int, ...]], tag: int, default: int) -> int:
     return tags[tag][0] if tags.get(tag) else default
 
 
-def _tags(file: IO[bytes], order: str) -> dict[int, tuple[int, ...]]:
-    """Return the whole-number tags of the first directory (TIFF 6.0, section 2)."""
-    try:
-        magic, offset = struct.unpack(f"{order}HL", file.read(6))
-        if magic != 42:
-            return {}
-        file.seek(offset)
-        (count,) = struct.unpack(f"{order}H", file.read(2))
-        entries = file.read(12 * min(count, _MAX_TAGS))
-    except struct.error:
-        return {}
-    tags = {}
-    for tag, kind, parts, content in struct.iter_unpack(f"{order}HHL4s", entries[: len(entries) // 12 * 12]):
-        if kind in _SIZES and 0 < parts <= _MAX_STRIPS:
-            needed = parts * struct.calcsize(f"{order}{_SIZES[kind]}")
-            if needed > 4:
-                file.seek(struct.unpack(f"{order}L", content)[0])
-                content = file.read(needed)
-            whole = content[:needed]
-            if len(whole) == needed:
-                tags[tag] = struct.unpack(f"{order}{parts}{_SIZES[kind]}", whole)
-    return tags
-
-
-def _strips(file: IO[bytes], tags: dict[int, tuple[int, ...]], size: int, needed: int, deflated: bool) -> list[bytes]:
+def _strips(
+    file: IO[bytes], tags: Mapping[int, tuple[int, ...]], size: int, needed: int, deflated: bool
+) -> list[bytes]:
     """Return the bytes of the strips, at most `needed` in total."""
     strips: list[bytes] = []
     missing = needed
