@@ -14,13 +14,20 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.environment import raise_installation_fault
 from bindsearch.ingest.media.kinds import PICTURES, SOUNDS, VIDEOS
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.exif import Exif, exif_of, orientation_of, read_exif
+from bindsearch.ingest.media.pictures.exif import (
+    Described,
+    Exif,
+    exif_of,
+    orientation_of,
+    read_exif,
+    read_iptc,
+    read_xmp,
+    xmp_of,
+)
 from bindsearch.ingest.media.recordings.av_container import header_length_s, open_container, recording_kind
 from bindsearch.ingest.media.recordings.sound_track import is_guessed
-from bindsearch.ingest.media.recordings.video.display import header_size
-from bindsearch.ingest.media.recordings.video.picture_stream import picture_stream
+from bindsearch.ingest.media.recordings.video.display import header_size, picture_stream
 from bindsearch.ingest.media.text_fields import normalize_text, without_zone
-from bindsearch.ingest.media.xmp import Described, read_iptc, read_xmp, xmp_of
 from bindsearch.types import Metadata, Modality
 
 if TYPE_CHECKING:
@@ -84,7 +91,15 @@ def _read_values(path: Path) -> Facts:
     """Yield the metadata of a file, by its kind."""
     kind = recording_kind(path)
     if kind == "raw":
-        yield from _raw_values(path)
+        # most are TIFF with another signature, else the preview may have EXIF
+        with path.open("rb") as file:
+            exif = read_exif(file)
+        yield from _exif_values(exif) if exif.picture else _image_values(path)
+        import rawpy
+
+        with rawpy.imread(str(path)) as raw:
+            sizes = raw.sizes
+            yield from _size(*((sizes.height, sizes.width) if sizes.flip in (5, 6) else (sizes.width, sizes.height)))
     elif kind in PICTURES:
         yield from _image_values(path)
     elif kind in SOUNDS or kind in VIDEOS:
@@ -99,7 +114,10 @@ def _image_values(path: Path) -> Facts:
         width, height = picture.size
         yield from _size(width, height)
         if picture.format == "PNG":
-            yield from _png_values(picture.info)
+            # texts (PNG specification, 11.3.4.2), if they precede the pixels
+            yield "title", _text(picture.info.get("Title"))
+            yield "artist", _text(picture.info.get("Author"))
+            yield "taken", _to_time(_text(picture.info.get("Creation Time")))
         if (iptc := picture.info.get("photoshop")) is not None:
             yield from _described_values(read_iptc(iptc))
         if xmp := xmp_of(picture.info):
@@ -119,32 +137,9 @@ def _described_values(described: Described) -> Facts:
     yield from _coordinates(described.latitude, described.longitude)
 
 
-def _raw_values(path: Path) -> Facts:
-    """Yield the metadata of a raw image: most are TIFF with another signature, else the preview may have EXIF."""
-    with path.open("rb") as file:
-        exif = read_exif(file)
-    yield from _exif_values(exif) if exif.picture else _image_values(path)
-    yield from _raw_size(path)
-
-
-def _raw_size(path: Path) -> Facts:
-    import rawpy
-
-    with rawpy.imread(str(path)) as raw:
-        sizes = raw.sizes
-        yield from _size(*((sizes.height, sizes.width) if sizes.flip in (5, 6) else (sizes.width, sizes.height)))
-
-
 def _size(width: int, height: int) -> Facts:
     yield "width_px", width
     yield "height_px", height
-
-
-def _png_values(info: Mapping[Any, Any]) -> Facts:
-    """Yield the metadata in a PNG's texts (PNG specification, 11.3.4.2), if they precede the pixels."""
-    yield "title", _text(info.get("Title"))
-    yield "artist", _text(info.get("Author"))
-    yield "taken", _to_time(_text(info.get("Creation Time")))
 
 
 def _exif_values(exif: Exif) -> Facts:

@@ -67,7 +67,16 @@ def sniff(head: bytes, extension: str = "") -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if head[4:8] == b"ftyp":
-        return _iso_media(head)
+        # the major brand tells; for a still image (MIAF) of two possible codecs, the other brands do
+        brand = head[8:12]
+        if brand in _M4A_BRANDS:
+            return "m4a"
+        if brand == b"crx ":
+            return "raw"
+        compatible_brands = {head[i : i + 4] for i in range(16, min(int.from_bytes(head[:4], "big"), len(head)), 4)}
+        if brand in _AVIF_BRANDS or (brand in _HEIF_BRANDS and compatible_brands.intersection(_AVIF_BRANDS)):
+            return "avif"
+        return "heif" if brand in _HEIF_BRANDS else "mp4"
     if head[4:8] in _MP4_BOXES:
         return "mp4"
     if head[:2] == b"BM" and head[6:10] == bytes(4) and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
@@ -85,16 +94,3 @@ def sniff_file(file: BinaryIO, extension: str = "") -> tuple[str | None, bytes]:
     if head[:3] == b"ID3" or kind is None:
         kind = sniff_behind(file, head) or kind
     return kind, head
-
-
-def _iso_media(head: bytes) -> str:
-    """Return the kind by the major brand; for a still image (MIAF) of two possible codecs, by the other brands."""
-    brand = head[8:12]
-    if brand in _M4A_BRANDS:
-        return "m4a"
-    if brand == b"crx ":
-        return "raw"
-    compatible_brands = {head[i : i + 4] for i in range(16, min(int.from_bytes(head[:4], "big"), len(head)), 4)}
-    if brand in _AVIF_BRANDS or (brand in _HEIF_BRANDS and compatible_brands.intersection(_AVIF_BRANDS)):
-        return "avif"
-    return "heif" if brand in _HEIF_BRANDS else "mp4"

@@ -50,7 +50,8 @@ def find_recording(path: Path) -> Recording | None:
         return None
     if recording.form == "sensors":
         for file in {path.as_posix(), recording.main}:
-            names = _names(Path(file))
+            structure = text_structure(Path(file))
+            names = None if structure is None or structure.names is None else list(structure.names)
             if names is not None and find_columns(names) is not None:
                 return None
     return recording
@@ -101,11 +102,6 @@ def read_recording(recording: Recording, max_bytes: int) -> Table:
     return _read_sensors(recording, max_bytes)
 
 
-def _names(path: Path) -> list[str] | None:
-    structure = text_structure(path)
-    return None if structure is None or structure.names is None else list(structure.names)
-
-
 def _read_sensors(recording: Recording, max_bytes: int) -> Table:
     """Read accelerometer and gyroscope from two files, and gravity from a third one if it is missing."""
     main = Path(recording.main)
@@ -153,7 +149,9 @@ def _read_sensors(recording: Recording, max_bytes: int) -> Table:
             columns |= _attitude(read_text_table(files["orientation"], max_bytes), origin, times_s)
     elif "Time (s)" in header:
         layout = Layout("phyphox")
-    elif _is_wisdm(tables["main"], main):
+    elif (
+        len(tables["main"].columns) == 6 and re.fullmatch(r"data_\d+_accel_(?:phone|watch)\.txt", main.name) is not None
+    ):
         layout = Layout("wisdm", units={"accelerometer": "m/s^2", "gyroscope": "rad/s"})
     return Table(columns, seconds=frozenset({"time"}), notes=tuple(notes), layout=layout)
 
@@ -189,11 +187,6 @@ def _attitude(table: Table, origin: Table, times_s: NDArray[np.float64]) -> dict
         return {}
     places = np.searchsorted(own_s, times_s).clip(0, len(own_s) - 1)  # not interpolated: angles jump by a turn
     return {"roll": roll[places], "pitch": pitch[places]}
-
-
-def _is_wisdm(table: Table, path: Path) -> bool:
-    """Return whether a table is a raw file of WISDM (Weiss 2019): subject, activity, time, x, y, z."""
-    return len(table.columns) == 6 and re.fullmatch(r"data_\d+_accel_(?:phone|watch)\.txt", path.name) is not None
 
 
 def _xyz(names: Sequence[str]) -> tuple[str, ...] | None:
@@ -365,7 +358,7 @@ def _kitti_times(path: Path, n: int) -> NDArray[np.float64]:
     """Return the seconds of the first `n` lines "2011-09-26 13:02:25.964389445" of timestamps.txt."""
     import pyarrow as pa
 
-    from bindsearch.ingest.media.imu.dates import parse_dates
+    from bindsearch.ingest.media.imu.table import parse_dates
 
     with path.open("rb") as file:
         lines = file.read(64 * (n + 1)).decode(errors="replace").splitlines()[:n]

@@ -58,20 +58,16 @@ def column_names(path: Path) -> list[str]:
     if kind == "zip":
         return npz_names(path)
     if kind == "parquet":
-        return _parquet_names(path)
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            return list(parquet.read_schema(path).names)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
     if kind is not None:
         return []
     return text_column_names(path)
-
-
-def _parquet_names(path: Path) -> list[str]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        return list(parquet.read_schema(path).names)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
 
 
 def _parquet_table(path: Path, options: DecodeOptions) -> Table:

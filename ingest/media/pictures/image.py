@@ -29,11 +29,11 @@ from bindsearch.ingest.media.pictures.formats.damaged import (
     is_jpeg,
     missing_bytes,
     note_scans,
+    refusal,
     take_rows,
 )
 from bindsearch.ingest.media.pictures.formats.icc import to_srgb
 from bindsearch.ingest.media.pictures.formats.tiff import TiffPicture, full_pages
-from bindsearch.ingest.media.pictures.formats.unread import refusal
 from bindsearch.ingest.media.pictures.pillow import check_size, load_pixels, open_picture, seek_page
 from bindsearch.ingest.media.pictures.stored_values import values_of
 from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff

@@ -35,12 +35,39 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.kinds import PICTURES, one_of
 from bindsearch.ingest.media.pictures.exif import RAW_ORIENTATION
 from bindsearch.ingest.media.pictures.formats import cicp
-from bindsearch.ingest.media.pictures.formats.damaged import missing_bytes
+from bindsearch.ingest.media.pictures.formats.damaged import missing_bytes, refusal
 from bindsearch.ingest.media.pictures.formats.tiff import check_compression, open_tiff
-from bindsearch.ingest.media.pictures.formats.unread import refusal
 from bindsearch.ingest.media.pictures.frame_count import gif_frames
-from bindsearch.ingest.media.pictures.raw import read_preview
 from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
+
+_ORIENTATION_OF = {0: 1, 3: 3, 5: 8, 6: 6}
+"""EXIF orientation of LibRaw's `flip` (libraw_image_sizes_t: 3 half a turn, 5 to the left, 6 to the right)."""
+
+
+def read_preview(file: BinaryIO) -> tuple[bytes | NDArray[np.uint8], int]:
+    """Read the largest preview in a raw image, as JPEG or as uint8 (height, width, 3), and its EXIF orientation.
+
+    Raises:
+        MediaError: the extra [raw] is not installed, not a raw image, damaged, or without a preview.
+    """
+    if find_spec("rawpy") is None:
+        raise MediaError("raw images need the extra [raw]: pip install 'bindsearch[raw]'")
+    with installation_faults():
+        import rawpy
+    try:
+        with rawpy.imread(file) as raw:
+            preview = raw.extract_thumb()
+            orientation = _ORIENTATION_OF.get(raw.sizes.flip, 1)
+            if isinstance(preview.data, bytes):
+                return preview.data, orientation
+            return np.array(preview.data, np.uint8), orientation
+    except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
+        raise MediaError("the raw image contains no readable preview: convert it to JPEG") from error
+    except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError) as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        raise MediaError(f"damaged or unknown raw image ({text})") from error
+
 
 MAX_FILE_BYTES = 1 << 30
 _PNG_DEPTH = 24
@@ -151,7 +178,13 @@ def open_picture(
         size_bytes = os.fstat(file.fileno()).st_size
         if kind in _READ_WHOLE and size_bytes > max_bytes:
             raise MediaError(f"the image has {size_bytes} bytes: more than {max_bytes} are not read (--limit array=N)")
-        _check_canvas(head, kind, file, max_pixels, option)
+        # a reader would allocate these on opening: WebP's whole canvas, GIF's first frame
+        if kind == "webp" and len(head) >= 30:
+            check_size(_webp_size(head), max_pixels, option)
+        if kind == "gif":
+            file.seek(0)
+            if (edges := next(gif_frames(file), None)) is not None:
+                check_size((max(1, edges[0]), max(1, edges[1])), max_pixels, option)
         if kind in ("avif", "heif"):
             file.seek(0)
             head = file.read(cicp.HEAD_BYTES)
@@ -262,16 +295,6 @@ def _too_large_for_pillow(kind: str, size: tuple[int, int] | None) -> MediaError
     size_text = f"{size[0]}x{size[1]} pixels" if size else "larger"
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
     return MediaError(f"the image is {size_text}: Pillow does not decode a {kind.upper()} of more than {limit} pixels")
-
-
-def _check_canvas(head: bytes, kind: str, file: BinaryIO, max_pixels: int, option: str) -> None:
-    """Check sizes that a reader would allocate on opening: WebP's whole canvas, GIF's first frame."""
-    if kind == "webp" and len(head) >= 30:
-        check_size(_webp_size(head), max_pixels, option)
-    if kind == "gif":
-        file.seek(0)
-        if (edges := next(gif_frames(file), None)) is not None:
-            check_size((max(1, edges[0]), max(1, edges[1])), max_pixels, option)
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:

@@ -31,8 +31,13 @@ from bindsearch.ingest.media.pictures.palettes import from_colours, is_black_hot
 from bindsearch.ingest.media.pictures.pillow import open_picture
 from bindsearch.ingest.media.pictures.radiometric import RadiometricData, read_radiometric
 from bindsearch.ingest.media.pictures.stored_values import picture_values, plane, turned, upright
-from bindsearch.ingest.media.pictures.temperature_csv import EXTENSIONS, read_temperatures
-from bindsearch.ingest.media.pictures.temperatures import ABSOLUTE_ZERO_C, degrees_of, without_missing
+from bindsearch.ingest.media.pictures.temperatures import (
+    ABSOLUTE_ZERO_C,
+    EXTENSIONS,
+    degrees_of,
+    read_temperatures,
+    without_missing,
+)
 from bindsearch.ingest.media.recordings.av_container import kind_of
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import Reading, ThermalPicture

@@ -66,15 +66,12 @@ def _is_turned(file: BinaryIO, video: tuple[int, int]) -> bool:
     for projection in _elements(file, video, _PROJECTION):
         for start, end in _elements(file, projection, _POSE_ROLL):
             file.seek(start)
-            angle = _to_float(file.read(min(end - start, 8)))
+            # a float element has 4 or 8 bytes, or none for 0 (RFC 8794, 7.3)
+            content = file.read(min(end - start, 8))
+            formats = {4: ">f", 8: ">d"}
+            angle = float(struct.unpack(formats[len(content)], content)[0]) if len(content) in formats else 0.0
             return 45 < abs(angle) % 180 < 135  # False for NaN
     return False
-
-
-def _to_float(content: bytes) -> float:
-    """Return a float element (RFC 8794, 7.3): 4 or 8 bytes, 0 if empty."""
-    formats = {4: ">f", 8: ">d"}
-    return float(struct.unpack(formats[len(content)], content)[0]) if len(content) in formats else 0.0
 
 
 def _elements(file: BinaryIO, parent: tuple[int, int], wanted: int) -> Iterator[tuple[int, int]]:

@@ -267,11 +267,8 @@ def _data_size(path: Path) -> _DataSize | None:
 
 def _known(stated: int, existing: int, offset: int, behind: bytes) -> _DataSize:
     """Return a size, with those that mean "not known" as 0; `behind`: the bytes after an empty chunk."""
-    if stated == 0 and (existing <= 0 or _is_chunk(behind, existing)):
+    if stated == 0 and (
+        existing <= 0 or (behind[:4].isalnum() and int.from_bytes(behind[4:8], "little") + 8 <= existing)
+    ):
         return _DataSize(1, 1, offset)  # no samples, and none are missing
     return _DataSize(stated if stated < _NO_LENGTH or 1 << 32 <= stated < 1 << 63 else 0, existing, offset)
-
-
-def _is_chunk(header: bytes, existing: int) -> bool:
-    """Return whether the bytes behind an empty data chunk of a wav are another chunk that ends inside the file."""
-    return header[:4].isalnum() and int.from_bytes(header[4:8], "little") + 8 <= existing

@@ -154,7 +154,12 @@ def _stream(
             return
         if packets.bad == 1 and packets.is_last_bad and (kind == "mp3" or kind in _BY_BIT_RATE):
             packets.bad = 0  # what programs write behind the frames, such as lyrics
-        _check(place / rate_hz, length_s, packets, note)
+        decoded_s = place / rate_hz
+        if length_s - decoded_s > _EXACT_S:
+            check_damage(decoded_s / length_s, f"{decoded_s:.1f} of {length_s:.1f} s of sound", note)
+        elif packets.bad:
+            count = packets.good + packets.bad
+            check_damage(packets.good / count, f"{packets.good} of {count} packets of sound", note)
         if holes:
             note(f"{len(holes)} {'hole' if len(holes) == 1 else 'holes'} in the sound, {in_all_s:.1f} s: silence there")
 
@@ -168,15 +173,6 @@ def _begin_s(first: _Piece, second: _Piece | None) -> float:
         by_second_s = second.time_s - first.samples / first.rate_hz
         begin_s = begin_s if abs(by_second_s - begin_s) < _HOLE_S else by_second_s
     return begin_s if 0 < begin_s < _LONGEST_HOLE_S else 0.0
-
-
-def _check(decoded_s: float, length_s: float, packets: _Packets, note: Note) -> None:
-    """Check a track that was decoded to its end for damage."""
-    if length_s - decoded_s > _EXACT_S:
-        check_damage(decoded_s / length_s, f"{decoded_s:.1f} of {length_s:.1f} s of sound", note)
-    elif packets.bad:
-        count = packets.good + packets.bad
-        check_damage(packets.good / count, f"{packets.good} of {count} packets of sound", note)
 
 
 def _stated_length_s(container: InputContainer, track: AudioStream, path: Path, kind: str) -> float:

@@ -132,21 +132,12 @@ def _candidates(raw: bytes) -> list[_Candidate]:
             continue
         try:
             encoding = codecs.lookup(name).name
-            text = _decode_cut(raw, encoding)
+            text = codecs.getincrementaldecoder(encoding)().decode(raw)
         except (LookupError, UnicodeDecodeError):
             continue
         if encoding in USUAL and text not in found and not _UNASSIGNED.search(text):
             found[text] = _Candidate(encoding, result["confidence"], text)
     return sorted(found.values(), key=lambda one: -one.rank)
-
-
-def _decode_cut(raw: bytes, encoding: str) -> str:
-    """Decode bytes that may end inside a character.
-
-    Raises:
-        UnicodeDecodeError: they are not valid.
-    """
-    return codecs.getincrementaldecoder(encoding)().decode(raw)
 
 
 def _count_odd(text: str) -> int:

@@ -179,11 +179,7 @@ def _read_block(file: IO[bytes], start: int, header: _Header, line: int, n_lines
         raise MediaError(f"damaged EXR file ({error})") from error
     if len(raw) != needed:
         raise MediaError("damaged EXR file")
-    return _joined(raw)
-
-
-def _joined(raw: bytes) -> bytes:
-    """Undo the differences of successive bytes and the separation of even and odd bytes, which ZIP blocks have."""
+    # ZIP blocks have differences of successive bytes, of even and odd ones apart
     steps = np.frombuffer(raw, np.uint8).copy()
     steps[1:] -= np.uint8(128)
     split = np.cumsum(steps, dtype=np.uint8)

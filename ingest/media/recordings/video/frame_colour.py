@@ -41,7 +41,9 @@ def frame_rgb(frame: Any, floor_px: int, ratio: float = 1.0) -> NDArray[np.uint8
     if frame.color_trc in (PQ, HLG):
         rgb = to_sdr(_pixels(frame, size, "rgb48le"), int(frame.color_trc), int(frame.color_primaries))
     elif has_alpha(frame.format.name):
-        rgb = _on_white(_pixels(frame, size, "rgba"))
+        rgba = _pixels(frame, size, "rgba")
+        alpha = rgba[:, :, 3:].astype(np.uint16)
+        rgb = ((rgba[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)  # straight alpha on white
     else:
         rgb = _pixels(frame, size, "rgb24")
     return as_displayed(rgb, display_matrix(frame))
@@ -80,10 +82,3 @@ def _pixels(frame: Any, size: tuple[int, int], pixel_format: str) -> NDArray[Any
     scaled = frame.reformat(width=size[0], height=size[1], format=pixel_format, src_colorspace=matrix, threads=1)
     pixels: NDArray[Any] = scaled.to_ndarray()
     return pixels
-
-
-def _on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return straight-alpha pixels (height, width, 4) on white, uint8 (height, width, 3)."""
-    alpha = rgba[:, :, 3:].astype(np.uint16)
-    mixed = (rgba[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
-    return mixed.astype(np.uint8)
