@@ -30,7 +30,7 @@ from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.tables import column_names
 from bindsearch.ingest.media.kinds import ANIMATIONS, EXTENSIONS, PICTURES, SOUNDS, SOUNDS_IN_VIDEOS, VIDEOS
 from bindsearch.ingest.media.numpy_files import npy_header, npz_names
-from bindsearch.ingest.media.pictures.depth_map.names import DEPTH_ARRAYS, masked_name
+from bindsearch.ingest.media.pictures.depth_map.units import DEPTH_ARRAYS, masked_name
 from bindsearch.ingest.media.pictures.frame_count import count_frames
 from bindsearch.ingest.media.pictures.radiometric import is_radiometric
 from bindsearch.ingest.media.pictures.temperatures import looks_like_temperatures

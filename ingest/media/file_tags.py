@@ -27,7 +27,7 @@ from bindsearch.ingest.media.pictures.exif import (
 from bindsearch.ingest.media.recordings.av_container import header_length_s, open_container, recording_kind
 from bindsearch.ingest.media.recordings.sound_track import is_guessed
 from bindsearch.ingest.media.recordings.video.display import header_size, picture_stream
-from bindsearch.ingest.media.text_fields import normalize_text, without_zone
+from bindsearch.ingest.media.text_fields import normalize_text, valid_place, without_zone
 from bindsearch.types import Metadata, Modality
 
 if TYPE_CHECKING:
@@ -227,12 +227,7 @@ def _degrees(value: object, reference: str | None, signs: str) -> float | None:
 
 
 def _coordinates(latitude: float | None, longitude: float | None) -> Facts:
-    """Yield both coordinates to 1 cm, or none: out of range, or 0, 0, which receivers write without a fix."""
-    if latitude is None or longitude is None or not (abs(latitude) <= 90 and abs(longitude) <= 180):
-        return
-    if latitude or longitude:
-        yield "latitude", round(latitude, 7)
-        yield "longitude", round(longitude, 7)
+    yield from zip(("latitude", "longitude"), valid_place(latitude, longitude) or (), strict=False)
 
 
 def _recording_values(path: Path, kind: str) -> Facts:

@@ -16,7 +16,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.clock import time_unit
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.partners import Recording, is_uci_signal, recording_of, sensor_role
-from bindsearch.ingest.media.imu.table import AXES, Layout, Table
+from bindsearch.ingest.media.imu.table import AXES, SI, Layout, Table
 from bindsearch.ingest.media.imu.text_table import read_text_table, text_structure
 
 _LONGEST_GAP_S = 1.0
@@ -139,12 +139,7 @@ def _read_sensors(recording: Recording, max_bytes: int) -> Table:
     layout = None
     if "seconds_elapsed" in header:
         frame, source = _sensor_logger_frame(main, files)
-        layout = Layout(
-            "sensor-logger",
-            units={"accelerometer": "m/s^2", "gyroscope": "rad/s"},
-            frame=frame,
-            frame_source=source,
-        )
+        layout = Layout("sensor-logger", units=SI, frame=frame, frame_source=source)
         if frame is None and "orientation" in files:
             columns |= _attitude(read_text_table(files["orientation"], max_bytes), origin, times_s)
     elif "Time (s)" in header:
@@ -152,7 +147,7 @@ def _read_sensors(recording: Recording, max_bytes: int) -> Table:
     elif (
         len(tables["main"].columns) == 6 and re.fullmatch(r"data_\d+_accel_(?:phone|watch)\.txt", main.name) is not None
     ):
-        layout = Layout("wisdm", units={"accelerometer": "m/s^2", "gyroscope": "rad/s"})
+        layout = Layout("wisdm", units=SI)
     return Table(columns, seconds=frozenset({"time"}), notes=tuple(notes), layout=layout)
 
 
@@ -344,13 +339,12 @@ def _read_oxts(recording: Recording, max_bytes: int) -> Table:
     except ValueError as error:
         raise MediaError(f"KITTI oxts: {error}") from error
     columns: dict[str, NDArray[Any]] = dict(zip(AXES, values[:, _KITTI_AXES].T, strict=True))
-    units: Mapping[str, str] = {"accelerometer": "m/s^2", "gyroscope": "rad/s"}
     notes = [f"{len(paths)} files joined"]
     if "times" not in recording.parts:
         notes.append("no timestamps.txt: 10 Hz, as in the synchronised data")
-        return Table(columns, notes=tuple(notes), layout=Layout("kitti-oxts", units=units, sample_rate_hz=10.0))
+        return Table(columns, notes=tuple(notes), layout=Layout("kitti-oxts", units=SI, sample_rate_hz=10.0))
     times_s = _kitti_times(Path(recording.parts["times"]), len(paths))
-    layout = Layout("kitti-oxts", units=units)
+    layout = Layout("kitti-oxts", units=SI)
     return Table({"time": times_s, **columns}, seconds=frozenset({"time"}), notes=tuple(notes), layout=layout)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,7 @@ def _days(first: NDArray[Any], middle: NDArray[Any], last: NDArray[Any]) -> NDAr
     return np.where(known, days.astype(np.float64), np.nan)
 
 
+SI: Mapping[str, str] = MappingProxyType({"accelerometer": "m/s^2", "gyroscope": "rad/s"})
 AXES = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
 """Column names of an array without names."""
 
@@ -139,11 +141,6 @@ class Table:
     texts: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     layout: Layout | None = None
     lone: str | None = None
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self.columns.values()), ()))
 
 
 def array_columns(array: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.depth_map.files import StoredDepth, read_stored
-from bindsearch.ingest.media.pictures.depth_map.names import relative_word, unit_by_name
 from bindsearch.ingest.media.pictures.depth_map.units import (
     BASELINE_M,
     BY,
@@ -31,9 +30,11 @@ from bindsearch.ingest.media.pictures.depth_map.units import (
     distances_of_disparity,
     distances_of_inverse,
     parse_unit,
+    relative_word,
     seems_rotated,
+    unit_by_name,
 )
-from bindsearch.ingest.media.pictures.stored_values import turned, upright
+from bindsearch.ingest.media.pictures.pillow import turned, upright
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DepthMap, Reading
 
@@ -151,7 +152,10 @@ def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[De
     fx_px, baseline_m = camera(max(depth_m.shape), sidecar, unit)
     facts = {} if unit.quantity == "inverse" else {"depth_median_m": float(np.median(depth_m[valid]))}
     notes[:0] = [*_unit_notes(unit, source, facts.get("depth_median_m")), *camera_notes]
-    notes += _camera_notes(fx_px, baseline_m, sidecar, unit)
+    own = f"{FOCAL_LENGTH_SHARE} x longer side" if unit.camera is None else unit.name
+    assumed = [f"fx {fx_px:.0f} px ({own})"] if sidecar.fx is None else []
+    assumed += [f"baseline {baseline_m:g} m"] if sidecar.baseline_m is None else []
+    notes += [f"assumed: {', '.join(assumed)}"] if assumed else []
     return DepthMap(depth_m, valid, fx_px, baseline_m), Reading(tuple(notes), facts)
 
 
@@ -232,11 +236,3 @@ def _unit_notes(unit: DepthUnit, source: str | None, median_m: float | None) -> 
             return []
         return [f"depth in {unit.name}, as its sidecar says, is unusual: {median}"]
     return [f"depth in {unit.name}, {source}: {median}"]
-
-
-def _camera_notes(fx_px: float, baseline_m: float, sidecar: Sidecar, unit: DepthUnit) -> list[str]:
-    """Return a note on the focal length and the baseline that were assumed."""
-    own = f"{FOCAL_LENGTH_SHARE} x longer side" if unit.camera is None else unit.name
-    assumed = [f"fx {fx_px:.0f} px ({own})"] if sidecar.fx is None else []
-    assumed += [f"baseline {baseline_m:g} m"] if sidecar.baseline_m is None else []
-    return [f"assumed: {', '.join(assumed)}"] if assumed else []

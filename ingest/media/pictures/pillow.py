@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,11 @@ from PIL import (
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.kinds import PICTURES, one_of
+from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.exif import RAW_ORIENTATION
 from bindsearch.ingest.media.pictures.formats import cicp
 from bindsearch.ingest.media.pictures.formats.damaged import missing_bytes, refusal
-from bindsearch.ingest.media.pictures.formats.tiff import check_compression, open_tiff
+from bindsearch.ingest.media.pictures.formats.tiff import TiffPicture, check_compression, open_tiff
 from bindsearch.ingest.media.pictures.frame_count import gif_frames
 from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
 
@@ -326,3 +327,48 @@ def _silence_pillow() -> None:
     for quiet in _QUIET:
         if quiet not in warnings.filters:
             warnings.filterwarnings("ignore", category=quiet[2], module=r"PIL\.")
+
+
+def picture_values(picture: Any) -> NDArray[Any]:
+    """Return a picture's stored values (height, width), or (height, width, channels).
+
+    Raises:
+        MediaError: the image is damaged.
+    """
+    load_pixels(picture)
+    return values_of(picture)
+
+
+def values_of(picture: Image.Image) -> NDArray[Any]:
+    """Return the stored values of a picture whose pixels are loaded; Pillow gives unsigned 32-bit ones as signed."""
+    values = np.asarray(picture)
+    return values.view(np.uint32) if isinstance(picture, TiffPicture) and picture.is_unsigned else values
+
+
+def turned(values: NDArray[Any], rotate: int | None) -> NDArray[Any]:
+    """Return a picture (height, width) turned clockwise by a multiple of 90 degrees; None: unchanged."""
+    return np.rot90(values, -(rotate or 0) // 90)
+
+
+def upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return a picture (height, width) upright by its EXIF orientation 1..8 (Exif 2.32, tag 0x0112); else unchanged."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return values
+
+
+def plane(array: NDArray[Any], options: DecodeOptions) -> NDArray[Any]:
+    """Return an array as (height, width); axes of length 1 are dropped.
+
+    Raises:
+        MediaError: it is not two-dimensional, has no pixel, or more than `options.max_pixels`.
+    """
+    flat = array if array.ndim == 2 else array.squeeze()
+    if flat.ndim != 2 or not flat.size:
+        raise MediaError(f"the array has the shape {array.shape}: expected (height, width)")
+    check_size((flat.shape[1], flat.shape[0]), options.max_pixels, what="the array")
+    return flat

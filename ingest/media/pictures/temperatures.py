@@ -71,14 +71,12 @@ def find_unit(values: NDArray[np.float64], *, are_integers: bool) -> str | None:
     if not are_integers and ((known.min() >= 0 and known.max() <= 1) or not np.any(known % 1)):
         return None  # shares, or levels of 255
     units = ("kelvin/100", "kelvin/10") if are_integers else ("celsius", "kelvin")
-    fitting = [unit for unit in units if _is_usual(celsius(known, unit))]
+    fitting = []
+    for unit in units:
+        low, median, high = np.percentile(celsius(known, unit), (1, 50, 99))
+        if low >= _COLDEST_C and high <= _HOTTEST_C and _USUAL_MEDIAN_C[0] <= median <= _USUAL_MEDIAN_C[1]:
+            fitting.append(unit)
     return fitting[0] if len(fitting) == 1 else None
-
-
-def _is_usual(degrees: NDArray[np.float64]) -> bool:
-    low, median, high = np.percentile(degrees, (1, 50, 99))
-    coldest_median, hottest_median = _USUAL_MEDIAN_C
-    return bool(low >= _COLDEST_C and high <= _HOTTEST_C and coldest_median <= median <= hottest_median)
 
 
 def degrees_of(

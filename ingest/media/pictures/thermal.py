@@ -28,9 +28,8 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.exif import orientation_of
 from bindsearch.ingest.media.pictures.image import has_data_in_alpha, to_rgb
 from bindsearch.ingest.media.pictures.palettes import from_colours, is_black_hot, is_coloured, palette_names
-from bindsearch.ingest.media.pictures.pillow import open_picture
+from bindsearch.ingest.media.pictures.pillow import open_picture, picture_values, plane, turned, upright
 from bindsearch.ingest.media.pictures.radiometric import RadiometricData, read_radiometric
-from bindsearch.ingest.media.pictures.stored_values import picture_values, plane, turned, upright
 from bindsearch.ingest.media.pictures.temperatures import (
     ABSOLUTE_ZERO_C,
     EXTENSIONS,

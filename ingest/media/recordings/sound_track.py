@@ -24,7 +24,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.damage import check_damage
 from bindsearch.ingest.media.kinds import SOUNDS
 from bindsearch.ingest.media.recordings.av_container import origin_s
-from bindsearch.ingest.media.recordings.ogg import is_chained
+from bindsearch.ingest.media.recordings.containers import is_chained
 from bindsearch.ingest.media.recordings.sound_stream import (
     Block,
     SoundStream,
@@ -32,7 +32,7 @@ from bindsearch.ingest.media.recordings.sound_stream import (
     frame_channels,
     make_mixer,
 )
-from bindsearch.ingest.media.sniff_recordings import content_start
+from bindsearch.ingest.media.sniff import content_start
 from bindsearch.media import Note
 
 if TYPE_CHECKING:
@@ -274,7 +274,10 @@ def _placed(
             if _HOLE_S < hole_s < _LONGEST_HOLE_S:
                 length_s = piece.samples / piece.rate_hz
                 if abs(following.time_s - piece.time_s - length_s) < _HOLE_S:
-                    holes.append(_hole(round(hole_s * rate_hz), round(length_s * rate_hz), rate_hz))
+                    size = round(hole_s * rate_hz)
+                    frame = round(length_s * rate_hz)
+                    whole = round(size / max(1, frame)) * frame
+                    holes.append(whole if abs(whole - size) < _ROUNDING_S * rate_hz else size)
                     place += holes[-1]
         if piece.frame is None:
             samples = np.broadcast_to(np.float32(0), (piece.samples,))
@@ -286,12 +289,6 @@ def _placed(
         if following is None:
             return
         piece = following
-
-
-def _hole(size: int, frame: int, rate_hz: int) -> int:
-    """Return the size of a hole in samples, as a number of frames if stamps in milliseconds may mean that."""
-    whole = round(size / max(1, frame)) * frame
-    return whole if abs(whole - size) < _ROUNDING_S * rate_hz else size
 
 
 def _make_resampler(rate_hz: int, note: Note) -> Callable[[Any, bool], list[NDArray[np.float32]]]:

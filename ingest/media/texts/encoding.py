@@ -130,17 +130,17 @@ def _decode_unmarked(raw: bytes, note: Note) -> str:
 
 def _decode_guessed(raw: bytes, note: Note) -> str:
     """Decode bytes in the encoding that they are most likely in."""
-    from bindsearch.ingest.media.texts.detection import Guess, guess_encoding, shown_name
+    from bindsearch.ingest.media.texts.detection import guess_encoding, shown_name
 
     if _CONTROL.search(raw.decode("latin-1")):
         raise MediaError(f"not a text: invalid UTF-8, and control characters; if it is UTF-16, {WAY_OUT}")
     guess = guess_encoding(_telling_lines(raw))
-    if not isinstance(guess, Guess):
+    if not isinstance(guess, str):
         one_of = f" ({' or '.join(map(shown_name, guess))})" if guess else ""
         raise MediaError(f"encoding unclear{one_of}: {WAY_OUT}")
-    text = raw.decode(guess.encoding, errors="replace")
-    note(f"encoding {shown_name(guess.encoding)} (detected): convert the file to UTF-8, or say encoding, to be sure")
-    _note_replaced(text, raw, guess.encoding, note, valid=len(text) - len(text.encode("ascii", "ignore")))
+    text = raw.decode(guess, errors="replace")
+    note(f"encoding {shown_name(guess)} (detected): convert the file to UTF-8, or say encoding, to be sure")
+    _note_replaced(text, raw, guess, note, valid=len(text) - len(text.encode("ascii", "ignore")))
     return text
 
 
@@ -160,11 +160,7 @@ def _telling_lines(raw: bytes) -> bytes:
 
 
 def _note_replaced(text: str, raw: bytes, encoding: str, note: Note, *, valid: int) -> None:
-    """Note the bytes that are not valid in an encoding.
-
-    Raises:
-        MediaError: too many are not for the encoding to be right.
-    """
+    """Note the bytes that are not valid in an encoding; MediaError: too many are not for the encoding to be right."""
     sign = "\ufffd".encode(encoding, "ignore")
     invalid = text.count("\ufffd") - (raw.count(sign) if sign else 0)
     if invalid <= 0:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.stored_values import check_pixels
+from bindsearch.ingest.media.pictures.pillow import check_size
 
 _MAGIC = b"v/1\x01"
 _MAX_HEADER_BYTES = 1 << 20
@@ -60,7 +60,7 @@ def read_exr_channel(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], 
     with path.open("rb") as file:
         raw = file.read(_MAX_HEADER_BYTES)
         header, end = _parse_header(raw)
-        check_pixels(header.width, header.height, options)
+        check_size((header.width, header.height), options.max_pixels, what="the array")
         needed = header.line_bytes * header.height
         if needed > options.max_array_bytes:
             raise MediaError(

@@ -17,10 +17,9 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.numpy_files import read_npy, read_npz
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.depth_map.exr import read_exr_channel
-from bindsearch.ingest.media.pictures.depth_map.names import DEPTH_ARRAYS, mask_of
+from bindsearch.ingest.media.pictures.depth_map.units import DEPTH_ARRAYS, mask_of
 from bindsearch.ingest.media.pictures.exif import integers, orientation_of, read_directory, read_header
-from bindsearch.ingest.media.pictures.pillow import open_picture
-from bindsearch.ingest.media.pictures.stored_values import check_pixels, picture_values, plane
+from bindsearch.ingest.media.pictures.pillow import check_size, open_picture, picture_values, plane
 from bindsearch.ingest.media.recordings.av_container import kind_of
 
 
@@ -99,7 +98,7 @@ def read_pfm(path: Path, options: DecodeOptions) -> StoredDepth:
         if match[1] == b"PF":
             raise MediaError("a PFM of three channels (PF) is not a depth map")
         width, height = int(match[2]), int(match[3])
-        check_pixels(width, height, options)
+        check_size((width, height), options.max_pixels, what="the array")
         needed = 4 * width * height
         if needed > options.max_array_bytes:
             raise MediaError(f"the array has {needed} bytes: more than {options.max_array_bytes} are not read")
@@ -265,7 +264,7 @@ def read_float_tiff(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], i
         if _one(tags, _FORMAT, 1) != _IEEE or bits not in (16, 64):
             return None
         width, height = _one(tags, _WIDTH, 0), _one(tags, _HEIGHT, 0)
-        check_pixels(width, height, options)
+        check_size((width, height), options.max_pixels, what="the array")
         needed = width * height * bits // 8
         if needed > options.max_array_bytes:
             raise MediaError(f"the array has {needed} bytes: more than {options.max_array_bytes} are not read")

@@ -117,11 +117,6 @@ def check_rows(
     return np.where(above < 0, rows[0], above) + top
 
 
-def is_jpeg(picture: Image.Image) -> bool:
-    """Return whether a picture is a JPEG."""
-    return isinstance(picture, JpegImagePlugin.JpegImageFile)
-
-
 def are_equal(first: Image.Image, second: Image.Image) -> bool:
     """Return whether two pictures of one size and mode have the same pixels."""
     return all(_equal_rows(first, second, row).all() for row in range(0, first.height, _BAND_ROWS))
