@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -70,3 +73,15 @@ class HashingFile:
     def flush(self) -> None:
         """Flush buffered data to the operating system."""
         self._file.flush()
+
+
+def files_version(paths: Iterable[str]) -> int:
+    """Return a number from 0 to 2^63 - 1 that changes with the names, sizes and times of files, in this order."""
+    import xxhash
+
+    states = []
+    for path in paths:
+        with suppress(OSError):  # deleted meanwhile
+            status = os.stat(path)  # noqa: PTH116
+            states.append((path.rpartition("/")[2], status.st_size, status.st_mtime_ns))
+    return int(xxhash.xxh3_64_intdigest(repr(states).encode())) >> 1

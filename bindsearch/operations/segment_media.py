@@ -19,7 +19,7 @@ from bindsearch.ingest.media.decode import pieces, reason_of
 from bindsearch.ingest.media.imu.recording import MotionSpan, read_imu
 from bindsearch.ingest.media.options import LONGEST_SPAN_S, DecodeOptions
 from bindsearch.ingest.media.pictures.depth import read_depth
-from bindsearch.ingest.media.pictures.depth_map.names import unit_by_name
+from bindsearch.ingest.media.pictures.depth_map.units import unit_by_name
 from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.ingest.media.pictures.thermal import read_scene
 from bindsearch.ingest.media.recordings.audio import read_sound

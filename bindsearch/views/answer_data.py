@@ -79,7 +79,7 @@ def _line(hit: Mapping[str, Any]) -> int | None:
     """Return the line of a passage; what is declared about its file is looked up only if it is not found."""
     if hit["text"] is None or hit["start_s"] is not None:
         return None
-    from bindsearch.ingest.media.texts.read import line_of_passage
+    from bindsearch.ingest.media.texts.encoding import line_of_passage
 
     path = Path(hit["path"])
     line = line_of_passage(path, hit["text"])

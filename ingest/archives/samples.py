@@ -23,7 +23,7 @@ from bindsearch.ingest.archives.sample_metadata import CAPTIONS, member_sidecar,
 from bindsearch.ingest.archives.tar import is_tar, read_tar
 from bindsearch.ingest.archives.zip import is_zip, read_zip
 from bindsearch.ingest.inspect.extensions import has_media_extension
-from bindsearch.ingest.media.foreign.names import find_sidecars, foreign_names
+from bindsearch.ingest.media.foreign.layouts import find_sidecars, foreign_names
 from bindsearch.ingest.media.imu.partners import recording_of
 from bindsearch.ingest.media.kinds import extensions_of
 from bindsearch.ingest.media.sidecar import (

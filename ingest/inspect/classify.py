@@ -30,10 +30,10 @@ from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.tables import column_names
 from bindsearch.ingest.media.kinds import ANIMATIONS, EXTENSIONS, PICTURES, SOUNDS, SOUNDS_IN_VIDEOS, VIDEOS
 from bindsearch.ingest.media.numpy_files import npy_header, npz_names
-from bindsearch.ingest.media.pictures.depth_map.names import DEPTH_ARRAYS, masked_name
+from bindsearch.ingest.media.pictures.depth_map.units import DEPTH_ARRAYS, masked_name
 from bindsearch.ingest.media.pictures.frame_count import count_frames
 from bindsearch.ingest.media.pictures.radiometric import is_radiometric
-from bindsearch.ingest.media.pictures.temperature_csv import looks_like_temperatures
+from bindsearch.ingest.media.pictures.temperatures import looks_like_temperatures
 from bindsearch.ingest.media.sidecar_file import read_sidecar
 from bindsearch.ingest.media.sniff import sniff_file
 from bindsearch.ingest.media.texts.documents import NOTEBOOK, document_kind

@@ -16,7 +16,7 @@ from bindsearch.ingest.inspect.rules import Rule, rule_for
 from bindsearch.ingest.manifests.manifest import ManifestEntry
 from bindsearch.ingest.media.imu.joining import part_paths
 from bindsearch.ingest.media.kinds import RAW_EXTENSIONS
-from bindsearch.ingest.media.pictures.depth_map.names import mask_of, unit_by_name
+from bindsearch.ingest.media.pictures.depth_map.units import mask_of, unit_by_name
 from bindsearch.ingest.media.sidecar import RECORDINGS, Sidecar, decode_facts
 from bindsearch.ingest.media.subtitles.read import hash_subtitles
 from bindsearch.storage.file_state import FileState

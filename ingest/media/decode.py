@@ -24,13 +24,11 @@ from bindsearch.ingest.media.recordings.gpmf import read_motion_track
 from bindsearch.ingest.media.recordings.video.read import VideoSpan, read_video, video_kind
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sniff import HEAD_BYTES
-from bindsearch.ingest.media.subtitles.read import inside, read_subtitles
-from bindsearch.ingest.media.subtitles.timed_passages import timed_passages
-from bindsearch.ingest.media.subtitles.tracks import read_text_tracks
+from bindsearch.ingest.media.subtitles.read import inside, read_subtitles, read_text_tracks, timed_passages
 from bindsearch.ingest.media.texts.documents import document_kind, read_document
+from bindsearch.ingest.media.texts.encoding import read_text
 from bindsearch.ingest.media.texts.passages import CountTokens, passages
 from bindsearch.ingest.media.texts.pdf import read_pdf
-from bindsearch.ingest.media.texts.read import read_text
 from bindsearch.media import (
     NO_CONTENT,
     NO_READING,

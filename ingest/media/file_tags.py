@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -15,30 +14,34 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.environment import raise_installation_fault
 from bindsearch.ingest.media.kinds import PICTURES, SOUNDS, VIDEOS
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.exif import Exif, read_exif
+from bindsearch.ingest.media.pictures.exif import (
+    Described,
+    Exif,
+    exif_of,
+    orientation_of,
+    read_exif,
+    read_iptc,
+    read_xmp,
+    xmp_of,
+)
 from bindsearch.ingest.media.recordings.av_container import header_length_s, open_container, recording_kind
 from bindsearch.ingest.media.recordings.sound_track import is_guessed
-from bindsearch.ingest.media.recordings.video.display import header_size
-from bindsearch.ingest.media.recordings.video.picture_stream import picture_stream
-from bindsearch.ingest.media.text_fields import normalize_text, without_zone
-from bindsearch.ingest.media.xmp import Described, read_iptc, read_xmp
+from bindsearch.ingest.media.recordings.video.display import header_size, picture_stream
+from bindsearch.ingest.media.text_fields import normalize_text, valid_place, without_zone
 from bindsearch.types import Metadata, Modality
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from PIL.Image import Image
 
 Facts = Iterator[tuple[str, Any]]
 """Names and values of `Metadata`; a later value of a name replaces an earlier one, None is ignored."""
 
-_MAKE, _MODEL, _ORIENTATION, _DESCRIPTION, _ARTIST = 0x010F, 0x0110, 0x0112, 0x010E, 0x013B
+_MAKE, _MODEL, _DESCRIPTION, _ARTIST = 0x010F, 0x0110, 0x010E, 0x013B
 _XP_TITLE, _XP_AUTHOR = 0x9C9B, 0x9C9D
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
 """Tags of Exif 2.32, and Windows' own (XP), which are UTF-16."""
 _EXIF_TIMES = ((0x9003, 0x9291, 0x9011), (0x9004, 0x9292, 0x9012), (0x0132, 0x9290, 0x9010))
 """Time, fraction of a second and offset from UTC: original, digitized, last change."""
-_EXIF_START = re.compile(rb"(?:Exif\0\0)*")
-_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 _NO_TITLE = re.compile(r"[<{].*|OLYMPUS DIGITAL CAMERA|SONY DSC|DCIM.*|Exif_JPEG_PICTURE|default", re.IGNORECASE)
 """Descriptions written by cameras, and XML or JSON written by programs."""
 
@@ -88,7 +91,15 @@ def _read_values(path: Path) -> Facts:
     """Yield the metadata of a file, by its kind."""
     kind = recording_kind(path)
     if kind == "raw":
-        yield from _raw_values(path)
+        # most are TIFF with another signature, else the preview may have EXIF
+        with path.open("rb") as file:
+            exif = read_exif(file)
+        yield from _exif_values(exif) if exif.picture else _image_values(path)
+        import rawpy
+
+        with rawpy.imread(str(path)) as raw:
+            sizes = raw.sizes
+            yield from _size(*((sizes.height, sizes.width) if sizes.flip in (5, 6) else (sizes.width, sizes.height)))
     elif kind in PICTURES:
         yield from _image_values(path)
     elif kind in SOUNDS or kind in VIDEOS:
@@ -103,41 +114,18 @@ def _image_values(path: Path) -> Facts:
         width, height = picture.size
         yield from _size(width, height)
         if picture.format == "PNG":
-            yield from _png_values(picture.info)
+            # texts (PNG specification, 11.3.4.2), if they precede the pixels
+            yield "title", _text(picture.info.get("Title"))
+            yield "artist", _text(picture.info.get("Author"))
+            yield "taken", _to_time(_text(picture.info.get("Creation Time")))
         if (iptc := picture.info.get("photoshop")) is not None:
             yield from _described_values(read_iptc(iptc))
-        if xmp := _xmp(picture.info):
+        if xmp := xmp_of(picture.info):
             yield from _described_values(read_xmp(xmp))
-        exif = _exif(path, picture)
-        if (exif.picture.get(_ORIENTATION) or _xmp_orientation(picture.info)) in (5, 6, 7, 8):
+        exif = exif_of(picture)
+        if orientation_of(picture) in (5, 6, 7, 8):
             yield from _size(height, width)
     yield from _exif_values(exif)
-
-
-def _exif(path: Path, picture: Image) -> Exif:
-    """Return the EXIF tags of an image."""
-    from PIL.TiffImagePlugin import TiffImageFile
-
-    if isinstance(picture, TiffImageFile):
-        with path.open("rb") as file:
-            return read_exif(file, picture.tag_v2.offset)
-    raw = picture.info.get("exif")
-    if raw is None and (profile := picture.info.get("Raw profile type exif")):  # in PNGs of ImageMagick
-        raw = bytes.fromhex("".join(profile.split("\n")[3:]))
-    return read_exif(io.BytesIO(_EXIF_START.sub(b"", raw, count=1))) if raw else Exif()
-
-
-def _xmp_orientation(info: Mapping[Any, Any]) -> int:
-    """Return the orientation in XMP, 1 to 8; 1 if there is none."""
-    match = _XMP_ORIENTATION.search(_xmp(info))
-    return int(match[1]) if match else 1
-
-
-def _xmp(info: Mapping[Any, Any]) -> bytes:
-    """Return the XMP packet of an image; empty if there is none."""
-    raw = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
-    raw = raw.encode() if isinstance(raw, str) else raw
-    return raw if isinstance(raw, bytes) else b""
 
 
 def _described_values(described: Described) -> Facts:
@@ -149,32 +137,9 @@ def _described_values(described: Described) -> Facts:
     yield from _coordinates(described.latitude, described.longitude)
 
 
-def _raw_values(path: Path) -> Facts:
-    """Yield the metadata of a raw image: most are TIFF with another signature, else the preview may have EXIF."""
-    with path.open("rb") as file:
-        exif = read_exif(file)
-    yield from _exif_values(exif) if exif.picture else _image_values(path)
-    yield from _raw_size(path)
-
-
-def _raw_size(path: Path) -> Facts:
-    import rawpy
-
-    with rawpy.imread(str(path)) as raw:
-        sizes = raw.sizes
-        yield from _size(*((sizes.height, sizes.width) if sizes.flip in (5, 6) else (sizes.width, sizes.height)))
-
-
 def _size(width: int, height: int) -> Facts:
     yield "width_px", width
     yield "height_px", height
-
-
-def _png_values(info: Mapping[Any, Any]) -> Facts:
-    """Yield the metadata in a PNG's texts (PNG specification, 11.3.4.2), if they precede the pixels."""
-    yield "title", _text(info.get("Title"))
-    yield "artist", _text(info.get("Author"))
-    yield "taken", _to_time(_text(info.get("Creation Time")))
 
 
 def _exif_values(exif: Exif) -> Facts:
@@ -262,12 +227,7 @@ def _degrees(value: object, reference: str | None, signs: str) -> float | None:
 
 
 def _coordinates(latitude: float | None, longitude: float | None) -> Facts:
-    """Yield both coordinates to 1 cm, or none: out of range, or 0, 0, which receivers write without a fix."""
-    if latitude is None or longitude is None or not (abs(latitude) <= 90 and abs(longitude) <= 180):
-        return
-    if latitude or longitude:
-        yield "latitude", round(latitude, 7)
-        yield "longitude", round(longitude, 7)
+    yield from zip(("latitude", "longitude"), valid_place(latitude, longitude) or (), strict=False)
 
 
 def _recording_values(path: Path, kind: str) -> Facts:

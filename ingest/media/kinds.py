@@ -43,11 +43,6 @@ class Kind:
         """Extensions that promise the kind, with their dots."""
         return tuple(self.names.split())
 
-    @property
-    def sound_extensions(self) -> tuple[str, ...]:
-        """Extensions that promise a sound in a container of videos."""
-        return tuple(self.sound_names.split())
-
 
 PICTURE_KINDS = (
     Kind("jpeg", "JPEG, MPO", ".jpg .jpeg .jpe .jfif .mpo", "the picture, of an MPO the first one", PILLOW),
@@ -179,7 +174,7 @@ _KINDS: Mapping[str, Kind] = MappingProxyType(
         for kind in (*PICTURE_KINDS, *SOUND_KINDS, *VIDEO_KINDS, *TEXT_KINDS, *ARRAY_KINDS, *ARCHIVE_KINDS)
     }
 )
-SOUNDS_IN_VIDEOS = frozenset(extension for kind in VIDEO_KINDS for extension in kind.sound_extensions)
+SOUNDS_IN_VIDEOS = frozenset(extension for kind in VIDEO_KINDS for extension in kind.sound_names.split())
 """Extensions of sounds in containers of videos."""
 
 VIDEO_EXTENSIONS = frozenset(_extensions(VIDEO_KINDS))

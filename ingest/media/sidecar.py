@@ -346,7 +346,13 @@ def _metadata_value(key: str, value: object) -> str | datetime | float | int | N
         return normalize_text(value)
     match key:
         case "taken":
-            return _time(key, value)
+            try:
+                taken = without_zone(datetime.fromisoformat(value.strip())) if isinstance(value, str) else None
+            except ValueError:
+                taken = None
+            if taken is None:
+                raise _wrong(f"column {key}", value, "a time such as 2024-05-01T12:30:00 or 2024-05-01T12:30:00+02:00")
+            return taken
         case "latitude":
             return _number(key, value, -90, 90, "degrees from -90 to 90")
         case "longitude":
@@ -358,16 +364,6 @@ def _metadata_value(key: str, value: object) -> str | datetime | float | int | N
     if not pixels.is_integer():
         raise _wrong(f"column {key}", value, expected)
     return int(pixels)
-
-
-def _time(key: str, value: object) -> datetime:
-    try:
-        taken = without_zone(datetime.fromisoformat(value.strip())) if isinstance(value, str) else None
-    except ValueError:
-        taken = None
-    if taken is None:
-        raise _wrong(f"column {key}", value, "a time such as 2024-05-01T12:30:00 or 2024-05-01T12:30:00+02:00")
-    return taken
 
 
 def _number(key: str, value: object, lowest: float, highest: float, expected: str) -> float:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.foreign.layouts import read_foreign
-from bindsearch.ingest.media.foreign.names import OWN_SUFFIX, foreign_names
+from bindsearch.ingest.media.foreign.layouts import OWN_SUFFIX, foreign_names, read_foreign
 from bindsearch.ingest.media.sidecar import (
     COMMON_WORDS,
     KEYS,

@@ -33,6 +33,13 @@ def without_zone(moment: datetime) -> datetime | None:
         return None
 
 
+def valid_place(latitude: float | None, longitude: float | None) -> tuple[float, float] | None:
+    """Return both coordinates to 1 cm; None if they are out of range, or 0, 0, which receivers write without a fix."""
+    if latitude is None or longitude is None or not (abs(latitude) <= 90 and abs(longitude) <= 180):
+        return None
+    return (round(latitude, 7), round(longitude, 7)) if latitude or longitude else None
+
+
 def parse_user_object(raw: str | bytes) -> dict[str, object]:
     """Return the JSON object in a user's text, or in its UTF-8 bytes.
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from bindsearch.arguments import is_at_or_below
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
-from bindsearch.ingest.media.foreign.names import may_be_foreign
+from bindsearch.ingest.media.foreign.layouts import may_be_foreign
 from bindsearch.ingest.media.imu.partners import recording_of
 from bindsearch.ingest.media.subtitles.names import has_pairs, pair_subtitles
 from bindsearch.ingest.scan.ignore import IGNORE_FILE

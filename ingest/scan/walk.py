@@ -18,9 +18,9 @@ from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.left_out import HIDDEN, LINK_LOOP, LINK_TO_FOLDER, LINK_TO_NOTHING
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
-from bindsearch.ingest.media.foreign.names import find_sidecars, foreign_names
+from bindsearch.ingest.media.foreign.layouts import find_sidecars, foreign_names
 from bindsearch.ingest.media.imu.partners import TEXT_TABLES, parts_version
-from bindsearch.ingest.media.pictures.depth_map.names import mask_name
+from bindsearch.ingest.media.pictures.depth_map.units import mask_name
 from bindsearch.ingest.media.subtitles.names import (
     LEFT_OUT,
     NO_SUBTITLES,

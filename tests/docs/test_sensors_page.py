@@ -19,9 +19,14 @@ from bindsearch.ingest.media.imu.clock import _FASTEST_HZ, _SLOWEST_HZ
 from bindsearch.ingest.media.imu.layouts import LAYOUTS, _matches
 from bindsearch.ingest.media.imu.presets import PRESETS
 from bindsearch.ingest.media.imu.units import _GRAVITY, ACCELERATION, FASTEST_RAD_S, ROTATION
-from bindsearch.ingest.media.pictures.depth_map.checks import FARTHEST_M, LARGEST_MEDIAN_M, LEAST_MEDIAN_M
-from bindsearch.ingest.media.pictures.depth_map.names import _RELATIVE
-from bindsearch.ingest.media.pictures.depth_map.units import BASELINE_M, DATA_SETS, FOCAL_LENGTH_SHARE, parse_unit
+from bindsearch.ingest.media.pictures.depth import FARTHEST_M, LARGEST_MEDIAN_M, LEAST_MEDIAN_M
+from bindsearch.ingest.media.pictures.depth_map.units import (
+    _RELATIVE,
+    BASELINE_M,
+    DATA_SETS,
+    FOCAL_LENGTH_SHARE,
+    parse_unit,
+)
 from bindsearch.ingest.media.pictures.palettes import palette_names
 from bindsearch.ingest.media.pictures.temperatures import _COLDEST_C, _HOTTEST_C, _SCALES, _USUAL_MEDIAN_C
 from bindsearch.ingest.media.sidecar import FACT_NAMES, FACTS, FRAMES

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from bindsearch.ingest.media import sniff_recordings
+from bindsearch.ingest.media import sniff
 
 WRITTEN: dict[str, tuple[str, str, str, int]] = {
     "wav": ("libsndfile", "WAV", "PCM_16", 16_000),
@@ -92,7 +92,7 @@ def write_vbr_mp3(path: Path, samples: NDArray[np.float32], rate_hz: int, *, cou
     """Write an mp3 of a varying bit rate; its first frame, which counts the others, is left out unless `counted`."""
     soundfile.write(path, samples, rate_hz, bitrate_mode="VARIABLE", compression_level=0.1)
     raw = path.read_bytes()
-    frame = sniff_recordings._mpeg_frame(raw)
+    frame = sniff._mpeg_frame(raw)
     if not counted:
         assert frame is not None
         path.write_bytes(raw[frame[1] :])

@@ -1,4 +1,4 @@
-"""Captions, times and places in JSON that other programs write beside a media file.
+"""Captions, times and places in JSON that other programs write beside a media file, and names of such files.
 
 Layouts, by their keys:
 - exiftool -json and osxphotos: a list of objects with `SourceFile`, tags with or without their group, "XMP:Title"
@@ -8,20 +8,83 @@ Layouts, by their keys:
 - gallery-dl and the like: `caption`, `description` or `content`, `title`, `tags`, `date` (gallerydl/metadata post
   processor).
 Everything in them is optional, and may be of any type: what does not fit is none.
+
+Google Takeout: `NAME.supplemental-metadata.json`, before 2025 `NAME.json`, with at most 46 characters before `.json`;
+the number of a copy moves behind them, so that `photo(1).jpg` has `photo.jpg(1).json`
+(github.com/ente/ente/pull/4956, github.com/TheLastGimbus/GooglePhotosTakeoutHelper/pull/449). yt-dlp:
+`STEM.info.json` (option --write-info-json). exiftool, osxphotos and gallery-dl: `NAME.json`, which is the name of a
+sidecar of BindSearch too.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import PurePosixPath
 
-from bindsearch.ingest.media.foreign.names import is_takeout_of
-from bindsearch.ingest.media.text_fields import normalize_text, without_zone
+from bindsearch.ingest.media.text_fields import normalize_text, valid_place, without_zone
 from bindsearch.types import Metadata
+
+OWN_SUFFIX = ".json"
+INFO_SUFFIX = ".info.json"
+TAKEOUT_SUFFIX = ".supplemental-metadata"
+TAKEOUT_CHARACTERS = 46
+RECORDINGS = (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".flv", ".3gp", ".m4a", ".mp3", ".opus", ".ogg", ".flac", ".wav")
+"""Extensions of what yt-dlp saves; its thumbnails have the same stem."""
+
+_FOREIGN = re.compile(r".*(?:\.info|\.s[a-z]{0,11}(?:-[a-z]{0,8})?|\.|\(\d{1,4}\))\.json", re.DOTALL)
+_COPY = re.compile(r"(?P<stem>.+)(?P<number>\(\d{1,4}\))(?P<suffix>\.[^.]+)")
+
+
+def foreign_names(name: str) -> list[str]:
+    """Return the names that other programs' JSON beside a file may have, besides `name`.json.
+
+    Args:
+        name: the file's name, or its path with forward slashes: then these are paths too.
+    """
+    folder, slash, name = name.rpartition("/")
+    copy = _COPY.fullmatch(name) if ")." in name else None
+    bare, number = (copy["stem"] + copy["suffix"], copy["number"]) if copy else (name, "")
+    names = [f"{base[:TAKEOUT_CHARACTERS]}{number}{OWN_SUFFIX}" for base in (bare + TAKEOUT_SUFFIX, bare)]
+    stem, dot, extension = name.rpartition(".")
+    if f"{dot}{extension.lower()}" in RECORDINGS:
+        names.append(stem + INFO_SUFFIX)
+    return [folder + slash + other for other in dict.fromkeys(names) if other != name + OWN_SUFFIX]
+
+
+def may_be_foreign(name: str) -> bool:
+    """Return whether a name is one of another program's JSON beside a file, other than that file's name and .json."""
+    return len(name) >= TAKEOUT_CHARACTERS + len(OWN_SUFFIX) or _FOREIGN.fullmatch(name) is not None
+
+
+def find_sidecars(names: Collection[str]) -> Mapping[str, list[str]]:
+    """Return the sidecars among the names (or paths) of files, by that of their file; BindSearch's own come first."""
+    documents = {name for name in names if name.endswith(OWN_SUFFIX)}
+    if not documents:
+        return {}
+    found = {
+        name: [other for other in (name + OWN_SUFFIX, *foreign_names(name)) if other in documents]
+        for name in names
+        if name not in documents or name + OWN_SUFFIX in documents
+    }
+    return {name: sidecars for name, sidecars in found.items() if sidecars}
+
+
+def is_takeout_of(title: str, name: str) -> bool:
+    """Return whether the JSON of Google Takeout for a file called `title` can be that of the file `name`.
+
+    Names are cut, so that those of other files may look the same; Google also replaces some characters in names.
+    """
+    copy = _COPY.fullmatch(name)
+    bare = copy["stem"] + copy["suffix"] if copy else name
+    if len(bare) <= TAKEOUT_CHARACTERS:
+        return True
+    one, other = (re.sub(r"[\W_]+", "_", PurePosixPath(text).stem.casefold()) for text in (title, bare))
+    return one.startswith(other) or other.startswith(one)
+
 
 MAX_CAPTION = 2000
 """Maximum characters of a caption: descriptions of videos go on with links and advertisements."""
@@ -91,7 +154,7 @@ def _exiftool(entries: list[object], name: str) -> Foreign | None:
     description = _first_text(tags, "Description", "Caption-Abstract", "ImageDescription", "UserComment")
     keywords = next(filter(None, (_tags(tags.get(key)) for key in ("Keywords", "Subject", "TagsList"))), [])
     taken = _time(tags.get("DateTimeOriginal"), tags.get("OffsetTimeOriginal")) or _time(tags.get("CreateDate"), None)
-    place = _place(_composite(record, tags, "Latitude", "S"), _composite(record, tags, "Longitude", "W"))
+    place = valid_place(_composite(record, tags, "Latitude", "S"), _composite(record, tags, "Longitude", "W"))
     artist = _first_text(tags, "Artist", "Creator", "By-line")
     return Foreign("exiftool", _captions(title, description, keywords), _metadata(title, artist, taken, place))
 
@@ -111,7 +174,7 @@ def _takeout(data: Record) -> Foreign:
     taken = _seconds(taken_time.get("timestamp")) if isinstance(taken_time, dict) else None
     places = (data.get(key) for key in ("geoData", "geoDataExif"))
     coordinates = (
-        _place(_degrees(place.get("latitude")), _degrees(place.get("longitude")))
+        valid_place(_degrees(place.get("latitude")), _degrees(place.get("longitude")))
         for place in places
         if isinstance(place, dict)
     )
@@ -132,7 +195,7 @@ def _download(data: Record, program: str) -> Foreign:
     return Foreign(
         program,
         _captions(title, description, _tags(data.get("tags"))),
-        _metadata(title, artist, taken, _place(_degrees(data.get("latitude")), _degrees(data.get("longitude")))),
+        _metadata(title, artist, taken, valid_place(_degrees(data.get("latitude")), _degrees(data.get("longitude")))),
     )
 
 
@@ -226,10 +289,3 @@ def _degrees(value: object) -> float | None:
     size = math.fsum(abs(float(number or 0)) / 60**power for power, number in enumerate((degrees, minutes, seconds)))
     is_negative = degrees.startswith("-") or side in ("S", "W")
     return -size if is_negative else size
-
-
-def _place(latitude: float | None, longitude: float | None) -> tuple[float, float] | None:
-    """Return both coordinates to 1 cm; None if they are out of range, or 0, 0, which stands for no place."""
-    if latitude is None or longitude is None or not (abs(latitude) <= 90 and abs(longitude) <= 180):
-        return None
-    return (round(latitude, 7), round(longitude, 7)) if latitude or longitude else None

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError, UsageError
+from bindsearch.ingest.media.imu.structure import count_of
 from bindsearch.ingest.media.options import check_imu_rate
 
 _WAY_OUT = "give sample_rate_hz in the sidecar <file>.json"
@@ -174,14 +175,11 @@ def _ticks(raw: NDArray[Any], name: str) -> tuple[NDArray[np.float64], tuple[str
     if len(bad):
         good = np.flatnonzero(is_good)
         ticks[bad] = np.interp(bad, good, ticks[good])
-        notes = (f"time column {name!r} has no number in {_rows(len(bad))}, first in row {bad[0] + 1}: interpolated",)
+        rows = count_of(len(bad), "row")
+        notes = (f"time column {name!r} has no number in {rows}, first in row {bad[0] + 1}: interpolated",)
     if not np.isfinite(ticks).all() or highest - lowest > 1e300:
         raise MediaError(f"time column {name!r} runs from {lowest:g} to {highest:g}: the span is too long")
     return ticks, notes
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
 
 
 def time_unit(steps: NDArray[np.float64], start: float, name: str) -> tuple[float, str]:
@@ -243,7 +241,7 @@ def _sorted(
     swapped = len(back) - len(restarts)
     if not swapped:
         return None, times_s, restarts, ()
-    note = f"time column {name!r} runs backwards in {_rows(swapped)} by less than {limit_s:.2g} s: sorted"
+    note = f"time column {name!r} runs backwards in {count_of(swapped, 'row')} by less than {limit_s:.2g} s: sorted"
     return order, times_s[order], restarts, (note,)
 
 

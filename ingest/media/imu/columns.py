@@ -110,7 +110,15 @@ def find_columns(
     """
     times = _time_columns(names) if time is None else (_sidecar_time(names, time),)
     if axes:
-        chosen = _sidecar_axes(names, axes)
+        columns = []
+        for axis in axes:
+            if isinstance(axis, int) and axis < len(names):
+                columns.append(names[axis])
+            elif isinstance(axis, str) and parse_axis(axis, names) is not None:
+                columns.append(axis)
+            else:
+                raise MediaError(f"sidecar axes: no column {axis!r} among {', '.join(names)[:200]}")
+        chosen = tuple(columns)
         accelerometers: tuple[SensorColumns, ...] = (_sidecar_sensor(chosen[:3], names, ACCELERATION),)
         gyroscopes: tuple[SensorColumns, ...] = (_sidecar_sensor(chosen[3:], names, ROTATION),)
         gravity = None
@@ -154,19 +162,6 @@ def unit_in_name(name: str, known: Mapping[str, float]) -> str | None:
         if unit is not None:
             return unit
     return None
-
-
-def _sidecar_axes(names: Sequence[str], axes: Sequence[str] | Sequence[int]) -> tuple[str, ...]:
-    """Return the columns that a sidecar lists as axes, by name, signed sum of names, or position."""
-    columns = []
-    for axis in axes:
-        if isinstance(axis, int) and axis < len(names):
-            columns.append(names[axis])
-        elif isinstance(axis, str) and parse_axis(axis, names) is not None:
-            columns.append(axis)
-        else:
-            raise MediaError(f"sidecar axes: no column {axis!r} among {', '.join(names)[:200]}")
-    return tuple(columns)
 
 
 def _sidecar_sensor(axes: tuple[str, ...], names: Sequence[str], known: Mapping[str, float]) -> SensorColumns:

@@ -16,7 +16,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.clock import time_unit
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.partners import Recording, is_uci_signal, recording_of, sensor_role
-from bindsearch.ingest.media.imu.table import AXES, Layout, Table
+from bindsearch.ingest.media.imu.table import AXES, SI, Layout, Table
 from bindsearch.ingest.media.imu.text_table import read_text_table, text_structure
 
 _LONGEST_GAP_S = 1.0
@@ -50,7 +50,8 @@ def find_recording(path: Path) -> Recording | None:
         return None
     if recording.form == "sensors":
         for file in {path.as_posix(), recording.main}:
-            names = _names(Path(file))
+            structure = text_structure(Path(file))
+            names = None if structure is None or structure.names is None else list(structure.names)
             if names is not None and find_columns(names) is not None:
                 return None
     return recording
@@ -101,11 +102,6 @@ def read_recording(recording: Recording, max_bytes: int) -> Table:
     return _read_sensors(recording, max_bytes)
 
 
-def _names(path: Path) -> list[str] | None:
-    structure = text_structure(path)
-    return None if structure is None or structure.names is None else list(structure.names)
-
-
 def _read_sensors(recording: Recording, max_bytes: int) -> Table:
     """Read accelerometer and gyroscope from two files, and gravity from a third one if it is missing."""
     main = Path(recording.main)
@@ -143,18 +139,15 @@ def _read_sensors(recording: Recording, max_bytes: int) -> Table:
     layout = None
     if "seconds_elapsed" in header:
         frame, source = _sensor_logger_frame(main, files)
-        layout = Layout(
-            "sensor-logger",
-            units={"accelerometer": "m/s^2", "gyroscope": "rad/s"},
-            frame=frame,
-            frame_source=source,
-        )
+        layout = Layout("sensor-logger", units=SI, frame=frame, frame_source=source)
         if frame is None and "orientation" in files:
             columns |= _attitude(read_text_table(files["orientation"], max_bytes), origin, times_s)
     elif "Time (s)" in header:
         layout = Layout("phyphox")
-    elif _is_wisdm(tables["main"], main):
-        layout = Layout("wisdm", units={"accelerometer": "m/s^2", "gyroscope": "rad/s"})
+    elif (
+        len(tables["main"].columns) == 6 and re.fullmatch(r"data_\d+_accel_(?:phone|watch)\.txt", main.name) is not None
+    ):
+        layout = Layout("wisdm", units=SI)
     return Table(columns, seconds=frozenset({"time"}), notes=tuple(notes), layout=layout)
 
 
@@ -189,11 +182,6 @@ def _attitude(table: Table, origin: Table, times_s: NDArray[np.float64]) -> dict
         return {}
     places = np.searchsorted(own_s, times_s).clip(0, len(own_s) - 1)  # not interpolated: angles jump by a turn
     return {"roll": roll[places], "pitch": pitch[places]}
-
-
-def _is_wisdm(table: Table, path: Path) -> bool:
-    """Return whether a table is a raw file of WISDM (Weiss 2019): subject, activity, time, x, y, z."""
-    return len(table.columns) == 6 and re.fullmatch(r"data_\d+_accel_(?:phone|watch)\.txt", path.name) is not None
 
 
 def _xyz(names: Sequence[str]) -> tuple[str, ...] | None:
@@ -351,13 +339,12 @@ def _read_oxts(recording: Recording, max_bytes: int) -> Table:
     except ValueError as error:
         raise MediaError(f"KITTI oxts: {error}") from error
     columns: dict[str, NDArray[Any]] = dict(zip(AXES, values[:, _KITTI_AXES].T, strict=True))
-    units: Mapping[str, str] = {"accelerometer": "m/s^2", "gyroscope": "rad/s"}
     notes = [f"{len(paths)} files joined"]
     if "times" not in recording.parts:
         notes.append("no timestamps.txt: 10 Hz, as in the synchronised data")
-        return Table(columns, notes=tuple(notes), layout=Layout("kitti-oxts", units=units, sample_rate_hz=10.0))
+        return Table(columns, notes=tuple(notes), layout=Layout("kitti-oxts", units=SI, sample_rate_hz=10.0))
     times_s = _kitti_times(Path(recording.parts["times"]), len(paths))
-    layout = Layout("kitti-oxts", units=units)
+    layout = Layout("kitti-oxts", units=SI)
     return Table({"time": times_s, **columns}, seconds=frozenset({"time"}), notes=tuple(notes), layout=layout)
 
 
@@ -365,7 +352,7 @@ def _kitti_times(path: Path, n: int) -> NDArray[np.float64]:
     """Return the seconds of the first `n` lines "2011-09-26 13:02:25.964389445" of timestamps.txt."""
     import pyarrow as pa
 
-    from bindsearch.ingest.media.imu.dates import parse_dates
+    from bindsearch.ingest.media.imu.table import parse_dates
 
     with path.open("rb") as file:
         lines = file.read(64 * (n + 1)).decode(errors="replace").splitlines()[:n]

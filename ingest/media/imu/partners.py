@@ -7,13 +7,13 @@ accelerometer with gravity, if there is one, else that of the accelerometer. The
 
 from __future__ import annotations
 
-import os
 import os.path
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from bindsearch.hashing import files_version
 
 TEXT_TABLES = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz")
 """Extensions of text tables that are parts of recordings."""
@@ -188,14 +188,7 @@ def parts_version(path: str) -> int:
     recording = recording_of(path)
     if recording is None or recording.main != path:
         return 0
-    import xxhash
-
-    states = []
-    for part in sorted(recording.parts.values()):
-        with suppress(OSError):  # deleted meanwhile
-            status = os.stat(part)  # noqa: PTH116
-            states.append((part.rpartition("/")[2], status.st_size, status.st_mtime_ns))
-    return int(xxhash.xxh3_64_intdigest(repr(states).encode())) >> 1
+    return files_version(sorted(recording.parts.values()))
 
 
 def is_uci_signal(name: str) -> bool:

@@ -9,9 +9,9 @@ from types import MappingProxyType
 import numpy as np
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.imu.table import Table
+from bindsearch.ingest.media.imu.table import SI, Table
 
-_SI = MappingProxyType({"accelerometer": "m/s^2", "gyroscope": "rad/s"})
+_SI_DEG = MappingProxyType({"accelerometer": "m/s^2", "gyroscope": "deg/s"})
 _G_RAD = MappingProxyType({"accelerometer": "g", "gyroscope": "rad/s"})
 _G_DEG = MappingProxyType({"accelerometer": "g", "gyroscope": "deg/s"})
 
@@ -55,16 +55,11 @@ class Preset:
     attitude: tuple[str, ...] = ()
 
 
-def _median_step(table: Table, name: str) -> float:
-    """Return the median step of a column; NaN if it has no numbers."""
-    values = np.asarray(table.columns.get(name, ()), np.float64)
-    steps = np.diff(values[np.isfinite(values)])
-    return float(np.median(steps[steps > 0])) if (steps > 0).any() else float("nan")
-
-
 def _has_dot_ticks(table: Table) -> bool:
     """Return whether SampleTimeFine counts microseconds: at most 120 Hz, so at least 8333 a sample."""
-    return _median_step(table, "SampleTimeFine") > 2000
+    values = np.asarray(table.columns.get("SampleTimeFine", ()), np.float64)
+    steps = np.diff(values[np.isfinite(values)])
+    return bool((steps > 0).any() and np.median(steps[steps > 0]) > 2000)
 
 
 def _has_activity_numbers(table: Table) -> bool:
@@ -107,7 +102,7 @@ PRESETS: tuple[Preset, ...] = (
         ((r"(?:Acceleration|Accelerometer) {} \(m/s\^?[2²]\)",),),
         (r"Gyroscope {} \(rad/s\)",),
         needs=(r"Time \(s\)",),
-        units=_SI,
+        units=SI,
         time=((r"Time \(s\)", 1.0),),
     ),
     Preset(
@@ -129,7 +124,7 @@ PRESETS: tuple[Preset, ...] = (
         ((r"ACCELEROMETER {} \(m/s[2²]\)",), (r"GRAVITY {} \(m/s[2²]\)", r"LINEAR ACCELERATION {} \(m/s[2²]\)")),
         (r"GYROSCOPE {} \(rad/s\)",),
         needs=(r"Time(?: since start in ms| ?\(ms\)).*|YYYY.*",),
-        units=_SI,
+        units=SI,
         time=((r"Time(?: since start in ms| ?\(ms\))\s*", 1e-3), (r"YYYY.*", 1.0)),
     ),
     Preset(
@@ -157,7 +152,7 @@ PRESETS: tuple[Preset, ...] = (
         (("accl_{}",),),
         ("gyro_{}",),
         needs=("component_timestamp_ms|canonical_timestamp_ms",),
-        units=_SI,
+        units=SI,
         time=(("canonical_timestamp_ms", 1e-3), ("component_timestamp_ms", 1e-3)),
     ),
     Preset(
@@ -165,7 +160,7 @@ PRESETS: tuple[Preset, ...] = (
         "imu0/data.csv of EuRoC MAV (Burri et al. 2016) and TUM-VI (Schubert et al. 2018)",
         ((r"a_RS_S_{} ?\[m s\^-2\]",),),
         (r"w_RS_S_{} ?\[rad s\^-1\]",),
-        units=_SI,
+        units=SI,
         time=((r"timestamp(?: ?\[ns\])?", 1e-9),),
     ),
     Preset(
@@ -192,7 +187,7 @@ PRESETS: tuple[Preset, ...] = (
         (("Acc_{}",),),
         ("Gyr_{}",),
         needs=("PacketCounter", "SampleTimeFine"),
-        units=MappingProxyType({"accelerometer": "m/s^2", "gyroscope": "deg/s"}),
+        units=_SI_DEG,
         time=(("SampleTimeFine", 1e-6),),
         check=_has_dot_ticks,
     ),
@@ -202,7 +197,7 @@ PRESETS: tuple[Preset, ...] = (
         (("Acc_{}",),),
         ("Gyr_{}",),
         needs=("PacketCounter", "SampleTimeFine"),
-        units=_SI,
+        units=SI,
         time=(("SampleTimeFine", 1e-4),),
         rate_pattern=r"Update Rate:\s*(\d+(?:\.\d+)?)\s*Hz",
     ),
@@ -211,7 +206,7 @@ PRESETS: tuple[Preset, ...] = (
         "csv of Consensys: sep= line, names, a line of units; calibrated to m/s^2 and deg/s",
         ((r"(?:.*_)?Accel_LN_{}_CAL",), (r"(?:.*_)?Accel_WR_{}_CAL",)),
         (r"(?:.*_)?Gyro_{}_CAL",),
-        units=MappingProxyType({"accelerometer": "m/s^2", "gyroscope": "deg/s"}),
+        units=_SI_DEG,
         time=(
             (r"(?:.*_)?Timestamp(?:Sync)?_Unix_CAL", 1e-3),
             (r"(?:.*_)?Timestamp(?:Sync)?_CAL", 1e-3),
@@ -240,7 +235,7 @@ PRESETS: tuple[Preset, ...] = (
         "rostopic echo -p of sensor_msgs/Imu, wiki.ros.org/rostopic; units by REP 103",
         ((r"field\.(?:imu\.)?linear_acceleration\.{}",),),
         (r"field\.(?:imu\.)?angular_velocity\.{}",),
-        units=_SI,
+        units=SI,
         time=((r"field\.(?:imu\.)?header\.stamp", 1e-9), ("%?time", 1e-9)),
     ),
     Preset(
@@ -249,7 +244,7 @@ PRESETS: tuple[Preset, ...] = (
         ((r"linear_acceleration\.{}",),),
         (r"angular_velocity\.{}",),
         needs=("Time",),
-        units=_SI,
+        units=SI,
         time=(("Time", 1.0),),
     ),
     Preset(
@@ -269,7 +264,7 @@ PRESETS: tuple[Preset, ...] = (
         (("column [456]",),),
         ("column (?:10|11|12)",),
         width=54,
-        units=_SI,
+        units=SI,
         time=(("column 0", 1.0),),
         check=_has_activity_numbers,
         note="the sensor at the hand, +-16 g",

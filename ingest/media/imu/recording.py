@@ -21,6 +21,7 @@ from bindsearch.ingest.media.imu.columns import MotionColumns, find_columns
 from bindsearch.ingest.media.imu.frames import turn
 from bindsearch.ingest.media.imu.layouts import lay_out
 from bindsearch.ingest.media.imu.sensors import read_sensors
+from bindsearch.ingest.media.imu.structure import count_of
 from bindsearch.ingest.media.imu.table import Table
 from bindsearch.ingest.media.imu.tables import read_table
 from bindsearch.ingest.media.options import DecodeOptions
@@ -166,27 +167,25 @@ def _without_blank_rows(table: Table, columns: MotionColumns) -> tuple[Table, tu
     }
     text = next((text for row, text in table.texts.values() if row == blank[0] + 1), "")
     first = f"row {blank[0] + 1}" + (f", {text!r}" if text else "")
-    rows = "1 row" if len(blank) == 1 else f"{len(blank)} rows"
-    return replace(table, columns=kept), (f"{rows} without a number left out (the first is {first})",)
+    return replace(table, columns=kept), (
+        f"{count_of(len(blank), 'row')} without a number left out (the first is {first})",
+    )
 
 
 def _clock(table: Table, columns: MotionColumns, sidecar: Sidecar, options: DecodeOptions, count: int) -> Clock:
     """Return the clock of a table: the sidecar's rate, else a time column, the file's rate or --imu-rate."""
     if sidecar.sample_rate_hz is not None:
         rate_hz = stated_rate(sidecar.sample_rate_hz, "sidecar sample_rate_hz")
-        clock = even_clock(rate_hz, "from the sidecar", count)
-        seen = _seen_rate(table, columns, count)
+        said = even_clock(rate_hz, "from the sidecar", count)
+        seen, _ = _column_clock(table, columns, count)
         if seen is not None and not 0.8 < seen.rate_hz / rate_hz < 1.25:
             column = seen.source.removeprefix("from ")
             note = f"sample_rate_hz says {rate_hz:g} Hz, but time column {column} shows {seen.rate_hz:.4g} Hz"
-            return replace(clock, notes=(note,))
+            return replace(said, notes=(note,))
+        return said
+    clock, problem = _column_clock(table, columns, count)
+    if clock is not None:
         return clock
-    problem: MediaError | None = None
-    for name, step_s in columns.times:
-        try:
-            return _column_clock(table, name, step_s, count)
-        except MediaError as error:
-            problem = problem or error
     if table.rate_hz is not None:
         return even_clock(stated_rate(table.rate_hz, "the file's sample rate"), "from the file", count)
     if problem is not None:
@@ -196,22 +195,19 @@ def _clock(table: Table, columns: MotionColumns, sidecar: Sidecar, options: Deco
     return even_clock(options.imu_rate_hz, "from --imu-rate", count)
 
 
-def _seen_rate(table: Table, columns: MotionColumns, count: int) -> Clock | None:
-    """Return the clock of the first time column that can be read; None if there is none."""
+def _column_clock(table: Table, columns: MotionColumns, count: int) -> tuple[Clock | None, MediaError | None]:
+    """Return the clock of the first time column that can be read, and why the first one cannot."""
+    problem: MediaError | None = None
     for name, step_s in columns.times:
+        raw = table.columns[name]
         try:
-            return _column_clock(table, name, step_s, count)
-        except MediaError:
-            continue
-    return None
-
-
-def _column_clock(table: Table, name: str, step_s: float | None, count: int) -> Clock:
-    raw = table.columns[name]
-    if len(raw) != count:
-        raise MediaError(f"time column {name!r} has {len(raw)} rows, the axes {count}")
-    clock = read_clock(raw, name, 1.0 if name in table.seconds else step_s)
-    return replace(clock, source=f"from {clock.source}")
+            if len(raw) != count:
+                raise MediaError(f"time column {name!r} has {len(raw)} rows, the axes {count}")
+            clock = read_clock(raw, name, 1.0 if name in table.seconds else step_s)
+            return replace(clock, source=f"from {clock.source}"), problem
+        except MediaError as error:
+            problem = problem or error
+    return None, problem
 
 
 def _cut(run: ImuRun, rate_hz: float, segment_s: float, span: Span | None) -> Iterator[MotionSpan]:

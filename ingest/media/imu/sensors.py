@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.columns import MotionColumns, SensorColumns, add, unit_in_name
+from bindsearch.ingest.media.imu.structure import count_of
 from bindsearch.ingest.media.imu.table import Table
 from bindsearch.ingest.media.imu.units import (
     ACCELERATION,
@@ -226,5 +227,4 @@ def _fill_gaps(
         if len(bad):
             good = np.flatnonzero(is_good[:, column])
             samples[bad, column] = np.interp(bad, good, samples[good, column])
-    count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
-    return (f"{place}: {count} interpolated",)
+    return (f"{place}: {count_of(len(rows), 'row')} interpolated",)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bindsearch.errors import MediaError
+from bindsearch.errors import MediaError, first_line
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.joining import find_recording, lone_sensor, read_recording
 from bindsearch.ingest.media.imu.table import AXES, Table, array_columns, arrow_table
@@ -58,20 +58,16 @@ def column_names(path: Path) -> list[str]:
     if kind == "zip":
         return npz_names(path)
     if kind == "parquet":
-        return _parquet_names(path)
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            return list(parquet.read_schema(path).names)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise MediaError(f"damaged parquet file: {first_line(error)[:160]}") from error
     if kind is not None:
         return []
     return text_column_names(path)
-
-
-def _parquet_names(path: Path) -> list[str]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        return list(parquet.read_schema(path).names)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
 
 
 def _parquet_table(path: Path, options: DecodeOptions) -> Table:
@@ -93,7 +89,7 @@ def _parquet_table(path: Path, options: DecodeOptions) -> Table:
                 )
             table = _only_numbers(file, rows)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise MediaError(f"damaged parquet file: {_first_line(error)}") from error
+        raise MediaError(f"damaged parquet file: {first_line(error)[:160]}") from error
     return arrow_table(table)
 
 
@@ -138,7 +134,3 @@ def _npz_table(path: Path, options: DecodeOptions) -> Table:
 def _first(arrays: dict[str, NDArray[Any]], keys: Sequence[str], width: int) -> NDArray[Any] | None:
     """Return the first array of shape (n, width) under one of `keys`; None if there is none."""
     return next((arrays[key] for key in keys if key in arrays and arrays[key].shape[1:] == (width,)), None)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]

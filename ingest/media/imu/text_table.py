@@ -36,14 +36,20 @@ def read_text_table(path: Path, max_bytes: int) -> Table:
     Raises:
         MediaError: it has no rows of numbers, is damaged, or larger than `max_bytes`.
     """
-    body = _utf8(_content(path, max_bytes))
+    size = path.stat().st_size
+    raw = b"" if size > max_bytes else path.read_bytes()
+    if raw.startswith(GZIP_MAGIC):
+        raw = _unzipped(raw, max_bytes + 1)
+        size = len(raw)
+    if size > max_bytes:
+        raise MediaError(f"the table has {size} bytes: more than {max_bytes} are not read (--limit array=N)")
+    body = _utf8(raw)
     structure = find_structure(_lines(body[:HEAD_BYTES], whole=len(body) <= HEAD_BYTES))
     if structure is None:
         raise MediaError("the table is empty" if not body.strip() else "not a table: it has no rows of numbers")
-    rows, notes = _rows(_skip_lines(body, structure.start), structure)
-    table, texts = _arrow_rows(rows, structure)
+    table, texts = _arrow_rows(_rows(_skip_lines(body, structure.start), structure), structure)
     table, more_notes, unread = _without_text_rows(table, structure.names or (), texts)
-    notes = (*structure.notes, *notes, *more_notes)
+    notes = (*structure.notes, *more_notes)
     if structure.names is not None:
         return replace(arrow_table(table), notes=notes, preamble=structure.preamble, texts=unread)
     read = arrow_table(table)
@@ -85,18 +91,6 @@ def text_structure(path: Path) -> Structure | None:
         return None
 
 
-def _content(path: Path, max_bytes: int) -> bytes:
-    """Return the bytes of a file, decompressed if it is in gzip."""
-    size = path.stat().st_size
-    raw = b"" if size > max_bytes else path.read_bytes()
-    if raw.startswith(GZIP_MAGIC):
-        raw = _unzipped(raw, max_bytes + 1)
-        size = len(raw)
-    if size > max_bytes:
-        raise MediaError(f"the table has {size} bytes: more than {max_bytes} are not read (--limit array=N)")
-    return raw
-
-
 def _unzipped(raw: bytes, max_bytes: int) -> bytes:
     """Return at most `max_bytes` of gzip data; data that is cut gives what is there."""
     parts, length = [], 0
@@ -112,11 +106,7 @@ def _unzipped(raw: bytes, max_bytes: int) -> bytes:
 
 
 def _utf8(raw: bytes) -> bytes:
-    """Return a text as UTF-8, its lines ended by newlines.
-
-    Raises:
-        MediaError: it is not a text.
-    """
+    """Return a text as UTF-8, its lines ended by newlines; MediaError: it is not a text."""
     if raw.isascii():
         decode_table(raw[:HEAD_BYTES])
         if b"\x00" in raw:
@@ -142,14 +132,14 @@ def _skip_lines(body: bytes, count: int) -> bytes:
     return body[position:]
 
 
-def _rows(rows: bytes, structure: Structure) -> tuple[bytes, tuple[str, ...]]:
+def _rows(rows: bytes, structure: Structure) -> bytes:
     """Return the rows of numbers ready for pyarrow."""
     if structure.delimiter == " " and re.search(rb"\t|  |^ | $", rows, re.MULTILINE):
         rows = re.sub(rb"^[ \t]+|[ \t]+$", b"", rows, flags=re.MULTILINE)
         rows = re.sub(rb"[ \t]+", b" ", rows)
     if structure.delimiter == "," and rows.rstrip().endswith(b";"):
         rows = rows.replace(b";\n", b"\n").rstrip(b";")
-    return rows, ()
+    return rows
 
 
 def _arrow_rows(rows: bytes, structure: Structure) -> tuple[Any, list[str]]:

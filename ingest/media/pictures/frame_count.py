@@ -20,7 +20,14 @@ def count_frames(file: IO[bytes], kind: str, enough: int | None = None) -> int:
         MediaError: the file consists of millions of tiny blocks.
     """
     if kind == "png":
-        return _png_frames(file)
+        # the acTL chunk precedes the image (PNG, third edition, 11.3.6.1)
+        file.seek(8, 1)
+        blocks = iter(range(_MAX_BLOCKS))
+        while len(header := file.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND") and _more(blocks):
+            if header[4:] == b"acTL":
+                return max(1, int.from_bytes(file.read(4), "big"))
+            file.seek(int.from_bytes(header[:4], "big") + 4, 1)
+        return 1
     if kind in ("gif", "webp"):
         frames = gif_frames(file) if kind == "gif" else _webp_frames(file)
         return max(1, sum(1 for _ in islice(frames, enough)))
@@ -65,17 +72,6 @@ def _webp_frames(file: IO[bytes]) -> Iterator[None]:
             yield None
         size = int.from_bytes(header[4:], "little")
         file.seek(size + size % 2, 1)
-
-
-def _png_frames(file: IO[bytes]) -> int:
-    """Return the frames in the acTL chunk, which precedes the image (PNG, third edition, 11.3.6.1); 1 without one."""
-    file.seek(8, 1)
-    blocks = iter(range(_MAX_BLOCKS))
-    while len(header := file.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND") and _more(blocks):
-        if header[4:] == b"acTL":
-            return max(1, int.from_bytes(file.read(4), "big"))
-        file.seek(int.from_bytes(header[:4], "big") + 4, 1)
-    return 1
 
 
 def _more(blocks: Iterator[int]) -> bool:

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.exif import orientation_of
 from bindsearch.ingest.media.pictures.formats.cicp import CICP, Colours, as_srgb
 from bindsearch.ingest.media.pictures.formats.damaged import (
     BACKGROUNDS,
@@ -25,16 +27,14 @@ from bindsearch.ingest.media.pictures.formats.damaged import (
     check_end,
     check_rows,
     decode_over,
-    is_jpeg,
     missing_bytes,
     note_scans,
+    refusal,
     take_rows,
 )
 from bindsearch.ingest.media.pictures.formats.icc import to_srgb
 from bindsearch.ingest.media.pictures.formats.tiff import TiffPicture, full_pages
-from bindsearch.ingest.media.pictures.formats.unread import refusal
-from bindsearch.ingest.media.pictures.pillow import check_size, load_pixels, open_picture, orientation_of, seek_page
-from bindsearch.ingest.media.pictures.stored_values import values_of
+from bindsearch.ingest.media.pictures.pillow import check_size, load_pixels, open_picture, seek_page, values_of
 from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
 from bindsearch.media import DecodeHints, Note, Picture, drop_note
 
@@ -98,11 +98,7 @@ def _opened(path: Path, options: DecodeOptions) -> AbstractContextManager[Image.
 def _each_page(
     picture: TiffPicture, path: Path, pages: Sequence[int], wants: DecodeHints, options: DecodeOptions, note: Note
 ) -> Iterator[Picture]:
-    """Yield the pages of these numbers that can be read.
-
-    Raises:
-        MediaError: less than half of them can be read.
-    """
+    """Yield the pages of these numbers that can be read; MediaError: less than half of them can be read."""
     failed = 0
     for number, page in enumerate(pages, 1):
         try:
@@ -146,7 +142,9 @@ def _read(
 
 def _plain(picture: Image.Image) -> Image.Image:
     """Return a picture whose pixels are loaded with integers of 8 bits, and without data in its alpha channel."""
-    return _grey_levels(picture) if picture.mode.startswith("I") else without_data_alpha(picture)
+    if picture.mode.startswith("I"):
+        return _grey_levels(picture)
+    return picture.convert(picture.mode[:-1]) if has_data_in_alpha(picture) else picture
 
 
 def _undamaged_part(
@@ -163,7 +161,7 @@ def _undamaged_part(
             raise MediaError(refused)
     with _opened(path, options) as first, _opened(path, options) as second:
         covered = _decode_twice(first, second, page, floor_px, options, JPEG_ENDS)
-        if not is_jpeg(first):
+        if not isinstance(first, JpegImageFile):
             rows = check_rows(first, second, covered, reason, note)
             return take_rows(_plain(first), rows), orientation_of(first)
         if are_equal(first, second) or note_scans(first, note):
@@ -261,11 +259,6 @@ def has_data_in_alpha(picture: Image.Image) -> bool:
     return bool(
         (counts > 0).sum() >= _DATA_LEVELS and counts[0] + counts[255] < pixels / 4 and counts.max() < pixels / 5
     )
-
-
-def without_data_alpha(picture: Image.Image) -> Image.Image:
-    """Return an image without its alpha channel if that holds another picture."""
-    return picture.convert(picture.mode[:-1]) if has_data_in_alpha(picture) else picture
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

@@ -111,7 +111,8 @@ def is_black_hot(name: str | None) -> bool:
 
 def is_coloured(rgb: NDArray[np.uint8]) -> bool:
     """Return whether a picture (height, width, 3) has more than a hundredth of pixels that are not grey."""
-    sample = _sampled(rgb)
+    step = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / _SAMPLE)))
+    sample = rgb[::step, ::step].reshape(-1, 3).astype(np.float64)
     return bool((np.ptp(sample, axis=1) > _GREY_SATURATION).mean() > 0.01)
 
 
@@ -223,9 +224,3 @@ def _smooth(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     roughness = (np.abs(right - left) + np.abs(below - above)).sum(axis=2)
     chosen = roughness <= np.median(roughness)
     return np.asarray(rgb[::step, ::step][chosen].astype(np.float64))
-
-
-def _sampled(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return at most about `_SAMPLE` pixels (n, 3), evenly spread over the picture."""
-    step = max(1, int(np.sqrt(rgb.shape[0] * rgb.shape[1] / _SAMPLE)))
-    return rgb[::step, ::step].reshape(-1, 3).astype(np.float64)

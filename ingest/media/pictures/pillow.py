@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,15 +33,43 @@ from PIL import (
 from bindsearch.environment import installation_faults
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.kinds import PICTURES, one_of
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.exif import RAW_ORIENTATION
 from bindsearch.ingest.media.pictures.formats import cicp
-from bindsearch.ingest.media.pictures.formats.damaged import missing_bytes
-from bindsearch.ingest.media.pictures.formats.tiff import check_compression, open_tiff
-from bindsearch.ingest.media.pictures.formats.unread import refusal
+from bindsearch.ingest.media.pictures.formats.damaged import missing_bytes, refusal
+from bindsearch.ingest.media.pictures.formats.tiff import TiffPicture, check_compression, open_tiff
 from bindsearch.ingest.media.pictures.frame_count import gif_frames
-from bindsearch.ingest.media.pictures.raw import read_preview
 from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff
 
-ORIENTATION_TAG = 0x0112
+_ORIENTATION_OF = {0: 1, 3: 3, 5: 8, 6: 6}
+"""EXIF orientation of LibRaw's `flip` (libraw_image_sizes_t: 3 half a turn, 5 to the left, 6 to the right)."""
+
+
+def read_preview(file: BinaryIO) -> tuple[bytes | NDArray[np.uint8], int]:
+    """Read the largest preview in a raw image, as JPEG or as uint8 (height, width, 3), and its EXIF orientation.
+
+    Raises:
+        MediaError: the extra [raw] is not installed, not a raw image, damaged, or without a preview.
+    """
+    if find_spec("rawpy") is None:
+        raise MediaError("raw images need the extra [raw]: pip install 'bindsearch[raw]'")
+    with installation_faults():
+        import rawpy
+    try:
+        with rawpy.imread(file) as raw:
+            preview = raw.extract_thumb()
+            orientation = _ORIENTATION_OF.get(raw.sizes.flip, 1)
+            if isinstance(preview.data, bytes):
+                return preview.data, orientation
+            return np.array(preview.data, np.uint8), orientation
+    except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
+        raise MediaError("the raw image contains no readable preview: convert it to JPEG") from error
+    except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError) as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        raise MediaError(f"damaged or unknown raw image ({text})") from error
+
+
 MAX_FILE_BYTES = 1 << 30
 _PNG_DEPTH = 24
 """Place of bit depth and colour type in a PNG file (PNG, third edition, 11.2.1)."""
@@ -87,9 +115,7 @@ def _open_raw(file: BinaryIO, name: str) -> Image.Image:
         picture: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(preview), name)
     else:
         picture = Image.fromarray(preview[:, :, 0] if preview.shape[2:] == (1,) else preview)
-    exif = picture.getexif()
-    if ORIENTATION_TAG not in exif:
-        exif[ORIENTATION_TAG] = orientation
+    picture.info[RAW_ORIENTATION] = orientation
     return picture
 
 
@@ -153,7 +179,13 @@ def open_picture(
         size_bytes = os.fstat(file.fileno()).st_size
         if kind in _READ_WHOLE and size_bytes > max_bytes:
             raise MediaError(f"the image has {size_bytes} bytes: more than {max_bytes} are not read (--limit array=N)")
-        _check_canvas(head, kind, file, max_pixels, option)
+        # a reader would allocate these on opening: WebP's whole canvas, GIF's first frame
+        if kind == "webp" and len(head) >= 30:
+            check_size(_webp_size(head), max_pixels, option)
+        if kind == "gif":
+            file.seek(0)
+            if (edges := next(gif_frames(file), None)) is not None:
+                check_size((max(1, edges[0]), max(1, edges[1])), max_pixels, option)
         if kind in ("avif", "heif"):
             file.seek(0)
             head = file.read(cicp.HEAD_BYTES)
@@ -254,15 +286,6 @@ def check_size(
         raise MediaError(f"{what} is {width}x{height} pixels: more than {max_pixels} are not decoded ({option})")
 
 
-def orientation_of(picture: Image.Image) -> int:
-    """Return the EXIF orientation 1..8; 1 if there is none or the EXIF block is damaged."""
-    try:
-        value = picture.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # damaged metadata must not fail the image
-        return 1
-    return value if isinstance(value, int) else 1
-
-
 def _check_sizes(picture: Image.Image, max_pixels: int, option: str) -> None:
     check_size(picture.size, max_pixels, option)
     check_size(_tile_size(picture), max_pixels, option, what="a tile of the image")
@@ -273,16 +296,6 @@ def _too_large_for_pillow(kind: str, size: tuple[int, int] | None) -> MediaError
     size_text = f"{size[0]}x{size[1]} pixels" if size else "larger"
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
     return MediaError(f"the image is {size_text}: Pillow does not decode a {kind.upper()} of more than {limit} pixels")
-
-
-def _check_canvas(head: bytes, kind: str, file: BinaryIO, max_pixels: int, option: str) -> None:
-    """Check sizes that a reader would allocate on opening: WebP's whole canvas, GIF's first frame."""
-    if kind == "webp" and len(head) >= 30:
-        check_size(_webp_size(head), max_pixels, option)
-    if kind == "gif":
-        file.seek(0)
-        if (edges := next(gif_frames(file), None)) is not None:
-            check_size((max(1, edges[0]), max(1, edges[1])), max_pixels, option)
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
@@ -314,3 +327,48 @@ def _silence_pillow() -> None:
     for quiet in _QUIET:
         if quiet not in warnings.filters:
             warnings.filterwarnings("ignore", category=quiet[2], module=r"PIL\.")
+
+
+def picture_values(picture: Any) -> NDArray[Any]:
+    """Return a picture's stored values (height, width), or (height, width, channels).
+
+    Raises:
+        MediaError: the image is damaged.
+    """
+    load_pixels(picture)
+    return values_of(picture)
+
+
+def values_of(picture: Image.Image) -> NDArray[Any]:
+    """Return the stored values of a picture whose pixels are loaded; Pillow gives unsigned 32-bit ones as signed."""
+    values = np.asarray(picture)
+    return values.view(np.uint32) if isinstance(picture, TiffPicture) and picture.is_unsigned else values
+
+
+def turned(values: NDArray[Any], rotate: int | None) -> NDArray[Any]:
+    """Return a picture (height, width) turned clockwise by a multiple of 90 degrees; None: unchanged."""
+    return np.rot90(values, -(rotate or 0) // 90)
+
+
+def upright(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return a picture (height, width) upright by its EXIF orientation 1..8 (Exif 2.32, tag 0x0112); else unchanged."""
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return values
+
+
+def plane(array: NDArray[Any], options: DecodeOptions) -> NDArray[Any]:
+    """Return an array as (height, width); axes of length 1 are dropped.
+
+    Raises:
+        MediaError: it is not two-dimensional, has no pixel, or more than `options.max_pixels`.
+    """
+    flat = array if array.ndim == 2 else array.squeeze()
+    if flat.ndim != 2 or not flat.size:
+        raise MediaError(f"the array has the shape {array.shape}: expected (height, width)")
+    check_size((flat.shape[1], flat.shape[0]), options.max_pixels, what="the array")
+    return flat

@@ -121,7 +121,19 @@ def read_radiometric(path: Path, size: tuple[int, int], options: DecodeOptions) 
     if flir:
         if sorted(flir) != list(range(count)):
             raise MediaError(f"{len(flir)} of {count} FLIR segments exist")
-        return _flir(b"".join(flir[i] for i in range(count)), options)
+        records = _records(b"".join(flir[i] for i in range(count)))
+        if _RAW_DATA not in records:
+            return None  # as after an export
+        raw = _raw_image(records[_RAW_DATA], options)
+        shown = f"{raw.shape[1]}x{raw.shape[0]}"
+        planck, assumed = _planck(records.get(_CAMERA, b""))
+        if planck is not None:
+            degrees = temperatures(raw, planck)
+            known = degrees[np.isfinite(degrees)]
+            if known.size >= degrees.size / 2 and -100 < float(np.median(known)) < 3000:
+                note = f"FLIR's radiometric values ({shown}), emissivity {planck.emissivity:g}, {planck.distance_m:g} m"
+                return RadiometricData(raw, degrees, note + assumed)
+        return RadiometricData(raw, None, f"FLIR's radiometric values ({shown}) without usable constants: no degrees")
     return _dji(bytes(plain), size, options) if is_dji else None
 
 
@@ -197,23 +209,6 @@ def _segments(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
             return
         if head[1] in (_APP1, _APP3, _APP4):
             yield head[1], content
-
-
-def _flir(data: bytes, options: DecodeOptions) -> RadiometricData | None:
-    """Return the values of an FFF file; None if it has no record of them, as after an export."""
-    records = _records(data)
-    if _RAW_DATA not in records:
-        return None
-    raw = _raw_image(records[_RAW_DATA], options)
-    size = f"{raw.shape[1]}x{raw.shape[0]}"
-    planck, assumed = _planck(records.get(_CAMERA, b""))
-    if planck is not None:
-        degrees = temperatures(raw, planck)
-        known = degrees[np.isfinite(degrees)]
-        if known.size >= degrees.size / 2 and -100 < float(np.median(known)) < 3000:
-            note = f"FLIR's radiometric values ({size}), emissivity {planck.emissivity:g}, {planck.distance_m:g} m"
-            return RadiometricData(raw, degrees, note + assumed)
-    return RadiometricData(raw, None, f"FLIR's radiometric values ({size}) without usable constants: no degrees")
 
 
 def _records(data: bytes) -> Mapping[int, bytes]:

@@ -25,13 +25,18 @@ from PIL import Image, TiffImagePlugin
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.numpy_files import read_npy
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.pictures.exif import orientation_of
 from bindsearch.ingest.media.pictures.image import has_data_in_alpha, to_rgb
 from bindsearch.ingest.media.pictures.palettes import from_colours, is_black_hot, is_coloured, palette_names
-from bindsearch.ingest.media.pictures.pillow import open_picture, orientation_of
+from bindsearch.ingest.media.pictures.pillow import open_picture, picture_values, plane, turned, upright
 from bindsearch.ingest.media.pictures.radiometric import RadiometricData, read_radiometric
-from bindsearch.ingest.media.pictures.stored_values import picture_values, plane, turned, upright
-from bindsearch.ingest.media.pictures.temperature_csv import EXTENSIONS, read_temperatures
-from bindsearch.ingest.media.pictures.temperatures import ABSOLUTE_ZERO_C, degrees_of, without_missing
+from bindsearch.ingest.media.pictures.temperatures import (
+    ABSOLUTE_ZERO_C,
+    EXTENSIONS,
+    degrees_of,
+    read_temperatures,
+    without_missing,
+)
 from bindsearch.ingest.media.recordings.av_container import kind_of
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import Reading, ThermalPicture

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.kinds import SOUNDS
-from bindsearch.ingest.media.recordings.matroska import last_segment_end
-from bindsearch.ingest.media.sniff import sniff_file
-from bindsearch.ingest.media.sniff_recordings import content_start, is_padded
+from bindsearch.ingest.media.recordings.containers import last_segment_end
+from bindsearch.ingest.media.sniff import content_start, is_padded, sniff_file
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -25,7 +25,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.clock import even_runs, read_clock
 from bindsearch.ingest.media.imu.recording import MotionSpan, motion_spans
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.recordings.mp4 import SampleTable, read_sample_table
+from bindsearch.ingest.media.recordings.containers import SampleTable, read_sample_table
 from bindsearch.media import NO_READING, Reading
 from bindsearch.types import Span
 
@@ -177,11 +177,7 @@ def _read_streams(
 
 
 def _add_payload(streams: dict[str, dict[str, SensorStream]], payload: bytes, start_s: float, end_s: float) -> None:
-    """Add the samples of one payload to the streams, by device and key.
-
-    Raises:
-        MediaError: the payload is damaged.
-    """
+    """Add the samples of one payload to the streams, by device and key; MediaError: the payload is damaged."""
     budget = MAX_ENTRIES
     for device in entries(payload):
         if device.key != "DEVC":
@@ -243,7 +239,11 @@ def join_sensors(
     for key, stream in (("ACCL", accelerometer), ("GYRO", gyroscope)):
         turn, assumed = _turn(stream)
         said += [f"{key}: {assumed}"] if assumed else []
-        sensors.append((_times(stream), np.concatenate(stream.parts) @ turn.T * _unit(key, stream)))
+        unit = _text(stream.properties.get("SIUN") or stream.properties.get("UNIT")).replace("²", "2").lower()
+        factor = _UNITS[key].get(unit)
+        if factor is None:
+            raise MediaError(f"unit {unit[:20]!r} of {key}: expected {' or '.join(filter(None, _UNITS[key]))}")
+        sensors.append((_times(stream), np.concatenate(stream.parts) @ turn.T * factor))
     first_s = max(float(times[0]) for times, _ in sensors)
     last_s = min(float(times[-1]) for times, _ in sensors)
     fastest = max((times for times, _ in sensors), key=len)
@@ -270,15 +270,6 @@ def _times(stream: SensorStream) -> NDArray[np.float64]:
         for start_s, end_s, part in zip(starts_s, ends_s, stream.parts, strict=True)
     ]
     return np.concatenate(spread)
-
-
-def _unit(key: str, stream: SensorStream) -> float:
-    """Return the factor of stored values to m/s^2 or rad/s."""
-    unit = _text(stream.properties.get("SIUN") or stream.properties.get("UNIT")).replace("²", "2").lower()
-    factor = _UNITS[key].get(unit)
-    if factor is None:
-        raise MediaError(f"unit {unit[:20]!r} of {key}: expected {' or '.join(filter(None, _UNITS[key]))}")
-    return factor
 
 
 def _turn(stream: SensorStream) -> tuple[NDArray[np.float64], str]:

@@ -16,7 +16,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.damage import check_damage
 from bindsearch.ingest.media.kinds import LIBSNDFILE, SOUND_KINDS
 from bindsearch.ingest.media.recordings.av_container import open_container
-from bindsearch.ingest.media.recordings.ogg import recording_edges
+from bindsearch.ingest.media.recordings.containers import recording_edges
 from bindsearch.ingest.media.recordings.sound_stream import Block, SoundStream, check_rate, make_mixer
 from bindsearch.ingest.media.recordings.sound_track import open_track
 from bindsearch.media import Note
@@ -267,11 +267,8 @@ def _data_size(path: Path) -> _DataSize | None:
 
 def _known(stated: int, existing: int, offset: int, behind: bytes) -> _DataSize:
     """Return a size, with those that mean "not known" as 0; `behind`: the bytes after an empty chunk."""
-    if stated == 0 and (existing <= 0 or _is_chunk(behind, existing)):
+    if stated == 0 and (
+        existing <= 0 or (behind[:4].isalnum() and int.from_bytes(behind[4:8], "little") + 8 <= existing)
+    ):
         return _DataSize(1, 1, offset)  # no samples, and none are missing
     return _DataSize(stated if stated < _NO_LENGTH or 1 << 32 <= stated < 1 << 63 else 0, existing, offset)
-
-
-def _is_chunk(header: bytes, existing: int) -> bool:
-    """Return whether the bytes behind an empty data chunk of a wav are another chunk that ends inside the file."""
-    return header[:4].isalnum() and int.from_bytes(header[4:8], "little") + 8 <= existing

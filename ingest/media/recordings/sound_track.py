@@ -24,7 +24,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.damage import check_damage
 from bindsearch.ingest.media.kinds import SOUNDS
 from bindsearch.ingest.media.recordings.av_container import origin_s
-from bindsearch.ingest.media.recordings.ogg import is_chained
+from bindsearch.ingest.media.recordings.containers import is_chained
 from bindsearch.ingest.media.recordings.sound_stream import (
     Block,
     SoundStream,
@@ -32,7 +32,7 @@ from bindsearch.ingest.media.recordings.sound_stream import (
     frame_channels,
     make_mixer,
 )
-from bindsearch.ingest.media.sniff_recordings import content_start
+from bindsearch.ingest.media.sniff import content_start
 from bindsearch.media import Note
 
 if TYPE_CHECKING:
@@ -154,7 +154,12 @@ def _stream(
             return
         if packets.bad == 1 and packets.is_last_bad and (kind == "mp3" or kind in _BY_BIT_RATE):
             packets.bad = 0  # what programs write behind the frames, such as lyrics
-        _check(place / rate_hz, length_s, packets, note)
+        decoded_s = place / rate_hz
+        if length_s - decoded_s > _EXACT_S:
+            check_damage(decoded_s / length_s, f"{decoded_s:.1f} of {length_s:.1f} s of sound", note)
+        elif packets.bad:
+            count = packets.good + packets.bad
+            check_damage(packets.good / count, f"{packets.good} of {count} packets of sound", note)
         if holes:
             note(f"{len(holes)} {'hole' if len(holes) == 1 else 'holes'} in the sound, {in_all_s:.1f} s: silence there")
 
@@ -168,15 +173,6 @@ def _begin_s(first: _Piece, second: _Piece | None) -> float:
         by_second_s = second.time_s - first.samples / first.rate_hz
         begin_s = begin_s if abs(by_second_s - begin_s) < _HOLE_S else by_second_s
     return begin_s if 0 < begin_s < _LONGEST_HOLE_S else 0.0
-
-
-def _check(decoded_s: float, length_s: float, packets: _Packets, note: Note) -> None:
-    """Check a track that was decoded to its end for damage."""
-    if length_s - decoded_s > _EXACT_S:
-        check_damage(decoded_s / length_s, f"{decoded_s:.1f} of {length_s:.1f} s of sound", note)
-    elif packets.bad:
-        count = packets.good + packets.bad
-        check_damage(packets.good / count, f"{packets.good} of {count} packets of sound", note)
 
 
 def _stated_length_s(container: InputContainer, track: AudioStream, path: Path, kind: str) -> float:
@@ -278,7 +274,10 @@ def _placed(
             if _HOLE_S < hole_s < _LONGEST_HOLE_S:
                 length_s = piece.samples / piece.rate_hz
                 if abs(following.time_s - piece.time_s - length_s) < _HOLE_S:
-                    holes.append(_hole(round(hole_s * rate_hz), round(length_s * rate_hz), rate_hz))
+                    size = round(hole_s * rate_hz)
+                    frame = round(length_s * rate_hz)
+                    whole = round(size / max(1, frame)) * frame
+                    holes.append(whole if abs(whole - size) < _ROUNDING_S * rate_hz else size)
                     place += holes[-1]
         if piece.frame is None:
             samples = np.broadcast_to(np.float32(0), (piece.samples,))
@@ -290,12 +289,6 @@ def _placed(
         if following is None:
             return
         piece = following
-
-
-def _hole(size: int, frame: int, rate_hz: int) -> int:
-    """Return the size of a hole in samples, as a number of frames if stamps in milliseconds may mean that."""
-    whole = round(size / max(1, frame)) * frame
-    return whole if abs(whole - size) < _ROUNDING_S * rate_hz else size
 
 
 def _make_resampler(rate_hz: int, note: Note) -> Callable[[Any, bool], list[NDArray[np.float32]]]:

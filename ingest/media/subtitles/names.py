@@ -6,14 +6,13 @@ Players take "film.srt", "film.mp4.srt" and, with tags such as a language betwee
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bindsearch.hashing import files_version
 from bindsearch.ingest.media.kinds import SOUND_EXTENSIONS, VIDEO_EXTENSIONS, extensions_of
 
 SUBTITLES = extensions_of("subtitles")
@@ -46,11 +45,6 @@ class SubtitleNames:
 
 
 NO_SUBTITLES = SubtitleNames({}, {})
-
-
-def is_subtitle(name: str) -> bool:
-    """Return whether a name is that of a subtitle file."""
-    return name.lower().endswith(SUBTITLES)
 
 
 def has_pairs(name: str) -> bool:
@@ -91,23 +85,16 @@ def subtitles_beside(path: Path) -> tuple[Path, ...]:
     if not has_pairs(path.name):
         return ()
     try:
-        names = {entry.name for entry in path.parent.iterdir() if is_subtitle(entry.name)} | {path.name}
+        names = [entry.name for entry in path.parent.iterdir() if entry.name.lower().endswith(SUBTITLES)]
     except OSError:
         return ()
-    found = pair_subtitles(names).of_recording.get(path.name, [])
+    found = pair_subtitles({*names, path.name}).of_recording.get(path.name, [])
     return tuple(path.with_name(name) for name in found if path.with_name(name).is_file())
 
 
 def subtitles_version(folder: str, names: Sequence[str]) -> int:
     """Return a number from 0 to 2^63 - 1 that changes with the names, sizes and times of subtitle files in a folder."""
-    import xxhash
-
-    states: list[tuple[str, int, int]] = []
-    for name in names:
-        with suppress(OSError):  # deleted meanwhile
-            status = os.stat(f"{folder}/{name}")  # noqa: PTH116
-            states.append((name, status.st_size, status.st_mtime_ns))
-    return int(xxhash.xxh3_64_intdigest(repr(states).encode())) >> 1
+    return files_version(f"{folder}/{name}" for name in names)
 
 
 def _recordings_of(subtitle: str, by_stem: Mapping[str, list[str]]) -> tuple[int, list[str]] | None:

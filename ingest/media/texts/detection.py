@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 _USUAL = (
@@ -74,13 +73,6 @@ _MIN_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
-    """The encoding that a text is most likely in, by its Python name."""
-
-    encoding: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Candidate:
     """An encoding, its rank from 0 to 1, and what the text reads in it."""
 
@@ -89,8 +81,8 @@ class _Candidate:
     text: str
 
 
-def guess_encoding(raw: bytes) -> Guess | Sequence[str]:
-    """Return the encoding that the bytes of a text are in, or those that they may be in if it is unclear."""
+def guess_encoding(raw: bytes) -> str | list[str]:
+    """Return the Python name of the encoding that a text is most likely in, or a list of them if it is unclear."""
     candidates = _candidates(raw)
     beyond_ascii = sum(byte >= 0x80 for byte in raw)
     odd = [_count_odd(candidate.text) for candidate in candidates]
@@ -102,7 +94,7 @@ def guess_encoding(raw: bytes) -> Guess | Sequence[str]:
     if _is_western(western) and not _count_odd(western):
         rank = next((one.rank for one in fitting if one.text == western), 0.0)
         if rank >= _NEAR * best or (beyond_ascii < _FEW and best < _TELLING_RANK):
-            return Guess(_WESTERN)
+            return _WESTERN
     if not fitting:
         return [one.encoding for one in candidates[:2]]
     limit = next(share for count, share in _RIVALS if beyond_ascii >= count)
@@ -110,7 +102,7 @@ def guess_encoding(raw: bytes) -> Guess | Sequence[str]:
     is_too_little = 0 < beyond_ascii < _LEAST_BEYOND_ASCII < len(raw) // 2
     if len(rivals) > 1 or is_too_little or best < _MIN_SHARE * candidates[0].rank:
         return [one.encoding for one in fitting[:2]]
-    return Guess(fitting[0].encoding)
+    return fitting[0].encoding
 
 
 def shown_name(encoding: str) -> str:
@@ -132,21 +124,12 @@ def _candidates(raw: bytes) -> list[_Candidate]:
             continue
         try:
             encoding = codecs.lookup(name).name
-            text = _decode_cut(raw, encoding)
+            text = codecs.getincrementaldecoder(encoding)().decode(raw)
         except (LookupError, UnicodeDecodeError):
             continue
         if encoding in USUAL and text not in found and not _UNASSIGNED.search(text):
             found[text] = _Candidate(encoding, result["confidence"], text)
     return sorted(found.values(), key=lambda one: -one.rank)
-
-
-def _decode_cut(raw: bytes, encoding: str) -> str:
-    """Decode bytes that may end inside a character.
-
-    Raises:
-        UnicodeDecodeError: they are not valid.
-    """
-    return codecs.getincrementaldecoder(encoding)().decode(raw)
 
 
 def _count_odd(text: str) -> int:

@@ -163,11 +163,7 @@ _READERS: Mapping[str, Callable[[Read, list[str]], str]] = MappingProxyType(
 
 
 def _parse_xml(raw: bytes, start: Callable[[str, dict[str, str]], None], **handlers: Callable[..., None]) -> None:
-    """Parse XML by events, with local names.
-
-    Raises:
-        MediaError: it is not well-formed, or defines entities.
-    """
+    """Parse XML by events, with local names; MediaError: it is not well-formed, or defines entities."""
     parser = expat.ParserCreate(namespace_separator=" ")
 
     def refuse(*_: object) -> None:

@@ -7,11 +7,15 @@ as likely (detection.py); a note tells it, and what is unclear is refused.
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import unicodedata
+from pathlib import Path
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import Note, drop_note
+from bindsearch.small_files import read_small_file
 
 WAY_OUT = "say encoding in the sidecar <file>.json or in .bindsearch.toml, or convert the file to UTF-8"
 
@@ -126,17 +130,17 @@ def _decode_unmarked(raw: bytes, note: Note) -> str:
 
 def _decode_guessed(raw: bytes, note: Note) -> str:
     """Decode bytes in the encoding that they are most likely in."""
-    from bindsearch.ingest.media.texts.detection import Guess, guess_encoding, shown_name
+    from bindsearch.ingest.media.texts.detection import guess_encoding, shown_name
 
     if _CONTROL.search(raw.decode("latin-1")):
         raise MediaError(f"not a text: invalid UTF-8, and control characters; if it is UTF-16, {WAY_OUT}")
     guess = guess_encoding(_telling_lines(raw))
-    if not isinstance(guess, Guess):
+    if not isinstance(guess, str):
         one_of = f" ({' or '.join(map(shown_name, guess))})" if guess else ""
         raise MediaError(f"encoding unclear{one_of}: {WAY_OUT}")
-    text = raw.decode(guess.encoding, errors="replace")
-    note(f"encoding {shown_name(guess.encoding)} (detected): convert the file to UTF-8, or say encoding, to be sure")
-    _note_replaced(text, raw, guess.encoding, note, valid=len(text) - len(text.encode("ascii", "ignore")))
+    text = raw.decode(guess, errors="replace")
+    note(f"encoding {shown_name(guess)} (detected): convert the file to UTF-8, or say encoding, to be sure")
+    _note_replaced(text, raw, guess, note, valid=len(text) - len(text.encode("ascii", "ignore")))
     return text
 
 
@@ -156,11 +160,7 @@ def _telling_lines(raw: bytes) -> bytes:
 
 
 def _note_replaced(text: str, raw: bytes, encoding: str, note: Note, *, valid: int) -> None:
-    """Note the bytes that are not valid in an encoding.
-
-    Raises:
-        MediaError: too many are not for the encoding to be right.
-    """
+    """Note the bytes that are not valid in an encoding; MediaError: too many are not for the encoding to be right."""
     sign = "\ufffd".encode(encoding, "ignore")
     invalid = text.count("\ufffd") - (raw.count(sign) if sign else 0)
     if invalid <= 0:
@@ -198,3 +198,44 @@ def _is_plain(text: str) -> bool:
 def _refuse_zeros(raw: bytes) -> None:
     if b"\x00" in raw:
         raise MediaError("not a text: it contains zero bytes (UTF-16 without a byte order mark: say encoding)")
+
+
+def read_text(path: Path, options: DecodeOptions, encoding: str | None = None, note: Note = drop_note) -> str:
+    """Read the text at `path`; see `decode_text` for its encoding.
+
+    Raises:
+        MediaError: not a text (binary, empty, only white space), in an unclear encoding, or larger than
+            `options.max_text_bytes`.
+    """
+    with path.open("rb") as file:
+        raw = file.read(options.max_text_bytes + 1)
+        size = max(len(raw), os.fstat(file.fileno()).st_size)
+    if size > options.max_text_bytes:
+        raise MediaError(f"the text has {size} bytes: more than {options.max_text_bytes} are not read (--limit text=N)")
+    text = decode_text(raw, encoding, note)
+    if not text.strip():
+        raise MediaError("the file contains no text" if raw else "the file is empty")
+    return text
+
+
+def line_of_passage(path: Path, passage: str, encoding: str | None = None) -> int | None:
+    """Return the line of a text file that a passage starts in, from 1.
+
+    The store has no positions of passages, so the file is read again, at most 32 MB of it.
+
+    Args:
+        path: The file, as a hit names it.
+        passage: The text of the hit.
+        encoding: Its declared encoding; None: it is found out, as it was when the file was indexed.
+
+    Returns:
+        The line; None if the file is not a text, cannot be read, or does not contain the passage: it has changed since
+        it was indexed, or the passage is a caption from elsewhere. Of several occurrences, the first.
+    """
+    try:
+        text = decode_text(read_small_file(path, DecodeOptions().max_text_bytes), encoding)
+    except (OSError, ValueError, MediaError):
+        return None
+    found = re.search(rf"(?<!\S){re.escape(passage)}(?!\S)", text)  # between spaces: "a cat" is not in "a cathedral"
+    start = found.start() if found else text.find(passage)
+    return text.count("\n", 0, start) + 1 if passage.strip() and start >= 0 else None

@@ -16,8 +16,7 @@ from PIL import Image
 from bindsearch.errors import MediaError
 from bindsearch.ingest.inspect.declared import Declared
 from bindsearch.ingest.manifests.manifest import ManifestEntry
-from bindsearch.ingest.media.foreign.layouts import read_foreign
-from bindsearch.ingest.media.foreign.names import find_sidecars, foreign_names, may_be_foreign
+from bindsearch.ingest.media.foreign.layouts import find_sidecars, foreign_names, may_be_foreign, read_foreign
 from bindsearch.ingest.media.sidecar import KEYS, Sidecar, merge_sidecars
 from bindsearch.ingest.media.sidecar_file import MAX_FOREIGN_BYTES, parse_sidecar, read_sidecar
 from bindsearch.types import Metadata, Modality

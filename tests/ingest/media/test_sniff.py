@@ -12,8 +12,7 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.ingest.media.pictures.pillow import _READERS
 from bindsearch.ingest.media.recordings.av_container import _DEMUXERS
-from bindsearch.ingest.media.sniff import _STARTS
-from bindsearch.ingest.media.sniff_recordings import RECORDING_STARTS
+from bindsearch.ingest.media.sniff import _STARTS, RECORDING_STARTS
 from bindsearch.media import DecodeHints
 
 TABLES = frozenset({"npy", "parquet", "zip", "pfm", "exr"})

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.texts.encoding import decode_text
+from bindsearch.ingest.media.texts.encoding import decode_text, line_of_passage, read_text
 from bindsearch.ingest.media.texts.passages import passages
-from bindsearch.ingest.media.texts.read import line_of_passage, read_text
 
 
 def count_words(text: str) -> int:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from bindsearch.ingest.media.file_tags import read_metadata
-from bindsearch.ingest.media.xmp import Described, read_xmp
+from bindsearch.ingest.media.pictures.exif import Described, read_xmp
 from bindsearch.types import Metadata, Modality
 from helpers.damaged_files import damage
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.stored_values import check_pixels
+from bindsearch.ingest.media.pictures.pillow import check_size
 
 _MAGIC = b"v/1\x01"
 _MAX_HEADER_BYTES = 1 << 20
@@ -60,7 +60,7 @@ def read_exr_channel(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], 
     with path.open("rb") as file:
         raw = file.read(_MAX_HEADER_BYTES)
         header, end = _parse_header(raw)
-        check_pixels(header.width, header.height, options)
+        check_size((header.width, header.height), options.max_pixels, what="the array")
         needed = header.line_bytes * header.height
         if needed > options.max_array_bytes:
             raise MediaError(
@@ -179,11 +179,7 @@ def _read_block(file: IO[bytes], start: int, header: _Header, line: int, n_lines
         raise MediaError(f"damaged EXR file ({error})") from error
     if len(raw) != needed:
         raise MediaError("damaged EXR file")
-    return _joined(raw)
-
-
-def _joined(raw: bytes) -> bytes:
-    """Undo the differences of successive bytes and the separation of even and odd bytes, which ZIP blocks have."""
+    # ZIP blocks have differences of successive bytes, of even and odd ones apart
     steps = np.frombuffer(raw, np.uint8).copy()
     steps[1:] -= np.uint8(128)
     split = np.cumsum(steps, dtype=np.uint8)

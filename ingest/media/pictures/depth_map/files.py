@@ -2,22 +2,132 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.numpy_files import read_npy
+from bindsearch.ingest.media.numpy_files import read_npy, read_npz
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.depth_map.arrays import as_grey, read_exr, read_npz_depth, read_pfm
-from bindsearch.ingest.media.pictures.depth_map.float_tiff import read_float_tiff
-from bindsearch.ingest.media.pictures.depth_map.names import mask_of
-from bindsearch.ingest.media.pictures.depth_map.stored_depth import StoredDepth, stored
-from bindsearch.ingest.media.pictures.pillow import open_picture, orientation_of
-from bindsearch.ingest.media.pictures.stored_values import picture_values, plane
+from bindsearch.ingest.media.pictures.depth_map.exr import read_exr_channel
+from bindsearch.ingest.media.pictures.depth_map.units import DEPTH_ARRAYS, mask_of
+from bindsearch.ingest.media.pictures.exif import integers, orientation_of, read_directory, read_header
+from bindsearch.ingest.media.pictures.pillow import check_size, open_picture, picture_values, plane
 from bindsearch.ingest.media.recordings.av_container import kind_of
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDepth:
+    """Values of a depth map as its file holds them.
+
+    Attributes:
+        raw: Stored values (height, width), numbers.
+        unit: Unit that the format implies, as text; None: it has none.
+        kind: What implies it, such as "16-bit integers".
+        orientation: EXIF orientation 1..8 of the stored values.
+        mask: bool (height, width), False where the file itself tells that there is no value; None: it does not.
+        notes: What was chosen or converted while reading.
+    """
+
+    raw: NDArray[Any]
+    unit: str | None
+    kind: str
+    orientation: int = 1
+    mask: NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def stored(raw: NDArray[Any], *, orientation: int = 1, notes: tuple[str, ...] = ()) -> StoredDepth:
+    """Return stored values without a unit of their own: floating-point values are metres, integers have no unit."""
+    is_float = raw.dtype.kind == "f"
+    kind = "floating-point values" if is_float else f"{8 * raw.dtype.itemsize}-bit integers"
+    return StoredDepth(raw, "m" if is_float else None, kind, orientation, notes=notes)
+
+
+_MASK_NAMES = ("mask", "valid", "valid_mask", "depth_mask", "validity")
+
+_PFM = re.compile(rb"(P[Ff])[ \t\r\n]+(\d{1,9})[ \t\r\n]+(\d{1,9})[ \t\r\n]+([+-]?[0-9.]{1,40}(?:[eE][+-]?\d{1,3})?)\s")
+_PFM_HEADER_BYTES = 128
+
+
+def read_npz_depth(path: Path, options: DecodeOptions) -> StoredDepth:
+    """Read the depth map in a .npz file: the array of a name in DEPTH_ARRAYS, else the only one of two axes.
+
+    Raises:
+        MediaError: not a .npz file, damaged, too large, or it is not clear which array is the depth.
+    """
+    arrays = {name: array for name, array in read_npz(path, max_bytes=options.max_array_bytes).items() if array.size}
+    lower = {name.lower(): array for name, array in arrays.items() if array.squeeze().ndim == 2}
+    named = next((name for name in DEPTH_ARRAYS if name in lower), None)
+    masks = {name: array for name, array in lower.items() if name in _MASK_NAMES}
+    others = sorted(set(lower) - set(masks))
+    if named is None and len(others) != 1:
+        found = ", ".join(f"{name} {array.shape}" for name, array in sorted(arrays.items())[:8]) or "nothing"
+        raise MediaError(f"no array of the .npz is named depth, and it is not the only one: it contains {found}")
+    name = named or others[0]
+    depth = stored(plane(lower[name], options))
+    mask = next((plane(array, options) != 0 for array in masks.values()), None)
+    if mask is not None and mask.shape != depth.raw.shape:
+        raise MediaError(f"the depth in the .npz has the shape {depth.raw.shape}, its mask {mask.shape}")
+    unit = DEPTH_ARRAYS.get(name) or depth.unit
+    kind = f"an array named {name!r}" if DEPTH_ARRAYS.get(name) else depth.kind
+    notes = () if len(arrays) == 1 else (f"depth is the array {name!r} of {len(arrays)}",)
+    return replace(depth, unit=unit, kind=kind, mask=mask, notes=notes)
+
+
+def read_pfm(path: Path, options: DecodeOptions) -> StoredDepth:
+    """Read a PFM file: rows from the bottom to the top, little-endian if the scale is negative.
+
+    The absolute value of the scale is not applied: Middlebury's files have 1/255 or 1/maximum there, and their values
+    are disparities in pixels all the same. (Format: netpbm's pfm(5).)
+
+    Raises:
+        MediaError: not a PFM file, in colour, truncated, or too large.
+    """
+    with path.open("rb") as file:
+        match = _PFM.match(file.read(_PFM_HEADER_BYTES))
+        if match is None:
+            raise MediaError("not a PFM file: its header is damaged")
+        if match[1] == b"PF":
+            raise MediaError("a PFM of three channels (PF) is not a depth map")
+        width, height = int(match[2]), int(match[3])
+        check_size((width, height), options.max_pixels, what="the array")
+        needed = 4 * width * height
+        if needed > options.max_array_bytes:
+            raise MediaError(f"the array has {needed} bytes: more than {options.max_array_bytes} are not read")
+        file.seek(match.end())
+        raw = file.read(needed)
+    if len(raw) < needed:
+        raise MediaError(f"truncated: the PFM of {width}x{height} needs {needed} bytes, only {len(raw)} exist")
+    order = "<" if match[4].startswith(b"-") else ">"
+    return stored(np.frombuffer(raw, f"{order}f4").reshape(height, width)[::-1])
+
+
+def read_exr(path: Path, options: DecodeOptions) -> StoredDepth:
+    """Read the depth channel of an OpenEXR file.
+
+    Raises:
+        MediaError: not an EXR file of scan lines, damaged, too large, or without depth.
+    """
+    values, name, n_channels = read_exr_channel(path, options)
+    return stored(values, notes=() if n_channels == 1 else (f"depth is the channel {name!r} of the EXR",))
+
+
+def as_grey(values: NDArray[Any]) -> NDArray[Any] | None:
+    """Return one plane of a picture (height, width, channels) whose three colours are equal; None: they differ."""
+    if values.ndim != 3 or values.shape[2] < 3:
+        return None
+    first = values[..., 0]
+    is_grey = np.array_equal(first, values[..., 1]) and np.array_equal(first, values[..., 2])
+    return first if is_grey else None
+
 
 _GREY_MODES = ("L", "LA", "I", "F")
 _COLOUR_MODES = ("RGB", "RGBA")
@@ -46,7 +156,19 @@ def read_stored(path: Path, options: DecodeOptions) -> StoredDepth:
         depth = stored(floats[0], orientation=floats[1])
     else:
         depth = _read_picture(path, options)
-    return _with_mask(path, depth, options)
+    mask_path = mask_of(path)
+    if mask_path is None:
+        return depth
+    name = mask_path.name
+    try:
+        mask = _read_mask(mask_path, options)
+    except MediaError as error:
+        raise MediaError(f"its mask {name}: {error}") from error
+    if mask.shape != depth.raw.shape:
+        raise MediaError(f"its mask {name} has the shape {mask.shape}, the depth {depth.raw.shape}")
+    known = mask if depth.mask is None else mask & depth.mask
+    notes = (*depth.notes, f"{float((~mask).mean()):.0%} of the pixels are no value by its mask {name}")
+    return replace(depth, mask=known, notes=notes)
 
 
 def _read_picture(path: Path, options: DecodeOptions) -> StoredDepth:
@@ -102,23 +224,6 @@ def _read_heif(path: Path, options: DecodeOptions) -> StoredDepth:
     return replace(depth, raw=metres.astype(np.float32), unit="m", kind="the distances in the HEIC file")
 
 
-def _with_mask(path: Path, depth: StoredDepth, options: DecodeOptions) -> StoredDepth:
-    """Return the depth with the mask beside its file: DIODE's x_depth_mask.npy of x_depth.npy, 0: no value."""
-    mask_path = mask_of(path)
-    if mask_path is None:
-        return depth
-    name = mask_path.name
-    try:
-        mask = _read_mask(mask_path, options)
-    except MediaError as error:
-        raise MediaError(f"its mask {name}: {error}") from error
-    if mask.shape != depth.raw.shape:
-        raise MediaError(f"its mask {name} has the shape {mask.shape}, the depth {depth.raw.shape}")
-    known = mask if depth.mask is None else mask & depth.mask
-    notes = (*depth.notes, f"{float((~mask).mean()):.0%} of the pixels are no value by its mask {name}")
-    return replace(depth, mask=known, notes=notes)
-
-
 def _read_mask(path: Path, options: DecodeOptions) -> NDArray[np.bool_]:
     """Return where a mask is above 0: bool (height, width)."""
     if kind_of(path) == "npy":
@@ -126,3 +231,77 @@ def _read_mask(path: Path, options: DecodeOptions) -> NDArray[np.bool_]:
     with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
         values = picture_values(picture)
     return (values if values.ndim == 2 else values[..., 0]) > 0
+
+
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIPS, _ORIENTATION, _SAMPLES, _ROWS = 256, 257, 258, 259, 273, 274, 277, 278
+_BYTES, _PREDICTOR, _FORMAT = 279, 317, 339
+_TAGS = frozenset(
+    (_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _BYTES, _PREDICTOR, _FORMAT)
+)
+_MAX_TAG_BYTES = 4 << 20
+"""Places of a million strips."""
+_NONE, _DEFLATE = (1,), (8, 32946)
+_IEEE = 3
+"""SampleFormat of floating-point values (TIFF 6.0, section 19)."""
+
+
+def read_float_tiff(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], int] | None:
+    """Read the first picture of a TIFF file of 16- or 64-bit floating-point values; None if it is of another kind.
+
+    Returns:
+        Values (height, width) and the orientation 1..8.
+
+    Raises:
+        MediaError: it is damaged, too large, or in strips of a compression other than deflate.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        header = read_header(file)
+        if header is None or header[0].is_big:
+            return None
+        tags, _ = read_directory(file, *header, _TAGS, convert=integers, max_bytes=_MAX_TAG_BYTES)
+        bits = _one(tags, _BITS, 1)
+        if _one(tags, _FORMAT, 1) != _IEEE or bits not in (16, 64):
+            return None
+        width, height = _one(tags, _WIDTH, 0), _one(tags, _HEIGHT, 0)
+        check_size((width, height), options.max_pixels, what="the array")
+        needed = width * height * bits // 8
+        if needed > options.max_array_bytes:
+            raise MediaError(f"the array has {needed} bytes: more than {options.max_array_bytes} are not read")
+        compression = _one(tags, _COMPRESSION, 1)
+        is_plain = _one(tags, _SAMPLES, 1) == 1 and _one(tags, _PREDICTOR, 1) == 1 and _STRIPS in tags
+        if not is_plain or compression not in (*_NONE, *_DEFLATE):
+            raise MediaError(
+                f"TIFF of {bits}-bit floating-point values, compression {compression}: only plain and deflated strips "
+                "of one channel are read; save it as 32-bit TIFF or .npy"
+            )
+        raw = b"".join(_strips(file, tags, size, needed, compression in _DEFLATE))
+    if len(raw) < needed:
+        raise MediaError(f"truncated: the picture needs {needed} bytes, only {len(raw)} exist")
+    values = np.frombuffer(raw[:needed], f"{header[0].order}f{bits // 8}").reshape(height, width)
+    return values, _one(tags, _ORIENTATION, 1)
+
+
+def _one(tags: Mapping[int, tuple[int, ...]], tag: int, default: int) -> int:
+    return tags[tag][0] if tags.get(tag) else default
+
+
+def _strips(
+    file: IO[bytes], tags: Mapping[int, tuple[int, ...]], size: int, needed: int, deflated: bool
+) -> list[bytes]:
+    """Return the bytes of the strips, at most `needed` in total."""
+    strips: list[bytes] = []
+    missing = needed
+    for offset, length in zip(tags[_STRIPS], tags.get(_BYTES, ()), strict=False):
+        if missing <= 0:
+            break
+        file.seek(offset)
+        raw = file.read(min(length, size))
+        if deflated:
+            try:
+                raw = zlib.decompressobj().decompress(raw, missing)
+            except zlib.error as error:
+                raise MediaError(f"damaged TIFF strip ({error})") from error
+        strips.append(raw[:missing])
+        missing -= len(strips[-1])
+    return strips

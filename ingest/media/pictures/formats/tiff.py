@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from typing import IO
 
@@ -73,9 +72,7 @@ class TiffPicture(TiffImagePlugin.TiffImageFile):
             self.tile = [_in_native_order(tile) for tile in self.tile]
 
     def load_end(self) -> None:
-        """Read the EXIF tags before the file is closed. Pillow would turn the picture."""
-        with suppress(Exception):  # damaged metadata must not fail the image
-            self.getexif()
+        """Leave the picture as it is stored: Pillow would read all EXIF tags and turn it."""
 
 
 def _in_native_order(tile: ImageFile._Tile) -> ImageFile._Tile:

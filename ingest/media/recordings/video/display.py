@@ -1,8 +1,14 @@
-"""Display of the frames of a video: turned, flipped, with pixels that are not square."""
+"""Video streams: choice of one, display of its frames (turned, flipped, square pixels), and their colours as RGB.
+
+Without a tag of the matrix, frames of 720 lines or more are BT.709 and smaller ones BT.601, as in players (FFmpeg's
+command takes BT.601 for all).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +16,75 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bindsearch.ingest.media.recordings.matroska import turned_tracks
-from bindsearch.ingest.media.recordings.mp4 import rotated_tracks
+from bindsearch.errors import MediaError
+from bindsearch.ingest.media.hdr import HLG, PQ, to_sdr
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.recordings.containers import rotated_tracks, turned_tracks
+from bindsearch.media import Note
 
 if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
     from av.video.stream import VideoStream
+
+_IMAGE_CODECS = frozenset({"mjpeg", "png", "gif", "bmp", "tiff", "webp", "jpegls", "jpeg2000"})
+"""Codecs of single images: beside a stream of another codec, such a stream is a cover or a thumbnail."""
+
+
+def picture_stream(container: InputContainer) -> VideoStream | None:
+    """Return the main video stream; None if there is none.
+
+    As in FFmpeg's selection, a cover image counts as none, and streams marked as default precede larger ones. Streams
+    of one frame, or of an image codec beside another one, are thumbnails and come last.
+    """
+    return max(_candidates(container), key=_rank, default=None)  # the first of equal ones
+
+
+def note_streams(container: InputContainer, chosen: VideoStream, note: Note) -> None:
+    """Note that a container has other video streams with moving pictures, which are not read."""
+    others = [stream for stream in _candidates(container) if stream is not chosen and _is_moving(stream)]
+    if others and _is_moving(chosen):
+        codec = chosen.codec_context
+        size = "" if codec is None else f" ({codec.width}x{codec.height})"
+        note(f"{len(others) + 1} video streams: only number {chosen.index}{size} is used")
+
+
+def prepare(stream: VideoStream, options: DecodeOptions) -> None:
+    """Check the size of a video, and set the limits of its decoder."""
+    codec = stream.codec_context
+    if codec is None:
+        raise MediaError("the video codec is unknown")
+    if codec.width * codec.height > options.max_pixels:
+        raise MediaError(
+            f"the video is {codec.width}x{codec.height} pixels: "
+            f"more than {options.max_pixels} are not decoded (--limit pixels=N)"
+        )
+    codec.options = {"max_pixels": str(options.max_pixels)}
+    codec.thread_type = "AUTO"
+    codec.thread_count = 2
+
+
+def _candidates(container: InputContainer) -> list[VideoStream]:
+    """Return the video streams that are not cover images."""
+    streams = container.streams.video
+    return [stream for stream in streams if not stream.disposition & stream.disposition.attached_pic]
+
+
+def _rank(stream: VideoStream) -> tuple[bool, bool, bool, bool, int, int]:
+    """Return a stream's rank: can be decoded, several frames, no images, marked as default, larger, more frames."""
+    codec = stream.codec_context
+    pixels = 0 if codec is None else codec.width * codec.height
+    is_default = bool(stream.disposition & stream.disposition.default)
+    is_video = codec is not None and codec.name not in _IMAGE_CODECS
+    return codec is not None, _is_moving(stream), is_video, is_default, pixels, stream.frames
+
+
+def _is_moving(stream: VideoStream) -> bool:
+    """Return whether a stream has several frames, by its header (Matroska does not state the number)."""
+    if stream.frames:
+        return stream.frames > 1
+    return stream.codec_context is not None and stream.codec_context.name not in _IMAGE_CODECS
+
 
 UPRIGHT = (1, 0, 0, 1)
 """The display matrix of frames that are shown as they are coded."""
@@ -92,3 +162,66 @@ def is_turned_by_header(path: Path, kind: str, stream: VideoStream) -> bool:
         case "matroska":
             return stream.container.streams.video.index(stream) in turned_tracks(path)
     return False
+
+
+_UNSPECIFIED = 2
+"""Matrix coefficients of ITU-T H.273, table 4, that are not stated."""
+
+_HD_LINES = 720
+
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""FFmpeg's decoders of the transparency in WebM, by codec; its own decoders ignore it."""
+
+
+def frame_rgb(frame: Any, floor_px: int, ratio: float = 1.0) -> NDArray[np.uint8]:
+    """Return a frame as uint8 (height, width, 3): square pixels, as displayed, shorter side at most about `floor_px`.
+
+    `ratio`: width over height of a pixel.
+    """
+    width, height = frame.width * max(ratio, 1.0), frame.height / min(ratio, 1.0)
+    scale = min(1.0, floor_px / min(width, height))
+    size = max(1, math.ceil(width * scale)), max(1, math.ceil(height * scale))
+    if frame.color_trc in (PQ, HLG):
+        rgb = to_sdr(_pixels(frame, size, "rgb48le"), int(frame.color_trc), int(frame.color_primaries))
+    elif has_alpha(frame.format.name):
+        rgba = _pixels(frame, size, "rgba")
+        alpha = rgba[:, :, 3:].astype(np.uint16)
+        rgb = ((rgba[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)  # straight alpha on white
+    else:
+        rgb = _pixels(frame, size, "rgb24")
+    return as_displayed(rgb, display_matrix(frame))
+
+
+def packet_decoder(stream: VideoStream) -> Callable[[Packet[VideoStream]], list[Any]]:
+    """Return what decodes the packets of a stream, with its transparency."""
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return lambda packet: packet.decode()
+    import av
+
+    try:
+        codec: Any = av.CodecContext.create(name, "r")
+    except av.FFmpegError:  # not in this build: shown without transparency
+        return lambda packet: packet.decode()
+    codec.extradata = stream.codec_context.extradata
+    codec.options = stream.codec_context.options
+    return lambda packet: codec.decode(packet if packet.size else None)
+
+
+@cache
+def has_alpha(pixel_format: str) -> bool:
+    """Return whether the pixels of one of FFmpeg's formats have transparency."""
+    import av
+
+    return any(component.is_alpha for component in av.VideoFormat(pixel_format).components)
+
+
+def _pixels(frame: Any, size: tuple[int, int], pixel_format: str) -> NDArray[Any]:
+    """Return a frame scaled to (width, height) in one of FFmpeg's RGB formats."""
+    from av.video.reformatter import Colorspace
+
+    is_hd = frame.colorspace == _UNSPECIFIED and frame.height >= _HD_LINES
+    matrix = Colorspace.ITU709 if is_hd else None
+    scaled = frame.reformat(width=size[0], height=size[1], format=pixel_format, src_colorspace=matrix, threads=1)
+    pixels: NDArray[Any] = scaled.to_ndarray()
+    return pixels

@@ -23,10 +23,16 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.animation import picture_rgb, timed_frames
 from bindsearch.ingest.media.recordings.av_container import open_container, recording_kind
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
-from bindsearch.ingest.media.recordings.video.display import in_one_size, pixel_ratio
-from bindsearch.ingest.media.recordings.video.frame_colour import frame_rgb, packet_decoder
+from bindsearch.ingest.media.recordings.video.display import (
+    frame_rgb,
+    in_one_size,
+    note_streams,
+    packet_decoder,
+    picture_stream,
+    pixel_ratio,
+    prepare,
+)
 from bindsearch.ingest.media.recordings.video.frames import Timed, VideoSource, timed_video
-from bindsearch.ingest.media.recordings.video.picture_stream import note_streams, picture_stream, prepare
 from bindsearch.media import DecodeHints, Frames, Measure, Note, drop_measure, drop_note
 from bindsearch.types import Span
 

@@ -13,8 +13,7 @@ from PIL import Image
 
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.image import read_image
-from bindsearch.ingest.media.pictures.pillow import open_picture
-from bindsearch.ingest.media.pictures.stored_values import picture_values
+from bindsearch.ingest.media.pictures.pillow import open_picture, picture_values
 from bindsearch.media import DecodeHints
 from helpers.tiff_file import DEFLATE, Page, write_tiff
 

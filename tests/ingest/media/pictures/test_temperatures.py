@@ -12,8 +12,7 @@ from PIL import Image, TiffImagePlugin
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.pictures.temperature_csv import looks_like_temperatures
-from bindsearch.ingest.media.pictures.temperatures import celsius, find_unit, without_missing
+from bindsearch.ingest.media.pictures.temperatures import celsius, find_unit, looks_like_temperatures, without_missing
 from bindsearch.ingest.media.pictures.thermal import read_thermal, stretch
 from bindsearch.ingest.media.sidecar import Sidecar
 from helpers import thermal_files

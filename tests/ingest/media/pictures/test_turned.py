@@ -14,7 +14,7 @@ from PIL import Image
 from bindsearch.ingest.media.file_tags import read_metadata
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.image import read_image
-from bindsearch.ingest.media.pictures.stored_values import upright
+from bindsearch.ingest.media.pictures.pillow import upright
 from bindsearch.media import DecodeHints
 from bindsearch.types import Modality
 from helpers import heic_file

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bindsearch.ingest.media.file_tags import read_metadata
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.media.recordings.matroska import turned_tracks
+from bindsearch.ingest.media.recordings.containers import turned_tracks
 from bindsearch.ingest.media.recordings.video.display import as_displayed, display_matrix
 from bindsearch.ingest.media.recordings.video.read import read_video
 from bindsearch.media import DecodeHints

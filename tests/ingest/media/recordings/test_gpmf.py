@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.decode import DecodedSegment, pieces
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.recordings.containers import read_sample_table
 from bindsearch.ingest.media.recordings.gpmf import entries, numbers, read_motion_track
-from bindsearch.ingest.media.recordings.mp4 import read_sample_table
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DecodeHints, Motion
 from bindsearch.types import Modality, Span

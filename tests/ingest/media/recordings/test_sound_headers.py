@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bindsearch.ingest.media.decode import pieces
 from bindsearch.ingest.media.recordings.audio import read_sound
-from bindsearch.ingest.media.recordings.ogg import is_chained, recording_edges
+from bindsearch.ingest.media.recordings.containers import is_chained, recording_edges
 from bindsearch.ingest.media.recordings.sound_file import _Overlaid
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import DecodeHints, Reading, merge_readings

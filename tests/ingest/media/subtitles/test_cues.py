@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bindsearch.ingest.media.subtitles.cues import SHORTEST_S, Counts, Cue, parse_cues
-from bindsearch.ingest.media.subtitles.timed_passages import LONGEST_S, timed_passages
+from bindsearch.ingest.media.subtitles.read import LONGEST_S, timed_passages
 from helpers.subtitle_files import Line, ass, srt, vtt
 
 FORMATS = {"srt": srt, "vtt": vtt, "ass": ass}

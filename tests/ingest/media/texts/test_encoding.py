@@ -18,8 +18,7 @@ from bindsearch.ingest.media.decode import describe
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sidecar_file import parse_sidecar
-from bindsearch.ingest.media.texts.encoding import decode_text
-from bindsearch.ingest.media.texts.read import line_of_passage
+from bindsearch.ingest.media.texts.encoding import decode_text, line_of_passage
 from bindsearch.types import Modality
 from helpers.sentences import PAIRS, TEXTS
 from helpers.stores import connect
