@@ -117,6 +117,8 @@ def _make(name: str, module: str, attribute: str) -> Any:
     if isinstance(found, typer.Typer):
         program = found
     else:
+        from bindsearch.cli.options import with_option_groups
+
         program = typer.Typer(add_completion=False)
-        program.command(name, cls=Command)(found)
+        program.command(name, cls=Command)(with_option_groups(found))
     return typer.main.get_command(program)

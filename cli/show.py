@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bindsearch.cli.options import ImuRateOption, JsonOption, LimitOption, ModalityRuleOption, StoreOption
+from bindsearch.cli.options import DecodingOptions, JsonOption, StoreOption
 from bindsearch.cli.output import can_print, check_output, clock, print_json, print_line, print_message
-from bindsearch.cli.parse import parse_limits
+from bindsearch.cli.parse import decoding
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
@@ -52,9 +52,8 @@ def show_command(
             help="Encoder; default: that of the store, else mini.", metavar="NAME", autocompletion=complete_encoders
         ),
     ] = None,
-    modality_rule: ModalityRuleOption = None,
-    imu_rate: ImuRateOption = None,
-    limit: LimitOption = None,
+    *,
+    decoded: DecodingOptions,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -78,9 +77,7 @@ def show_command(
             segment=segment,
             at_s=at,
             root=root,
-            rules=modality_rule or (),
-            imu_rate_hz=imu_rate,
-            limits=parse_limits(limit),
+            **decoding(decoded),
         )
     drawn = png is not None and shown.chosen is not None
     if png is not None and drawn:
