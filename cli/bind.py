@@ -164,11 +164,7 @@ def _bridge(pairs: Path, hub: str, second: str, out: str, options: BindOptions, 
 
 
 def _runs(out: str, sweep: str | None) -> list[tuple[str, Sequence[str]]]:
-    """Return the name and the additional settings of each run.
-
-    Raises:
-        UsageError: the sweep is not NAME=A,B,...
-    """
+    """Return the name and the additional settings of each run. Raises UsageError: the sweep is not NAME=A,B,..."""
     if sweep is None:
         return [(out, ())]
     name, _, texts = sweep.partition("=")

@@ -217,11 +217,7 @@ def _of_store(what: str, store: str | None, device: str) -> Report:
 
 
 def _modality(name: str | None) -> Modality | None:
-    """Return a modality by name.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
+    """Return a modality by name. Raises UsageError: there is none of that name."""
     from bindsearch.arguments import did_you_mean
     from bindsearch.types import Modality
 
@@ -234,11 +230,7 @@ def _modality(name: str | None) -> Modality | None:
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:
-    """Return the numbers of a list such as "1,2,4".
-
-    Raises:
-        UsageError: it is not a list of numbers from 1.
-    """
+    """Return the numbers of a list such as "1,2,4". Raises UsageError: it is not a list of numbers from 1."""
     if text is None:
         return ()
     parts = [part.strip() for part in text.split(",")]

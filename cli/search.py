@@ -253,11 +253,7 @@ def _lines(stream: TextIO) -> Iterator[str]:
 
 
 def _check_line(line: str) -> None:
-    """Check that a line can be a query.
-
-    Raises:
-        UsageError: it is too long, or not a text of UTF-8.
-    """
+    """Check that a line can be a query. Raises UsageError: it is too long, or not a text of UTF-8."""
     from bindsearch.errors import UsageError
 
     if len(line) > MAX_LINE:

@@ -385,11 +385,7 @@ class _Places:
         self._free = n
 
     def take(self) -> ExitStack:
-        """Take a place; closing what is returned gives it back.
-
-        Raises:
-            Refusal: there is none.
-        """
+        """Take a place; closing what is returned gives it back. Raises Refusal: there is none."""
         if not self._free:
             raise busy()
         self._free -= 1
@@ -423,11 +419,7 @@ async def json_body(request: Request) -> Any:
 
 
 async def _page_query(data: object, service: Service) -> PageQuery:
-    """Return a query as a page sends it.
-
-    Raises:
-        UsageError: it is no query.
-    """
+    """Return a query as a page sends it. Raises UsageError: it is no query."""
     roots = await service.files.run(lambda: _roots(service.opened.current()))
     return read_page_query(data, service.uploads.find, roots, service.shown_store)
 
@@ -485,9 +477,5 @@ def _map(store: Store) -> dict[str, Any]:
 
 
 def _modality(store: Store, path: Path) -> Modality:
-    """Return the modality of an upload.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """Return the modality of an upload. Raises UsageError: it is none."""
     return modality_of_file(path, store.generation().snapshot.roots)

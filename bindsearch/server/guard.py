@@ -144,11 +144,7 @@ def _check_length(headers: Mapping[str, str], limit: int) -> None:
 
 
 def _headers_of(scope: Any) -> dict[str, str]:
-    """Return the headers by name in lower case.
-
-    Raises:
-        Refusal: there are two Host headers, or too much of headers.
-    """
+    """Return the headers by name in lower case. Raises Refusal: there are two Host headers, or too much of headers."""
     names = [name for name, _ in scope["headers"]]
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
         raise Refusal(431, f"the headers of the request have more than {MAX_HEADER_BYTES >> 10} KB", CLOSE)

@@ -77,11 +77,7 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        UsageError: the address is none of this machine, or the port is in use.
-    """
+    """Return a listening socket. Raises UsageError: the address is none of this machine, or the port is in use."""
     listening = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -99,11 +99,7 @@ def running_service(open_store: OpenStore, settings: ServiceSettings) -> Iterato
 
 
 def _deploy(serve: Any, application: SearchApplication, settings: ServiceSettings, quiet: Any) -> None:
-    """Start the processes and wait for them.
-
-    Raises:
-        BindSearchError: they do not start.
-    """
+    """Start the processes and wait for them. Raises BindSearchError: they do not start."""
     waiting = MAX_WAITING + 64  # more than a process accepts: it refuses with JSON, Ray Serve without
     deployment = serve.deployment(
         serve.ingress(application)(Service),

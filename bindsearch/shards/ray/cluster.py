@@ -170,11 +170,7 @@ def connect_cluster(on: str) -> Cluster:
 
 
 def _shared(on: str) -> Cluster:
-    """Return the connection that there is.
-
-    Raises:
-        UsageError: it is to another cluster than `on`.
-    """
+    """Return the connection that there is. Raises UsageError: it is to another cluster than `on`."""
     connected = _connected_to()
     if on in (LOCAL, AUTO) or _is_same(on, connected):
         return Cluster(connected, is_shared=True)
@@ -235,11 +231,7 @@ def _check_reachable(on: str) -> None:
 
 
 def _join(on: str) -> Cluster:
-    """Connect to a cluster that runs.
-
-    Raises:
-        ClusterError: it cannot be used.
-    """
+    """Connect to a cluster that runs. Raises ClusterError: it cannot be used."""
     import ray
 
     cluster = Cluster(on)
