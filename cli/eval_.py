@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption
-from bindsearch.cli.output import print_json, print_line, print_message
+from bindsearch.cli.output import picked, print_json, print_line, print_message
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
@@ -256,20 +256,8 @@ def _print_sets(*, as_json: bool) -> None:
     from bindsearch.evaluation.datasets.registry import DATASETS
 
     if as_json:
-        facts = [
-            {
-                "name": name,
-                "summary": one.summary,
-                "modality": one.modality.value,
-                "metric": one.metric.value,
-                "layout": one.layout,
-                "splits": list(one.splits),
-                "origin": one.origin,
-                "licence": one.licence,
-            }
-            for name, one in DATASETS.items()
-        ]
-        print_json({"known": facts})
+        names = "summary modality metric layout splits origin licence"
+        print_json({"known": [{"name": name, **picked(one, names)} for name, one in DATASETS.items()]})
         return
     for name, one in DATASETS.items():
         print_line(f"{name}: {one.summary}")

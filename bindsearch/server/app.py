@@ -257,7 +257,9 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
         """Take a file, the raw body, as a term of queries."""
         key, path = await uploads.receive(name, request.stream())
         try:
-            modality = await service.pictures.run(lambda: _modality(service.opened.current(), path))
+            modality = await service.pictures.run(
+                lambda: modality_of_file(path, service.opened.current().generation().snapshot.roots)
+            )
         except BaseException as error:
             uploads.discard(key)
             if isinstance(error, BindSearchError):
@@ -474,8 +476,3 @@ def _status(opened: OpenStore) -> dict[str, Any]:
 
 def _map(store: Store) -> dict[str, Any]:
     return map_of(store, MAX_MAP_POINTS)
-
-
-def _modality(store: Store, path: Path) -> Modality:
-    """Return the modality of an upload. Raises UsageError: it is none."""
-    return modality_of_file(path, store.generation().snapshot.roots)

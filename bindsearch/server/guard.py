@@ -72,7 +72,11 @@ class Guard:
                 await _redirect(sender.send, target, self._access.cookie())
                 return
             limit = MAX_UPLOAD_BYTES if scope["path"] == UPLOADS else MAX_JSON_BYTES
-            _check_length(headers, limit)
+            length = headers.get("content-length", "0")
+            if not (length.isascii() and length.isdecimal()) or len(length) > 18:
+                raise Refusal(400, "the Content-Length header is not a number", CLOSE)
+            if int(length) > limit:
+                raise _too_large(limit)
             await self._app(scope, _Body(receive, limit).receive, sender.send)
         except Refusal as refusal:
             if not sender.has_started:
@@ -133,14 +137,6 @@ CLOSE: Mapping[str, str] = MappingProxyType({"Connection": "close"})
 def _too_large(limit: int) -> Refusal:
     size = f"{limit >> 20} MB"
     return Refusal(413, f"the body of the request is larger than {size}: send less", CLOSE)
-
-
-def _check_length(headers: Mapping[str, str], limit: int) -> None:
-    length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdecimal()) or len(length) > 18:
-        raise Refusal(400, "the Content-Length header is not a number", CLOSE)
-    if int(length) > limit:
-        raise _too_large(limit)
 
 
 def _headers_of(scope: Any) -> dict[str, str]:

@@ -55,7 +55,7 @@ def item_data(snapshot: Snapshot, item_id: int) -> dict[str, Any]:
         "collection": str(item.collection),
         "modality": item.modality.value,
         "size_bytes": item.size_bytes,
-        "modified": _time(item.mtime_ns),
+        "modified": datetime.fromtimestamp(item.mtime_ns // 1_000_000_000).astimezone().isoformat(),
         "columns": {**measured, **{name: value for name, value in own.items() if name not in CAPTION_NAMES}},
         "captions": [text for name in CAPTION_NAMES for text in _texts(own.get(name))],
         "n_segments": len(rows),
@@ -110,10 +110,6 @@ def links(item_id: int, path: Path, segment: Mapping[str, Any] | None = None) ->
         "figure": f"/api/items/{item_id}/figure{query}",
         "media": None if playable_type(path.name) is None else f"/api/items/{item_id}/media",
     }
-
-
-def _time(ns: int) -> str:
-    return datetime.fromtimestamp(ns // 1_000_000_000).astimezone().isoformat()
 
 
 def _plain(value: object) -> object:

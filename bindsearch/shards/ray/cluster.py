@@ -155,7 +155,12 @@ def connect_cluster(on: str) -> Cluster:
         import ray
 
         if ray.is_initialized():
-            return _shared(on)
+            connected = _connected_to()
+            if on in (LOCAL, AUTO) or _is_same(on, connected):
+                return Cluster(connected, is_shared=True)
+            raise UsageError(
+                f"this process is connected to the Ray cluster {connected}, not {on}: disconnect, or use auto"
+            )
         if on == LOCAL:
             return _start_local()
         if on == AUTO:
@@ -167,14 +172,6 @@ def connect_cluster(on: str) -> Cluster:
                 return _start_local()
         _check_reachable(on)
         return _join(on)
-
-
-def _shared(on: str) -> Cluster:
-    """Return the connection that there is. Raises UsageError: it is to another cluster than `on`."""
-    connected = _connected_to()
-    if on in (LOCAL, AUTO) or _is_same(on, connected):
-        return Cluster(connected, is_shared=True)
-    raise UsageError(f"this process is connected to the Ray cluster {connected}, not {on}: disconnect, or use auto")
 
 
 def _connected_to() -> str:
@@ -358,7 +355,7 @@ def _no_printing() -> Iterator[None]:
     """Log what Ray prints about workers that end: it writes to the standard output, which may be JSON."""
     from ray._private import worker
 
-    def log(data: Mapping[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001  (as Ray calls it)
+    def log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
         for line in data["lines"]:
             logger.info("%.300s", line.splitlines()[0] if line else "")
 
