@@ -105,7 +105,10 @@ def classify_command(
 
     if remove_column is not None:
         connect(store).remove_column(remove_column)
-        _print_removed(remove_column, as_json=json)
+        if json:
+            print_json({"removed": remove_column.lower()})
+        else:
+            print_line(f"removed the column {remove_column.lower()}")
         return 0
     classes = _read_labels(labels, labels_file, needed=write_column is None)
     with show_rows("classifying") as (on_rows, _):
@@ -242,10 +245,3 @@ def _print_column(report: ColumnReport, *, as_json: bool) -> None:
             "note: files that are indexed from now on have no class until it is written again: bindsearch classify "
             f"--write-column {report.name}"
         )
-
-
-def _print_removed(name: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"removed": name.lower()})
-    else:
-        print_line(f"removed the column {name.lower()}")

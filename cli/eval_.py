@@ -17,7 +17,6 @@ from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
     from bindsearch.evaluation.report.data import Report
-    from bindsearch.types import Modality
 
 EXIT_BELOW = 1
 """Exit code where a figure is below what a suite wants of it."""
@@ -146,12 +145,14 @@ def _of_data(
     sample: int | None,
 ) -> Report:
     """Return the report on a data set, the paper's, a CSV or a suite."""
+    from bindsearch.arguments import to_choice
     from bindsearch.encoders.registry import load_encoder
     from bindsearch.encoders.torch_runtime.device import Runtime
     from bindsearch.encoders.zero_shot import read_templates
     from bindsearch.evaluation.runs import model_for, run_list, run_paper, run_set, run_suite
     from bindsearch.evaluation.tasks.measure import Work
     from bindsearch.evaluation.vector_cache import VectorCache
+    from bindsearch.types import Modality
 
     place = Path(what)
     kind = _kind(what, data)
@@ -170,7 +171,8 @@ def _of_data(
             on_stage=on_stage,
         )
         if kind == "csv":
-            return run_list(place, work, split, sample, _modality(modality))
+            of_modality = None if modality is None else to_choice(modality, Modality, "modality")
+            return run_list(place, work, split, sample, of_modality)
         folder = data or Path()
         if kind == "suite":
             return run_suite(place, folder, work, sample)
@@ -214,19 +216,6 @@ def _of_store(what: str, store: str | None, device: str) -> Report:
         generation = opened.generation()
         work = Work(opened.encoder, on_rows=on_rows, on_stage=on_stage)
         return (run_engine if what == "engine" else run_space)(generation, work)
-
-
-def _modality(name: str | None) -> Modality | None:
-    """Return a modality by name. Raises UsageError: there is none of that name."""
-    from bindsearch.arguments import did_you_mean
-    from bindsearch.types import Modality
-
-    if name is None:
-        return None
-    if name not in list(Modality):
-        near = did_you_mean(name, Modality)
-        raise UsageError(f"unknown modality {name!r}: {near}choose from {', '.join(Modality)}")
-    return Modality(name)
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:

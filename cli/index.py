@@ -24,7 +24,7 @@ from bindsearch.cli.options import (
     OnOption,
     StoreOption,
 )
-from bindsearch.cli.output import print_json, print_line
+from bindsearch.cli.output import picked, print_json, print_line
 from bindsearch.cli.parse import parse_encoder_options, parse_limits, read_index_settings
 from bindsearch.cli.progress import print_report, show_progress, show_rows
 from bindsearch.cli.settings.complete import complete_encoders
@@ -178,11 +178,7 @@ def suggested_search(items: Counter[Modality], store: str | None) -> str:
 
 def _print_plan(planned: list[PlannedFile], *, as_json: bool) -> None:
     if as_json:
-        files = [
-            {"path": str(file.path), "modality": file.modality, "why": file.why, "note": file.note or None}
-            for file in planned
-        ]
-        print_json({"files": files})
+        print_json({"files": [{**picked(file, "path modality why"), "note": file.note or None} for file in planned]})
         return
     for file in planned:
         note = f"; {file.note}" if file.note else ""

@@ -280,7 +280,7 @@ def print_intake(report: ImportReport, *, as_json: bool) -> None:
     for notice in report.notices:
         print_message(f"note: {notice}")
     if as_json:
-        data = {"added": report.added, "replaced": report.replaced, "kept": report.unchanged}
+        data: dict[str, Any] = {"added": report.added, "replaced": report.replaced, "kept": report.unchanged}
         indexes = [{"modality": one.modality, "work": one.need.work.value} for one in report.optimized]
         data |= {**picked(report, "vectors failures notices"), "indexes": indexes}
         print_json({**data, "took_s": round(report.took_s, 3)})

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bindsearch.cli.options import DecodingOptions, JsonOption, StoreOption
-from bindsearch.cli.output import can_print, check_output, clock, print_json, print_line, print_message
+from bindsearch.cli.output import can_print, check_output, clock, picked, print_json, print_line, print_message
 from bindsearch.cli.parse import decoding
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
     from bindsearch.operations.show.curves import Curve
-    from bindsearch.operations.show.show_file import ShownFile, ShownSegment
+    from bindsearch.operations.show.show_file import ShownFile
 
 SPARK_CELLS = 40
 SHOWN_SEGMENTS = 12
@@ -110,30 +110,17 @@ def _draw(shown: ShownFile, png: Path) -> None:
 
 def _facts(shown: ShownFile, png: Path | None) -> dict[str, Any]:
     """Return a file for `--json`."""
-    chosen = shown.chosen
     return {
-        "path": str(shown.path),
-        "root": str(shown.root),
-        "encoder": shown.encoder,
-        "modality": shown.modality,
-        "why": shown.why,
+        **picked(shown, "path root encoder modality why"),
         "problem": shown.problem or None,
-        "notes": list(shown.notes),
+        "notes": shown.notes,
         "measured": dict(shown.measured),
         "counts": dict(shown.counts),
-        "segments": [_segment_facts(one) for one in shown.segments],
-        "shown": None if chosen is None else _content_facts(shown),
-        "png": None if png is None else str(png.absolute()),
-    }
-
-
-def _segment_facts(segment: ShownSegment) -> dict[str, Any]:
-    return {
-        "modality": segment.modality,
-        "start_s": segment.start_s,
-        "end_s": segment.end_s,
-        "text": segment.text,
-        "left_out": segment.left_out or None,
+        "segments": [
+            {**picked(one, "modality start_s end_s text"), "left_out": one.left_out or None} for one in shown.segments
+        ],
+        "shown": None if shown.chosen is None else _content_facts(shown),
+        "png": None if png is None else png.absolute(),
     }
 
 

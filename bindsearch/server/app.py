@@ -240,7 +240,9 @@ def _add_store(app: FastAPI, service: Service) -> None:
     @app.get("/api/map", responses=_and(MAP))
     async def collection_map() -> Response:
         """Return the map of the collection."""
-        return JSONResponse(await service.pictures.run(lambda: opened.value("map", _map)))
+        return JSONResponse(
+            await service.pictures.run(lambda: opened.value("map", lambda store: map_of(store, MAX_MAP_POINTS)))
+        )
 
     @app.get("/api/events", response_class=StreamingResponse)
     async def stream_events() -> Response:
@@ -472,7 +474,3 @@ def _status(opened: OpenStore) -> dict[str, Any]:
         "is_indexing": is_being_written(opened.path),
         "uploads_max_bytes": MAX_UPLOAD_BYTES,
     }
-
-
-def _map(store: Store) -> dict[str, Any]:
-    return map_of(store, MAX_MAP_POINTS)

@@ -20,7 +20,7 @@ from bindsearch.cli.options import (
     StoreOption,
     TermOptions,
 )
-from bindsearch.cli.output import check_output, print_message
+from bindsearch.cli.output import check_output, print_json, print_message
 from bindsearch.cli.parse import read_terms, read_words
 from bindsearch.cli.progress import show_rows
 from bindsearch.cli.settings.complete import complete_detectors, complete_encoders, complete_paths
@@ -125,7 +125,7 @@ def locate_command(
         if out.suffix.lower() == PNG and len(sources) > 1:
             raise UsageError(f"--out {out}: a drawing shows one file: give one, or a name that ends in .json")
     terms = read_terms(asked, TermOptions(**vars(media), query=query))
-    from bindsearch.cli.locate.output import print_files, print_files_json
+    from bindsearch.cli.locate.output import files_data, print_files
     from bindsearch.operations.locate.by_detector import DETECTOR_THRESHOLD, locate_by_detector
     from bindsearch.operations.locate.locate import locate
     from bindsearch.operations.locate.relevance import THRESHOLD, LocateOptions
@@ -148,7 +148,7 @@ def locate_command(
             located = locate(terms, sources, encoder=encoder or "mini", device=device, **asking)
     is_written = out is not None and _write(out, located, imu_rate)
     if json:
-        print_files_json(located)
+        print_json(files_data(located))
     else:
         print_files(located)
     if is_written:

@@ -355,7 +355,7 @@ def _no_printing() -> Iterator[None]:
     """Log what Ray prints about workers that end: it writes to the standard output, which may be JSON."""
     from ray._private import worker
 
-    def log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    def log(data: Mapping[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001  (as Ray calls it)
         for line in data["lines"]:
             logger.info("%.300s", line.splitlines()[0] if line else "")
 
