@@ -42,7 +42,7 @@ def json_text(data: dict[str, Any], *, indent: int | None = 2) -> str:
 
 def _path_text(value: object) -> str:
     if not isinstance(value, Path):
-        raise TypeError(f"{type(value).__name__} is no value of JSON")
+        raise TypeError(f"{type(value).__name__} cannot be printed as JSON")
     return str(value)
 
 

@@ -42,9 +42,8 @@ from bindsearch.server.api_schema import (
     UPLOAD,
     UPLOAD_BODY,
 )
-from bindsearch.server.column_data import column_data
 from bindsearch.server.events import counts, events
-from bindsearch.server.item_data import find_item, hit_links, item_data, segment_of
+from bindsearch.server.item_data import column_data, find_item, hit_links, item_data, segment_of
 from bindsearch.server.limits import (
     MAX_EVENT_STREAMS,
     MAX_MAP_POINTS,
