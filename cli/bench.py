@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bindsearch.arguments import did_you_mean
+from bindsearch.arguments import to_choice
 from bindsearch.cli.aliases import Command
 from bindsearch.cli.options import DeviceOption, JsonOption
 from bindsearch.cli.output import human_bytes, print_json, print_line, print_message
 from bindsearch.cli.settings.complete import complete_encoders
-from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from bindsearch.encoders.benchmark import EncodeSpeed
@@ -60,14 +59,12 @@ def encode_command(
     from bindsearch.encoders.torch_runtime.device import Runtime
     from bindsearch.types import Modality
 
-    if modality not in list(Modality):
-        near = did_you_mean(modality, Modality)
-        raise UsageError(f"unknown modality {modality!r}: {near}choose from {', '.join(Modality)}")
+    wanted = to_choice(modality, Modality, "modality")
     if sys.stderr.isatty():
         print_message(f"measuring {encoder}, {modality}, for about {seconds:g} s")
     speed = bench_encoder(
         encoder,
-        Modality(modality),
+        wanted,
         runtime=Runtime(device, compile_),
         random_weights=random_weights,
         dtype=dtype,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bindsearch.cli.options import DeviceOption, JsonOption
-from bindsearch.cli.output import plural, print_json, print_line, print_message
+from bindsearch.cli.output import picked, plural, print_json, print_line, print_message
 from bindsearch.cli.settings.complete import complete_encoders, complete_modality
 from bindsearch.errors import UsageError
 
@@ -144,14 +144,8 @@ def _bridge(pairs: Path, hub: str, second: str, out: str, options: BindOptions, 
         print_message(f"note: {note}")
     if json:
         figures = [asdict(figure) for figure in result.figures]
-        print_json(
-            {
-                "name": result.manifest.name,
-                "captions": result.captions,
-                "figures": figures,
-                "notes": list(result.notes),
-            }
-        )
+        data = {"name": result.manifest.name, "captions": result.captions, "figures": figures}
+        print_json({**data, "notes": result.notes})
         return 0
     print_line(f"{result.manifest.name} installed: {plural(result.captions, 'caption')}")
     for figure in result.figures:
@@ -164,11 +158,7 @@ def _bridge(pairs: Path, hub: str, second: str, out: str, options: BindOptions, 
 
 
 def _runs(out: str, sweep: str | None) -> list[tuple[str, Sequence[str]]]:
-    """Return the name and the additional settings of each run.
-
-    Raises:
-        UsageError: the sweep is not NAME=A,B,...
-    """
+    """Return the name and the additional settings of each run. Raises UsageError: the sweep is not NAME=A,B,..."""
     if sweep is None:
         return [(out, ())]
     name, _, texts = sweep.partition("=")
@@ -238,12 +228,8 @@ def _as_json(result: BindResult) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "digest": manifest.source_sha256,
-        "steps": result.steps,
-        "pairs": result.pairs,
-        "validation_pairs": result.validation_pairs,
+        **picked(result, "steps pairs validation_pairs"),
         "before_training": None if result.before is None else asdict(result.before),
         "validation": None if result.last is None else asdict(result.last),
-        "best_score": result.best_score,
-        "log": str(result.log),
-        "notes": list(result.notes),
+        **picked(result, "best_score log notes"),
     }

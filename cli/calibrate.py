@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption
-from bindsearch.cli.output import plural, print_json, print_line
+from bindsearch.cli.output import picked, plural, print_json, print_line
 
 
 def calibrate_command(
@@ -35,20 +35,11 @@ def calibrate_command(
     with connect(store, device=device) as opened:
         fitted = opened.calibrate(None if pairs is None else read_pairs(pairs))
     if json:
-        print_json(
-            {
-                "pairs": [
-                    {
-                        "source": pair.source.value,
-                        "target": pair.target.value,
-                        "queries": pair.queries,
-                        "matches": pair.matches,
-                        "is_fitted": pair.coefficients is not None,
-                    }
-                    for pair in fitted
-                ]
-            }
-        )
+        pairs_data = [
+            {**picked(pair, "source target queries matches"), "is_fitted": pair.coefficients is not None}
+            for pair in fitted
+        ]
+        print_json({"pairs": pairs_data})
         return 0
     for pair in fitted:
         result = "fitted" if pair.coefficients is not None else "too few, as before"

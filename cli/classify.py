@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bindsearch.cli.options import CollectionOption, DeviceOption, ImuRateOption, JsonOption, StoreOption
-from bindsearch.cli.output import plural, print_json, print_line, print_message
+from bindsearch.cli.output import picked, plural, print_json, print_line, print_message
 from bindsearch.cli.progress import show_rows
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
@@ -105,7 +105,10 @@ def classify_command(
 
     if remove_column is not None:
         connect(store).remove_column(remove_column)
-        _print_removed(remove_column, as_json=json)
+        if json:
+            print_json({"removed": remove_column.lower()})
+        else:
+            print_line(f"removed the column {remove_column.lower()}")
         return 0
     classes = _read_labels(labels, labels_file, needed=write_column is None)
     with show_rows("classifying") as (on_rows, _):
@@ -187,7 +190,17 @@ def _print_files(classified: Sequence[ClassifiedFile], *, as_json: bool) -> int:
 
     failed = [file for file in classified if file.failure]
     if as_json:
-        print_json({"files": [_file_json(file) for file in classified], "notices": [ONLY_COMPARED]})
+        files = [
+            {
+                "file": file.source,
+                "modality": file.modality,
+                "classes": [asdict(one) for one in file.classes],
+                "notices": file.notices,
+                "failure": file.failure or None,
+            }
+            for file in classified
+        ]
+        print_json({"files": files, "notices": [ONLY_COMPARED]})
     else:
         for number, file in enumerate(classified):
             if file.failure:
@@ -206,33 +219,11 @@ def _print_files(classified: Sequence[ClassifiedFile], *, as_json: bool) -> int:
     return EXIT_SOME_FAILED if failed else 0
 
 
-def _file_json(file: ClassifiedFile) -> dict[str, Any]:
-    return {
-        "file": file.source,
-        "modality": None if file.modality is None else file.modality.value,
-        "classes": [asdict(one) for one in file.classes],
-        "notices": list(file.notices),
-        "failure": file.failure or None,
-    }
-
-
 def _print_column(report: ColumnReport, *, as_json: bool) -> None:
     if as_json:
-        print_json(
-            {
-                "column": report.name,
-                "probability": report.probability,
-                "labels": report.labels,
-                "replaced": report.replaced,
-                "items": report.items,
-                "classified": report.classified,
-                "without_vectors": report.without_vectors,
-                "cancelled": report.cancelled,
-                "counts": dict(report.counts),
-                "dry_run": report.dry_run,
-                "took_s": report.took_s,
-            }
-        )
+        data = picked(report, "probability labels replaced items classified without_vectors cancelled")
+        counted = {"counts": dict(report.counts), **picked(report, "dry_run took_s")}
+        print_json({"column": report.name, **data, **counted})
         return
     from bindsearch.operations.classify.labels import ONLY_COMPARED
 
@@ -254,10 +245,3 @@ def _print_column(report: ColumnReport, *, as_json: bool) -> None:
             "note: files that are indexed from now on have no class until it is written again: bindsearch classify "
             f"--write-column {report.name}"
         )
-
-
-def _print_removed(name: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"removed": name.lower()})
-    else:
-        print_line(f"removed the column {name.lower()}")

@@ -15,41 +15,14 @@ from bindsearch.cli.aliases import Command
 from bindsearch.cli.settings.plain_values import with_plain_values
 from bindsearch.cli.summaries import SUMMARIES
 
+_ELSEWHERE = {
+    "locate": ("locate.command", "locate_command"),
+    "import": ("import_", "import_command"),
+    "eval": ("eval_", "eval_command"),
+    **{name: (name, f"{name}_app") for name in ("bench", "config", "model")},
+}
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "index": ("index", "index_command"),
-        "search": ("search", "search_command"),
-        "explain": ("explain", "explain_command"),
-        "classify": ("classify", "classify_command"),
-        "imagine": ("imagine", "imagine_command"),
-        "locate": ("locate.command", "locate_command"),
-        "show": ("show", "show_command"),
-        "serve": ("serve", "serve_command"),
-        "report": ("report", "report_command"),
-        "watch": ("watch", "watch_command"),
-        "retry": ("retry", "retry_command"),
-        "optimize": ("optimize", "optimize_command"),
-        "calibrate": ("calibrate", "calibrate_command"),
-        "reindex": ("reindex", "reindex_command"),
-        "status": ("status", "status_command"),
-        "verify": ("verify", "verify_command"),
-        "compact": ("compact", "compact_command"),
-        "reshard": ("reshard", "reshard_command"),
-        "recover": ("recover", "recover_command"),
-        "doctor": ("doctor", "doctor_command"),
-        "duplicates": ("duplicates", "duplicates_command"),
-        "forget": ("forget", "forget_command"),
-        "relocate": ("relocate", "relocate_command"),
-        "export": ("export", "export_command"),
-        "import": ("import_", "import_command"),
-        "merge": ("merge", "merge_command"),
-        "encoders": ("encoders", "encoders_command"),
-        "bind": ("bind", "bind_command"),
-        "eval": ("eval_", "eval_command"),
-        "bench": ("bench", "bench_app"),
-        "config": ("config", "config_app"),
-        "model": ("model", "model_app"),
-    }
+    {name: _ELSEWHERE.get(name, (name, f"{name}_command")) for name in SUMMARIES}
 )
 """Module below `bindsearch.cli`, and function or Typer program in it, of each command, in the order of the help."""
 
@@ -117,6 +90,8 @@ def _make(name: str, module: str, attribute: str) -> Any:
     if isinstance(found, typer.Typer):
         program = found
     else:
+        from bindsearch.cli.options import with_option_groups
+
         program = typer.Typer(add_completion=False)
-        program.command(name, cls=Command)(found)
+        program.command(name, cls=Command)(with_option_groups(found))
     return typer.main.get_command(program)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bindsearch.cli.options import JsonOption, OnOption, StoreOption
-from bindsearch.cli.output import human_bytes, print_json, print_line, show_stages
+from bindsearch.cli.output import human_bytes, picked, print_json, print_line, show_stages
 
 
 def compact_command(store: StoreOption = None, on: OnOption = None, json: JsonOption = False) -> int:
@@ -19,14 +19,9 @@ def compact_command(store: StoreOption = None, on: OnOption = None, json: JsonOp
     with connect(store, on=on) as opened, show_stages() as on_stage:
         done = opened.compact(on_stage=on_stage)
     if json:
-        print_json(
-            {
-                "before_bytes": done.before_bytes,
-                "after_bytes": done.after_bytes,
-                "mended": [finding_record(one) for one in done.repaired],
-                "left": [finding_record(one) for one in done.remaining],
-            }
-        )
+        found = {"mended": done.repaired, "left": done.remaining}
+        data = {name: [finding_record(one) for one in findings] for name, findings in found.items()}
+        print_json({**picked(done, "before_bytes after_bytes"), **data})
         return 0
     for one in done.repaired:
         print_line(f"repaired: {one.kind}: {one.message}")

@@ -204,11 +204,7 @@ def _refuse(folder: bool, key: str) -> None:
 
 
 def _check_meaning(key: str, value: Any) -> None:
-    """Check a value that a query has.
-
-    Raises:
-        UsageError: no query can have it.
-    """
+    """Check a value that a query has. Raises UsageError: no query can have it."""
     from bindsearch.cli.parse import parse_match
     from bindsearch.search.query import make_query, text
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bindsearch.cli.options import JsonOption, StoreOption, ToOption
-from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message, show_stages
+from bindsearch.cli.output import human_bytes, picked, plural, print_json, print_line, print_message, show_stages
 
 if TYPE_CHECKING:
     from bindsearch.operations.duplicates import NearDuplicate, NearGroup
@@ -75,26 +75,15 @@ def _near(opened: Store, to: str | None, threshold: float | None, notices: list[
 
 
 def _json(item: Item, same_file_as: int | None) -> dict[str, object]:
-    return {
-        "item_id": item.item_id,
-        "path": str(item.path),
-        "modality": item.modality.value,
-        "size_bytes": item.size_bytes,
-        "same_file_as": same_file_as,
-    }
+    return {**picked(item, "item_id path modality size_bytes"), "same_file_as": same_file_as}
 
 
 def _near_json(group: NearGroup) -> dict[str, object]:
     items = [
-        {
-            **_json(one.item, one.same_file_as),
-            "cosine": round(one.cosine, 4),
-            "matching": one.matching,
-            "segments": one.segments,
-        }
+        {**_json(one.item, one.same_file_as), "cosine": round(one.cosine, 4), **picked(one, "matching segments")}
         for one in group.items
     ]
-    return {"modality": group.modality.value, "medoid_id": group.medoid_id, "items": items}
+    return {**picked(group, "modality medoid_id"), "items": items}
 
 
 def _print_same(groups: Sequence[tuple[Sequence[Item], Mapping[int, int]]]) -> None:

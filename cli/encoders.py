@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,16 +41,12 @@ def encoders_command(
     entries = list_encoders()
     shown = entries if purpose is None else fitting_encoders(entries, purpose)
     if json:
-        print_json({"encoders": [_as_json(entry) for entry in shown]})
+        print_json({"encoders": [{**asdict(entry), "measured": dict(entry.measured or {})} for entry in shown]})
         return 0 if shown else 1
     _print_entries(shown)
     if purpose is not None:
         _print_advice(shown)
     return 0 if shown else 1
-
-
-def _as_json(entry: EncoderEntry) -> dict[str, Any]:
-    return {**asdict(entry), "measured": dict(entry.measured or {})}
 
 
 def _print_entries(entries: Sequence[EncoderEntry]) -> None:

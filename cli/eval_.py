@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption
-from bindsearch.cli.output import print_json, print_line, print_message
+from bindsearch.cli.output import picked, print_json, print_line, print_message
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
     from bindsearch.evaluation.report.data import Report
-    from bindsearch.types import Modality
 
 EXIT_BELOW = 1
 """Exit code where a figure is below what a suite wants of it."""
@@ -146,12 +145,14 @@ def _of_data(
     sample: int | None,
 ) -> Report:
     """Return the report on a data set, the paper's, a CSV or a suite."""
+    from bindsearch.arguments import to_choice
     from bindsearch.encoders.registry import load_encoder
     from bindsearch.encoders.torch_runtime.device import Runtime
     from bindsearch.encoders.zero_shot import read_templates
     from bindsearch.evaluation.runs import model_for, run_list, run_paper, run_set, run_suite
     from bindsearch.evaluation.tasks.measure import Work
     from bindsearch.evaluation.vector_cache import VectorCache
+    from bindsearch.types import Modality
 
     place = Path(what)
     kind = _kind(what, data)
@@ -170,7 +171,8 @@ def _of_data(
             on_stage=on_stage,
         )
         if kind == "csv":
-            return run_list(place, work, split, sample, _modality(modality))
+            of_modality = None if modality is None else to_choice(modality, Modality, "modality")
+            return run_list(place, work, split, sample, of_modality)
         folder = data or Path()
         if kind == "suite":
             return run_suite(place, folder, work, sample)
@@ -216,29 +218,8 @@ def _of_store(what: str, store: str | None, device: str) -> Report:
         return (run_engine if what == "engine" else run_space)(generation, work)
 
 
-def _modality(name: str | None) -> Modality | None:
-    """Return a modality by name.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
-    from bindsearch.arguments import did_you_mean
-    from bindsearch.types import Modality
-
-    if name is None:
-        return None
-    if name not in list(Modality):
-        near = did_you_mean(name, Modality)
-        raise UsageError(f"unknown modality {name!r}: {near}choose from {', '.join(Modality)}")
-    return Modality(name)
-
-
 def _numbers(text: str | None) -> tuple[int, ...]:
-    """Return the numbers of a list such as "1,2,4".
-
-    Raises:
-        UsageError: it is not a list of numbers from 1.
-    """
+    """Return the numbers of a list such as "1,2,4". Raises UsageError: it is not a list of numbers from 1."""
     if text is None:
         return ()
     parts = [part.strip() for part in text.split(",")]
@@ -264,20 +245,8 @@ def _print_sets(*, as_json: bool) -> None:
     from bindsearch.evaluation.datasets.registry import DATASETS
 
     if as_json:
-        facts = [
-            {
-                "name": name,
-                "summary": one.summary,
-                "modality": one.modality.value,
-                "metric": one.metric.value,
-                "layout": one.layout,
-                "splits": list(one.splits),
-                "origin": one.origin,
-                "licence": one.licence,
-            }
-            for name, one in DATASETS.items()
-        ]
-        print_json({"known": facts})
+        names = "summary modality metric layout splits origin licence"
+        print_json({"known": [{"name": name, **picked(one, names)} for name, one in DATASETS.items()]})
         return
     for name, one in DATASETS.items():
         print_line(f"{name}: {one.summary}")

@@ -6,17 +6,9 @@ from typing import Annotated
 
 import typer
 
-from bindsearch.cli.options import (
-    CollectionOption,
-    JsonOption,
-    SinceOption,
-    StoreOption,
-    ToOption,
-    UnderOption,
-    UntilOption,
-    WhereOption,
-)
+from bindsearch.cli.options import FilterOptions, JsonOption, StoreOption, ToOption
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message
+from bindsearch.cli.parse import read_filter
 from bindsearch.cli.progress import show_rows
 
 
@@ -39,11 +31,8 @@ def export_command(
     ] = "bindsearch",
     replace: Annotated[bool, typer.Option("--replace", help="Replace an earlier export to an engine.")] = False,
     to: ToOption = None,
-    where: WhereOption = None,
-    under: UnderOption = None,
-    collection: CollectionOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
+    *,
+    options: FilterOptions,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -55,13 +44,11 @@ def export_command(
     bindsearch export pgvector:postgresql://localhost/media --replace
     """
     from bindsearch.errors import UsageError
-    from bindsearch.search.filter import make_filter
     from bindsearch.shards.connect import connect
 
     if not target:
         meant = to if to is not None and ":" in to else "TARGET"
         raise UsageError(f"the target is not an option, --to is for modalities: bindsearch export {meant}")
-    filter = make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until)
     with show_rows("exporting") as (on_progress, on_stage):
         done = connect(store).export(
             target,
@@ -69,7 +56,7 @@ def export_command(
             name=name,
             replace=replace,
             modalities=to,
-            filter=filter,
+            filter=read_filter(options),
             on_progress=on_progress,
             on_stage=on_stage,
         )

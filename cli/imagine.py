@@ -7,21 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bindsearch.cli.options import (
-    Audios,
-    Depths,
-    DeviceOption,
-    Images,
-    ImuRateOption,
-    Imus,
-    JsonOption,
-    Likes,
-    QueryOption,
-    StoreOption,
-    Texts,
-    Thermals,
-    Videos,
-)
+from bindsearch.cli.options import DeviceOption, ImuRateOption, JsonOption, StoreOption, TermOptions
 from bindsearch.cli.output import print_json, print_line, print_message
 from bindsearch.cli.parse import read_terms
 from bindsearch.cli.progress import show_rows
@@ -36,15 +22,8 @@ def imagine_command(
             help="Text, with or without quotes; or a file that exists. text:WORDS is always a text.", metavar="[TEXT]"
         ),
     ] = None,
-    text: Texts = None,
-    image: Images = None,
-    video: Videos = None,
-    audio: Audios = None,
-    depth: Depths = None,
-    thermal: Thermals = None,
-    imu: Imus = None,
-    like: Likes = None,
-    query: QueryOption = None,
+    *,
+    options: TermOptions,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="PNG file to write; several pictures are numbered after it.", metavar="FILE"),
@@ -123,10 +102,7 @@ def imagine_command(
         dtype=dtype,
         any_space=any_space,
     )
-    asked = read_terms(
-        words=words, text=text, image=image, video=video, audio=audio, depth=depth, thermal=thermal, imu=imu, like=like,
-        query=query,
-    )  # fmt: skip
+    asked = read_terms(words, options)
     from bindsearch.generation.imagine import imagine
     from bindsearch.shards.connect import connect
 

@@ -16,19 +16,16 @@ from bindsearch.cli.options import (
     ExcludeOption,
     ImuRateOption,
     IncludeOption,
-    IndexOption,
-    IndexParameterOption,
+    IndexTypeOptions,
     JsonLinesOption,
     JsonOption,
     LimitOption,
-    MemoryOption,
     ModalityRuleOption,
     OnOption,
-    RecallOption,
     StoreOption,
 )
-from bindsearch.cli.output import print_json, print_line
-from bindsearch.cli.parse import index_settings_from_options, parse_encoder_options, parse_limits
+from bindsearch.cli.output import picked, print_json, print_line
+from bindsearch.cli.parse import parse_encoder_options, parse_limits, read_index_settings
 from bindsearch.cli.progress import print_report, show_progress, show_rows
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
@@ -94,10 +91,8 @@ def index_command(
         bool,
         typer.Option("--dry-run", help="Show each file's modality, why, and how it is read; write nothing."),
     ] = False,
-    index: IndexOption = None,
-    memory: MemoryOption = None,
-    recall: RecallOption = None,
-    index_option: IndexParameterOption = None,
+    *,
+    options: IndexTypeOptions,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Retry files that failed, even if unchanged.")
     ] = False,
@@ -144,7 +139,7 @@ def index_command(
                 )
             _print_plan(planned, as_json=json or json_lines)
             return 0
-        settings = index_settings_from_options(lambda: opened.index_settings, index, memory, recall, index_option)
+        settings = read_index_settings(lambda: opened.index_settings, options)
         with show_progress(as_lines=json_lines) as shown:
             report = opened.index(
                 *paths,
@@ -183,11 +178,7 @@ def suggested_search(items: Counter[Modality], store: str | None) -> str:
 
 def _print_plan(planned: list[PlannedFile], *, as_json: bool) -> None:
     if as_json:
-        files = [
-            {"path": str(file.path), "modality": file.modality, "why": file.why, "note": file.note or None}
-            for file in planned
-        ]
-        print_json({"files": files})
+        print_json({"files": [{**picked(file, "path modality why"), "note": file.note or None} for file in planned]})
         return
     for file in planned:
         note = f"; {file.note}" if file.note else ""

@@ -6,28 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bindsearch.cli.options import (
-    DeviceOption,
-    IndexOption,
-    IndexParameterOption,
-    JsonOption,
-    MemoryOption,
-    OnOption,
-    RecallOption,
-    StoreOption,
-)
+from bindsearch.cli.options import DeviceOption, IndexTypeOptions, JsonOption, OnOption, StoreOption
 from bindsearch.cli.output import print_json, print_line, show_stages
-from bindsearch.cli.parse import index_settings_from_options
+from bindsearch.cli.parse import read_index_settings
 
 if TYPE_CHECKING:
     from bindsearch.operations.optimize import OptimizeResult
 
 
 def optimize_command(
-    index: IndexOption = None,
-    memory: MemoryOption = None,
-    recall: RecallOption = None,
-    index_option: IndexParameterOption = None,
+    options: IndexTypeOptions,
     force: Annotated[bool, typer.Option("--force", help="Rebuild all indexes.")] = False,
     device: DeviceOption = "auto",
     store: StoreOption = None,
@@ -43,7 +31,7 @@ def optimize_command(
     from bindsearch.shards.connect import connect
 
     with connect(store, on=on, device=device) as opened, show_stages() as on_stage:
-        settings = index_settings_from_options(lambda: opened.index_settings, index, memory, recall, index_option)
+        settings = read_index_settings(lambda: opened.index_settings, options)
         done = opened.optimize(index_settings=settings, force=force, on_stage=on_stage)
     if json:
         print_json({"partitions": [_json(one) for one in done]})

@@ -1,9 +1,13 @@
-"""Options that several commands share."""
+"""Options that several commands share, and groups of them: data classes whose fields are options of a command."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -231,3 +235,106 @@ IndexParameterOption = Annotated[
         metavar="NAME=N",
     ),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaTerms:
+    """Texts and files of a query."""
+
+    text: Texts = None
+    image: Images = None
+    video: Videos = None
+    audio: Audios = None
+    depth: Depths = None
+    thermal: Thermals = None
+    imu: Imus = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermOptions(MediaTerms):
+    """Terms of a query, besides the words of the command line."""
+
+    like: Likes = None
+    query: QueryOption = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterOptions:
+    """Items that are considered."""
+
+    where: WhereOption = None
+    under: UnderOption = None
+    collection: CollectionOption = None
+    since: SinceOption = None
+    until: UntilOption = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HitOptions(TermOptions):
+    """Terms of a query, and which hits it has."""
+
+    to: ToOption = None
+    k: KOption = 10
+    ranking: RankingOption = "probability"
+    diversity: DiversityOption = None
+    min_match: MinMatchOption = "0"
+    copies: CopiesOption = False
+    word_search: WordSearchOption = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryOptions(FilterOptions, HitOptions):
+    """All options of a query. The help has them in the order of the bases from the last to the first."""
+
+    include_query: IncludeQueryOption = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingOptions:
+    """Reading of files."""
+
+    modality_rule: ModalityRuleOption = None
+    imu_rate: ImuRateOption = None
+    limit: LimitOption = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexTypeOptions:
+    """Settings of the indexes of a store."""
+
+    index: IndexOption = None
+    memory: MemoryOption = None
+    recall: RecallOption = None
+    index_option: IndexParameterOption = None
+
+
+def with_option_groups(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that has the fields of its parameters of data classes as options, in their place.
+
+    Args:
+        command: Function whose parameters are annotated as options, or with a data class whose fields are.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    if not groups:
+        return command
+    options = []
+    for name, parameter in signature(command).parameters.items():
+        if name not in groups:
+            options.append(parameter.replace(annotation=hints[name], kind=Parameter.KEYWORD_ONLY))
+            continue
+        of_group = get_type_hints(groups[name], include_extras=True)
+        options += [
+            Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=of_group[field.name])
+            for field in fields(groups[name])
+        ]
+
+    @wraps(command)
+    def run(**given: Any) -> Any:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        return command(**given)
+
+    run.__signature__ = signature(command).replace(parameters=options)  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in options}
+    return run

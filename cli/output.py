@@ -36,8 +36,19 @@ def print_json(data: dict[str, Any], *, indent: int | None = 2) -> None:
 
 def json_text(data: dict[str, Any], *, indent: int | None = 2) -> str:
     """Return one JSON object with the schema's number first; a list of numbers takes one line."""
-    text = json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=indent)
+    text = json.dumps({"schema": SCHEMA, **data}, ensure_ascii=False, indent=indent, default=_path_text)
     return _NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
+
+
+def _path_text(value: object) -> str:
+    if not isinstance(value, Path):
+        raise TypeError(f"{type(value).__name__} cannot be printed as JSON")
+    return str(value)
+
+
+def picked(source: object, names: str) -> dict[str, Any]:
+    """Return attributes of an object as data, in the order of their names, which spaces separate."""
+    return {name: getattr(source, name) for name in names.split()}
 
 
 def print_line(text: str) -> None:

@@ -6,14 +6,16 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bindsearch.arguments import did_you_mean, is_existing_file, looks_like_path
+from bindsearch.cli.options import DecodingOptions, FilterOptions, IndexTypeOptions, QueryOptions, TermOptions
 from bindsearch.cli.output import print_message
 from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.ingest.media.kinds import EXTENSIONS
 from bindsearch.search import query as terms
-from bindsearch.search.filter import make_filter
+from bindsearch.search.filter import Filter, make_filter
 from bindsearch.search.query import PREFIXES, Composition, Query, Term, WordSearch, make_query
 from bindsearch.search.query_syntax import parse_query
 from bindsearch.types import Modality
@@ -39,96 +41,51 @@ def parse_encoder_options(options: list[str] | None) -> dict[str, str | int | fl
     return parsed or None
 
 
-def read_query(
-    *,
-    words: list[str] | None,
-    text: list[str] | None,
-    image: list[Path] | None,
-    video: list[Path] | None,
-    audio: list[Path] | None,
-    depth: list[Path] | None,
-    thermal: list[Path] | None,
-    imu: list[Path] | None,
-    like: list[str] | None,
-    query: str | None,
-    to: str | None,
-    k: int,
-    ranking: str,
-    diversity: float | None,
-    min_match: str,
-    copies: bool,
-    word_search: bool | None,
-    where: str | None,
-    under: list[Path] | None,
-    collection: list[str] | None,
-    since: str | None,
-    until: str | None,
-    include_query: bool,
-) -> Query:
-    """Return the query that the options of `search` and `explain` make together; print what is assumed of the words.
+def read_query(words: list[str] | None, options: QueryOptions) -> Query:
+    """Return the query of words and the options of `search` and `explain`; print what is assumed of the words.
 
     Raises:
         UsageError: one of them is wrong.
     """
-    chosen = read_terms(
-        words=words,
-        text=text,
-        image=image,
-        video=video,
-        audio=audio,
-        depth=depth,
-        thermal=thermal,
-        imu=imu,
-        like=like,
-        query=query,
-        as_text=bool(word_search),
-    )
     return make_query(
-        chosen,
-        to=to,
-        k=k,
-        ranking=ranking,
-        include_query=include_query,
-        filter=make_filter(where=where, folders=under or (), collections=collection or (), since=since, until=until),
-        diversity=diversity or 0.0,
-        min_match=parse_match(min_match),
-        copies=copies,
-        words=WORD_SEARCH[word_search],
+        read_terms(words, options, as_text=bool(options.word_search)),
+        to=options.to,
+        k=options.k,
+        ranking=options.ranking,
+        include_query=options.include_query,
+        filter=read_filter(options),
+        diversity=options.diversity or 0.0,
+        min_match=parse_match(options.min_match),
+        copies=options.copies,
+        words=WORD_SEARCH[options.word_search],
     )
 
 
-def read_terms(
-    *,
-    words: list[str] | None,
-    text: list[str] | None,
-    image: list[Path] | None,
-    video: list[Path] | None,
-    audio: list[Path] | None,
-    depth: list[Path] | None,
-    thermal: list[Path] | None,
-    imu: list[Path] | None,
-    like: list[str] | None,
-    query: str | None,
-    as_text: bool = False,
-) -> Composition:
-    """Return the terms of the options of a query; print what is assumed of the words, unless they are a text.
+def read_filter(options: FilterOptions) -> Filter:
+    """Return the filter of options.
 
     Raises:
         UsageError: one of them is wrong.
     """
-    chosen = [
-        *([terms.text(" ".join(words)) if as_text else read_words(" ".join(words))] if words else []),
-        *map(terms.text, text or []),
-        *map(terms.image, image or []),
-        *map(terms.video, video or []),
-        *map(terms.audio, audio or []),
-        *map(terms.depth, depth or []),
-        *map(terms.thermal, thermal or []),
-        *map(terms.imu, imu or []),
-        *map(terms.like, like or []),
-        *([] if query is None else parse_query(query).terms),
-    ]
-    return Composition(tuple(chosen))
+    return make_filter(
+        where=options.where,
+        folders=options.under or (),
+        collections=options.collection or (),
+        since=options.since,
+        until=options.until,
+    )
+
+
+def read_terms(words: list[str] | None, options: TermOptions, *, as_text: bool = False) -> Composition:
+    """Return the terms of a query; print what is assumed of the words, unless they are a text.
+
+    Raises:
+        UsageError: one of them is wrong.
+    """
+    chosen = [terms.text(" ".join(words)) if as_text else read_words(" ".join(words))] if words else []
+    for make in (terms.text, terms.image, terms.video, terms.audio, terms.depth, terms.thermal, terms.imu, terms.like):
+        chosen += map(make, getattr(options, make.__name__) or ())
+    return Composition((*chosen, *(() if options.query is None else parse_query(options.query).terms)))
 
 
 def parse_match(given: str) -> float | str:
@@ -165,31 +122,26 @@ def read_words(words: str) -> Term:
     return terms.text(words)
 
 
-def index_settings_from_options(
-    before: Callable[[], IndexSettings],
-    index: str | None,
-    memory: str | None,
-    recall: float | None,
-    parameters: list[str] | None,
-) -> IndexSettings | None:
-    """Return the index settings of `before`, changed by these options; None if no option is given.
+def read_index_settings(before: Callable[[], IndexSettings], options: IndexTypeOptions) -> IndexSettings | None:
+    """Return the index settings of `before`, changed by options; None if no option is given.
 
     Raises:
         UsageError: one of the options is wrong.
     """
-    if index is None and memory is None and recall is None and not parameters:
+    index, memory = options.index, options.memory
+    if index is None and memory is None and options.recall is None and not options.index_option:
         return None
     forms = (AUTO, IndexForm.EXACT.value, IndexForm.IVF_PQ.value)
     if index is not None and index not in forms:
         raise UsageError(f"--index {index!r}: {did_you_mean(index, forms)}choose from {', '.join(forms)}")
-    overrides = _parse_parameters(parameters or [])
+    overrides = _parse_parameters(options.index_option or [])
     settings = before()
     if index is not None:
         settings = replace(settings, form=None if index == AUTO else IndexForm(index))
     if memory is not None:
         settings = replace(settings, memory_bytes=None if memory == AUTO else _parse_size(memory))
-    if recall is not None:
-        settings = replace(settings, recall=recall)
+    if options.recall is not None:
+        settings = replace(settings, recall=options.recall)
     if overrides:
         merged = {**(settings.overrides or {}), **overrides}
         kept = {name: value for name, value in merged.items() if value is not None}
@@ -217,6 +169,19 @@ def _parse_size(size: str) -> int:
     if n <= 0:
         raise UsageError(f"--memory {size!r}: give a size such as 500MB or 2GB")
     return n
+
+
+def decoding(options: DecodingOptions) -> dict[str, Any]:
+    """Return the arguments of operations that read files.
+
+    Raises:
+        UsageError: a limit is not a number.
+    """
+    return {
+        "rules": options.modality_rule or (),
+        "imu_rate_hz": options.imu_rate,
+        "limits": parse_limits(options.limit),
+    }
 
 
 def parse_limits(given: list[str] | None) -> dict[str, float]:

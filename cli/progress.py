@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bindsearch.cli.output import (
     clock,
+    picked,
     plural,
     print_json,
     print_line,
@@ -144,12 +145,9 @@ def _lines() -> ProgressCallbacks:
         print_event(
             "progress",
             {
-                "done": progress.done,
-                "total": progress.total,
-                "failed": progress.failed,
-                "segments": progress.segments,
+                **picked(progress, "done total failed segments"),
                 "items": dict(progress.items),
-                "file": None if progress.file is None else str(progress.file),
+                "file": progress.file,
                 "file_s": round(progress.file_s, 1),
                 "rate": round(rate, 1),
                 "left_s": left_s,
@@ -208,18 +206,12 @@ def print_event(event: str, facts: dict[str, Any]) -> None:
 def report_facts(report: IndexReport) -> dict[str, Any]:
     """Return a report for `--json`."""
     return {
-        "added": report.added,
-        "unchanged": report.unchanged,
-        "changed": report.changed,
-        "moved": report.moved,
-        "removed": report.removed,
-        "failed": report.failed,
+        **picked(report, "added unchanged changed moved removed failed"),
         "without_content": len(report.without_content),
-        "items": dict(report.items),
-        "segments": report.segments,
+        **picked(report, "items segments"),
         "skipped": dict(report.skipped.most_common()),
         "failures_by_reason": report.failures_by_reason,
-        "failures": [{"path": str(file.path), "reason": file.reason} for file in report.failures],
+        "failures": [picked(file, "path reason") for file in report.failures],
         "notices": report.notices,
         "notes": [{"note": one.text, "files": one.files, "example": str(one.example)} for one in report.notes],
         "took_s": round(report.took_s, 3),
@@ -288,23 +280,13 @@ def print_intake(report: ImportReport, *, as_json: bool) -> None:
     for notice in report.notices:
         print_message(f"note: {notice}")
     if as_json:
-        print_json(_intake_facts(report))
+        data: dict[str, Any] = {"added": report.added, "replaced": report.replaced, "kept": report.unchanged}
+        indexes = [{"modality": one.modality, "work": one.need.work.value} for one in report.optimized]
+        data |= {**picked(report, "vectors failures notices"), "indexes": indexes}
+        print_json({**data, "took_s": round(report.took_s, 3)})
         return
     failures = f", {plural(report.failures, 'failure')} recorded" if report.failures else ""
     print_line(
         f"{report.added} added, {report.replaced} replaced, {report.unchanged} kept{failures}: "
         f"{plural(report.vectors, 'vector')} in {report.took_s:.1f} s"
     )
-
-
-def _intake_facts(report: ImportReport) -> dict[str, Any]:
-    return {
-        "added": report.added,
-        "replaced": report.replaced,
-        "kept": report.unchanged,
-        "vectors": report.vectors,
-        "failures": report.failures,
-        "notices": report.notices,
-        "indexes": [{"modality": one.modality.value, "work": one.need.work.value} for one in report.optimized],
-        "took_s": round(report.took_s, 3),
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bindsearch.cli.options import JsonOption, StoreOption
-from bindsearch.cli.output import plural, print_json, print_line, show_stages
+from bindsearch.cli.output import picked, plural, print_json, print_line, show_stages
 from bindsearch.errors import EXIT_SOME_FAILED
 
 
@@ -20,15 +20,7 @@ def recover_command(store: StoreOption = None, json: JsonOption = False) -> int:
     with show_stages() as on_stage:
         done = connect(store).recover(on_stage=on_stage)
     if json:
-        print_json(
-            {
-                "reason": done.reason,
-                "source": done.source,
-                "items": done.items,
-                "segments": done.segments,
-                "losses": list(done.losses),
-            }
-        )
+        print_json(picked(done, "reason source items segments losses"))
         return EXIT_SOME_FAILED if done.losses else 0
     held = f"{plural(done.items, 'item')}, {plural(done.segments, 'segment')}"
     if done.reason:

@@ -7,16 +7,14 @@ from typing import Annotated
 import typer
 
 from bindsearch.cli.options import (
+    DecodingOptions,
     DeviceOption,
     EncoderOptions,
-    ImuRateOption,
     JsonLinesOption,
     JsonOption,
-    LimitOption,
-    ModalityRuleOption,
     StoreOption,
 )
-from bindsearch.cli.parse import parse_encoder_options, parse_limits
+from bindsearch.cli.parse import decoding, parse_encoder_options
 from bindsearch.cli.progress import print_report, show_progress
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED
@@ -28,9 +26,8 @@ def reindex_command(
     ],
     encoder_option: EncoderOptions = None,
     store: StoreOption = None,
-    modality_rule: ModalityRuleOption = None,
-    imu_rate: ImuRateOption = None,
-    limit: LimitOption = None,
+    *,
+    decoded: DecodingOptions,
     prune: Annotated[
         bool, typer.Option("--prune", help="Drop items that cannot be embedded now, instead of stopping.")
     ] = False,
@@ -50,9 +47,7 @@ def reindex_command(
         report = opened.reindex(
             encoder,
             encoder_options=parse_encoder_options(encoder_option),
-            rules=modality_rule or (),
-            imu_rate_hz=imu_rate,
-            limits=parse_limits(limit),
+            **decoding(decoded),
             prune=prune,
             on_progress=shown.progress,
             on_stage=shown.stage,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bindsearch.cli.options import JsonOption, StoreOption
-from bindsearch.cli.output import plural, print_json, print_line
+from bindsearch.cli.output import picked, plural, print_json, print_line
 
 
 def relocate_command(
@@ -26,14 +26,8 @@ def relocate_command(
 
     report = connect(store).relocate(old, new)
     if json:
-        print_json(
-            {
-                "collections": {str(before): str(after) for before, after in report.collections.items()},
-                "items": report.items,
-                "sampled": report.sampled,
-                "found": report.found,
-            }
-        )
+        collections = {str(before): after for before, after in report.collections.items()}
+        print_json({"collections": collections, **picked(report, "items sampled found")})
         return 0
     for before, after in report.collections.items():
         print_line(f"{before} is now {after}")

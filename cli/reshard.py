@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bindsearch.cli.options import DeviceOption, JsonOption, OnOption, StoreOption
-from bindsearch.cli.output import plural, print_json, print_line, print_message, show_stages
+from bindsearch.cli.output import picked, plural, print_json, print_line, print_message, show_stages
 
 
 def reshard_command(
@@ -33,17 +33,8 @@ def reshard_command(
             raise UsageError(f"the store {opened.path} has no shards: index into another folder with --shards {shards}")
         done = opened.reshard(shards, on_stage=on_stage)
     if json:
-        print_json(
-            {
-                "before": done.before,
-                "after": done.after,
-                "items": done.items,
-                "segments": done.segments,
-                "failures": done.failures,
-                "notices": list(done.notices),
-                "took_s": round(done.took_s, 3),
-            }
-        )
+        data = picked(done, "before after items segments failures notices")
+        print_json({**data, "took_s": round(done.took_s, 3)})
         return 0
     print_line(
         f"{plural(done.after, 'shard')}, {done.before} before: {plural(done.items, 'item')}, "

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from bindsearch.cli.options import (
-    DeviceOption,
-    ImuRateOption,
-    JsonLinesOption,
-    JsonOption,
-    LimitOption,
-    ModalityRuleOption,
-    OnOption,
-    StoreOption,
-)
-from bindsearch.cli.parse import parse_limits
+from bindsearch.cli.options import DecodingOptions, DeviceOption, JsonLinesOption, JsonOption, OnOption, StoreOption
+from bindsearch.cli.parse import decoding
 from bindsearch.cli.progress import print_report, show_progress
 from bindsearch.errors import EXIT_SOME_FAILED
 
@@ -20,9 +11,8 @@ from bindsearch.errors import EXIT_SOME_FAILED
 def retry_command(
     store: StoreOption = None,
     on: OnOption = None,
-    modality_rule: ModalityRuleOption = None,
-    imu_rate: ImuRateOption = None,
-    limit: LimitOption = None,
+    *,
+    decoded: DecodingOptions,
     device: DeviceOption = "auto",
     json: JsonOption = False,
     json_lines: JsonLinesOption = False,
@@ -34,8 +24,6 @@ def retry_command(
     from bindsearch.shards.connect import connect
 
     with connect(store, on=on, device=device) as opened, show_progress(as_lines=json_lines) as shown:
-        report = opened.retry(
-            rules=modality_rule or (), imu_rate_hz=imu_rate, limits=parse_limits(limit), on_progress=shown.progress
-        )
+        report = opened.retry(**decoding(decoded), on_progress=shown.progress)
     print_report(report, as_json=json, as_lines=json_lines)
     return EXIT_SOME_FAILED if report.failures else 0

@@ -13,40 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from bindsearch.cli.options import (
-    Audios,
-    CollectionOption,
-    CopiesOption,
-    Depths,
     DeviceOption,
-    DiversityOption,
-    Images,
     ImuRateOption,
-    Imus,
-    IncludeQueryOption,
     JsonOption,
-    KOption,
-    Likes,
     LocateOption,
-    MinMatchOption,
     OnOption,
-    QueryOption,
-    RankingOption,
+    QueryOptions,
     RequireAllOption,
-    SinceOption,
     StoreOption,
-    Texts,
-    Thermals,
-    ToOption,
-    UnderOption,
-    UntilOption,
-    Videos,
-    WhereOption,
     Words,
-    WordSearchOption,
 )
 from bindsearch.cli.output import plural, print_json, print_line, print_message
 from bindsearch.cli.parse import read_query
-from bindsearch.search.query import Query, Ranking
+from bindsearch.search.query import Query
 
 if TYPE_CHECKING:
     from bindsearch.cli.hits.preview import Preview
@@ -62,28 +41,8 @@ MAX_LINE = 100_000
 
 def search_command(
     words: Words = None,
-    text: Texts = None,
-    image: Images = None,
-    video: Videos = None,
-    audio: Audios = None,
-    depth: Depths = None,
-    thermal: Thermals = None,
-    imu: Imus = None,
-    like: Likes = None,
-    query: QueryOption = None,
-    to: ToOption = None,
-    k: KOption = 10,
-    ranking: RankingOption = Ranking.PROBABILITY.value,
-    diversity: DiversityOption = None,
-    min_match: MinMatchOption = "0",
-    copies: CopiesOption = False,
-    word_search: WordSearchOption = None,
-    where: WhereOption = None,
-    under: UnderOption = None,
-    collection: CollectionOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    include_query: IncludeQueryOption = False,
+    *,
+    options: QueryOptions,
     imu_rate: ImuRateOption = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
@@ -158,33 +117,6 @@ def search_command(
     shown_below = None if preview is None else _preview(preview, store)
     output = Output(chosen, form, flat, to_choice(color, Color, "use of colours"), shown_below, open_)
 
-    def query_of(given: list[str] | None) -> Query:
-        return read_query(
-            words=given,
-            text=text,
-            image=image,
-            video=video,
-            audio=audio,
-            depth=depth,
-            thermal=thermal,
-            imu=imu,
-            like=like,
-            query=query,
-            to=to,
-            k=k,
-            ranking=ranking,
-            diversity=diversity,
-            min_match=min_match,
-            copies=copies,
-            word_search=word_search,
-            where=where,
-            under=under,
-            collection=collection,
-            since=since,
-            until=until,
-            include_query=include_query,
-        )
-
     asked_where: dict[str, Any] = {
         "store": store,
         "device": device,
@@ -200,8 +132,8 @@ def search_command(
             _locating(imu_rate, is_asked=locate) as locating,
             asking(**asked_where, locating=locating) as ask,
         ):
-            return _answer_lines(_lines(sys.stdin), lambda line: ask(query_of([line])), output)
-    asked = query_of(words)
+            return _answer_lines(_lines(sys.stdin), lambda line: ask(read_query([line], options)), output)
+    asked = read_query(words, options)
     if html is not None:
         from bindsearch.shards.connect import connect
 
@@ -321,11 +253,7 @@ def _lines(stream: TextIO) -> Iterator[str]:
 
 
 def _check_line(line: str) -> None:
-    """Check that a line can be a query.
-
-    Raises:
-        UsageError: it is too long, or not a text of UTF-8.
-    """
+    """Check that a line can be a query. Raises UsageError: it is too long, or not a text of UTF-8."""
     from bindsearch.errors import UsageError
 
     if len(line) > MAX_LINE:

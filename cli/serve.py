@@ -70,8 +70,7 @@ def serve_command(
     folder = resolve_store(store).absolute()
     shown_store = None if store is None else str(folder)
     if on is not None:
-        from bindsearch.server.ray_serve.deploy import ServiceSettings
-        from bindsearch.server.ray_serve.sharded import ClusterSettings, serve_store
+        from bindsearch.server.ray_serve.deploy import ClusterSettings, ServiceSettings, serve_store
 
         settings = ServiceSettings(host, port, token_file, processes, shown_store=shown_store)
         serve_store(folder, ClusterSettings(on, replicas, encoders, gpus), settings, tell)

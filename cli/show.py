@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bindsearch.cli.options import ImuRateOption, JsonOption, LimitOption, ModalityRuleOption, StoreOption
-from bindsearch.cli.output import can_print, check_output, clock, print_json, print_line, print_message
-from bindsearch.cli.parse import parse_limits
+from bindsearch.cli.options import DecodingOptions, JsonOption, StoreOption
+from bindsearch.cli.output import can_print, check_output, clock, picked, print_json, print_line, print_message
+from bindsearch.cli.parse import decoding
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
 if TYPE_CHECKING:
     from bindsearch.operations.show.curves import Curve
-    from bindsearch.operations.show.show_file import ShownFile, ShownSegment
+    from bindsearch.operations.show.show_file import ShownFile
 
 SPARK_CELLS = 40
 SHOWN_SEGMENTS = 12
@@ -52,9 +52,8 @@ def show_command(
             help="Encoder; default: that of the store, else mini.", metavar="NAME", autocompletion=complete_encoders
         ),
     ] = None,
-    modality_rule: ModalityRuleOption = None,
-    imu_rate: ImuRateOption = None,
-    limit: LimitOption = None,
+    *,
+    decoded: DecodingOptions,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -78,9 +77,7 @@ def show_command(
             segment=segment,
             at_s=at,
             root=root,
-            rules=modality_rule or (),
-            imu_rate_hz=imu_rate,
-            limits=parse_limits(limit),
+            **decoding(decoded),
         )
     drawn = png is not None and shown.chosen is not None
     if png is not None and drawn:
@@ -113,30 +110,17 @@ def _draw(shown: ShownFile, png: Path) -> None:
 
 def _facts(shown: ShownFile, png: Path | None) -> dict[str, Any]:
     """Return a file for `--json`."""
-    chosen = shown.chosen
     return {
-        "path": str(shown.path),
-        "root": str(shown.root),
-        "encoder": shown.encoder,
-        "modality": shown.modality,
-        "why": shown.why,
+        **picked(shown, "path root encoder modality why"),
         "problem": shown.problem or None,
-        "notes": list(shown.notes),
+        "notes": shown.notes,
         "measured": dict(shown.measured),
         "counts": dict(shown.counts),
-        "segments": [_segment_facts(one) for one in shown.segments],
-        "shown": None if chosen is None else _content_facts(shown),
-        "png": None if png is None else str(png.absolute()),
-    }
-
-
-def _segment_facts(segment: ShownSegment) -> dict[str, Any]:
-    return {
-        "modality": segment.modality,
-        "start_s": segment.start_s,
-        "end_s": segment.end_s,
-        "text": segment.text,
-        "left_out": segment.left_out or None,
+        "segments": [
+            {**picked(one, "modality start_s end_s text"), "left_out": one.left_out or None} for one in shown.segments
+        ],
+        "shown": None if shown.chosen is None else _content_facts(shown),
+        "png": None if png is None else png.absolute(),
     }
 
 

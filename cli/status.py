@@ -9,12 +9,11 @@ import typer
 
 from bindsearch.arguments import shell_command
 from bindsearch.cli.options import JsonOption, OnOption, StoreOption
-from bindsearch.cli.output import human_bytes, plural, print_json, print_line, reasons_line
+from bindsearch.cli.output import human_bytes, picked, plural, print_json, print_line, reasons_line
 from bindsearch.indexes.types import point_record
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
-    from bindsearch.operations.classify.column import ColumnStatus
     from bindsearch.results import PartitionStatus, Status
 
 SHOWN_K = 10
@@ -49,7 +48,7 @@ def status_command(
         status = opened.status()
         files = opened.left_out(start=start, most=most) if left_out else []
     if json:
-        listed = [{"path": str(file.path), "reason": file.reason} for file in files]
+        listed = [picked(file, "path reason") for file in files]
         print_json(_status_json(status) | ({"left_out_files": listed} if left_out else {}))
     elif left_out:
         for file in files:
@@ -65,61 +64,42 @@ def status_command(
 
 
 def _status_json(status: Status) -> dict[str, object]:
+    failed = {
+        name: [picked(file, "path reason") for file in getattr(status, name)]
+        for name in ("failures", "without_content")
+    }
+    shard_names = "generation items segments size_bytes"
     return {
-        "store": str(status.path),
-        "encoder": status.encoder,
-        "weights_digest": status.weights_digest,
+        "store": status.path,
+        **picked(status, "encoder weights_digest"),
         "encoder_options": dict(status.encoder_options),
-        "dim": status.dim,
-        "generation": status.generation,
-        "collections": [str(root) for root in status.collections],
-        "items": {modality.value: n for modality, n in status.items.items()},
-        "segments": {modality.value: n for modality, n in status.segments.items()},
+        **picked(status, "dim generation collections"),
+        "items": dict(status.items),
+        "segments": dict(status.segments),
         "partitions": [_partition_json(partition) for partition in status.partitions],
         "failed": len(status.failures),
-        "failures": [{"path": str(file.path), "reason": file.reason} for file in status.failures],
-        "without_content": [{"path": str(file.path), "reason": file.reason} for file in status.without_content],
+        **failed,
         "left_out": dict(status.left_out),
         "size_bytes": status.size_bytes,
-        "columns": [_column_json(column) for column in status.columns],
-        "shards": [_shard_json(number, shard) for number, shard in status.shards.items()],
+        "columns": [
+            {
+                **picked(column, "name probability labels templates modality collections encoder"),
+                "weights_digest": column.digest,
+                **picked(column, "written items missing"),
+            }
+            for column in status.columns
+        ],
+        "shards": [
+            {"shard": number, "store": shard.path, **picked(shard, shard_names)}
+            for number, shard in status.shards.items()
+        ],
         "missing_shards": [{"shard": number, "reason": why} for number, why in status.missing_shards.items()],
-    }
-
-
-def _shard_json(number: int, shard: Status) -> dict[str, object]:
-    return {
-        "shard": number,
-        "store": str(shard.path),
-        "generation": shard.generation,
-        "items": {modality.value: n for modality, n in shard.items.items()},
-        "segments": {modality.value: n for modality, n in shard.segments.items()},
-        "size_bytes": shard.size_bytes,
-    }
-
-
-def _column_json(column: ColumnStatus) -> dict[str, object]:
-    return {
-        "name": column.name,
-        "probability": column.probability,
-        "labels": list(column.labels),
-        "templates": list(column.templates),
-        "modality": None if column.modality is None else column.modality.value,
-        "collections": [str(root) for root in column.collections],
-        "encoder": column.encoder,
-        "weights_digest": column.digest,
-        "written": column.written,
-        "items": column.items,
-        "missing": column.missing,
     }
 
 
 def _partition_json(partition: PartitionStatus) -> dict[str, object]:
     return {
-        "modality": partition.modality.value,
-        "rows": partition.rows,
-        "deleted": partition.deleted,
-        "form": partition.form.value,
+        **picked(partition, "modality rows deleted form"),
         "covered": partition.indexed_rows,
         "index_bytes": partition.index_bytes,
         "parameters": None if partition.parameters is None else asdict(partition.parameters),
@@ -146,24 +126,19 @@ def _print_status(status: Status) -> None:
     for partition in status.partitions:
         _print_index(partition)
     for column in status.columns:
-        _print_column(column)
+        labels = ", ".join(column.labels[:SHOWN_LABELS]) + (", ..." if len(column.labels) > SHOWN_LABELS else "")
+        what = "" if column.modality is None else f"{column.modality} of "
+        line = f"column      {column.name}: {what}{plural(column.items, 'item')}, {plural(len(column.labels), 'label')}"
+        print_line(f"{line} ({labels}), written {column.written}")
+        if column.missing:
+            way_out = shell_command("classify", "--write-column", column.name)
+            print_line(f"            {plural(column.missing, 'item')} without a class yet: {way_out}")
     if status.without_content:
         print_line(f"no content  {plural(len(status.without_content), 'file')}: bindsearch status --failed")
     if status.left_out:
         print_line(f"left out    {reasons_line(status.left_out)}: bindsearch status --left-out")
     if status.failures:
         print_line(f"failed      {plural(len(status.failures), 'file')}: bindsearch status --failed")
-
-
-def _print_column(column: ColumnStatus) -> None:
-    """Print a column of classes: its labels, how many items have one, and how to write it for those that have none."""
-    labels = ", ".join(column.labels[:SHOWN_LABELS]) + (", ..." if len(column.labels) > SHOWN_LABELS else "")
-    what = "" if column.modality is None else f"{column.modality} of "
-    line = f"column      {column.name}: {what}{plural(column.items, 'item')}, {plural(len(column.labels), 'label')}"
-    print_line(f"{line} ({labels}), written {column.written}")
-    if column.missing:
-        way_out = shell_command("classify", "--write-column", column.name)
-        print_line(f"            {plural(column.missing, 'item')} without a class yet: {way_out}")
 
 
 def _print_index(partition: PartitionStatus) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bindsearch.cli.options import JsonOption, OnOption, StoreOption
-from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message, show_stages
+from bindsearch.cli.output import human_bytes, picked, plural, print_json, print_line, print_message, show_stages
 
 if TYPE_CHECKING:
     from bindsearch.operations.verify.findings import Report
@@ -40,14 +40,9 @@ def verify_command(
     with connect(store, on=on) as opened, show_stages() as on_stage:
         report = opened.verify(check_media=check_media, hash_media=hash_media, on_stage=on_stage)
     if json:
-        print_json(
-            {
-                "findings": [finding_record(one) for one in report.findings],
-                "unchecked": list(report.unchecked),
-                "read_bytes": report.read_bytes,
-                "took_s": round(report.took_s, 3),
-            }
-        )
+        findings = [finding_record(one) for one in report.findings]
+        data = {"findings": findings, **picked(report, "unchecked read_bytes")}
+        print_json({**data, "took_s": round(report.took_s, 3)})
     else:
         _print_report(report)
     return EXIT_FINDINGS if report.findings else 0

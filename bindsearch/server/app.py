@@ -42,9 +42,8 @@ from bindsearch.server.api_schema import (
     UPLOAD,
     UPLOAD_BODY,
 )
-from bindsearch.server.column_data import column_data
 from bindsearch.server.events import counts, events
-from bindsearch.server.item_data import find_item, hit_links, item_data, segment_of
+from bindsearch.server.item_data import column_data, find_item, hit_links, item_data, segment_of
 from bindsearch.server.limits import (
     MAX_EVENT_STREAMS,
     MAX_MAP_POINTS,
@@ -240,7 +239,9 @@ def _add_store(app: FastAPI, service: Service) -> None:
     @app.get("/api/map", responses=_and(MAP))
     async def collection_map() -> Response:
         """Return the map of the collection."""
-        return JSONResponse(await service.pictures.run(lambda: opened.value("map", _map)))
+        return JSONResponse(
+            await service.pictures.run(lambda: opened.value("map", lambda store: map_of(store, MAX_MAP_POINTS)))
+        )
 
     @app.get("/api/events", response_class=StreamingResponse)
     async def stream_events() -> Response:
@@ -257,7 +258,9 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
         """Take a file, the raw body, as a term of queries."""
         key, path = await uploads.receive(name, request.stream())
         try:
-            modality = await service.pictures.run(lambda: _modality(service.opened.current(), path))
+            modality = await service.pictures.run(
+                lambda: modality_of_file(path, service.opened.current().generation().snapshot.roots)
+            )
         except BaseException as error:
             uploads.discard(key)
             if isinstance(error, BindSearchError):
@@ -385,11 +388,7 @@ class _Places:
         self._free = n
 
     def take(self) -> ExitStack:
-        """Take a place; closing what is returned gives it back.
-
-        Raises:
-            Refusal: there is none.
-        """
+        """Take a place; closing what is returned gives it back. Raises Refusal: there is none."""
         if not self._free:
             raise busy()
         self._free -= 1
@@ -423,11 +422,7 @@ async def json_body(request: Request) -> Any:
 
 
 async def _page_query(data: object, service: Service) -> PageQuery:
-    """Return a query as a page sends it.
-
-    Raises:
-        UsageError: it is no query.
-    """
+    """Return a query as a page sends it. Raises UsageError: it is no query."""
     roots = await service.files.run(lambda: _roots(service.opened.current()))
     return read_page_query(data, service.uploads.find, roots, service.shown_store)
 
@@ -478,16 +473,3 @@ def _status(opened: OpenStore) -> dict[str, Any]:
         "is_indexing": is_being_written(opened.path),
         "uploads_max_bytes": MAX_UPLOAD_BYTES,
     }
-
-
-def _map(store: Store) -> dict[str, Any]:
-    return map_of(store, MAX_MAP_POINTS)
-
-
-def _modality(store: Store, path: Path) -> Modality:
-    """Return the modality of an upload.
-
-    Raises:
-        UsageError: it is none.
-    """
-    return modality_of_file(path, store.generation().snapshot.roots)

@@ -72,7 +72,11 @@ class Guard:
                 await _redirect(sender.send, target, self._access.cookie())
                 return
             limit = MAX_UPLOAD_BYTES if scope["path"] == UPLOADS else MAX_JSON_BYTES
-            _check_length(headers, limit)
+            length = headers.get("content-length", "0")
+            if not (length.isascii() and length.isdecimal()) or len(length) > 18:
+                raise Refusal(400, "the Content-Length header is not a number", CLOSE)
+            if int(length) > limit:
+                raise _too_large(limit)
             await self._app(scope, _Body(receive, limit).receive, sender.send)
         except Refusal as refusal:
             if not sender.has_started:
@@ -135,20 +139,8 @@ def _too_large(limit: int) -> Refusal:
     return Refusal(413, f"the body of the request is larger than {size}: send less", CLOSE)
 
 
-def _check_length(headers: Mapping[str, str], limit: int) -> None:
-    length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdecimal()) or len(length) > 18:
-        raise Refusal(400, "the Content-Length header is not a number", CLOSE)
-    if int(length) > limit:
-        raise _too_large(limit)
-
-
 def _headers_of(scope: Any) -> dict[str, str]:
-    """Return the headers by name in lower case.
-
-    Raises:
-        Refusal: there are two Host headers, or too much of headers.
-    """
+    """Return the headers by name in lower case. Raises Refusal: there are two Host headers, or too much of headers."""
     names = [name for name, _ in scope["headers"]]
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
         raise Refusal(431, f"the headers of the request have more than {MAX_HEADER_BYTES >> 10} KB", CLOSE)

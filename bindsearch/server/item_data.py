@@ -7,17 +7,25 @@ import math
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import numpy as np
 
 from bindsearch.arguments import shown, to_choice, to_number
 from bindsearch.errors import UsageError
+from bindsearch.search.sql_filter.ast import quote_name
+from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns, Level
+from bindsearch.search.sql_filter.duckdb_sandbox import run_select
 from bindsearch.server.limits import Refusal
 from bindsearch.server.media_types import playable_type
 from bindsearch.storage.snapshot import Snapshot
+from bindsearch.store import Store
 from bindsearch.types import METADATA_COLUMNS, Item, Modality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 
 MAX_SEGMENTS = 1000
 MAX_TEXT_CHARACTERS = 20_000
@@ -55,7 +63,7 @@ def item_data(snapshot: Snapshot, item_id: int) -> dict[str, Any]:
         "collection": str(item.collection),
         "modality": item.modality.value,
         "size_bytes": item.size_bytes,
-        "modified": _time(item.mtime_ns),
+        "modified": datetime.fromtimestamp(item.mtime_ns // 1_000_000_000).astimezone().isoformat(),
         "columns": {**measured, **{name: value for name, value in own.items() if name not in CAPTION_NAMES}},
         "captions": [text for name in CAPTION_NAMES for text in _texts(own.get(name))],
         "n_segments": len(rows),
@@ -112,10 +120,6 @@ def links(item_id: int, path: Path, segment: Mapping[str, Any] | None = None) ->
     }
 
 
-def _time(ns: int) -> str:
-    return datetime.fromtimestamp(ns // 1_000_000_000).astimezone().isoformat()
-
-
 def _plain(value: object) -> object:
     return value.isoformat(" ") if isinstance(value, datetime) else value
 
@@ -123,3 +127,52 @@ def _plain(value: object) -> object:
 def _texts(value: object) -> list[str]:
     given = value if isinstance(value, list) else [value]
     return [str(one) for one in given if isinstance(one, str)]
+
+
+MAX_COLUMNS = 200
+MAX_VALUES = 20
+MAX_CHARACTERS = 100
+MAX_ROWS = 200_000
+"""Rows of a store that values are counted in: the first ones of a larger store."""
+WITHOUT_VALUES = frozenset(("path", "name", "text", "item_id"))
+"""Columns whose values are all different."""
+RANGED = frozenset(("BIGINT", "UBIGINT", "DOUBLE", "TIMESTAMP"))
+
+
+def column_data(store: Store) -> list[dict[str, Any]]:
+    """Return name, type, meaning, most frequent values, minimum and maximum of the first MAX_COLUMNS columns."""
+    snapshot = store.generation().snapshot
+    columns = FilterColumns(snapshot)
+    alive = {Level.ITEM: snapshot.item_alive, Level.SEGMENT: snapshot.segment_alive}
+    types = {name: (kind, meaning) for name, (_, kind, meaning) in DOCUMENTED.items()}
+    types |= {name: (kind, "written by `bindsearch classify`") for name, kind in columns.class_types.items()}
+    types |= {name: (kind, "of your own") for name, kind in columns.user_types.items()}
+    return [
+        {"name": name, "type": kind, "meaning": meaning, **_values(columns, name, kind, alive[columns.level(name)])}
+        for name, (kind, meaning) in [*types.items()][:MAX_COLUMNS]
+    ]
+
+
+def _values(columns: FilterColumns, name: str, kind: str, alive: NDArray[np.bool_] | None) -> Mapping[str, Any]:
+    nothing: dict[str, Any] = {"values": [], "min": None, "max": None}
+    if name in WITHOUT_VALUES or kind not in {*RANGED, "VARCHAR", "BOOLEAN"}:
+        return nothing
+    table, selected = columns.source([name], columns.level(name))
+    if alive is not None:
+        import pyarrow as pa
+
+        table = table.filter(pa.array(alive))
+    quoted = quote_name(name)
+    values = f"SELECT {selected} FROM rows LIMIT {MAX_ROWS}"
+    out = dict(nothing)
+    if kind in RANGED:
+        bounds = run_select(f"SELECT min({quoted}), max({quoted}) FROM ({values})", {"rows": table})
+        out["min"], out["max"] = (_plain(column[0].as_py()) for column in bounds.columns)
+    if kind not in ("DOUBLE", "TIMESTAMP"):
+        counted = (
+            f"SELECT {quoted} FROM ({values}) WHERE {quoted} IS NOT NULL GROUP BY 1 "
+            f"ORDER BY count(*) DESC, 1 LIMIT {MAX_VALUES}"
+        )
+        found = run_select(counted, {"rows": table}).column(0).to_pylist()
+        out["values"] = [value for value in found if len(str(value)) <= MAX_CHARACTERS]
+    return out

@@ -6,37 +6,28 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from types import MappingProxyType
 
+_EXTENSIONS = {
+    "image/jpeg": "jpg jpeg jpe jfif",
+    "image/png": "png apng",
+    "image/gif": "gif",
+    "image/webp": "webp",
+    "image/avif": "avif",
+    "image/bmp": "bmp",
+    "audio/wav": "wav wave",
+    "audio/mpeg": "mp3 mpga",
+    "audio/flac": "flac",
+    "audio/ogg": "ogg oga opus",
+    "audio/mp4": "m4a m4b",
+    "audio/aac": "aac",
+    "audio/webm": "weba",
+    "video/mp4": "mp4 m4v",
+    "video/quicktime": "mov",
+    "video/webm": "webm",
+    "video/x-matroska": "mkv",
+    "video/ogg": "ogv",
+}
 PLAYABLE: Mapping[str, str] = MappingProxyType(
-    {
-        "jpg": "image/jpeg",
-        "jpeg": "image/jpeg",
-        "jpe": "image/jpeg",
-        "jfif": "image/jpeg",
-        "png": "image/png",
-        "apng": "image/png",
-        "gif": "image/gif",
-        "webp": "image/webp",
-        "avif": "image/avif",
-        "bmp": "image/bmp",
-        "wav": "audio/wav",
-        "wave": "audio/wav",
-        "mp3": "audio/mpeg",
-        "mpga": "audio/mpeg",
-        "flac": "audio/flac",
-        "ogg": "audio/ogg",
-        "oga": "audio/ogg",
-        "opus": "audio/ogg",
-        "m4a": "audio/mp4",
-        "m4b": "audio/mp4",
-        "aac": "audio/aac",
-        "weba": "audio/webm",
-        "mp4": "video/mp4",
-        "m4v": "video/mp4",
-        "mov": "video/quicktime",
-        "webm": "video/webm",
-        "mkv": "video/x-matroska",
-        "ogv": "video/ogg",
-    }
+    {extension: kind for kind, extensions in _EXTENSIONS.items() for extension in extensions.split()}
 )
 """Types by extension of files that browsers show or play (those of WHATWG MIME Sniffing, and of their containers)."""
 

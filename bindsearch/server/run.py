@@ -61,7 +61,10 @@ def serve(
         UsageError: the address or the token cannot be used.
         StoreNotFoundError: there is no store.
     """
-    _quiet_libraries()
+    for name in ("uvicorn.error", "asyncio"):
+        log = logging.getLogger(name)
+        log.addHandler(logging.NullHandler())
+        log.propagate = False
     opened = OpenStore(store)
     try:
         with contextlib.closing(_listen(host, port)) as listening:
@@ -77,11 +80,7 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
-
-    Raises:
-        UsageError: the address is none of this machine, or the port is in use.
-    """
+    """Return a listening socket. Raises UsageError: the address is none of this machine, or the port is in use."""
     listening = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -96,14 +95,6 @@ def _listen(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot listen on {host} port {port} ({reason}): give another --port or --host") from None
     return listening
-
-
-def _quiet_libraries() -> None:
-    """Keep uvicorn from writing tracebacks; `Guard` logs what fails."""
-    for name in ("uvicorn.error", "asyncio"):
-        log = logging.getLogger(name)
-        log.addHandler(logging.NullHandler())
-        log.propagate = False
 
 
 async def _serve(

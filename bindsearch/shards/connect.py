@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from bindsearch.arguments import shown, to_absolute, to_choice, to_flag, to_integer, to_number, to_path_text
+from bindsearch.arguments import (
+    shell_command,
+    shown,
+    to_absolute,
+    to_choice,
+    to_flag,
+    to_integer,
+    to_number,
+    to_path_text,
+)
 from bindsearch.errors import UsageError
 from bindsearch.shards.layout import TIMEOUT_S, is_sharded, sharded_store_of
 from bindsearch.storage.config import STORE_FILE, resolve_store
@@ -90,8 +99,6 @@ def connect(
             require_all=to_flag(require_all, "require_all"),
         )
     elif (root := sharded_store_of(folder)) is not None:
-        from bindsearch.shards.shard import Shard
-
         open_store = partial(Shard, root)
     return open_store(
         folder,
@@ -144,3 +151,36 @@ def _place(on: str | None, device: str, workers: int | None, gpus: float, replic
     from bindsearch.shards.ray.place import RayPlace
 
     return RayPlace(on, device, cores, share, n)
+
+
+class Shard(Store):
+    """A shard as a store; see `Store`. What would give it files of other shards is refused."""
+
+    def __init__(self, root: Path, path: Path, **options: Any) -> None:
+        """Prepare access to a shard of the sharded store in `root`; see `connect` for the options."""
+        super().__init__(path, **options)
+        self._root = root
+
+    def index(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise UsageError: a shard has a share of the files of each folder."""
+        raise self._refusal("index")
+
+    def watch(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise UsageError: a shard has a share of the files of each folder."""
+        raise self._refusal("watch")
+
+    def retry(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise UsageError: a shard has a share of the files of each folder."""
+        raise self._refusal("retry")
+
+    def reindex(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise UsageError: all shards have one encoder."""
+        raise self._refusal("index")
+
+    def relocate(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise UsageError: collections have one root in all shards."""
+        raise self._refusal("relocate")
+
+    def _refusal(self, command: str) -> UsageError:
+        instead = shell_command(command, "--store", self._root)
+        return UsageError(f"{self.path} is a shard of {self._root}: run `{instead}` for all of its shards")

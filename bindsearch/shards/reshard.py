@@ -214,11 +214,7 @@ def _write_plan(root: Path, plan: _Plan) -> None:
 
 
 def _check_all_there(root: Path, old: ShardMap, sources: Mapping[int, Path]) -> None:
-    """Check that no shard is missing: its items would be lost.
-
-    Raises:
-        StoreError: one is.
-    """
+    """Check that no shard is missing: its items would be lost. Raises StoreError: one is."""
     for number, path in enumerate(old.paths(root)):
         if number not in sources and is_there(fingerprints_path(root, number, old.n)):
             raise StoreError(f"the shard {path} is missing: mount or restore its disk")

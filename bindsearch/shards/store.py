@@ -28,7 +28,6 @@ from bindsearch.reports import (
 )
 from bindsearch.results import Answer, AnsweredTerm, Status
 from bindsearch.search.engine import ResolvedTerms, compose_query, labels_of, prepare_words
-from bindsearch.search.filter import Filter
 from bindsearch.search.generation import Generation
 from bindsearch.search.plan import Plan, PlanRun
 from bindsearch.search.query import LIKE, Query, Term, WordSearch, parse_modalities, resolve_weights, terms_of
@@ -50,7 +49,7 @@ from bindsearch.shards.search.router import RoutedResult, Router, check_answerin
 from bindsearch.storage.config import StoreConfig, load_encoder_of
 from bindsearch.storage.faults import store_faults, tells_faults
 from bindsearch.store import Store, check_query, with_suggestions
-from bindsearch.types import DecodeIn, Hit, Item, Modality, PathLike
+from bindsearch.types import Hit, Item, Modality, PathLike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
     from bindsearch.indexes.types import IndexSettings
     from bindsearch.operations.classify.column import ColumnReport
     from bindsearch.operations.compact import CompactReport
-    from bindsearch.operations.exchange.export import ExportReport, Layout
+    from bindsearch.operations.exchange.export import ExportReport
     from bindsearch.operations.optimize import OptimizeResult
     from bindsearch.operations.relocate import RelocateReport
     from bindsearch.operations.verify.findings import Report
@@ -79,42 +78,24 @@ class ShardedStore(Store):
         self,
         path: Path,
         *,
-        encoder: str | Encoder | None = None,
-        encoder_options: Mapping[str, str | int | float | bool] | None = None,
-        device: str = "auto",
-        compile: bool = False,
-        segment_s: Mapping[str, float] | None = None,
-        decode: DecodeIn = DecodeIn.PROCESS,
         place: Place | None = None,
         shards: int | None = None,
         timeout_s: float = TIMEOUT_S,
         require_all: bool = False,
+        **options: Any,
     ) -> None:
-        """Prepare access to a sharded store; see `connect` for the arguments.
+        """Prepare access to a sharded store.
 
         Args:
             path: Folder of the sharded store.
-            encoder: As in `connect`; so are the arguments to `decode`.
-            encoder_options: Preprocessing options of the encoder.
-            device: Device of models and indexes.
-            compile: Whether towers are compiled.
-            segment_s: Lengths of segments in a new store.
-            decode: Where media files are decoded.
             place: Processes that index and search the shards (None: this one).
             shards: Number of shards of a new store (None: 1).
             timeout_s: Time in seconds that a shard has to answer.
             require_all: Whether a shard that does not answer is an error; else the answer is partial and names it.
+            **options: Those of `Store`.
         """
-        super().__init__(
-            path,
-            encoder=encoder,
-            encoder_options=encoder_options,
-            device=device,
-            compile=compile,
-            segment_s=segment_s,
-            decode=decode,
-        )
-        self._place = place or ThisProcess(device)
+        super().__init__(path, **options)
+        self._place = place or ThisProcess(self._device)
         self._shards = shards
         self._mark: tuple[int, int] | None = None
         self._timeout_s, self._require_all = timeout_s, require_all
@@ -411,35 +392,14 @@ class ShardedStore(Store):
 
     @installation_faults()
     @tells_faults("write")
-    def classify(
-        self,
-        labels: Iterable[str] | ClassNames | Path | None = None,
-        *,
-        column: str,
-        probability_column: str | None = None,
-        templates: PathLike | None = None,
-        collections: str | Iterable[str] = (),
-        modality: str | Modality | None = None,
-        dry_run: bool = False,
-        on_rows: OnRows = ignore_rows,  # noqa: ARG002  (of the method of a store)
-    ) -> ColumnReport:
+    def classify(self, /, labels: Iterable[str] | ClassNames | Path | None = None, **options: Any) -> ColumnReport:
         """Write a column with the class of each item in all shards; see `Store.classify`."""
         from bindsearch.operations.classify.labels import to_classes
         from bindsearch.shards.maintain import classify_shards
 
-        given = None if labels is None else to_classes(labels)
-        return classify_shards(
-            self._folder,
-            given,
-            device=self._device,
-            run_each=self._place.run_each,
-            column=column,
-            probability_column=probability_column,
-            templates=templates,
-            collections=collections,
-            modality=modality,
-            dry_run=dry_run,
-        )
+        options.pop("on_rows", None)  # shards report no rows
+        classes = None if labels is None else to_classes(labels)
+        return classify_shards(self._folder, classes, device=self._device, run_each=self._place.run_each, **options)
 
     @tells_faults("write")
     def remove_column(self, column: str) -> None:
@@ -511,15 +471,14 @@ class ShardedStore(Store):
     @tells_faults("read")
     def export(
         self,
+        /,
         target: PathLike,
         *,
-        layout: str | Layout | None = None,
         name: str = "bindsearch",
         replace: bool = False,
-        modalities: str | Modality | Iterable[str | Modality] | None = None,
-        filter: Filter | str | None = None,
         on_progress: OnRows = ignore_rows,  # noqa: ARG002  (of the method of a store)
         on_stage: OnStage = ignore_stage,
+        **options: Any,
     ) -> ExportReport:
         """Write the vectors of each shard to a folder of its own in the empty folder or URI `target`.
 
@@ -529,17 +488,11 @@ class ShardedStore(Store):
         from bindsearch.operations.exchange.export import parse_target
         from bindsearch.shards.maintain import export_shards
 
-        if isinstance(place := parse_target(target, layout, name, replace=replace), EngineTarget):
+        place = parse_target(target, options.get("layout"), name, replace=replace)
+        if isinstance(place, EngineTarget):
             raise self._of_one_shard(f"export to {place.engine}")
         on_stage(f"exporting {self.shard_map.n} shards")
-        return export_shards(
-            self._folder,
-            target,
-            run_each=self._place.run_each,
-            layout=layout,
-            modalities=modalities,
-            filter=filter,
-        )
+        return export_shards(self._folder, target, run_each=self._place.run_each, **options)
 
     @tells_faults("write")
     def recover(self, *, on_stage: OnStage = ignore_stage) -> RecoverReport:

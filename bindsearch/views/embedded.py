@@ -101,11 +101,7 @@ class Embedder:
             return Embedded(problem=str(error))
 
     def _url(self, content: bytes, media_type: str) -> str:
-        """Return a file as a data URL.
-
-        Raises:
-            MediaError: the page is full.
-        """
+        """Return a file as a data URL. Raises MediaError: the page is full."""
         size = round(BASE64 * len(content))
         if self.used_bytes + size > self.limits.max_bytes:
             size_mb = self.limits.max_bytes / (1 << 20)

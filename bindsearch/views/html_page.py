@@ -228,7 +228,7 @@ def _hit(hit: dict[str, Any], labels: Sequence[str], embedder: Embedder) -> Html
     else:
         is_small = is_weak and not has_place(hit["located"])
         shown = embedder.thumbnail(place) if is_small else embedder.segment(place)
-    name = _name(path, place.root)
+    name = str(path.relative_to(place.root)) if path.is_relative_to(place.root) else str(path)
     classes = [*(["wide"] if shown.is_figure else []), *([WEAK] if is_weak else [])]
     return element(
         "li",
@@ -252,11 +252,6 @@ def _located(hit: dict[str, Any], media: Html, embedder: Embedder) -> list[Html]
     picture = embedder.thumbnail(place_of(hit)).picture if located["boxes"] else None
     shown = element("img", src=picture, alt="The picture that the boxes are in", loading="lazy") if picture else Html()
     return [media, located_figure(located, shown)]
-
-
-def _name(path: Path, root: Path) -> str:
-    """Return a path relative to its collection."""
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
 def _span(hit: dict[str, Any]) -> str:

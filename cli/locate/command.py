@@ -12,20 +12,15 @@ import typer
 
 from bindsearch.arguments import looks_like_path, shown
 from bindsearch.cli.options import (
-    Audios,
-    Depths,
     DeviceOption,
-    Images,
     ImuRateOption,
-    Imus,
     JsonOption,
+    MediaTerms,
     QueryOption,
     StoreOption,
-    Texts,
-    Thermals,
-    Videos,
+    TermOptions,
 )
-from bindsearch.cli.output import check_output, print_message
+from bindsearch.cli.output import check_output, print_json, print_message
 from bindsearch.cli.parse import read_terms, read_words
 from bindsearch.cli.progress import show_rows
 from bindsearch.cli.settings.complete import complete_detectors, complete_encoders, complete_paths
@@ -48,13 +43,8 @@ def locate_command(
             metavar="[QUERY] [FILE...]",
         ),
     ] = None,
-    text: Texts = None,
-    image: Images = None,
-    video: Videos = None,
-    audio: Audios = None,
-    depth: Depths = None,
-    thermal: Thermals = None,
-    imu: Imus = None,
+    *,
+    media: MediaTerms,
     query: QueryOption = None,
     like: Annotated[
         list[str] | None,
@@ -118,7 +108,7 @@ def locate_command(
     bindsearch locate "a dog barking" walk.wav --against "a car" --against "rain"
     bindsearch locate "a dog" photo.jpg --detector owlv2:google/owlv2-base-patch16-ensemble
     """
-    has_query = any((text, image, video, audio, depth, thermal, imu, query))
+    has_query = any((*vars(media).values(), query))
     given = words or []
     if not has_query:
         _check_order(given)
@@ -129,24 +119,13 @@ def locate_command(
     if not sources:
         raise UsageError("there is nothing to look in: give files after the query, or --like ITEM")
     if out is not None:
-        asked_files = [str(path) for paths in (image, video, audio, depth, thermal, imu) for path in paths or ()]
+        asked_files = [str(one) for given in vars(media).values() for one in given or () if isinstance(one, Path)]
         check_output("--out", out, (PNG, JSON), [*asked_files, *sources])
         _check_own(out)
         if out.suffix.lower() == PNG and len(sources) > 1:
             raise UsageError(f"--out {out}: a drawing shows one file: give one, or a name that ends in .json")
-    terms = read_terms(
-        words=asked,
-        text=text,
-        image=image,
-        video=video,
-        audio=audio,
-        depth=depth,
-        thermal=thermal,
-        imu=imu,
-        like=None,
-        query=query,
-    )
-    from bindsearch.cli.locate.output import print_files, print_files_json
+    terms = read_terms(asked, TermOptions(**vars(media), query=query))
+    from bindsearch.cli.locate.output import files_data, print_files
     from bindsearch.operations.locate.by_detector import DETECTOR_THRESHOLD, locate_by_detector
     from bindsearch.operations.locate.locate import locate
     from bindsearch.operations.locate.relevance import THRESHOLD, LocateOptions
@@ -169,7 +148,7 @@ def locate_command(
             located = locate(terms, sources, encoder=encoder or "mini", device=device, **asking)
     is_written = out is not None and _write(out, located, imu_rate)
     if json:
-        print_files_json(located)
+        print_json(files_data(located))
     else:
         print_files(located)
     if is_written:

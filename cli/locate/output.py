@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.atomic import atomic_write
-from bindsearch.cli.output import json_text, print_json, print_line, print_message
+from bindsearch.cli.output import json_text, print_line, print_message
 from bindsearch.operations.locate.dense import MAX_DETAIL
 from bindsearch.operations.locate.located import asked_data, located_data, place_data
 from bindsearch.operations.locate.words import (
@@ -85,11 +85,6 @@ def _nothing(located: Located, found: Mapping[str, Any], asked: Asked) -> str:
         if asked.detail < MAX_DETAIL and not is_detector:
             ways.append(f"--detail {asked.detail + 1}")
     return f"{line}: try {', '.join(ways)}"
-
-
-def print_files_json(located: Sequence[LocatedFile]) -> None:
-    """Print the result as one JSON object."""
-    print_json(files_data(located))
 
 
 def files_data(located: Sequence[LocatedFile]) -> dict[str, Any]:

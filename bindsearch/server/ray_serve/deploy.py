@@ -8,15 +8,22 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.server.access import Access, choose_token
 from bindsearch.server.limits import RUN_S, STOP_S, WAIT_S
 from bindsearch.server.ray_serve.application import MAX_WAITING, OpenStore, SearchApplication
+from bindsearch.shards.connect import connect
+
+if TYPE_CHECKING:
+    from bindsearch.encoders.base import Encoder
+    from bindsearch.store import Store
+
 
 APPLICATION = "bindsearch"
 START_S = 120.0
@@ -99,11 +106,7 @@ def running_service(open_store: OpenStore, settings: ServiceSettings) -> Iterato
 
 
 def _deploy(serve: Any, application: SearchApplication, settings: ServiceSettings, quiet: Any) -> None:
-    """Start the processes and wait for them.
-
-    Raises:
-        BindSearchError: they do not start.
-    """
+    """Start the processes and wait for them. Raises BindSearchError: they do not start."""
     waiting = MAX_WAITING + 64  # more than a process accepts: it refuses with JSON, Ray Serve without
     deployment = serve.deployment(
         serve.ingress(application)(Service),
@@ -163,3 +166,52 @@ def _signals(stop: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Processes of a cluster that a service uses besides those that answer.
+
+    Attributes:
+        on: Address of the cluster, as in `connect`.
+        replicas: Number of processes that hold each shard.
+        encoders: Number of processes that encode queries.
+        num_gpus: GPUs of each encoder.
+    """
+
+    on: str
+    replicas: int = 1
+    encoders: int = 1
+    num_gpus: float = 0.0
+
+
+def serve_store(
+    folder: Path, cluster: ClusterSettings, settings: ServiceSettings, on_start: Callable[[str], None]
+) -> None:
+    """Serve a sharded store until SIGINT or SIGTERM.
+
+    Args:
+        folder: Folder of the sharded store, as the nodes see it.
+        cluster: The cluster, and what of it is used.
+        settings: Settings of the service.
+        on_start: Called with the address when the service answers.
+
+    Raises:
+        StoreNotFoundError: there is no sharded store.
+        UsageError: the address or the token cannot be used, or Ray Serve runs on the cluster already.
+        BindSearchError: the cluster cannot be used, or the service does not start.
+    """
+    with ExitStack() as held:
+        store = held.enter_context(connect(folder, on=cluster.on, replicas=cluster.replicas))
+        store.status()  # starts the hosts, which the processes of the service find
+        from bindsearch.shards.ray.encoders import PoolSettings, RayEncoder
+
+        pool = PoolSettings(actors=cluster.encoders, num_cpus=0.0, num_gpus=cluster.num_gpus)
+        encoder = RayEncoder(store.encoder, pool)
+        held.callback(encoder.close)
+        serve_sharded(partial(_open, folder, cluster.replicas, encoder), settings, on_start)
+
+
+def _open(folder: Path, replicas: int, encoder: Encoder) -> Store:
+    """Open the store in a process of the service, which is part of the cluster."""
+    return connect(folder, on="auto", replicas=replicas, encoder=encoder)

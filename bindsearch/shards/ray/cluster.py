@@ -155,7 +155,12 @@ def connect_cluster(on: str) -> Cluster:
         import ray
 
         if ray.is_initialized():
-            return _shared(on)
+            connected = _connected_to()
+            if on in (LOCAL, AUTO) or _is_same(on, connected):
+                return Cluster(connected, is_shared=True)
+            raise UsageError(
+                f"this process is connected to the Ray cluster {connected}, not {on}: disconnect, or use auto"
+            )
         if on == LOCAL:
             return _start_local()
         if on == AUTO:
@@ -167,18 +172,6 @@ def connect_cluster(on: str) -> Cluster:
                 return _start_local()
         _check_reachable(on)
         return _join(on)
-
-
-def _shared(on: str) -> Cluster:
-    """Return the connection that there is.
-
-    Raises:
-        UsageError: it is to another cluster than `on`.
-    """
-    connected = _connected_to()
-    if on in (LOCAL, AUTO) or _is_same(on, connected):
-        return Cluster(connected, is_shared=True)
-    raise UsageError(f"this process is connected to the Ray cluster {connected}, not {on}: disconnect, or use auto")
 
 
 def _connected_to() -> str:
@@ -235,11 +228,7 @@ def _check_reachable(on: str) -> None:
 
 
 def _join(on: str) -> Cluster:
-    """Connect to a cluster that runs.
-
-    Raises:
-        ClusterError: it cannot be used.
-    """
+    """Connect to a cluster that runs. Raises ClusterError: it cannot be used."""
     import ray
 
     cluster = Cluster(on)

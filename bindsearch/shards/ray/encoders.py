@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.encoders.base import query_encoder
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
-from bindsearch.media import DecodeHints, Media
 from bindsearch.shards.ray.placement import one_line
 from bindsearch.types import Modality
 
@@ -103,53 +103,16 @@ class RayEncoder:
         self._actors = [make.remote(encoder) for _ in range(settings.actors)]
         self._turns = itertools.count()
 
-    @property
-    def name(self) -> str:
-        """Name of the encoder."""
-        return self._encoder.name
-
-    @property
-    def dim(self) -> int:
-        """Dimension of the embedding space."""
-        return self._encoder.dim
-
-    @property
-    def digest(self) -> str:
-        """Digest of the encoder."""
-        return self._encoder.digest
-
-    @property
-    def options(self) -> Mapping[str, str | int | float | bool]:
-        """Options of the encoder."""
-        return self._encoder.options
-
-    @property
-    def modalities(self) -> frozenset[Modality]:
-        """Modalities of the encoder."""
-        return self._encoder.modalities
-
-    @property
-    def temperatures(self) -> Mapping[Modality, float]:
-        """Logit scale of each modality."""
-        return self._encoder.temperatures
-
-    @property
-    def wants(self) -> DecodeHints:
-        """Sizes and rates that decoders should deliver media in."""
-        return self._encoder.wants
-
-    @property
-    def max_tokens(self) -> int:
-        """Maximum length of a passage of text."""
-        return self._encoder.max_tokens
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of a text, counted in this process."""
-        return self._encoder.count_tokens(text)
-
-    def prepare(self, media: Media) -> NDArray[Any]:
-        """Preprocess one medium in this process."""
-        return self._encoder.prepare(media)
+    name: Any = property(attrgetter("_encoder.name"))
+    dim: Any = property(attrgetter("_encoder.dim"))
+    digest: Any = property(attrgetter("_encoder.digest"))
+    options: Any = property(attrgetter("_encoder.options"))
+    modalities: Any = property(attrgetter("_encoder.modalities"))
+    temperatures: Any = property(attrgetter("_encoder.temperatures"))
+    wants: Any = property(attrgetter("_encoder.wants"))
+    max_tokens: Any = property(attrgetter("_encoder.max_tokens"))
+    count_tokens: Any = property(attrgetter("_encoder.count_tokens"))
+    prepare: Any = property(attrgetter("_encoder.prepare"))
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Return temperature-scaled features, float32 (n, d), from an actor."""

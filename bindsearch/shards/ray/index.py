@@ -135,7 +135,13 @@ def _run_tasks(share: TaskShare, tasks: Mapping[int, tuple[Any, ...]], show: Cal
     """
     import ray
 
-    _check_share(share)
+    nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
+    if not any(node.get("CPU", 0) >= share.num_cpus and node.get("GPU", 0) >= share.num_gpus for node in nodes):
+        most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")}
+        raise UsageError(
+            f"no machine of the cluster has {share.num_cpus:g} cores and {share.num_gpus:g} GPUs for a task: the most "
+            f"are {most['CPU']:g} and {most['GPU']:g}; give fewer (--workers)"
+        )
     options = {"num_cpus": share.num_cpus, "num_gpus": share.num_gpus, "max_retries": share.max_retries}
     pending: dict[Any, int] = {}
     outcomes: dict[int, Any] = {}
@@ -173,21 +179,6 @@ def _nodes() -> list[dict[str, Any]]:
     import ray
 
     return list(ray.nodes())
-
-
-def _check_share(share: TaskShare) -> None:
-    """Check that a machine of the cluster has what a task needs: else it would wait for ever.
-
-    Raises:
-        UsageError: none has.
-    """
-    nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
-    if not any(node.get("CPU", 0) >= share.num_cpus and node.get("GPU", 0) >= share.num_gpus for node in nodes):
-        most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")}
-        raise UsageError(
-            f"no machine of the cluster has {share.num_cpus:g} cores and {share.num_gpus:g} GPUs for a task: the most "
-            f"are {most['CPU']:g} and {most['GPU']:g}; give fewer (--workers)"
-        )
 
 
 def _outcome(ref: Any) -> Any:
