@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -26,13 +26,8 @@ from bindsearch.indexes.types import UnitCosts
 from bindsearch.ingest.media.options import check_imu_rate, segment_lengths
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, left_out_files, store_status
-from bindsearch.search.engine import (
-    GenerationSearch,
-    PreparedQuery,
-    compose_query,
-    prepare_query,
-    prepare_words,
-)
+from bindsearch.search.engine import GenerationSearch, compose_query, prepare_query, prepare_words
+from bindsearch.search.executor import PreparedQuery
 from bindsearch.search.filter import Filter, to_filter
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.plan import VECTOR_TERM, Plan, PlanRun
@@ -321,7 +316,7 @@ class Store:
     def _search(
         self,
         asked: Sequence[object],
-        options: tuple[object, ...],
+        options: tuple[Any, ...],
         source: str | Modality | None,
         imu_rate_hz: float | None,
     ) -> list[list[Hit]]:
@@ -908,7 +903,7 @@ class Store:
         """
         from bindsearch.operations.locate.by_detector import DETECTOR_OPTIONS, locate_by_detector
 
-        roots, _, find = self._named()
+        opened = self._opened()
         return locate_by_detector(
             query,
             files,
@@ -917,8 +912,8 @@ class Store:
             encoder=encoder,
             imu_rate_hz=imu_rate_hz,
             device=self._device,
-            roots=roots,
-            find=find,
+            roots=opened.roots,
+            find=opened.find_item,
             on_stage=on_stage,
         )
 

@@ -46,7 +46,7 @@ class RowChecks(Protocol):
     """Checks of rows before their first use; each raises an error if one of the rows is damaged."""
 
     done: bool
-    """Whether all rows have been checked."""
+    """True once all rows have been checked."""
 
     def check(self, first: int, stop: int) -> None:
         """Check rows first..stop."""

@@ -98,7 +98,8 @@ class GenerationSearch:
         """Return queries with the same targets and filter with their plans, and the notices on each."""
         started = perf_counter()
         targets = self.generation.filtered(prepared[0].query.to, prepared[0].query.filter)
-        plans, items, scales, notices = [], [], [], []
+        plans, items, scales = [], [], []
+        notices: list[tuple[str, ...]] = []
         for one in prepared:
             own, copies = query_items(self.generation, one) if any_items(one) else (NO_ITEMS, 0)
             plan = plan_query(self, one, targets, own)
@@ -308,9 +309,10 @@ def plan_query(
     def make() -> Plan:
         facts = []
         for target, (is_inside, predicted) in zip(targets.values(), like, strict=True):
-            of_filter = {} if target.rows is None else {"matching_rows": target.rows.count, "runs": target.rows.runs}
-            known = target.partition.facts
-            facts.append(replace(known, in_distribution=is_inside, predicted_source=predicted, **of_filter))
+            known = replace(target.partition.facts, in_distribution=is_inside, predicted_source=predicted)
+            if target.rows is not None:
+                known = replace(known, matching_rows=target.rows.count, runs=target.rows.runs)
+            facts.append(known)
         text = describe_filter(query.filter) if query.filter else None
         of_plan = PlanFacts(tuple(facts), prepared.terms, text, excluded, search.costs, search.notes, search.shards)
         return make_plan(query, of_plan)

@@ -71,7 +71,8 @@ class Candidates(NamedTuple):
 
     def take(self, mask: NDArray[np.bool_]) -> Candidates:
         """Return the segments where a mask is true: bool (m,); none of them may be `added`."""
-        return Candidates(self.modality, *(column[mask] for column in self[1:-1]))
+        columns: Any = self[1:-1]
+        return Candidates(self.modality, *(column[mask] for column in columns))
 
 
 class PartitionScale(NamedTuple):
@@ -120,13 +121,12 @@ class Scored(NamedTuple):
 
     def take(self, numbers: NDArray[np.int64]) -> Scored:
         """Return the candidates with these numbers: int64 (m,)."""
-        return Scored(self.modalities, *(column[numbers] for column in self[1:]))
+        columns: Any = self[1:]
+        return Scored(self.modalities, *(column[numbers] for column in columns))
 
 
-def joined(parts: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the columns of several `Candidates` or `Scored`, each after the other, without the first field."""
-    if len(parts) == 1:
-        return tuple(parts[0][1:])
+def joined(parts: Sequence[tuple[Any, ...]]) -> Any:
+    """Return the columns of several `Candidates` or `Scored`, one after the other; the first field is no column."""
     return tuple(np.concatenate(column) for column in zip(*(part[1:] for part in parts), strict=True))
 
 

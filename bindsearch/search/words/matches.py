@@ -445,9 +445,10 @@ def with_words(
             partition.chances(segment_rows),
             len(rows),
         )
-        by_modality[modality] = (
-            added if known is None else Candidates(modality, *joined([known[:-1], added[:-1]]), added.added)
-        )
+        if known is not None:
+            rows, segment_rows, item_ids, cosines, chances = joined([known[:-1], added[:-1]])
+            added = Candidates(modality, rows, segment_rows, item_ids, cosines, chances, added.added)
+        by_modality[modality] = added
     return [by_modality[modality] for modality in searched if modality in by_modality]
 
 
