@@ -17,12 +17,11 @@ from search_data import LABELS, Dataset, K
 from search_timing import Ask, Contender
 
 import bindsearch as bs
-from bindsearch.indexes.types import IndexSettings, UnitCosts
+from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import DecodeHints, Media
-from bindsearch.search.engine import PreparedQuery, plan_query, run
+from bindsearch.search.executor import run_batch
 from bindsearch.search.filter import make_filter
-from bindsearch.search.generation import Generation
 from bindsearch.search.plan import Plan, PlanFacts, Strategy
 from bindsearch.search.planner import make_plan
 from bindsearch.search.query import Query, make_query
@@ -152,7 +151,7 @@ class Engine:
     def hand_setting(self, query: NDArray[np.float32], target: str) -> HandSetting | None:
         """Return probes and candidates of the engine's own plan for a query, None if it uses no index."""
         prepared = self.store._prepare_vector(query, _query(target), None)
-        (step,) = plan_query(self.store._reader.current(), prepared, self.store._plan_context).partitions
+        (step,) = self.store._local().plan(prepared).partitions
         return HandSetting(step.probes, step.rerank) if step.strategy is Strategy.PROBE else None
 
     def _forced(self, query: Query, strategy: Strategy) -> Ask:
@@ -161,11 +160,13 @@ class Engine:
         plans: list[Plan] = []
 
         def ask(vector: NDArray[np.float32]) -> list[Hit]:
-            generation = store._reader.current()
+            search = store._local()
             prepared = store._prepare_vector(vector, query, None)
+            batch, _ = search.batch([prepared])
             if not plans:
-                plans.append(_forced_plan(generation, prepared, store._plan_context.costs, strategy))
-            (result,) = run(generation, [prepared], plans, self.store._calibration[0], self.store._workers)
+                facts = tuple(target.partition.facts for target in batch.targets.values())
+                plans.append(make_plan(query, PlanFacts(facts, costs=search.costs), force=strategy))
+            (result,) = run_batch(batch._replace(plans=plans))
             return result.hits
 
         return ask
@@ -173,14 +174,6 @@ class Engine:
 
 def _query(to: str | None, ranking: str = "probability", where: str | None = None) -> Query:
     return make_query("vector", to=to, k=K, ranking=ranking, filter=make_filter(where=where))
-
-
-def _forced_plan(generation: Generation, prepared: PreparedQuery, costs: UnitCosts, strategy: Strategy) -> Plan:
-    query = prepared.query
-    present = [modality for modality in query.to if modality in generation.partitions]
-    vector = None if prepared.vector is None else prepared.vector.vector
-    facts = [generation.facts(generation.filtered(modality, query.filter), vector) for modality in present]
-    return make_plan(query, PlanFacts(tuple(facts), costs=costs), force=strategy)
 
 
 def rows_of(hits: Sequence[Hit]) -> list[int]:

@@ -9,15 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from bindsearch.arguments import shown, to_choice, to_integer, to_list, to_number, to_path_text, to_texts
-from bindsearch.environment import installation_faults
+from bindsearch.environment import installation_faults, raise_installation_fault
 from bindsearch.errors import SnapshotDamagedError, UsageError, VectorError
 from bindsearch.former_names import former_keywords
 from bindsearch.indexes.cost_model import costs_path, load_costs
@@ -26,21 +26,13 @@ from bindsearch.indexes.types import UnitCosts
 from bindsearch.ingest.media.options import check_imu_rate, segment_lengths
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, left_out_files, store_status
-from bindsearch.search.engine import (
-    PlanContext,
-    PreparedQuery,
-    ResolvedTerms,
-    labels_of,
-    plan_query,
-    prepare_query,
-    prepare_words,
-    query_items,
-    run,
-)
-from bindsearch.search.filter import Filter, empty_folder_notices, to_filter
+from bindsearch.search.engine import GenerationSearch, compose_query, prepare_query, prepare_words
+from bindsearch.search.executor import PreparedQuery
+from bindsearch.search.filter import Filter, to_filter
 from bindsearch.search.generation import Generation, open_reader
-from bindsearch.search.plan import Plan, PlanRun
+from bindsearch.search.plan import VECTOR_TERM, Plan, PlanRun
 from bindsearch.search.query import (
+    LIKE,
     Query,
     Ranking,
     Searchable,
@@ -48,23 +40,15 @@ from bindsearch.search.query import (
     WordSearch,
     make_query,
     parse_modalities,
-    resolve_weights,
     terms_of,
 )
-from bindsearch.search.query_encoding import (
-    EncodedTerm,
-    TermCache,
-    encode_terms,
-    find_item,
-    resolve_source,
-    stored_term,
-)
+from bindsearch.search.query_encoding import EncodedTerm, Source, TermCache, encode_terms, resolve_source
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
 from bindsearch.search.scoring.candidates import QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, read_config
-from bindsearch.storage.faults import store_faults, tells_faults
+from bindsearch.storage.faults import raise_store_fault, tells_faults
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.types import DecodeIn, Hit, Item, Match, Modality, PathLike
 from bindsearch.vectors import l2_normalize
@@ -93,7 +77,10 @@ if TYPE_CHECKING:
     from bindsearch.operations.verify.findings import Report
     from bindsearch.operations.verify.recover import RecoverReport
     from bindsearch.reports import IndexReport, LeftOutFile, PlannedFile
-    from bindsearch.search.suggestions import NearWords
+    from bindsearch.shards.search.router import Router
+
+OPTION_SETS = 64
+"""Number of sets of options of searches that a store keeps, checked."""
 
 
 class Store:
@@ -125,6 +112,7 @@ class Store:
         self._gpus = GpuResidency(device)
         self._reader = open_reader(path, self._gpus)
         self._term_cache: TermCache | None = None
+        self._options = lru_cache(OPTION_SETS, typed=True)(_query_options)
         self._closed = False
 
     def __fspath__(self) -> str:
@@ -166,8 +154,13 @@ class Store:
         Raises:
             UsageError: the store is closed.
         """
-        with store_faults(self._folder, "read"):
+        if self._closed:
+            self._folder  # noqa: B018  (raises)
+        try:
             return self._reader.current()
+        except Exception as error:
+            raise_store_fault(error, self.path, "read")
+            raise
 
     def cache_terms(self, n: int) -> None:
         """Keep the vectors of the last `n` texts and files of queries, so that other weights encode nothing again.
@@ -262,24 +255,12 @@ class Store:
             VectorError: a query vector has the wrong shape, or is zero or not finite.
             StoreNotFoundError: there is no store.
         """
-        results = self.search_many(
-            [query],
-            to=to,
-            k=k,
-            ranking=ranking,
-            filter=filter,
-            diversity=diversity,
-            min_match=min_match,
-            copies=copies,
-            words=words,
-            source=source,
-            include_query=include_query,
-            imu_rate_hz=imu_rate_hz,
-        )
-        return results[0]
+        if isinstance(words, str) and words == WordSearch.AUTO and isinstance(query, np.ndarray):
+            words = WordSearch.OFF
+        options = (to, k, ranking, filter, diversity, min_match, copies, words, include_query)
+        return self._search((query,), options, source, imu_rate_hz)[0]
 
     @former_keywords(rank="ranking", diverse="diversity")
-    @installation_faults()
     def search_many(
         self,
         queries: Sequence[Searchable | NDArray[np.floating]],
@@ -322,42 +303,43 @@ class Store:
         """
         if isinstance(queries, Searchable):
             raise UsageError(f"{shown(queries)} is one query: pass a list of queries, or call `search`")
-        known = None if source is None else to_choice(source, Modality, "modality of a query vector")
         asked = to_list(queries, "the list of queries")
-        words = to_choice(words, WordSearch, "search by words")
-        if words is WordSearch.AUTO and all(isinstance(query, np.ndarray) for query in asked):
+        if (
+            isinstance(words, str)
+            and words == WordSearch.AUTO
+            and all(isinstance(query, np.ndarray) for query in asked)
+        ):
             words = WordSearch.OFF
-        shared = make_query(
-            "vector",
-            to=to,
-            k=k,
-            ranking=ranking,
-            include_query=include_query,
-            filter=to_filter(filter),
-            diversity=diversity,
-            min_match=min_match,
-            copies=copies,
-            words=words,
-        )
-        return self._search_all(asked, shared, known, imu_rate_hz)
+        options = (to, k, ranking, filter, diversity, min_match, copies, words, include_query)
+        return self._search(asked, options, source, imu_rate_hz)
 
-    def _search_all(
+    def _search(
         self,
         asked: Sequence[object],
-        shared: Query,
-        known: Modality | None,
+        options: tuple[Any, ...],
+        source: str | Modality | None,
         imu_rate_hz: float | None,
     ) -> list[list[Hit]]:
-        """Return the hits of queries, given a query with the options of all, and the modality of query vectors."""
-        written = [replace(shared, terms=terms_of(query)) for query in asked if not isinstance(query, np.ndarray)]
-        generation = self._current()
-        encoded = iter(self._encode(generation, written, imu_rate_hz))
-        prepared = [
-            self._prepare_vector(query, shared, known) if isinstance(query, np.ndarray) else next(encoded)
-            for query in asked
-        ]
-        plans = [plan_query(generation, query, self._plan_context) for query in prepared]
-        return [result.hits for result in run(generation, prepared, plans, self._calibration[0], self._workers)]
+        """Return the hits of queries, given the options of all as for `_query_options`."""
+        try:
+            is_kept = options[0] is None or isinstance(options[0], str | tuple)  # others may change, as lists do
+            shared: Query = self._options(*options) if is_kept else _query_options(*options)
+            known = None if source is None else to_choice(source, Modality, "modality of a query vector")
+            opened = self._opened()
+            vectors = [isinstance(query, np.ndarray) for query in asked]
+            written = []
+            if not all(vectors):
+                terms = [terms_of(query) for query, one in zip(asked, vectors, strict=True) if not one]
+                written = self._prepare(opened, [replace(shared, terms=one) for one in terms], imu_rate_hz)
+            rest = iter(written)
+            prepared = [
+                self._prepare_vector(query, shared, known) if isinstance(query, np.ndarray) else next(rest)
+                for query in asked
+            ]
+            return [result.hits for result in opened.search(prepared)] if prepared else []
+        except Exception as error:
+            raise_installation_fault(error)
+            raise
 
     @installation_faults()
     def answer(self, query: Query, *, imu_rate_hz: float | None = None) -> Answer:
@@ -377,44 +359,37 @@ class Store:
         """
         started = time.perf_counter()
         check_query(query)
-        generation = self._current()
-        (prepared,) = self._encode(generation, [query], imu_rate_hz)
+        opened = self._opened()
+        (prepared,) = self._prepare(opened, [query], imu_rate_hz)
         encoded = time.perf_counter()
-        plan = plan_query(generation, prepared, self._plan_context)
-        planned = time.perf_counter()
-        (result,) = run(generation, [prepared], [plan], self._calibration[0], self._workers)
+        (result,) = opened.search([prepared])
         done = time.perf_counter()
         terms = tuple(
             AnsweredTerm(step.source, term.source, step.weight)
-            for step, term in zip(plan.terms, query.terms, strict=True)
+            for step, term in zip(prepared.terms, query.terms, strict=True)
             if step.source is not None
         )
         measured = PlanRun(
             partitions=result.partitions,
             encode_ms=1000 * (encoded - started),
-            filter_ms=1000 * (planned - encoded),
+            filter_ms=result.filter_ms,
             merge_ms=result.merge_ms,
             facts_ms=result.facts_ms,
             total_ms=1000 * (done - started),
             words=result.words,
         )
-        errors = [generation.partitions[step.modality].index_error for step in plan.partitions]
-        notices = (
-            *prepared.notices,
-            *empty_folder_notices(query.filter, generation.snapshot, generation.snapshot.item_alive),
-            *(() if generation.problem is None else (generation.problem,)),
-            *(() if self._calibration[1] is None else (self._calibration[1],)),
-            *(generation.words.problems if plan.words is not None else ()),
-            *(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None),
+        problems = opened.problems(result, query.filter, self._calibration[1])
+        notices = tuple(dict.fromkeys([*prepared.notices, *result.notices, *problems]))
+        hits = tuple(result.hits)
+        answer = Answer(
+            terms, query.to, query.k, measured.total_ms, hits, result.plan, measured, notices, (), result.missing
         )
-        answer = Answer(terms, query.to, query.k, measured.total_ms, tuple(result.hits), plan, measured, notices)
         if answer.stands_out:
             return answer
-        from bindsearch.search.words.spelling import near_words
+        from bindsearch.search.suggestions import suggestions
 
-        return with_suggestions(
-            answer, query, partial(near_words, index=generation.words, snapshot=generation.snapshot)
-        )
+        searched = sum(step.matching_rows for step in answer.plan.partitions)
+        return replace(answer, suggestions=suggestions(query, opened.near_words, len(hits), searched))
 
     def explain(self, query: Query) -> Plan:
         """Return the plan of a query; the filter is evaluated, but nothing is encoded or searched.
@@ -424,19 +399,11 @@ class Store:
             StoreNotFoundError: there is no store.
         """
         check_query(query)
-        generation = self._current()
+        opened = self._opened()
         if query.words is WordSearch.ONLY:
-            return plan_query(generation, prepare_words(query), self._plan_context)
-        roots, find = generation.snapshot.roots, partial(find_item, snapshot=generation.snapshot)
-        sources = [resolve_source(term, roots, find) for term in query.terms]
-        terms = ResolvedTerms(
-            sources=tuple(source.modality for source in sources),
-            labels=labels_of(query),
-            weights=resolve_weights(query.terms),
-            cost_notes=tuple(source.cost_note for source in sources),
-        )
-        items, rows, _ = query_items(generation, query, [source.content_hash for source in sources])
-        return plan_query(generation, PreparedQuery(query, terms, None, items, rows), self._plan_context)
+            return opened.plan(prepare_words(query))
+        sources = [resolve_source(term, opened.roots, opened.find_item) for term in query.terms]
+        return opened.plan(prepare_query(query, sources, _own_items(opened, query, sources), None))
 
     @installation_faults()
     @tells_faults("read")
@@ -452,7 +419,7 @@ class Store:
             StoreNotFoundError: there is no store.
         """
         check_query(query)
-        (encoded,) = self._encode_alone([query], imu_rate_hz)
+        (encoded,) = self._encode(self._opened(), [query], imu_rate_hz)
         if encoded is None:
             raise UsageError("a query by words alone has no vectors: leave words='only' out")
         return encoded
@@ -831,10 +798,12 @@ class Store:
         """
         from bindsearch.operations.classify.files import classify_files
 
-        roots, stored, _ = self._named()
+        opened = self._opened()
 
         def encode(term: Term) -> EncodedTerm:
-            return encode_terms([term], lambda: self.encoder, self.config, imu_rate_hz, roots, stored)[0]
+            return encode_terms(
+                [term], lambda: self.encoder, self.config, imu_rate_hz, opened.roots, opened.stored_term
+            )[0]
 
         return classify_files(files, labels, templates, self.encoder, encode, top, modality, on_rows)
 
@@ -934,7 +903,7 @@ class Store:
         """
         from bindsearch.operations.locate.by_detector import DETECTOR_OPTIONS, locate_by_detector
 
-        roots, _, find = self._named()
+        opened = self._opened()
         return locate_by_detector(
             query,
             files,
@@ -943,8 +912,8 @@ class Store:
             encoder=encoder,
             imu_rate_hz=imu_rate_hz,
             device=self._device,
-            roots=roots,
-            find=find,
+            roots=opened.roots,
+            find=opened.find_item,
             on_stage=on_stage,
         )
 
@@ -958,19 +927,13 @@ class Store:
 
         if imu_rate_hz is not None:
             check_imu_rate(imu_rate_hz, "imu_rate_hz")
-        roots, stored, find = self._named()
+        opened = self._opened()
 
         def encode(terms: Sequence[Term]) -> list[EncodedTerm]:
-            return encode_terms(terms, lambda: self.encoder, self.config, imu_rate_hz, roots, stored, self._term_cache)
+            return self._encode_terms(opened, terms, imu_rate_hz)
 
-        library = Library(encode, decode_options(self.config, imu_rate_hz), roots, find)
+        library = Library(encode, decode_options(self.config, imu_rate_hz), opened.roots, opened.find_item)
         return make_probe(query, LocateOptions() if options is None else options, self.encoder, encode), library
-
-    def _named(self) -> tuple[Sequence[Path], Callable[[Term], EncodedTerm], Callable[[str], Item]]:
-        """Return the roots of the collections, and functions that find the vectors of an item, and an item."""
-        generation = self._current()
-        stored = partial(stored_term, snapshot=generation.snapshot, partitions=generation.partitions)
-        return generation.snapshot.roots, stored, partial(find_item, snapshot=generation.snapshot)
 
     @tells_faults("write")
     def remove_column(self, column: str) -> None:
@@ -1011,11 +974,11 @@ class Store:
         """
         from bindsearch.operations.calibrate import LabelledQuery, fit_model, labelled_queries
 
-        generation = self._current()
-        asked = labelled_queries(generation, queries)
-        prepared = self._encode(generation, [query for query, _ in asked], None)
+        opened = self._local()
+        asked = labelled_queries(opened.generation, queries)
+        prepared = self._prepare(opened, [query for query, _ in asked], None)
         labelled = [LabelledQuery(one, answers) for one, (_, answers) in zip(prepared, asked, strict=True)]
-        model, pairs = fit_model(generation, labelled, self._calibration[0], self._plan_context, self._workers)
+        model, pairs = fit_model(opened, labelled)
         origin = {"queries": len(asked), "answers": sum(len(answers) for _, answers in asked)}
         write_calibration(self.path / CALIBRATION_FILE, model, self.config, origin)
         del self._calibration
@@ -1317,10 +1280,6 @@ class Store:
         segments = segment_lengths(self._wanted_segments, encoder.wants)
         return StoreContext(self._folder, encoder, segments, self._gpus, self._decode)
 
-    @property
-    def _plan_context(self) -> PlanContext:
-        return PlanContext(self._costs, self._gpus.notes)
-
     @cached_property
     def _costs(self) -> UnitCosts:
         """Unit costs measured on this machine when an index was last built; defaults before that."""
@@ -1331,28 +1290,29 @@ class Store:
         """Model of the probability of a match, and why the store's own is not used."""
         return load_calibration(self._folder, self.config)
 
-    def _encode_alone(self, queries: Sequence[Query], imu_rate_hz: float | None) -> list[list[EncodedTerm] | None]:
-        """Return the encoded terms of each query; None: words alone are searched."""
-        roots, stored, _ = self._named()
-        return self._encode_queries(queries, imu_rate_hz, roots, stored)
+    def _local(self) -> GenerationSearch:
+        """Return the newest generation with what its searches share."""
+        generation = self._current()
+        return GenerationSearch(generation, self._calibration[0], self._workers, self._costs, self._gpus.notes)
 
-    def _encode(
-        self, generation: Generation, queries: Sequence[Query], imu_rate_hz: float | None
+    def _opened(self) -> GenerationSearch | Router:
+        """Return what is searched."""
+        return self._local()
+
+    def _prepare(
+        self, opened: GenerationSearch | Router, queries: Sequence[Query], imu_rate_hz: float | None
     ) -> list[PreparedQuery]:
         """Encode the terms of all queries together and prepare the queries."""
-        stored = partial(stored_term, snapshot=generation.snapshot, partitions=generation.partitions)
-        encoded = self._encode_queries(queries, imu_rate_hz, generation.snapshot.roots, stored)
+        encoded = self._encode(opened, queries, imu_rate_hz)
         return [
-            prepare_words(query) if terms is None else prepare_query(generation, query, terms)
+            prepare_words(query)
+            if terms is None
+            else prepare_query(query, terms, _own_items(opened, query, terms), compose_query(query, terms))
             for query, terms in zip(queries, encoded, strict=True)
         ]
 
-    def _encode_queries(
-        self,
-        queries: Sequence[Query],
-        imu_rate_hz: float | None,
-        roots: Sequence[Path],
-        stored: Callable[[Term], EncodedTerm],
+    def _encode(
+        self, opened: GenerationSearch | Router, queries: Sequence[Query], imu_rate_hz: float | None
     ) -> list[list[EncodedTerm] | None]:
         """Return the encoded terms of each query, encoded together; None: words alone are searched."""
         if imu_rate_hz is not None:
@@ -1362,12 +1322,15 @@ class Store:
                 raise UsageError("queries by words alone and others cannot be asked together: search them apart")
             return [None] * len(queries)
         terms = [term for query in queries for term in query.terms]
-        if not terms:
-            return []
-        encoded = iter(
-            encode_terms(terms, lambda: self.encoder, self.config, imu_rate_hz, roots, stored, self._term_cache)
-        )
+        encoded = iter(self._encode_terms(opened, terms, imu_rate_hz) if terms else ())
         return [[next(encoded) for _ in query.terms] for query in queries]
+
+    def _encode_terms(
+        self, opened: GenerationSearch | Router, terms: Sequence[Term], imu_rate_hz: float | None
+    ) -> list[EncodedTerm]:
+        return encode_terms(
+            terms, lambda: self.encoder, self.config, imu_rate_hz, opened.roots, opened.stored_term, self._term_cache
+        )
 
     def _prepare_vector(self, vector: NDArray[np.floating], query: Query, source: Modality | None) -> PreparedQuery:
         if vector.dtype.kind not in "fiu":
@@ -1380,15 +1343,44 @@ class Store:
         unit = l2_normalize(vector)
         if query.words is not WordSearch.OFF:
             query = replace(query, words=WordSearch.OFF)
-        return PreparedQuery(query, ResolvedTerms(sources=(source,)), QueryVector(unit, unit[None]))
+        term = VECTOR_TERM if source is None else replace(VECTOR_TERM, source=source)
+        return PreparedQuery(query, (term,), QueryVector(unit, unit[None]), (None,), (None,))
 
 
-def with_suggestions(answer: Answer, query: Query, near: NearWords) -> Answer:
-    """Return an answer without a hit that stands out with what to try instead."""
-    from bindsearch.search.suggestions import suggestions
+def _query_options(
+    to: str | Modality | Iterable[str | Modality] | None,
+    k: int,
+    ranking: str | Ranking,
+    filter: Filter | str | None,
+    diversity: float,
+    min_match: float | str | Match,
+    copies: bool,
+    words: str | WordSearch,
+    include_query: bool,
+) -> Query:
+    """Return a query with checked options, whose term stands for others."""
+    return make_query(
+        "vector",
+        to=to,
+        k=k,
+        ranking=ranking,
+        include_query=include_query,
+        filter=to_filter(filter),
+        diversity=diversity,
+        min_match=min_match,
+        copies=copies,
+        words=words,
+    )
 
-    searched = sum(step.matching_rows for step in answer.plan.partitions)
-    return replace(answer, suggestions=suggestions(query, near, len(answer.hits), searched))
+
+def _own_items(
+    opened: GenerationSearch | Router, query: Query, terms: Sequence[EncodedTerm | Source]
+) -> list[int | None]:
+    """Return the id of the item of each term that has no content to find copies by."""
+    return [
+        opened.find_item(term.source).item_id if term.kind == LIKE and resolved.content_hash == "" else None
+        for term, resolved in zip(query.terms, terms, strict=True)
+    ]
 
 
 def check_query(query: Query) -> None:

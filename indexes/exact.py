@@ -40,12 +40,17 @@ def one_thread() -> Iterator[None]:
 SMALL_ROWS = 1024
 """Neighbouring blocks of fewer rows than this are copied together: each block costs a call of about 40 us."""
 
+FEW_ROWS = 32
+"""Rows that are converted without FAISS, which would wake its threads for them."""
+
 JOINED_ROWS = 8192
 """Maximum rows copied together, so that copies in memory stay small compared with the mapped rows."""
 
 
 def decode(rows: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Return the rows (n, d) as float32 (n, d); faster than NumPy's conversion."""
+    """Return the rows (n, d) as float32 (n, d); many of them faster than by NumPy's conversion."""
+    if len(rows) <= FEW_ROWS:
+        return rows.astype(np.float32)
     import faiss
 
     codec = faiss.IndexScalarQuantizer(rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
@@ -56,6 +61,9 @@ def decode(rows: NDArray[np.float16]) -> NDArray[np.float32]:
 
 class RowChecks(Protocol):
     """Checks of rows before their first use; each raises an error if one of the rows is damaged."""
+
+    done: bool
+    """True once all rows have been checked."""
 
     def check(self, first: int, stop: int) -> None:
         """Check rows first..stop."""
@@ -111,11 +119,14 @@ class ExactRows:
             block_mask = None if mask is None else mask.slice(first, stop)
             if first >= stop or (block_mask is not None and not block_mask.count):
                 continue
-            if block.checks is not None:
+            if block.checks is not None and not block.checks.done:
                 block.checks.check(first - block.start, len(block.rows))
             view = block.view if first == block.start else _view(block.rows[first - block.start :])
             nearest = _nearest(view, queries, k, block_mask)
-            parts.append(SearchResult(np.where(nearest.positions < 0, -1, nearest.positions + first), nearest.cosines))
+            if first:
+                positions = np.where(nearest.positions < 0, -1, nearest.positions + first)
+                nearest = SearchResult(positions, nearest.cosines)
+            parts.append(nearest)
         return _merge(parts, len(queries), k)
 
     def rerank(self, queries: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> SearchResult:
@@ -127,16 +138,16 @@ class ExactRows:
             k: results per query.
         """
         queries = np.ascontiguousarray(queries, np.float32)
-        best = _empty_result(len(queries), k)
+        parts = []
         for number, candidates in enumerate(positions):
             rows = np.sort(candidates[candidates >= 0])
-            if len(rows):
-                gathered = self.gather(rows)
-                nearest = _nearest(_view(gathered), queries[number : number + 1], k, None)
-                width = nearest.positions.shape[1]
-                best.positions[number, :width] = rows[nearest.positions[0]]
-                best.cosines[number, :width] = nearest.cosines[0]
-        return best
+            gathered = self.gather(rows)
+            nearest = _nearest(_view(gathered), queries[number : number + 1], k, None) if len(rows) else None
+            part = _empty_result(1, 0) if nearest is None else SearchResult(rows[nearest.positions], nearest.cosines)
+            parts.append(_merge([part], 1, k))
+        if len(parts) == 1:
+            return parts[0]
+        return SearchResult(*(np.concatenate(column) for column in zip(_empty_result(0, k), *parts, strict=True)))
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return copies of the rows at `positions` (m,): fp16 (m, d)."""
@@ -163,9 +174,9 @@ def _as_block(block: NDArray[np.float16] | RowBlock) -> RowBlock:
 
 def _take(block: _Block, positions: NDArray[np.int64]) -> NDArray[np.float16]:
     """Return copies of checked rows of a block at `positions` (m,) in it: fp16 (m, d)."""
-    if block.checks is not None:
+    if block.checks is not None and not block.checks.done:
         block.checks.check_rows(positions)
-    return np.take(block.rows, positions, axis=0)
+    return block.rows.take(positions, axis=0)
 
 
 def _join_small(blocks: Sequence[RowBlock]) -> list[RowBlock]:
@@ -226,6 +237,10 @@ def _nearest(
     parameters = None if mask is None else faiss.SearchParameters(sel=selector(mask))  # type: ignore[call-arg]
     with one_thread() if len(queries) == 1 else nullcontext():
         cosines, positions = view.search(queries, depth, params=parameters)
+    if len(queries) == 1 and (mask is None or positions[0, -1] >= 0):
+        (ordered,) = cosines
+        if (ordered[1:] != ordered[:-1]).all():  # FAISS has ordered them
+            return SearchResult(positions[:, :k], cosines[:, :k])
     cosines[positions < 0] = -np.inf
     order = np.lexsort((positions, -cosines), axis=-1)[:, :k]
     rows = np.arange(len(queries))[:, None]
@@ -244,17 +259,17 @@ def _empty_result(nq: int, k: int) -> SearchResult:
 
 def _merge(parts: Sequence[SearchResult], nq: int, k: int) -> SearchResult:
     """Return the k best of the results of several blocks, given in row order."""
+    if len(parts) == 1 and parts[0].positions.shape[1] == k:
+        return parts[0]
     best = _empty_result(nq, k)
-    if len(parts) == 1:
-        cosines, positions = parts[0].cosines, parts[0].positions
-    elif parts:
-        cosines = np.concatenate([part.cosines for part in parts], axis=1)
-        positions = np.concatenate([part.positions for part in parts], axis=1)
+    if not parts:
+        return best
+    cosines = np.concatenate([part.cosines for part in parts], axis=1)
+    positions = np.concatenate([part.positions for part in parts], axis=1)
+    if len(parts) > 1:
         order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
         cosines = np.take_along_axis(cosines, order, axis=1)
         positions = np.take_along_axis(positions, order, axis=1)
-    else:
-        return best
     best.positions[:, : positions.shape[1]] = positions
     best.cosines[:, : cosines.shape[1]] = cosines
     return best

@@ -135,6 +135,24 @@ def test_a_ready_vector_is_a_query(store: bs.Store, media: Path) -> None:
         store.search(vector[:10])
 
 
+def test_a_filter_may_leave_nothing_to_compare_a_ready_vector_with(store: bs.Store, media: Path) -> None:
+    store.index(media)
+    vector = np.random.default_rng(0).standard_normal(64)
+    assert store.search(vector, filter="size_bytes < 0") == []
+    assert store.search_many([vector, vector], filter="size_bytes < 0", ranking="z") == [[], []]
+
+
+def test_options_are_checked_in_every_search(store: bs.Store, media: Path) -> None:
+    store.index(media)
+    targets = ["image"]
+    assert {hit.modality for hit in store.search("a dog", to=targets)} == {"image"}
+    targets[0] = "text"
+    assert {hit.modality for hit in store.search("a dog", to=targets)} == {"text"}
+    assert len(store.search("a dog", k=1)) == 1
+    with pytest.raises(UsageError, match="k is True"):
+        store.search("a dog", k=True)
+
+
 def test_search_many_gives_what_search_gives(store: bs.Store, media: Path) -> None:
     store.index(media)
     queries: list[Searchable] = ["a dog", bs.like(1), 0.5 * bs.text("x") + 0.5 * bs.like(2)]

@@ -209,7 +209,7 @@ def _encode(
         terms = encode(query, imu_rate_hz=imu_rate_hz)
     else:
         terms = encode_without_store(query.terms, encoder, imu_rate_hz)
-    _, vector = compose_query(query, terms)
+    vector = compose_query(query, terms)
     return _EncodedQuery(
         vector.for_target(Modality.IMAGE).vector,
         _recorded_terms(query, terms),

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from bindsearch.arguments import to_absolute
 from bindsearch.errors import UsageError
-from bindsearch.search.engine import PlanContext, PreparedQuery, plan_query
-from bindsearch.search.executor import find_candidates
+from bindsearch.search.engine import GenerationSearch
+from bindsearch.search.executor import PreparedQuery, find_candidates
 from bindsearch.search.generation import Generation
 from bindsearch.search.query import PREFIXES, Query, Ranking, Searchable, Term, make_query, text
-from bindsearch.search.scoring.candidates import Candidates, PartitionScale, partition_scales, z_and_rarity
+from bindsearch.search.scoring.candidates import Candidates, PartitionScale, z_and_rarity
 from bindsearch.search.scoring.probability import (
     Coefficients,
     ProbabilityModel,
@@ -26,7 +26,6 @@ from bindsearch.search.scoring.probability import (
     probabilities,
     tower_of,
 )
-from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality, PathLike
 
@@ -100,20 +99,14 @@ class _Examples(NamedTuple):
 
 
 def fit_model(
-    generation: Generation,
-    queries: Sequence[LabelledQuery],
-    before: ProbabilityModel,
-    context: PlanContext,
-    workers: Workers,
+    search: GenerationSearch, queries: Sequence[LabelledQuery]
 ) -> tuple[ProbabilityModel, list[CalibratedPair]]:
     """Fit the coefficients of each pair of modalities with at least MIN_MATCHES matches.
 
     Args:
-        generation: The generation to search.
+        search: The generation to search, and the model whose coefficients are the prior, and stay for pairs with fewer
+            matches.
         queries: Queries of one modality each, with their answers.
-        before: Model whose coefficients are the prior, and stay for pairs with fewer matches.
-        context: Context of planning.
-        workers: Threads to search with.
 
     Returns:
         The model, and the result of each pair.
@@ -121,12 +114,11 @@ def fit_model(
     Raises:
         UsageError: no pair has enough matches.
     """
+    before = search.model
     examples: dict[tuple[Modality, Modality], list[_Examples]] = defaultdict(list)
     weight_of = _match_weights(queries)
     for start in range(0, len(queries), QUERIES_AT_ONCE):
-        for pair, candidates, scale, answers in _candidates(
-            generation, queries[start : start + QUERIES_AT_ONCE], before, context, workers
-        ):
+        for pair, candidates, scale, answers in _candidates(search, queries[start : start + QUERIES_AT_ONCE]):
             _, rarity = z_and_rarity(candidates.cosines, candidates.chances, scale)
             order = np.lexsort((-candidates.cosines, -rarity))
             _, firsts = np.unique(candidates.item_ids[order], return_index=True)
@@ -157,7 +149,7 @@ def fit_model(
 
 def _source_of(query: LabelledQuery) -> Modality | None:
     """Return the modality of a query, with videos as pictures; None if it has several or an unknown one."""
-    sources = {source and tower_of(source) for source in query.prepared.terms.sources}
+    sources = {term.source and tower_of(term.source) for term in query.prepared.terms}
     return sources.pop() if len(sources) == 1 else None
 
 
@@ -172,28 +164,20 @@ def _match_weights(queries: Sequence[LabelledQuery]) -> dict[Modality | None, fl
 
 
 def _candidates(
-    generation: Generation,
-    queries: Sequence[LabelledQuery],
-    model: ProbabilityModel,
-    context: PlanContext,
-    workers: Workers,
+    search: GenerationSearch, queries: Sequence[LabelledQuery]
 ) -> Iterator[tuple[tuple[Modality, Modality], Candidates, PartitionScale, frozenset[int]]]:
     """Yield pair of modalities, candidates, scale and answers, for each query of one modality and each partition."""
     prepared = [
         replace(one.prepared, query=replace(one.prepared.query, k=DEPTH, ranking=Ranking.PROBABILITY))
         for one in queries
     ]
-    vectors = [one.vector for one in prepared if one.vector is not None]
-    plans = [plan_query(generation, one, context) for one in prepared]
-    searched = {modality: generation.filtered(modality, prepared[0].query.filter) for modality in generation.partitions}
-    scales = [partition_scales(plan, vector, searched, model) for plan, vector in zip(plans, vectors, strict=True)]
-    items = [one.items for one in prepared]
-    found, _ = find_candidates(plans, vectors, searched, generation.snapshot, items, scales, workers)
-    for labelled, candidates, scale in zip(queries, found, scales, strict=True):
-        source, identical = _source_of(labelled), labelled.prepared.items.identical
+    batch, _ = search.batch(prepared)
+    found, _ = find_candidates(batch)
+    for labelled, candidates, scale, items in zip(queries, found, batch.scales, batch.items, strict=True):
+        source = _source_of(labelled)
         for modality, of_modality in candidates.items():
             # files of the same content are certain to match, and are left out here
-            others = of_modality.take(~np.isin(of_modality.item_ids, identical))
+            others = of_modality.take(~np.isin(of_modality.item_ids, items.identical))
             if source is not None and len(others.rows):
                 yield (source, modality), others, scale[modality], labelled.answers
 

@@ -246,6 +246,7 @@ class _Owners:
     def of(cls, partition: Partition, snapshot: Snapshot, rows: NDArray[np.int64]) -> _Owners:
         """Return the owners of live rows (r,) of a partition."""
         positions, segment_rows = partition.segments_of_rows(rows)
+        positions = np.arange(len(rows)) if positions is None else positions
         items = snapshot.items_of(segment_rows)
         first = np.full(len(rows), np.iinfo(np.int64).max)
         np.minimum.at(first, positions, items)

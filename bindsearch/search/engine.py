@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bindsearch.arguments import to_absolute
 from bindsearch.indexes.types import UnitCosts
-from bindsearch.search.executor import QueryItems, Result, run_plans, run_words
-from bindsearch.search.filter import describe_filter
+from bindsearch.search.executor import Batch, PreparedQuery, QueryItems, Result, run_batch
+from bindsearch.search.filter import Filter, describe_filter, empty_folder_notices
 from bindsearch.search.generation import Generation
-from bindsearch.search.plan import PartitionFacts, Plan, PlanFacts, WordStep
+from bindsearch.search.partition import FilteredPartition
+from bindsearch.search.plan import Plan, PlanFacts, TermStep, WordStep
 from bindsearch.search.planner import make_plan
 from bindsearch.search.query import LIKE, Query, Ranking, Term, WordSearch, resolve_weights
-from bindsearch.search.query_encoding import EncodedTerm, find_item, is_text
+from bindsearch.search.query_encoding import EncodedTerm, Source, find_item, is_text, stored_term
 from bindsearch.search.query_syntax import format_query
-from bindsearch.search.scoring.candidates import FilteredPartition, QueryVector
+from bindsearch.search.scoring.candidates import QueryVector, partition_scales
 from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.snapshot import Snapshot
-from bindsearch.types import Modality
+from bindsearch.types import Item, Modality
 from bindsearch.vectors import compose, scale_weights
 
 if TYPE_CHECKING:
@@ -32,56 +35,90 @@ NO_ITEMS = QueryItems(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
-class ResolvedTerms:
-    """Resolved terms of a query, with one entry per term in each field.
+class GenerationSearch:
+    """Searches of one generation, with what the queries of a store share.
 
     Attributes:
-        sources: Modality of each term; None if unknown.
-        labels: Text form of each term, without its weight.
-        weights: Weight of each term.
-        cost_notes: What encoding each term requires, as text.
-    """
-
-    sources: tuple[Modality | None, ...] = (None,)
-    labels: tuple[str, ...] = ("vector",)
-    weights: tuple[float, ...] = (1.0,)
-    cost_notes: tuple[str, ...] = ("a query vector",)
-
-
-@dataclass(frozen=True)
-class PreparedQuery:
-    """A query ready to be planned.
-
-    Attributes:
-        query: The query.
-        terms: Its resolved terms.
-        vector: Its vector; None if the query is only explained, or if words alone are searched.
-        items: Items with the same content as the query's own files.
-        excluded_rows: Number of segments of the excluded ones.
-        notices: What of the query's files is not used.
-    """
-
-    query: Query
-    terms: ResolvedTerms
-    vector: QueryVector | None
-    items: QueryItems = NO_ITEMS
-    excluded_rows: int = 0
-    notices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PlanContext:
-    """Context of planning.
-
-    Attributes:
+        generation: The generation to search.
+        model: Model of the probability of a match.
+        workers: Threads to search with.
         costs: Measured unit costs.
-        notes: Notes on devices for readers of the plan.
+        notes: Notes on devices for readers of a plan.
         shards: Number of shards that the files are divided among.
     """
 
+    generation: Generation
+    model: ProbabilityModel
+    workers: Workers
     costs: UnitCosts
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     shards: int = 1
+
+    @property
+    def roots(self) -> Sequence[Path]:
+        """Root folder of each collection."""
+        return self.generation.snapshot.roots
+
+    def stored_term(self, term: Term) -> EncodedTerm:
+        """Return the encoded term of an indexed item; see `query_encoding.stored_term`."""
+        return stored_term(term, self.generation.snapshot, self.generation.partitions)
+
+    def find_item(self, source: str) -> Item:
+        """Return the item with an id or path; see `query_encoding.find_item`."""
+        return find_item(source, self.generation.snapshot)
+
+    def near_words(self, tokens: Sequence[str]) -> Mapping[str, str]:
+        """Return those of some tokens that occur nowhere, with a similar one that does."""
+        from bindsearch.search.words.spelling import near_words
+
+        return near_words(tokens, self.generation.words, self.generation.snapshot)
+
+    def plan(self, prepared: PreparedQuery) -> Plan:
+        """Return the plan of a query; nothing is searched."""
+        targets = self.generation.filtered(prepared.query.to, prepared.query.filter)
+        return plan_query(self, prepared, targets, query_items(self.generation, prepared)[0])
+
+    def search(self, prepared: Sequence[PreparedQuery]) -> list[Result]:
+        """Return the result of each query; queries with the same targets and filter are searched together.
+
+        Raises:
+            UsageError: a filter is invalid.
+        """
+        groups: dict[object, list[int]] = {}
+        for number, one in enumerate(prepared):
+            groups.setdefault((one.query.to, one.query.filter), []).append(number)
+        results: dict[int, Result] = {}
+        for numbers in groups.values():
+            batch, notices = self.batch([prepared[number] for number in numbers])
+            for number, notice, result in zip(numbers, notices, run_batch(batch), strict=True):
+                results[number] = replace(result, notices=notice) if notice else result
+        return [results[number] for number in range(len(prepared))]
+
+    def batch(self, prepared: Sequence[PreparedQuery]) -> tuple[Batch, list[tuple[str, ...]]]:
+        """Return queries with the same targets and filter with their plans, and the notices on each."""
+        started = perf_counter()
+        targets = self.generation.filtered(prepared[0].query.to, prepared[0].query.filter)
+        plans, items, scales = [], [], []
+        notices: list[tuple[str, ...]] = []
+        for one in prepared:
+            own, copies = query_items(self.generation, one) if any_items(one) else (NO_ITEMS, 0)
+            plan = plan_query(self, one, targets, own)
+            plans.append(plan)
+            items.append(own)
+            scales.append({} if one.vector is None else partition_scales(plan, one.vector, targets, self.model))
+            notices.append((copies_notice(copies),) if copies else ())
+        planned_ms = 1000 * (perf_counter() - started) / len(prepared)
+        vectors = [one.vector for one in prepared]
+        return Batch(self.generation, targets, vectors, plans, items, scales, self.workers, planned_ms), notices
+
+    def problems(self, result: Result, filter: Filter, of_calibration: str | None) -> list[str]:
+        """Return what is wrong with the filter's folders, the snapshot, the calibration, and indexes that it needed."""
+        generation, snapshot = self.generation, self.generation.snapshot
+        found = empty_folder_notices(filter, snapshot, snapshot.item_alive)
+        found += [problem for problem in (generation.problem, of_calibration) if problem is not None]
+        found += generation.words.problems if result.plan.words is not None else ()
+        errors = [generation.partitions[step.modality].index_error for step in result.plan.partitions]
+        return [*found, *(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None)]
 
 
 def query_vector(embeddings: NDArray[np.float32], weights: Sequence[float]) -> QueryVector:
@@ -102,35 +139,31 @@ def query_vector(embeddings: NDArray[np.float32], weights: Sequence[float]) -> Q
     return QueryVector(vector, parts / np.linalg.norm(parts.sum(axis=0)))
 
 
+def term_steps(query: Query, terms: Sequence[EncodedTerm | Source]) -> tuple[TermStep, ...]:
+    """Return a step for each term of a query, given the encoded or resolved terms."""
+    weights = resolve_weights(query.terms)
+    return tuple(
+        TermStep(label, term.modality, weight, term.cost_note)
+        for label, term, weight in zip(labels_of(query), terms, weights, strict=True)
+    )
+
+
 def labels_of(query: Query) -> tuple[str, ...]:
     """Return the text form of each term, without its weight."""
     return tuple(format_query((replace(term, weight=None, negative=False),)) for term in query.terms)
 
 
-def query_items(generation: Generation, query: Query, hashes: Sequence[str | None]) -> tuple[QueryItems, int, int]:
+def query_items(generation: Generation, prepared: PreparedQuery) -> tuple[QueryItems, int]:
     """Find the items with the same content as the query's own files.
 
     If the file itself is indexed, or the term is `like`, other items are wanted: it and its copies are excluded, except
     with `include_query`. Else they are what is asked for: they certainly match a query of one term without a caption.
 
-    Args:
-        generation: The generation to search.
-        query: The query.
-        hashes: Content hash of each term's file; None for a text, "" for an item whose content is unknown.
-
     Returns:
-        The items, the number of segments of excluded ones, and the number of those that are copies.
+        The items, and the number of excluded ones that are copies.
     """
-    snapshot = generation.snapshot
-    found = []
-    for term, content_hash in zip(query.terms, hashes, strict=True):
-        if content_hash is None:
-            found.append(NO_SAME_CONTENT)
-        else:
-            items = snapshot.items_with_content([content_hash]) if content_hash else _item_itself(term, snapshot)
-            found.append(SameContent(items, term.kind == LIKE or names_one_of(term.source, items, snapshot)))
-    divided, own = divide_items(query, found)
-    return divided, count_segments(divided.excluded, snapshot), len(divided.excluded) - own
+    divided, own = divide_items(prepared.query, same_content(generation.snapshot, prepared))
+    return divided, len(divided.excluded) - own
 
 
 class SameContent(NamedTuple):
@@ -146,6 +179,23 @@ class SameContent(NamedTuple):
 
 
 NO_SAME_CONTENT = SameContent(NO_ITEMS.excluded, False)
+
+
+def any_items(prepared: PreparedQuery) -> bool:
+    """Return whether items may have the content of a term's file."""
+    return any(content_hash is not None for content_hash in prepared.hashes)
+
+
+def same_content(snapshot: Snapshot, prepared: PreparedQuery) -> tuple[SameContent, ...]:
+    """Return the items with the content of each term's file; none for a text."""
+    found = []
+    for term, content_hash, item in zip(prepared.query.terms, prepared.hashes, prepared.items, strict=True):
+        if content_hash:
+            items = snapshot.items_with_content([content_hash])
+            found.append(SameContent(items, term.kind == LIKE or names_one_of(term.source, items, snapshot)))
+        else:
+            found.append(NO_SAME_CONTENT if item is None else SameContent(np.array([item], np.int64), True))
+    return tuple(found)
 
 
 def divide_items(query: Query, found: Sequence[SameContent]) -> tuple[QueryItems, int]:
@@ -173,11 +223,6 @@ def count_segments(item_ids: NDArray[np.int64], snapshot: Snapshot) -> int:
     return sum(len(snapshot.segments_of(item)) for item in item_ids.tolist())
 
 
-def _item_itself(term: Term, snapshot: Snapshot) -> NDArray[np.int64]:
-    """Return the id of the item that a term names: int64 (1,). Imported items have no content to find copies by."""
-    return np.array([find_item(term.source, snapshot).item_id], np.int64)
-
-
 def names_one_of(source: str, item_ids: NDArray[np.int64], snapshot: Snapshot) -> bool:
     """Return whether the file of a term is that of one of these items."""
     if not len(item_ids):
@@ -187,82 +232,94 @@ def names_one_of(source: str, item_ids: NDArray[np.int64], snapshot: Snapshot) -
     return any(item is not None and item.collection / item.rel_path == path for item in items)
 
 
-def prepare_query(generation: Generation, query: Query, encoded: Sequence[EncodedTerm]) -> PreparedQuery:
-    """Prepare a query for planning, given its encoded terms.
-
-    Raises:
-        UsageError: the terms cancel each other.
-    """
-    terms, vector = compose_query(query, encoded)
-    items, rows, copies = query_items(generation, query, [term.content_hash for term in encoded])
-    notices = [notice for term in encoded for notice in term.notices]
-    if copies:
-        notices.append(copies_notice(copies))
-    return PreparedQuery(query, terms, vector, items, rows, tuple(dict.fromkeys(notices)))
-
-
 def copies_notice(n: int) -> str:
     """Return the notice that copies of a query's files are not among the hits."""
     return f"copies of the query's own files are left out: {n} (--include-query)"
 
 
-def compose_query(query: Query, encoded: Sequence[EncodedTerm]) -> tuple[ResolvedTerms, QueryVector]:
-    """Return the resolved terms of a query and its vector, given its encoded terms.
+def compose_query(query: Query, encoded: Sequence[EncodedTerm]) -> QueryVector:
+    """Return the vector of a query, given its encoded terms.
 
     Raises:
         UsageError: the terms cancel each other.
     """
     weights = resolve_weights(query.terms)
-    terms = ResolvedTerms(
-        sources=tuple(term.modality for term in encoded),
-        labels=labels_of(query),
-        weights=weights,
-        cost_notes=tuple(term.cost_note for term in encoded),
-    )
     vector = query_vector(np.stack([term.for_target(None) for term in encoded]), weights)
     targets = {target for term in encoded for target in term.embeddings if target is not None}
     by_target = {
         target: query_vector(np.stack([term.for_target(target) for term in encoded]), weights) for target in targets
     }
-    if by_target:
-        vector = replace(vector, by_target=by_target)
-    return terms, vector
+    return replace(vector, by_target=by_target) if by_target else vector
+
+
+def prepare_query(
+    query: Query, terms: Sequence[EncodedTerm | Source], items: Sequence[int | None], vector: QueryVector | None
+) -> PreparedQuery:
+    """Return a query with resolved terms.
+
+    Args:
+        query: The query.
+        terms: Its terms, encoded or only resolved.
+        items: Id of the item of each term that has no content to find copies by; None for another term.
+        vector: Its vector; None if it is only explained.
+    """
+    notices = dict.fromkeys(notice for term in terms if isinstance(term, EncodedTerm) for notice in term.notices)
+    hashes = tuple(term.content_hash for term in terms)
+    return PreparedQuery(query, term_steps(query, terms), vector, hashes, tuple(items), tuple(notices))
 
 
 def prepare_words(query: Query) -> PreparedQuery:
     """Prepare a query of which words alone are searched; nothing is encoded."""
-    sources = tuple(Modality.TEXT if is_text(term) else None for term in query.terms)
-    notes = tuple("its words, no model" if source else "not used" for source in sources)
-    return PreparedQuery(query, ResolvedTerms(sources, labels_of(query), resolve_weights(query.terms), notes), None)
+    steps = tuple(
+        TermStep(label, Modality.TEXT, weight, "its words, no model")
+        if is_text(term)
+        else TermStep(label, None, weight, "not used")
+        for label, term, weight in zip(labels_of(query), query.terms, resolve_weights(query.terms), strict=True)
+    )
+    nothing = (None,) * len(steps)
+    return PreparedQuery(query, steps, None, nothing, nothing)
 
 
-def plan_query(generation: Generation, prepared: PreparedQuery, context: PlanContext) -> Plan:
+def plan_query(
+    search: GenerationSearch,
+    prepared: PreparedQuery,
+    targets: Mapping[Modality, FilteredPartition],
+    items: QueryItems,
+) -> Plan:
     """Return the plan of a query, from the generation's cache if possible.
 
     A plan depends on the query vector only through the partitions that it is in the distribution of.
 
     Args:
-        generation: The generation to search.
+        search: The generation, and what its queries share.
         prepared: The query.
-        context: Unit costs and notes on devices.
-
-    Raises:
-        UsageError: the filter is invalid.
+        targets: The target partitions, filtered.
+        items: Excluded items.
     """
-    query = prepared.query
-    words = word_step_of(generation, query)
-    vector = prepared.vector
-    targets = filtered_partitions(generation, query)
+    query, vector, generation = prepared.query, prepared.vector, search.generation
+    words = None if query.words is WordSearch.OFF else word_step_of(generation, query)
     if query.words is WordSearch.ONLY:
-        return replace(_make_plan(prepared, (), context), words=words)
-    partitions = tuple(
-        generation.facts(target, None if vector is None else vector.for_target(modality).vector)
+        targets = {}
+    excluded = count_segments(items.excluded, generation.snapshot) if len(items.excluded) else 0
+    like = tuple(
+        target.partition.resemblance(None if vector is None else vector.by_target.get(modality, vector).vector)
         for modality, target in targets.items()
     )
-    distributions = tuple((facts.in_distribution, facts.predicted_source) for facts in partitions)
+
+    def make() -> Plan:
+        facts = []
+        for target, (is_inside, predicted) in zip(targets.values(), like, strict=True):
+            known = replace(target.partition.facts, in_distribution=is_inside, predicted_source=predicted)
+            if target.rows is not None:
+                known = replace(known, matching_rows=target.rows.count, runs=target.rows.runs)
+            facts.append(known)
+        text = describe_filter(query.filter) if query.filter else None
+        of_plan = PlanFacts(tuple(facts), prepared.terms, text, excluded, search.costs, search.notes, search.shards)
+        return make_plan(query, of_plan)
+
     of_query = (query.to, query.k, query.ranking, query.filter, query.diversity, query.min_match, query.copies)
-    key = (of_query, prepared.terms, prepared.excluded_rows, distributions, context)
-    plan = generation.plan(key, lambda: _make_plan(prepared, partitions, context))
+    key = (of_query, query.words, prepared.terms, excluded, like, search.costs, search.notes, search.shards)
+    plan = generation.plans.get(key, make)
     return plan if words is None else replace(plan, words=words)
 
 
@@ -276,73 +333,3 @@ def word_step_of(generation: Generation, query: Query) -> WordStep | None:
     from bindsearch.search.words.matches import word_step
 
     return word_step(query, generation.words)
-
-
-def _make_plan(prepared: PreparedQuery, partitions: tuple[PartitionFacts, ...], context: PlanContext) -> Plan:
-    return make_plan(
-        prepared.query,
-        PlanFacts(
-            partitions=partitions,
-            sources=prepared.terms.sources,
-            labels=prepared.terms.labels,
-            weights=prepared.terms.weights,
-            cost_notes=prepared.terms.cost_notes,
-            filter=describe_filter(prepared.query.filter) if prepared.query.filter else None,
-            excluded=prepared.excluded_rows,
-            costs=context.costs,
-            notes=context.notes,
-            shards=context.shards,
-        ),
-    )
-
-
-def filtered_partitions(generation: Generation, query: Query) -> dict[Modality, FilteredPartition]:
-    """Return the target partitions of a query with its filter.
-
-    Raises:
-        UsageError: the filter is invalid.
-    """
-    targets = [modality for modality in query.to if modality in generation.partitions]
-    return {modality: generation.filtered(modality, query.filter) for modality in targets}
-
-
-def run(
-    generation: Generation,
-    prepared: Sequence[PreparedQuery],
-    plans: Sequence[Plan],
-    model: ProbabilityModel,
-    workers: Workers,
-) -> list[Result]:
-    """Run the plans of queries; queries with the same targets and filter are searched together.
-
-    Args:
-        generation: The generation to search.
-        prepared: The queries; each has a vector, except those of which words alone are searched.
-        plans: The plan of each query.
-        model: Model of the probability of a match.
-        workers: Threads to search with.
-
-    Returns:
-        The result of each query.
-
-    Raises:
-        UsageError: a filter is invalid.
-    """
-    results: list[Result | None] = [None] * len(prepared)
-    groups: dict[object, list[int]] = {}
-    for number, query in enumerate(prepared):
-        if query.query.words is WordSearch.ONLY:
-            targets = filtered_partitions(generation, query.query)
-            results[number] = run_words(plans[number], targets, generation.snapshot, query.items, generation.words)
-        else:
-            groups.setdefault((query.query.to, query.query.filter), []).append(number)
-    for numbers in groups.values():
-        targets = filtered_partitions(generation, prepared[numbers[0]].query)
-        vectors = [vector for number in numbers if (vector := prepared[number].vector) is not None]
-        items = [prepared[number].items for number in numbers]
-        group_plans = [plans[number] for number in numbers]
-        words = generation.words if any(plan.words is not None for plan in group_plans) else None
-        group_results = run_plans(group_plans, vectors, targets, generation.snapshot, items, model, workers, words)
-        for number, result in zip(numbers, group_results, strict=True):
-            results[number] = result
-    return [result for result in results if result is not None]

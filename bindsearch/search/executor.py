@@ -4,43 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bindsearch.indexes.types import SearchResult
-from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy, WordRun
-from bindsearch.search.query import Ranking
+from bindsearch.search.generation import Generation
+from bindsearch.search.partition import FilteredPartition
+from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, Strategy, TermStep, WordRun
+from bindsearch.search.query import Query, Ranking
 from bindsearch.search.scoring.candidates import (
     Candidates,
-    FilteredPartition,
     PartitionScale,
     QueryVector,
     Scored,
     log_odds_of,
-    partition_scales,
     score_candidates,
 )
-from bindsearch.search.scoring.hits import (
-    choose_hits,
-    cosines_show_copies,
-    is_pictures,
-    make_hits,
-    raise_copies_of_query,
-)
-from bindsearch.search.scoring.probability import ProbabilityModel
+from bindsearch.search.scoring.hits import StoreSource, choose_hits, make_hits, raise_copies_of_query
 from bindsearch.search.thread_pool import Workers
-from bindsearch.storage.snapshot import SegmentFacts, Snapshot
 from bindsearch.types import Hit, Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.indexes.row_mask import RowMask
-    from bindsearch.search.words.index import WordIndex
     from bindsearch.search.words.matches import WordCounts, WordMatches
 
 FETCH_GROWTH_FACTOR = 4
@@ -54,11 +45,22 @@ MAX_TIED_ROWS = 4096
 
 All rows with the cosine of the last hit are fetched, so that ties are broken by item id; with more, the oldest win."""
 
+NEAR_MATCHES = 10
+"""Number of matching rows that must be near a query for the measured probes to hold."""
+
+MAX_NEAR_ROWS = 4096
+"""Most rows in which they are looked for; with rarer matches all of them are compared, which is cheap."""
+
+GATHERED_SHARE = 0.1
+"""Share of matching rows up to which they are gathered; beyond, scanning all is faster."""
+
+THREAD_MS = 0.3
+"""Estimated time in milliseconds of steps beside the longest, from which on threads share them."""
+
 _EXACT = (Strategy.SCAN, Strategy.GATHER)
 
 
-@dataclass(frozen=True)
-class QueryItems:
+class QueryItems(NamedTuple):
     """Items with the same content as a query's own files.
 
     Attributes:
@@ -71,209 +73,130 @@ class QueryItems:
 
 
 @dataclass(frozen=True)
+class PreparedQuery:
+    """A query with resolved terms.
+
+    Attributes:
+        query: The query.
+        terms: A step for each term.
+        vector: Its vector; None if the query is only explained, or if words alone are searched.
+        hashes: Content hash of each term's file or item; None for a text, "" for an item whose content is unknown.
+        items: Id of the item of each term that has no content to find copies by; None for another term.
+        notices: What of the query's files is not used.
+    """
+
+    query: Query
+    terms: tuple[TermStep, ...]
+    vector: QueryVector | None
+    hashes: tuple[str | None, ...] = ()
+    items: tuple[int | None, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Result:
-    """Result of a plan.
+    """Result of a query.
 
     Attributes:
         hits: Hits, best first.
+        plan: The plan.
         partitions: Measurements of each partition.
+        filter_ms: Time of evaluating the filter and planning in milliseconds.
         merge_ms: Time of ranking in milliseconds.
         facts_ms: Time of looking up metadata in milliseconds.
-        lacks_items: Whether copies took places for which there may be more items.
         words: Measurements of searching words; None if they were not searched.
+        notices: Notices on the query.
+        missing: Why a shard did not answer, by its number.
     """
 
     hits: list[Hit]
+    plan: Plan
     partitions: tuple[PartitionRun, ...]
+    filter_ms: float
     merge_ms: float
     facts_ms: float
-    lacks_items: bool = False
-    words: WordRun | None = None
+    words: WordRun | None
+    notices: tuple[str, ...] = ()
+    missing: Mapping[int, str] = field(default_factory=dict)
 
 
-def run_plans(
-    plans: Sequence[Plan],
-    queries: Sequence[QueryVector],
-    searched: Mapping[Modality, FilteredPartition],
-    snapshot: Snapshot,
-    items: Sequence[QueryItems],
-    model: ProbabilityModel,
-    workers: Workers,
-    words: WordIndex | None,
-) -> list[Result]:
-    """Run the plans of one or more queries; queries with equal steps share one call per partition.
+class Batch(NamedTuple):
+    """Queries with the same targets and filter, which are searched together.
+
+    Attributes:
+        generation: The generation to search.
+        targets: The target partitions, filtered.
+        vectors: Vector of each query; None: words alone are searched.
+        plans: Plan of each query.
+        items: Excluded and identical items of each query.
+        scales: Scale of each partition for each query.
+        workers: Threads to search with.
+        filter_ms: Time of evaluating the filter and planning, in milliseconds a query.
+    """
+
+    generation: Generation
+    targets: Mapping[Modality, FilteredPartition]
+    vectors: Sequence[QueryVector | None]
+    plans: Sequence[Plan]
+    items: Sequence[QueryItems]
+    scales: Sequence[Mapping[Modality, PartitionScale]]
+    workers: Workers
+    filter_ms: float = 0.0
+
+
+def run_batch(batch: Batch) -> list[Result]:
+    """Run the plans of queries; equal steps share one call per partition.
 
     Equal scores are ordered by item id, so a query always gives the same list on the same generation.
-
-    Args:
-        plans: The plan of each query.
-        queries: The vector of each query.
-        searched: The target partitions, filtered.
-        snapshot: Snapshot of the generation.
-        items: Excluded and identical items of each query.
-        model: Model of the probability of a match.
-        workers: Threads to search with.
-        words: Word index of the generation; None if no plan searches words.
-
-    Returns:
-        The result of each query.
     """
-    scales = [partition_scales(plan, query, searched, model) for plan, query in zip(plans, queries, strict=True)]
-    found, runs = find_candidates(plans, queries, searched, snapshot, items, scales, workers)
-    results = []
-    for plan, query, candidates, run, scale, own in zip(plans, queries, found, runs, scales, items, strict=True):
-        matches, word_run = search_words(plan, words, searched, snapshot, own.excluded)
-        result = _rank(
-            plan,
-            query,
-            [candidates[modality] for modality in searched if modality in candidates],
-            searched,
-            scale,
-            own.identical,
-            matches,
-            snapshot,
-            tuple(run[modality] for modality in searched if modality in run),
-        )
-        if result.lacks_items:  # many copies were folded
-            wider = replace(plan, spare=FETCH_GROWTH_FACTOR * plan.depth)
-            (result,) = run_plans([wider], [query], searched, snapshot, [own], model, workers, words)
-        result = replace(result, words=word_run)
-        results.append(result)
-    return results
-
-
-def run_words(
-    plan: Plan,
-    searched: Mapping[Modality, FilteredPartition],
-    snapshot: Snapshot,
-    items: QueryItems,
-    words: WordIndex,
-) -> Result:
-    """Run a plan that searches words alone; arguments as for `run_plans`."""
-    matches, run = search_words(plan, words, searched, snapshot, items.excluded)
-    result = _rank(plan, None, [], searched, {}, items.identical, matches, snapshot, ())
-    if result.lacks_items:
-        return run_words(replace(plan, spare=FETCH_GROWTH_FACTOR * plan.depth), searched, snapshot, items, words)
-    return replace(result, words=run)
-
-
-def search_words(
-    plan: Plan,
-    words: WordIndex | None,
-    searched: Mapping[Modality, FilteredPartition],
-    snapshot: Snapshot,
-    excluded: NDArray[np.int64],
-    corpus: WordCounts | None = None,
-) -> tuple[WordMatches | None, WordRun | None]:
-    """Return what contains the words of a query, and the measurements; None if words are not searched.
-
-    Args:
-        plan: The plan.
-        words: Word index of the generation; None if no plan searches words.
-        searched: The target partitions, filtered.
-        snapshot: Snapshot of the generation.
-        excluded: Ids of items that must not be hits: int64.
-        corpus: How common the words are; None: as in this store.
-    """
-    if plan.words is None or words is None:
-        return None, None
-    from bindsearch.search.words.matches import MATCHES_PER_ITEM, find_words
-
-    started = perf_counter()
-    limit = MATCHES_PER_ITEM * plan.depth
-    matches, found = find_words(plan.words, words, searched, snapshot, excluded, limit, corpus)
-    return matches, WordRun(found, 1000 * (perf_counter() - started))
-
-
-NEAR_MATCHES = 10
-"""Number of matching rows that must be near a query for the measured probes to hold."""
-
-MAX_NEAR_ROWS = 4096
-"""Most rows in which they are looked for; with rarer matches all of them are compared, which is cheap."""
-
-GATHERED_SHARE = 0.1
-"""Share of matching rows up to which they are gathered; beyond, scanning all is faster."""
+    found, runs = find_candidates(batch)
+    return [_rank(batch, number, found[number], tuple(runs[number].values())) for number in range(len(batch.plans))]
 
 
 def find_candidates(
-    plans: Sequence[Plan],
-    queries: Sequence[QueryVector],
-    searched: Mapping[Modality, FilteredPartition],
-    snapshot: Snapshot,
-    items: Sequence[QueryItems],
-    scales: Sequence[Mapping[Modality, PartitionScale]],
-    workers: Workers,
+    batch: Batch,
 ) -> tuple[list[dict[Modality, Candidates]], list[dict[Modality, PartitionRun]]]:
-    """Return the candidates of each query by partition, and the measurements; arguments as for `run_plans`."""
-    jobs = [
-        partial(_search_step, target, step, numbers, plans, queries, snapshot, items, scales)
-        for step, numbers, target in _longest_first(plans, searched)
-    ]
-    found: list[dict[Modality, Candidates]] = [{} for _ in plans]
-    runs: list[dict[Modality, PartitionRun]] = [{} for _ in plans]
-    for answers in workers.run(jobs):
-        for number, candidates, measured in answers:
-            found[number][measured.modality] = candidates
-            runs[number][measured.modality] = measured
+    """Return the candidates of each query by partition, and the measurements, both in the order of the targets."""
+    steps: dict[tuple[object, ...], tuple[PartitionStep, list[int]]] = {}
+    for number, plan in enumerate(batch.plans):
+        for step in plan.partitions:
+            if step.strategy is not Strategy.SKIP:
+                key = (step.modality, step.strategy, step.probes, step.rerank, step.fetch_rows)
+                steps.setdefault(key, (step, []))[1].append(number)
+    jobs = sorted((-step.estimate_ms * len(numbers), place) for place, (step, numbers) in enumerate(steps.values()))
+    ordered = list(steps.values())
+    calls = [partial(_search_step, batch, *ordered[place]) for _, place in jobs]
+    others_ms = -sum(cost for cost, _ in jobs[1:])
+    done = batch.workers.run(calls) if others_ms >= THREAD_MS else [call() for call in calls]
+    answers = {(number, run.modality): (segments, run) for answer in done for number, segments, run in answer}
+    found: list[dict[Modality, Candidates]] = [{} for _ in batch.plans]
+    runs: list[dict[Modality, PartitionRun]] = [{} for _ in batch.plans]
+    for modality in batch.targets:
+        for number in range(len(batch.plans)):
+            if (number, modality) in answers:
+                found[number][modality], runs[number][modality] = answers[number, modality]
     return found, runs
 
 
-def _longest_first(
-    plans: Sequence[Plan], searched: Mapping[Modality, FilteredPartition]
-) -> list[tuple[PartitionStep, list[int], FilteredPartition]]:
-    """Return the distinct steps, longest first, with the numbers of their queries and the partition to search."""
-    steps = [
-        (step, numbers, target)
-        for modality, target in searched.items()
-        for step, numbers in _same_steps(plans, modality)
-    ]
-    return sorted(steps, key=lambda entry: -entry[0].estimate_ms * len(entry[1]))
-
-
 def _search_step(
-    target: FilteredPartition,
-    step: PartitionStep,
-    numbers: Sequence[int],
-    plans: Sequence[Plan],
-    queries: Sequence[QueryVector],
-    snapshot: Snapshot,
-    items: Sequence[QueryItems],
-    scales: Sequence[Mapping[Modality, PartitionScale]],
+    batch: Batch, step: PartitionStep, numbers: Sequence[int]
 ) -> list[tuple[int, Candidates, PartitionRun]]:
     """Search a partition for queries with the same step; return number, candidates and measurements of each."""
     started = perf_counter()
-    modality = target.partition.modality
-    vectors = [queries[number].for_target(modality).vector for number in numbers]
-    batch, scored = search_partition(target, step, np.stack(vectors))
+    modality = step.modality
+    queries = [vector for number in numbers if (vector := batch.vectors[number]) is not None]
+    vectors = [query.by_target.get(modality, query).vector for query in queries]
+    rows = vectors[0][None] if len(vectors) == 1 else np.stack(vectors)
+    found, scored = search_partition(batch.targets[modality], step, rows)
     candidates = [
-        _enough_items(
-            target,
-            step,
-            SearchResult(positions, cosines),
-            vector,
-            plans[number],
-            scales[number][modality],
-            snapshot,
-            items[number].excluded,
-        )
-        for number, vector, positions, cosines in zip(numbers, vectors, batch.positions, batch.cosines, strict=True)
+        _enough_items(batch, number, step, SearchResult(positions[None], cosines[None]), vector)
+        for number, vector, positions, cosines in zip(numbers, vectors, *found, strict=True)
     ]
     took_ms = 1000 * (perf_counter() - started) / len(numbers)
     return [
         (number, segments, PartitionRun(modality, scored, len(segments.rows), took_ms))
         for number, segments in zip(numbers, candidates, strict=True)
     ]
-
-
-def _same_steps(plans: Sequence[Plan], modality: Modality) -> list[tuple[PartitionStep, list[int]]]:
-    """Return the distinct steps over a partition, each with the numbers of its queries."""
-    groups: dict[tuple[object, ...], tuple[PartitionStep, list[int]]] = {}
-    for number, plan in enumerate(plans):
-        for step in plan.partitions:
-            if step.modality is modality and step.strategy is not Strategy.SKIP:
-                key = (step.strategy, step.probes, step.rerank, step.fetch_rows)
-                groups.setdefault(key, (step, []))[1].append(number)
-    return list(groups.values())
 
 
 def search_partition(
@@ -372,36 +295,47 @@ def _search_apart(
 
 
 def _enough_items(
-    target: FilteredPartition,
-    step: PartitionStep,
-    found: SearchResult,
-    vector: NDArray[np.float32],
-    plan: Plan,
-    scale: PartitionScale,
-    snapshot: Snapshot,
-    excluded: NDArray[np.int64],
+    batch: Batch, number: int, step: PartitionStep, found: SearchResult, vector: NDArray[np.float32]
 ) -> Candidates:
     """Return the segments of at least k items and all ties with the last item.
 
     Searches again with a wider step as long as there may be more, or better ones: an item of many segments has a lower
     probability than one of few with the same cosine.
     """
+    target, plan = batch.targets[step.modality], batch.plans[number]
+    partition, excluded = target.partition, batch.items[number].excluded
     while True:
-        valid = int(np.count_nonzero(found.positions >= 0))
-        candidates = _segments(target, found.positions[:valid], found.cosines[:valid], snapshot, excluded)
+        (rows,), (cosines,) = found
+        valid = len(rows)
+        if not valid or rows[-1] < 0:
+            valid = int(np.count_nonzero(rows >= 0))
+            rows, cosines = rows[:valid], cosines[:valid]
+        least_cosine = cosines[-1] if valid else np.float32(-np.inf)
+        places, segment_rows = partition.segments_of_rows(rows)
+        item_ids = batch.generation.snapshot.items_of(segment_rows)
+        if target.segments is not None or len(excluded):
+            mask = np.ones(len(segment_rows), np.bool_) if target.segments is None else target.segments[segment_rows]
+            if len(excluded):
+                mask &= ~np.isin(item_ids, excluded)
+            places = np.flatnonzero(mask) if places is None else places[mask]
+            segment_rows, item_ids = segment_rows[mask], item_ids[mask]
+        if places is not None:
+            rows, cosines = rows[places], cosines[places]
+        chances = partition.chances(segment_rows)
+        candidates = Candidates(step.modality, rows, segment_rows, item_ids, cosines, chances)
         if valid == step.matching_rows or (valid < step.fetch_rows and step.strategy in _EXACT):
             return candidates
-        if valid >= step.fetch_rows and _is_complete(candidates, plan, scale, float(found.cosines[valid - 1]), valid):
+        scale = batch.scales[number][step.modality]
+        if valid >= step.fetch_rows and _is_complete(candidates, plan, scale, float(least_cosine), valid):
             return candidates
         step = _wider(step, valid)
-        batch, _ = search_partition(target, step, vector[None])
-        found = SearchResult(batch.positions[0], batch.cosines[0])
+        found, _ = search_partition(target, step, vector[None])
 
 
 def _is_complete(candidates: Candidates, plan: Plan, scale: PartitionScale, least_cosine: float, valid: int) -> bool:
     """Return whether no row that was not fetched can be among the best items, given the least cosine fetched."""
-    several = candidates.chances > 1
-    if not several.any():  # each segment is an item of its own, and the order is that of the cosines
+    if not len(candidates.chances) or candidates.chances.max() == 1:
+        # each segment is an item of its own, and the order is that of the cosines
         last = float(candidates.cosines[plan.depth - 1]) if len(candidates.cosines) >= plan.depth else None
         return last is not None and (last > least_cosine or valid >= MAX_TIED_ROWS)
     values, bound = candidates.cosines.astype(np.float64), least_cosine
@@ -439,110 +373,83 @@ def _wider(step: PartitionStep, valid: int) -> PartitionStep:
     )
 
 
-def _segments(
-    target: FilteredPartition,
-    rows: NDArray[np.int64],
-    cosines: NDArray[np.float32],
-    snapshot: Snapshot,
-    excluded: NDArray[np.int64],
-) -> Candidates:
-    positions, segment_rows = target.partition.segments_of_rows(rows)
-    item_ids = snapshot.items_of(segment_rows)
-    if target.segments is not None or len(excluded):
-        mask = np.ones(len(positions), np.bool_) if target.segments is None else target.segments[segment_rows]
-        if len(excluded):
-            mask &= ~np.isin(item_ids, excluded)
-        positions, segment_rows, item_ids = positions[mask], segment_rows[mask], item_ids[mask]
-    chances = target.partition.chances(segment_rows)
-    return Candidates(target.partition.modality, rows[positions], segment_rows, item_ids, cosines[positions], chances)
-
-
-def _rank(
-    plan: Plan,
-    query: QueryVector | None,
-    found: Sequence[Candidates],
-    searched: Mapping[Modality, FilteredPartition],
-    scales: Mapping[Modality, PartitionScale],
-    identical: NDArray[np.int64],
-    matches: WordMatches | None,
-    snapshot: Snapshot,
-    runs: tuple[PartitionRun, ...],
-) -> Result:
+def _rank(batch: Batch, number: int, found: Mapping[Modality, Candidates], runs: tuple[PartitionRun, ...]) -> Result:
+    """Return the result of a query, given the candidates of each partition; words are searched now."""
+    plan, vector = batch.plans[number], batch.vectors[number]
+    matches, word_run = (None, None) if plan.words is None else search_words(batch, number)
     started = perf_counter()
-    source = StoreSource(searched, snapshot)
-    scored = score_found(query, found, searched, scales, identical, matches, snapshot, source.has_copies)
+    source = StoreSource(batch.targets, batch.generation.snapshot)
+    scored = score_found(batch, number, found, matches, source.has_copies)
     if scored is None:
-        return Result([], runs, 1000 * (perf_counter() - started), 0.0)
+        return Result([], plan, runs, batch.filter_ms, 1000 * (perf_counter() - started), 0.0, word_run)
     chosen = choose_hits(plan, scored, source)
+    if chosen.lacks_items:  # many copies were folded
+        wider = batch._replace(
+            vectors=[vector],
+            plans=[replace(plan, spare=FETCH_GROWTH_FACTOR * plan.depth)],
+            items=[batch.items[number]],
+            scales=[batch.scales[number]],
+        )
+        return replace(run_batch(wider)[0], plan=plan)
     ranked = perf_counter()
-    hits = make_hits(plan, query, scored, chosen, source)
+    hits = make_hits(plan, vector, scored, chosen, source)
     done = perf_counter()
-    return Result(hits, runs, 1000 * (ranked - started), 1000 * (done - ranked), chosen.lacks_items)
+    return Result(hits, plan, runs, batch.filter_ms, 1000 * (ranked - started), 1000 * (done - ranked), word_run)
+
+
+def search_words(
+    batch: Batch, number: int, corpus: WordCounts | None = None
+) -> tuple[WordMatches | None, WordRun | None]:
+    """Return what contains the words of a query, and the measurements; None if words are not searched.
+
+    Args:
+        batch: The queries.
+        number: Number of the query.
+        corpus: How common the words are; None: as in this store.
+    """
+    plan = batch.plans[number]
+    if plan.words is None:
+        return None, None
+    from bindsearch.search.words.matches import MATCHES_PER_ITEM, find_words
+
+    started = perf_counter()
+    limit = MATCHES_PER_ITEM * plan.depth
+    generation, excluded = batch.generation, batch.items[number].excluded
+    matches, found = find_words(
+        plan.words, generation.words, batch.targets, generation.snapshot, excluded, limit, corpus
+    )
+    return matches, WordRun(found, 1000 * (perf_counter() - started))
 
 
 def score_found(
-    query: QueryVector | None,
-    found: Sequence[Candidates],
-    searched: Mapping[Modality, FilteredPartition],
-    scales: Mapping[Modality, PartitionScale],
-    identical: NDArray[np.int64],
+    batch: Batch,
+    number: int,
+    found: Mapping[Modality, Candidates],
     matches: WordMatches | None,
-    snapshot: Snapshot,
     has_copies: Callable[[Modality], bool],
 ) -> Scored | None:
     """Return what vectors and words found with its scores; None if that is nothing.
 
     Args:
-        query: Vector of the query; None: words alone are searched.
+        batch: The queries.
+        number: Number of the query.
         found: The candidates of each partition that vectors found.
-        searched: The target partitions, filtered.
-        scales: Scale of each partition.
-        identical: Ids of items that certainly match: int64.
         matches: What words found; None if they were not searched.
-        snapshot: Snapshot of the generation.
         has_copies: Returns whether cosines show copies of a modality.
     """
-    present = [candidates for candidates in found if len(candidates.rows)]
+    vector, scales = batch.vectors[number], batch.scales[number]
+    present = [candidates for candidates in found.values() if len(candidates.rows)]
     if matches is not None:
         from bindsearch.search.words.matches import with_words
 
-        present = with_words(present, matches, searched, query, snapshot)
+        present = with_words(present, matches, batch.targets, vector, batch.generation.snapshot)
     if not present:
         return None
-    of_partitions = None if query is None else [scales[candidates.modality] for candidates in present]
-    scored = raise_copies_of_query(score_candidates(present, of_partitions, identical), has_copies)
+    of_partitions = None if vector is None else [scales[candidates.modality] for candidates in present]
+    scored = score_candidates(present, of_partitions, batch.items[number].identical)
+    scored = raise_copies_of_query(scored, has_copies)
     if matches is not None:
         from bindsearch.search.words.matches import combine
 
         scored = combine(scored, matches)
     return scored
-
-
-class StoreSource:
-    """Vectors and metadata of candidates from the partitions and the snapshot of a store; see `HitSource`."""
-
-    def __init__(self, searched: Mapping[Modality, FilteredPartition], snapshot: Snapshot) -> None:
-        """Refer to the target partitions and the snapshot of a generation."""
-        self._searched = searched
-        self._snapshot = snapshot
-
-    def has_copies(self, modality: Modality) -> bool:
-        """Return whether cosines show copies of a modality; see `cosines_show_copies`."""
-        return is_pictures(modality) and cosines_show_copies(self._searched[modality].partition.neighbour_cosines)
-
-    def vector_keys(self, scored: Scored, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return a number for the vector of each candidate: int64 (m,)."""
-        return scored.rows[numbers] * len(scored.modalities) + scored.owner[numbers]
-
-    def embeddings(self, scored: Scored, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the stored vector of each candidate: float32 (m, d)."""
-        owner, rows = scored.owner[numbers], scored.rows[numbers]
-        out = np.empty((len(numbers), next(iter(self._searched.values())).partition.dim), np.float32)
-        for number in set(owner.tolist()):
-            mask = owner == number
-            out[mask] = self._searched[scored.modalities[number]].partition.rows.embeddings(rows[mask])
-        return out
-
-    def facts(self, scored: Scored, numbers: NDArray[np.int64]) -> list[SegmentFacts]:
-        """Return the metadata of each candidate."""
-        return self._snapshot.facts(scored.segment_rows[numbers])

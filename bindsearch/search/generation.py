@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +15,10 @@ from bindsearch.environment import check_libraries
 from bindsearch.errors import SnapshotDamagedError, VectorFileLostError
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.indexes.row_mask import RowMask
-from bindsearch.indexes.types import IndexForm
-from bindsearch.search.filter import Filter, segment_mask
+from bindsearch.search.filter import NO_FILTER, Filter, segment_mask
 from bindsearch.search.lru_cache import LruCache
-from bindsearch.search.partition import Partition
-from bindsearch.search.plan import PartitionFacts, Plan
-from bindsearch.search.scoring.candidates import FilteredPartition
+from bindsearch.search.partition import FilteredPartition, Partition
+from bindsearch.search.plan import Plan
 from bindsearch.storage.config import read_config
 from bindsearch.storage.snapshot import CURRENT, Snapshot, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_checks import REMEDY, Checks
@@ -101,39 +99,25 @@ class Generation:
         self._store = store
         self._older_words: WordIndex | None = None if before is None else before.__dict__.get("words")
         self._filters: LruCache[_Mask] = LruCache(FILTER_CACHE_SIZE)
-        self._plans: LruCache[Plan] = LruCache(PLAN_CACHE_SIZE)
-        self._lock = threading.Lock()
+        self.plans: LruCache[Plan] = LruCache(PLAN_CACHE_SIZE)
 
-    def filtered(self, modality: Modality, filter: Filter) -> FilteredPartition:
-        """Return a partition with the rows that are live and match a filter.
+    def filtered(self, modalities: Iterable[Modality], filter: Filter) -> dict[Modality, FilteredPartition]:
+        """Return the partitions of some modalities, with the rows that are live and match a filter.
 
         Raises:
             UsageError: the filter is invalid.
         """
-        partition = self.partitions[modality]
-        if not filter:
-            with self._lock:
-                return FilteredPartition(partition, partition.alive, None)
+        present = [modality for modality in modalities if modality in self.partitions]
+        if filter is NO_FILTER or not filter:
+            return {modality: self.partitions[modality].unfiltered for modality in present}
         mask = self._filters.get(filter, lambda: _Mask(segment_mask(filter, self.snapshot, self._columns), {}))
-        if modality not in mask.rows:
-            mask.rows[modality] = partition.mask_of_segments(mask.segments)
-        return FilteredPartition(partition, mask.rows[modality], mask.segments)
-
-    def facts(self, target: FilteredPartition, vector: NDArray[np.float32] | None) -> PartitionFacts:
-        """Return the properties of a filtered partition for the planner.
-
-        Args:
-            target: The partition, filtered.
-            vector: The query vector (d,), unit norm; None if unknown.
-        """
-        partition = target.partition
-        facts = partition.facts
-        matching = facts.live_rows if target.rows is None else target.rows.count
-        is_inside = predicted = None
-        if vector is not None and facts.index is not None and facts.index.form is not IndexForm.EXACT:
-            is_inside, predicted = partition.in_distribution(vector), partition.predict_source(vector)
-        runs = None if target.rows is None else target.rows.runs
-        return replace(facts, matching_rows=matching, in_distribution=is_inside, runs=runs, predicted_source=predicted)
+        for modality in present:
+            if modality not in mask.rows:
+                mask.rows[modality] = self.partitions[modality].mask_of_segments(mask.segments)
+        return {
+            modality: FilteredPartition(self.partitions[modality], mask.rows[modality], mask.segments)
+            for modality in present
+        }
 
     @cached_property
     def words(self) -> WordIndex:
@@ -149,10 +133,6 @@ class Generation:
         from bindsearch.search.sql_filter.columns import FilterColumns
 
         return FilterColumns(self.snapshot)
-
-    def plan(self, key: Hashable, make: Callable[[], Plan]) -> Plan:
-        """Return the cached plan for `key`, or make one."""
-        return self._plans.get(key, make)
 
 
 class Reader:

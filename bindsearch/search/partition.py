@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,22 @@ if TYPE_CHECKING:
     from bindsearch.indexes.source_classifier import SourceClassifier
 
 logger = logging.getLogger("bindsearch")
+
+
+@dataclass(frozen=True)
+class FilteredPartition:
+    """A partition with the filter of a search.
+
+    Attributes:
+        partition: The partition.
+        rows: Rows that are live and match the filter; None for all.
+        segments: True for the segments that match the filter, over the snapshot's rows: bool; None for all.
+    """
+
+    partition: Partition
+    rows: RowMask | None
+    segments: NDArray[np.bool_] | None
+
 
 STATISTICS_SAMPLE = 4096
 """Sample size for mean and covariance; their standard error is then below 2% of the standard deviation."""
@@ -115,6 +132,12 @@ class Partition:
         if self._one_to_one:
             return None
         return RowMask(np.isin(self.vector_ids, self._segment_vectors))
+
+    @cached_property
+    def unfiltered(self) -> FilteredPartition:
+        """The partition without a filter."""
+        with self._lock:
+            return FilteredPartition(self, self.alive, None)
 
     @property
     def live_rows(self) -> int:
@@ -253,9 +276,14 @@ class Partition:
     def neighbour_cosines(self) -> NDArray[np.float32]:
         """Median cosine of a row to the nearest other item, the second nearest, ... in a sample: float32 (COPIES,)."""
         rows, embeddings = self.sample(NEIGHBOUR_SAMPLE)
+        return neighbour_cosines(embeddings, self.items_of_rows(rows), COPIES)
+
+    def items_of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the item of the first segment of each of these live rows (m,): int64 (m,)."""
         positions, segment_rows = self.segments_of_rows(rows)
-        _, firsts = np.unique(positions, return_index=True)
-        return neighbour_cosines(embeddings, self._snapshot.items_of(segment_rows[firsts]), COPIES)
+        if positions is not None:
+            segment_rows = segment_rows[np.unique(positions, return_index=True)[1]]
+        return self._snapshot.items_of(segment_rows)
 
     @cached_property
     def facts(self) -> PartitionFacts:
@@ -287,15 +315,19 @@ class Partition:
         points, recall = manifest.gpu_points, manifest.settings.recall
         return IndexFacts(self.indexed_rows, gpu.lists, parameters.code_bytes, points, device, parameters.form, recall)
 
-    def in_distribution(self, query: NDArray[np.float32]) -> bool:
-        """Return whether a query (d,) is in the distribution of the vectors, not across the modality gap."""
-        assert self.index is not None
-        return float(self._direction @ query) >= self.index.manifest.in_distribution_cosine
+    def resemblance(self, query: NDArray[np.float32] | None) -> tuple[bool | None, Modality | None]:
+        """Return what a query (d,) of unit norm, None if unknown, is like, for the planner; None: unknown.
 
-    def predict_source(self, query: NDArray[np.float32]) -> Modality | None:
-        """Return the predicted source modality of a query (d,); None if unknown."""
+        Returns:
+            Whether it is in the distribution of the vectors, not across the modality gap; and its predicted source.
+        """
+        index = self.facts.index
+        if query is None or index is None or index.form is IndexForm.EXACT:
+            return None, None
+        assert self.index is not None
+        is_inside = float(self._direction @ query) >= self.index.manifest.in_distribution_cosine
         source = self._source_classifier.predict_source(query)
-        return None if source is None else Modality(source)
+        return is_inside, None if source is None else Modality(source)
 
     @cached_property
     def _source_classifier(self) -> SourceClassifier:
@@ -312,17 +344,18 @@ class Partition:
         """Return the rows of these vectors: int64 (m,)."""
         return np.searchsorted(self.vector_ids, vector_ids)
 
-    def segments_of_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def segments_of_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
         """Return the live segments that refer to the vectors in `rows`.
 
         Args:
             rows: int64 (m,).
 
         Returns:
-            Position in `rows` and row in the snapshot of each segment: int64 (s,) each.
+            Position in `rows` and row in the snapshot of each segment: int64 (s,) each; no positions if each row has
+            one segment.
         """
         if self._one_to_one:
-            return np.arange(len(rows)), self._segments(rows)
+            return None, self._segments(rows)
         vectors = self.vector_ids[rows]
         first = np.searchsorted(self._segment_vectors, vectors)
         counts = np.searchsorted(self._segment_vectors, vectors, side="right") - first

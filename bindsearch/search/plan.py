@@ -88,35 +88,6 @@ class PartitionFacts:
     predicted_source: Modality | None = None
 
 
-@dataclass(frozen=True)
-class PlanFacts:
-    """Everything that a plan depends on besides the query.
-
-    Attributes:
-        partitions: Properties of the target partitions.
-        sources: Modality of each term, in order; None for a query vector of unknown modality.
-        labels: Text form of each term.
-        weights: Weight of each term.
-        cost_notes: What encoding each term requires, as text.
-        filter: Text of the filter; None without one.
-        excluded: Number of rows of the query's own files, which are excluded from the hits.
-        costs: Measured unit costs.
-        notes: Further notes for readers of the plan.
-        shards: Number of shards that the files are divided among.
-    """
-
-    partitions: tuple[PartitionFacts, ...]
-    sources: tuple[Modality | None, ...] = (None,)
-    labels: tuple[str, ...] = ("vector",)
-    weights: tuple[float, ...] = (1.0,)
-    cost_notes: tuple[str, ...] = ("a query vector",)
-    filter: str | None = None
-    excluded: int = 0
-    costs: UnitCosts = field(default_factory=UnitCosts)
-    notes: tuple[str, ...] = ()
-    shards: int = 1
-
-
 @former_fields(load="cost_note")
 @dataclass(frozen=True)
 class TermStep:
@@ -133,6 +104,33 @@ class TermStep:
     source: Modality | None
     weight: float
     cost_note: str
+
+
+VECTOR_TERM = TermStep("vector", None, 1.0, "a query vector")
+"""The term of a query vector of unknown modality."""
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """Everything that a plan depends on besides the query.
+
+    Attributes:
+        partitions: Properties of the target partitions.
+        terms: A step for each term.
+        filter: Text of the filter; None without one.
+        excluded: Number of rows of the query's own files, which are excluded from the hits.
+        costs: Measured unit costs.
+        notes: Further notes for readers of the plan.
+        shards: Number of shards that the files are divided among.
+    """
+
+    partitions: tuple[PartitionFacts, ...]
+    terms: tuple[TermStep, ...] = (VECTOR_TERM,)
+    filter: str | None = None
+    excluded: int = 0
+    costs: UnitCosts = field(default_factory=UnitCosts)
+    notes: tuple[str, ...] = ()
+    shards: int = 1
 
 
 @former_fields(want="fetch_rows", kept="matching_rows", considered="alternatives", living="live_rows")

@@ -17,7 +17,6 @@ from bindsearch.search.plan import (
     Plan,
     PlanFacts,
     Strategy,
-    TermStep,
     rerank_depth,
 )
 from bindsearch.search.query import Query
@@ -74,9 +73,8 @@ def make_plan(query: Query, facts: PlanFacts, *, force: Strategy | None = None) 
     """
     targets = [partition for partition in facts.partitions if partition.modality in query.to]
     steps = tuple(plan_partition(query, facts, partition, force) for partition in targets)
-    terms = zip(facts.labels, facts.sources, facts.weights, facts.cost_notes, strict=True)
     return Plan(
-        terms=tuple(TermStep(*term) for term in terms),
+        terms=facts.terms,
         filter=facts.filter,
         partitions=steps,
         ranking=query.ranking,
@@ -209,11 +207,11 @@ def choose_setting(query: Query, facts: PlanFacts, partition: PartitionFacts, in
         setting = _setting_of(partition.modality.value, query, facts, partition, index)
         return replace(setting, notes=(f"the query resembles {partition.modality} vectors", *setting.notes))
     guess = MIXED if partition.predicted_source is None else partition.predicted_source.value
-    query_sources = list(dict.fromkeys(source.value if source else guess for source in facts.sources))
+    query_sources = list(dict.fromkeys(term.source.value if term.source else guess for term in facts.terms))
     sources = list(dict.fromkeys(_measured_source(source, query_sources, measured) for source in query_sources))
     settings = [_setting_of(source, query, facts, partition, index) for source in sources]
     setting = max(settings, key=lambda setting: _probe_ns(facts, partition, index, setting))
-    if partition.predicted_source is not None and None in facts.sources:
+    if partition.predicted_source is not None and any(term.source is None for term in facts.terms):
         setting = replace(setting, notes=(f"the query resembles {partition.predicted_source} queries", *setting.notes))
     if len(query_sources) == 1:
         return setting

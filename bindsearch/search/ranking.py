@@ -51,13 +51,15 @@ def best_of_each_item(
         Indices of the candidates, best first: int64 (<= k,).
     """
     order = np.lexsort((segment_rows, item_ids, -scores))
+    if len(set(item_ids.tolist())) == len(item_ids):  # the usual case
+        return order[:k]
     _, firsts = np.unique(item_ids[order], return_index=True)
     firsts.sort()
     return order[firsts[:k]]
 
 
 def fold_copies(
-    vector_keys: NDArray[np.int64], embeddings: NDArray[np.float32], groups: NDArray[np.int64]
+    vector_keys: NDArray[np.int64], embeddings: NDArray[np.float32] | None, groups: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return for each of m ranked candidates the first one that it is a copy of: int64 (m,), itself if there is none.
 
@@ -66,14 +68,17 @@ def fold_copies(
 
     Args:
         vector_keys: Number of each candidate's vector: int64 (m,); equal for items that share one.
-        embeddings: Vectors of the candidates in groups, in their order: float32 (p, d), unit norm.
+        embeddings: Vectors of the candidates in groups, in their order: float32 (p, d), unit norm; None: cosines show
+            no copies.
         groups: Number of the group in which a candidate is compared by cosine: int64 (m,), -1 for none.
     """
     leader_of = np.arange(len(vector_keys))
-    if len(set(vector_keys.tolist())) == len(vector_keys) and _are_apart(embeddings):
+    if len(set(vector_keys.tolist())) == len(vector_keys) and (embeddings is None or _are_apart(embeddings)):
         return leader_of  # the usual case
     _, firsts, which = np.unique(vector_keys, return_index=True, return_inverse=True)
     shared = firsts[which]
+    if embeddings is None:
+        return shared
     compared = np.flatnonzero(groups >= 0)
     is_first = shared[compared] == compared
     for group in np.unique(groups[compared]).tolist():

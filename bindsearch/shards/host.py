@@ -12,11 +12,12 @@ from bindsearch.errors import BindSearchError, StoreError, StoreNotFoundError, U
 from bindsearch.indexes.cost_model import costs_path, load_costs
 from bindsearch.indexes.types import UnitCosts
 from bindsearch.results import Status
-from bindsearch.search.engine import PlanContext
+from bindsearch.search.engine import GenerationSearch
 from bindsearch.search.generation import Generation
 from bindsearch.search.plan import Plan
 from bindsearch.search.query import Term
 from bindsearch.search.query_encoding import EncodedTerm, find_item, stored_term
+from bindsearch.search.scoring.probability import DEFAULT_MODEL
 from bindsearch.search.thread_pool import Workers
 from bindsearch.shards.search.messages import (
     Details,
@@ -101,8 +102,12 @@ class ShardHost:
             return error
 
     @cached_property
-    def _context(self) -> PlanContext:
-        return PlanContext(load_costs(costs_path()) or UnitCosts(), ())
+    def _costs(self) -> UnitCosts:
+        return load_costs(costs_path()) or UnitCosts()
+
+    def _search_of(self, generation: Generation) -> GenerationSearch:
+        """Return searches of a generation; their scales come from the router, so that the model is not used."""
+        return GenerationSearch(generation, DEFAULT_MODEL, self._workers, self._costs)
 
     def _generation(self, number: int, wanted: int) -> Generation | Stale:
         """Return a generation of a shard if it is the newest or the last one that was answered from."""
@@ -168,14 +173,14 @@ class ShardHost:
     def plan(self, number: int, request: SearchRequest) -> list[Plan] | Stale:
         """Return the plan of each query."""
         generation = self._generation(number, request.generation)
-        return generation if isinstance(generation, Stale) else plan_part(generation, request, self._context)
+        return generation if isinstance(generation, Stale) else plan_part(self._search_of(generation), request)
 
     def search(self, number: int, request: SearchRequest) -> list[FoundPart] | Stale:
         """Return the best candidates for each query."""
         generation = self._generation(number, request.generation)
         if isinstance(generation, Stale):
             return generation
-        return search_part(generation, request, self._context, self._workers)
+        return search_part(self._search_of(generation), request)
 
     def details(self, number: int, request: DetailsRequest) -> Details | Stale:
         """Return vectors and metadata of candidates."""

@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
 from bindsearch.arguments import shown, to_integer, to_list, to_number, to_path_text
 from bindsearch.environment import installation_faults
 from bindsearch.errors import StoreNotFoundError, UsageError
@@ -26,14 +24,9 @@ from bindsearch.reports import (
     ignore_rows,
     ignore_stage,
 )
-from bindsearch.results import Answer, AnsweredTerm, Status
-from bindsearch.search.engine import ResolvedTerms, compose_query, labels_of, prepare_words
+from bindsearch.results import Status
 from bindsearch.search.generation import Generation
-from bindsearch.search.plan import Plan, PlanRun
-from bindsearch.search.query import LIKE, Query, Term, WordSearch, parse_modalities, resolve_weights, terms_of
-from bindsearch.search.query_encoding import EncodedTerm, resolve_source
-from bindsearch.search.scoring.calibration_file import load_calibration
-from bindsearch.search.scoring.probability import ProbabilityModel
+from bindsearch.search.query import parse_modalities
 from bindsearch.shards.hosts import Hosts
 from bindsearch.shards.layout import (
     SHARDS_FILE,
@@ -44,16 +37,13 @@ from bindsearch.shards.layout import (
     write_shard_map,
 )
 from bindsearch.shards.place import Place, ThisProcess
-from bindsearch.shards.search.messages import RoutedQuery
-from bindsearch.shards.search.router import RoutedResult, Router, check_answering
+from bindsearch.shards.search.router import Router, check_answering
 from bindsearch.storage.config import StoreConfig, load_encoder_of
 from bindsearch.storage.faults import store_faults, tells_faults
-from bindsearch.store import Store, check_query, with_suggestions
-from bindsearch.types import Hit, Item, Modality, PathLike
+from bindsearch.store import Store
+from bindsearch.types import Item, Modality, PathLike
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.encoders.base import Encoder
     from bindsearch.encoders.zero_shot import ClassNames
     from bindsearch.indexes.types import IndexSettings
@@ -150,15 +140,9 @@ class ShardedStore(Store):
 
     @cached_property
     def _open_router(self) -> Router:
-        return Router(self._open_hosts, self._model, timeout_s=self._timeout_s, require_all=self._require_all)
-
-    def _model(self) -> ProbabilityModel:
-        return self._calibration[0]
-
-    @cached_property
-    def _calibration(self) -> tuple[ProbabilityModel, str | None]:
-        """Model of the probability of a match, and why the store's own is not used."""
-        return load_calibration(self._folder, self.config)
+        return Router(
+            self._open_hosts, lambda: self._calibration[0], timeout_s=self._timeout_s, require_all=self._require_all
+        )
 
     @property
     def config(self) -> StoreConfig:
@@ -184,12 +168,13 @@ class ShardedStore(Store):
     def _current(self) -> Generation:
         raise UsageError(f"{self.path} has shards, each with its own generation: connect to one of them")
 
-    def _named(self) -> tuple[Sequence[Path], Callable[[Term], EncodedTerm], Callable[[str], Item]]:
-        return self._roots, self._router.stored_term, self._router.find_item
+    def _opened(self) -> Router:
+        """Return what is searched."""
+        return self._router
 
     def _known_collections(self) -> dict[int, Path]:
         try:
-            return dict(enumerate(self._roots))
+            return dict(enumerate(self._router.roots))
         except StoreNotFoundError:
             return {}
 
@@ -528,120 +513,3 @@ class ShardedStore(Store):
         return UsageError(
             f"`{command}` works on a store without shards: give one shard, such as {self.path / 'shard-0000'}"
         )
-
-    def _search_all(
-        self,
-        asked: Sequence[object],
-        shared: Query,
-        known: Modality | None,
-        imu_rate_hz: float | None,
-    ) -> list[list[Hit]]:
-        """Return the hits of queries, given a query with the options of all, and the modality of query vectors."""
-        written = [replace(shared, terms=terms_of(query)) for query in asked if not isinstance(query, np.ndarray)]
-        routed = iter(self._route(written, imu_rate_hz))
-        queries = [
-            self._route_vector(query, shared, known) if isinstance(query, np.ndarray) else next(routed)[0]
-            for query in asked
-        ]
-        return [result.hits for result in self._router.search(queries)]
-
-    @installation_faults()
-    def answer(self, query: Query, *, imu_rate_hz: float | None = None) -> Answer:
-        """Answer a query; see `Store.answer`. The plan has the steps of all shards.
-
-        Raises:
-            StoreError: no shard answers, or one does not and all are required.
-        """
-        started = time.perf_counter()
-        check_query(query)
-        ((routed, notices),) = self._route([query], imu_rate_hz)
-        encoded = time.perf_counter()
-        (result,) = self._router.search([routed])
-        done = time.perf_counter()
-        terms = tuple(
-            AnsweredTerm(source, term.source, weight)
-            for source, weight, term in zip(routed.terms.sources, routed.terms.weights, query.terms, strict=True)
-            if source is not None
-        )
-        measured = PlanRun(
-            partitions=result.runs,
-            encode_ms=1000 * (encoded - started),
-            filter_ms=result.prepare_ms,
-            merge_ms=result.merge_ms,
-            facts_ms=result.details_ms,
-            total_ms=1000 * (done - started),
-            words=result.words,
-        )
-        answer = Answer(
-            terms,
-            query.to,
-            query.k,
-            measured.total_ms,
-            tuple(result.hits),
-            result.plan,
-            measured,
-            tuple(dict.fromkeys([*notices, *result.notices, *self._problems(result)])),
-            missing_shards=result.missing,
-        )
-        return answer if answer.stands_out else with_suggestions(answer, query, self._router.near_words)
-
-    def _problems(self, result: RoutedResult) -> list[str]:
-        """Return what is wrong with the calibration and the shards."""
-        problems = [] if self._calibration[1] is None else [self._calibration[1]]
-        for number, summary in self._router.states().summaries.items():
-            problems += [f"shard {number}: {problem}" for problem in summary.problems]
-        for number, why in result.missing.items():
-            problems.append(f"shard {number} did not answer, its files are not among the hits: {why}")
-        return problems
-
-    def explain(self, query: Query) -> Plan:
-        """Return the plan of a query, with the steps of all shards; see `Store.explain`."""
-        check_query(query)
-        hashes: list[str | None]
-        if query.words is WordSearch.ONLY:
-            terms, hashes = prepare_words(query).terms, [None] * len(query.terms)
-        else:
-            sources = [resolve_source(term, self._roots, self._router.find_item) for term in query.terms]
-            hashes = [source.content_hash for source in sources]
-            terms = ResolvedTerms(
-                sources=tuple(source.modality for source in sources),
-                labels=labels_of(query),
-                weights=resolve_weights(query.terms),
-                cost_notes=tuple(source.cost_note for source in sources),
-            )
-        return self._router.plans([RoutedQuery(query, terms, None, tuple(hashes), self._own_items(query, hashes))])[0]
-
-    @property
-    def _roots(self) -> tuple[Path, ...]:
-        """Root folder of each collection."""
-        summaries = self._router.states().summaries.values()
-        return tuple(dict.fromkeys(root for summary in summaries for root in summary.roots))
-
-    def _route(self, queries: Sequence[Query], imu_rate_hz: float | None) -> list[tuple[RoutedQuery, tuple[str, ...]]]:
-        """Encode the terms of all queries together; return the queries for the router with their notices."""
-        encoded = self._encode_alone(queries, imu_rate_hz)
-        return [
-            self._routed(query, terms) if terms is not None else (self._routed_words(query), ())
-            for query, terms in zip(queries, encoded, strict=True)
-        ]
-
-    def _routed(self, query: Query, encoded: Sequence[EncodedTerm]) -> tuple[RoutedQuery, tuple[str, ...]]:
-        terms, vector = compose_query(query, encoded)
-        hashes = tuple(term.content_hash for term in encoded)
-        notices = tuple(dict.fromkeys(notice for term in encoded for notice in term.notices))
-        return RoutedQuery(query, terms, vector, hashes, self._own_items(query, hashes)), notices
-
-    def _own_items(self, query: Query, hashes: Sequence[str | None]) -> tuple[int | None, ...]:
-        """Return the id of the item of each term that has no content to find copies by."""
-        return tuple(
-            self._router.find_item(term.source).item_id if term.kind == LIKE and content_hash == "" else None
-            for term, content_hash in zip(query.terms, hashes, strict=True)
-        )
-
-    def _routed_words(self, query: Query) -> RoutedQuery:
-        nothing = (None,) * len(query.terms)
-        return RoutedQuery(query, prepare_words(query).terms, None, nothing, nothing)
-
-    def _route_vector(self, vector: NDArray[np.floating], query: Query, source: Modality | None) -> RoutedQuery:
-        prepared = self._prepare_vector(vector, query, source)
-        return RoutedQuery(prepared.query, prepared.terms, prepared.vector, (None,), (None,))

@@ -30,12 +30,17 @@ def store_faults(store: Path, action: str = "write") -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:  # a reader of the output has closed it
-        raise
     except Exception as error:
-        raise_installation_fault(error)
-        if not isinstance(error, OSError) and not _is_of_duckdb(error):
-            raise
+        raise_store_fault(error, store, action)
+        raise
+
+
+def raise_store_fault(error: Exception, store: Path, action: str) -> None:
+    """Raise the StoreError for an error of the operating system or of DuckDB, as `store_faults`; otherwise return."""
+    if isinstance(error, BrokenPipeError):  # a reader of the output has closed it
+        return
+    raise_installation_fault(error)
+    if isinstance(error, OSError) or _is_of_duckdb(error):
         kept = "; committed data is kept" if action == "write" else ""
         raise StoreError(f"cannot {action} the store {store}: {reason_of(error, store)}{kept}") from error
 

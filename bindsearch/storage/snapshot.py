@@ -67,8 +67,7 @@ def open_snapshot(store: Path, manifest: Manifest, checks: Checks | None = None)
     return Snapshot(manifest, parts, failures, columns)
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentFacts:
+class SegmentFacts(NamedTuple):
     """Metadata of a hit: its segment and item.
 
     Attributes:
@@ -179,10 +178,28 @@ class Snapshot:
         Raises:
             SnapshotDamagedError: the parts contradict CURRENT or hold texts that are not UTF-8, though digests fit.
         """
+        found = []
         try:
-            return [self._facts(row) for row in segment_rows.tolist()]
+            for row in segment_rows.tolist():
+                number = bisect_right(self._segment_bounds, row) - 1 if len(self.parts) > 1 else 0
+                part = self.parts[number]
+                row -= self._segment_bounds[number]
+                item = part.item_of_segments[row]
+                key = part.collection_ids[item]
+                found.append(
+                    SegmentFacts(
+                        int(part.item_ids[item]),
+                        Path(self._prefixes[key] + part.rel_paths[item].as_py()),  # faster than `/`
+                        self._roots[key],
+                        part.modality_at(row),
+                        part.starts_s[row].as_py(),
+                        part.ends_s[row].as_py(),
+                        part.texts[row].as_py(),
+                    )
+                )
         except (LookupError, ValueError) as error:
             raise SnapshotDamagedError(f"the snapshot contradicts itself ({error}): {REMEDY}") from error
+        return found
 
     def items_of(self, segment_rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the item_id of each segment, given its row int64 (m,): int64 (m,)."""
@@ -329,22 +346,6 @@ class Snapshot:
             return self.parts[0].item_of_segments
         pairs = zip(self.parts, self._item_starts, strict=False)
         return np.concatenate([part.item_of_segments + first for part, first in pairs])
-
-    def _facts(self, row: int) -> SegmentFacts:
-        number = bisect_right(self._segment_bounds, row) - 1
-        part = self.parts[number]
-        part_row = row - self._segment_bounds[number]
-        item = part.item_of_segments[part_row]
-        collection = self._roots[part.collection_ids[item]]
-        return SegmentFacts(
-            int(part.item_ids[item]),
-            Path(self._prefixes[part.collection_ids[item]] + part.rel_paths[item].as_py()),  # faster than `/`
-            collection,
-            part.modality_at(part_row),
-            part.starts_s[part_row].as_py(),
-            part.ends_s[part_row].as_py(),
-            part.texts[part_row].as_py(),
-        )
 
     def _live_items_with(self, column: str, value: str | int) -> NDArray[np.int64]:
         """Return the rows of live items with this value in a column: int64 (m,), ascending."""

@@ -50,7 +50,7 @@ class BlockChecks:
         self._block_rows = block_rows
         self._digests = digests
         self._pending = np.ones(len(digests), np.bool_)
-        self._all_checked = not len(digests)
+        self.done = not len(digests)
 
     def check(self, first: int, stop: int) -> None:
         """Check the blocks of rows first..stop.
@@ -58,7 +58,7 @@ class BlockChecks:
         Raises:
             VectorFileLostError: a block is damaged.
         """
-        if not self._all_checked and first < stop:
+        if not self.done and first < stop:
             begin, end = first // self._block_rows, -(-stop // self._block_rows)
             self._check_blocks(np.flatnonzero(self._pending[begin:end]) + begin)
 
@@ -68,7 +68,7 @@ class BlockChecks:
         Raises:
             VectorFileLostError: a block is damaged.
         """
-        if not self._all_checked:
+        if not self.done:
             blocks = rows // self._block_rows
             self._check_blocks(np.unique(blocks[self._pending[blocks]]))
 
@@ -80,7 +80,7 @@ class BlockChecks:
             if xxhash.xxh3_64_intdigest(rows.data) != self._digests[block]:
                 raise _damaged(self._path, f"rows {block * self._block_rows} and following do not match their digest")
         self._pending[blocks] = False
-        self._all_checked = not self._pending.any()
+        self.done = not self._pending.any()
 
 
 class VectorFileEntry(NamedTuple):

@@ -176,7 +176,7 @@ def test_a_ready_vector_tells_its_own_modality(tmp_path: Path) -> None:
     store.optimize(index_settings=CODES)
     partition = store._reader.current().partitions[Modality.IMAGE]
     for modality, rows in vectors.items():
-        told = [partition.predict_source(row) for row in rows[:100]]
+        told = [partition.resemblance(row)[1] for row in rows[:100]]
         assert set(told) <= {Modality(modality), None}
         assert told.count(Modality(modality)) >= 90
-    assert partition.predict_source(-vectors["text"][0]) is None
+    assert partition.resemblance(-vectors["text"][0])[1] is None

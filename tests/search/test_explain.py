@@ -11,7 +11,17 @@ import pytest
 
 from bindsearch.indexes.types import MIXED, OperatingPoint
 from bindsearch.search.explain import explain_plan, explain_run, plan_json, run_json
-from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionRun, Plan, PlanFacts, PlanRun, WordRun, WordStep
+from bindsearch.search.plan import (
+    IndexFacts,
+    PartitionFacts,
+    PartitionRun,
+    Plan,
+    PlanFacts,
+    PlanRun,
+    TermStep,
+    WordRun,
+    WordStep,
+)
 from bindsearch.search.planner import make_plan
 from bindsearch.search.query import Query, Ranking, Term
 from bindsearch.types import Modality
@@ -45,19 +55,15 @@ INDEX = IndexFacts(n=N, lists=512, code_bytes=128, points=POINTS)
 IMAGES = PartitionFacts(Modality.IMAGE, dim=1024, rows=N, live_rows=N, matching_rows=N, index=INDEX)
 FACTS = PlanFacts(
     partitions=(IMAGES,),
-    sources=(Modality.TEXT,),
-    labels=("a dog on the beach",),
-    cost_notes=("the text tower of imagebind",),
+    terms=(TermStep("a dog on the beach", Modality.TEXT, 1.0, "the text tower of imagebind"),),
 )
-FROM_PICTURE = replace(
-    FACTS, sources=(Modality.IMAGE,), labels=("dog.jpg",), cost_notes=("the vision tower of imagebind",)
-)
+FROM_PICTURE = replace(FACTS, terms=(TermStep("dog.jpg", Modality.IMAGE, 1.0, "the vision tower of imagebind"),))
 COMPOSED = replace(
     FACTS,
-    sources=(Modality.IMAGE, Modality.AUDIO),
-    labels=("fruit.jpg", '"bird song.wav"@12s-15s'),
-    weights=(0.5, -0.3),
-    cost_notes=("the vision tower of imagebind", "the audio tower of imagebind"),
+    terms=(
+        TermStep("fruit.jpg", Modality.IMAGE, 0.5, "the vision tower of imagebind"),
+        TermStep('"bird song.wav"@12s-15s', Modality.AUDIO, -0.3, "the audio tower of imagebind"),
+    ),
 )
 COMPOSITION = Query((Term("image", "fruit.jpg", 0.5), Term("audio", "bird song.wav", -0.3)), to=(Modality.IMAGE,))
 GPU = replace(INDEX, device="cuda:0", lists=1024, code_bytes=64)
@@ -91,7 +97,9 @@ def cases() -> dict[str, Callable[[], Plan]]:
         "small_store": lambda: make_plan(TEXT, replace(FACTS, partitions=(small,))),
         "text_to_image": lambda: make_plan(TEXT, FACTS),
         "image_to_image": lambda: make_plan(PICTURE, FROM_PICTURE),
-        "stand_in": lambda: make_plan(TEXT, replace(FACTS, sources=(Modality.THERMAL,), labels=("hot.png",))),
+        "stand_in": lambda: make_plan(
+            TEXT, replace(FACTS, terms=(TermStep("hot.png", Modality.THERMAL, 1.0, "the text tower of imagebind"),))
+        ),
         "composed": lambda: make_plan(COMPOSITION, COMPOSED),
         "composed_inside": lambda: make_plan(COMPOSITION, on(COMPOSED, in_distribution=True)),
         "filter_50": lambda: make_plan(TEXT, filtered(N // 2)),
@@ -111,7 +119,9 @@ def cases() -> dict[str, Callable[[], Plan]]:
         "diverse": lambda: make_plan(replace(TEXT, diversity=0.4), FACTS),
         "six_per_modality": lambda: make_plan(replace(TEXT, to=tuple(Modality), ranking=Ranking.PER_MODALITY), six()),
         "ready_vector": lambda: make_plan(TEXT, PlanFacts((IMAGES,))),
-        "missing_points": lambda: make_plan(TEXT, replace(FACTS, sources=(Modality.IMU,), labels=("walk.csv",))),
+        "missing_points": lambda: make_plan(
+            TEXT, replace(FACTS, terms=(TermStep("walk.csv", Modality.IMU, 1.0, "the text tower of imagebind"),))
+        ),
         "words": lambda: replace(make_plan(TEXT, FACTS), words=WORDS),
         "words_alone": lambda: replace(
             make_plan(TEXT, replace(FACTS, partitions=(), filter="duration_s > 3")), words=replace(WORDS, alone=True)
@@ -218,7 +228,11 @@ def test_json_of_a_run_stands_beside_the_estimates() -> None:
 
 
 def test_a_long_label_is_cut_and_a_long_filter_wrapped() -> None:
-    facts = replace(filtered(N // 2), labels=("word\n" * 100,), filter=" and ".join(["duration_s > 3"] * 30))
+    facts = replace(
+        filtered(N // 2),
+        terms=(replace(FACTS.terms[0], label="word\n" * 100),),
+        filter=" and ".join(["duration_s > 3"] * 30),
+    )
     text = explain_plan(make_plan(TEXT, facts))
     assert "…" in text
     assert max(map(len, text.splitlines())) <= 100

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bindsearch.indexes.types import MIXED, IndexForm, OperatingPoint, UnitCosts
-from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionStep, PlanFacts, Strategy
+from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionStep, PlanFacts, Strategy, TermStep
 from bindsearch.search.planner import GPU_WIDTH, RULES, make_plan
 from bindsearch.search.query import Query, Ranking, Term
 from bindsearch.types import Modality
@@ -45,8 +45,7 @@ def step_for(
 ) -> PartitionStep:
     """Return the one step for an image partition."""
     partition = PartitionFacts(Modality.IMAGE, 1024, rows, rows, kept, index, in_distribution=in_distribution)
-    count = len(sources)
-    facts = PlanFacts((partition,), sources, ("?",) * count, (1.0,) * count, ("",) * count, excluded=excluded)
+    facts = PlanFacts((partition,), tuple(TermStep("?", source, 1.0, "") for source in sources), excluded=excluded)
     return make_plan(query, facts, force=force).partitions[0]
 
 
@@ -57,9 +56,9 @@ def facts_and_queries(draw: st.DrawFn) -> tuple[Query, PlanFacts]:
     partitions = tuple(any_partition(rng, modality) for modality in rng.sample(list(Modality), rng.randint(1, 4)))
     sources = tuple(rng.choice([*Modality, None]) for _ in range(rng.randint(1, 3)))
     costs = UnitCosts(*(value * rng.uniform(0.2, 5) for value in vars(UnitCosts()).values()))
-    texts = tuple(f"term {position}" for position in range(len(sources)))
+    terms = tuple(TermStep(f"term {at}", source, 1.0, f"term {at}") for at, source in enumerate(sources))
     excluded = rng.choice([0, 0, 3, 200])
-    facts = PlanFacts(partitions, sources, texts, (1.0,) * len(sources), texts, "x > 1", excluded, costs)
+    facts = PlanFacts(partitions, terms, "x > 1", excluded, costs)
     k = rng.choice([1, 10, 37, 500])
     query = Query((Term("text", "a"),), k=k, ranking=rng.choice(list(Ranking)), diversity=rng.choice([0.0, 0.3]))
     return query, facts
@@ -306,7 +305,7 @@ def test_every_rule_says_so_itself_when_it_does_not_apply() -> None:
 
 def test_planning_takes_little_time() -> None:
     partitions = tuple(PartitionFacts(modality, 1024, N, N, N, INDEX) for modality in Modality)
-    facts = PlanFacts(partitions, (Modality.TEXT,), ("a",), (1.0,), ("",))
+    facts = PlanFacts(partitions, (TermStep("a", Modality.TEXT, 1.0, ""),))
     query = replace(QUERY, to=tuple(Modality))
     started = time.perf_counter()
     for _ in range(50):

@@ -14,8 +14,8 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.operations.classify.vectors import logit_scale
 from bindsearch.operations.locate.dense import MAX_DETAIL
-from bindsearch.search.engine import ResolvedTerms, compose_query, labels_of
-from bindsearch.search.query import Query, Searchable, Term, make_query
+from bindsearch.search.engine import compose_query, labels_of
+from bindsearch.search.query import Query, Searchable, Term, make_query, resolve_weights
 from bindsearch.search.query_encoding import is_text
 from bindsearch.types import Modality
 
@@ -201,10 +201,10 @@ def make_probe(
     composed = [compose_query(one, terms) for one, terms in zip(queries, own, strict=True)]
     asked, rest = composed[0], iter(zip(map(_name, queries[1:]), composed[1:], strict=True))
     named = {target: [next(rest) for _ in group] for target, group in groups.items()}
-    targets = {*groups, *(target for _, vector in composed for target in vector.by_target)}
+    targets = {*groups, *(target for vector in composed for target in vector.by_target)}
     notices = [notice for terms in own for term in terms for notice in term.notices]
-    by_target = {target: _negatives(asked[1], named.get(target, named[None]), target) for target in targets}
-    used = zip(own[0], asked[0].weights, strict=True)
+    by_target = {target: _negatives(asked, named.get(target, named[None]), target) for target in targets}
+    used = zip(own[0], resolve_weights(queries[0].terms), strict=True)
     terms_used = tuple(UsedTerm(term.modality, term.source, float(weight)) for term, weight in used)
     return Probe(encoder, options, terms_used, by_target, tuple(dict.fromkeys(notices)))
 
@@ -215,16 +215,14 @@ def _name(query: Query) -> str:
     return first.source if not others and is_text(first) else " ".join(labels_of(query))
 
 
-def _negatives(
-    asked: QueryVector, named: Sequence[tuple[str, tuple[ResolvedTerms, QueryVector]]], target: Modality | None
-) -> ComparedQuery:
+def _negatives(asked: QueryVector, named: Sequence[tuple[str, QueryVector]], target: Modality | None) -> ComparedQuery:
     """Return a query with its negatives in one modality, without those that are the query itself.
 
     Raises:
         UsageError: none of them differs from the query.
         VectorError: a vector holds NaN.
     """
-    vectors = [asked, *(vector for _, (_, vector) in named)]
+    vectors = [asked, *(vector for _, vector in named)]
     rows = np.stack([(one if target is None else one.for_target(target)).vector for one in vectors])
     if not np.isfinite(rows).all():
         raise VectorError("a vector of the query or of a negative is not finite: give another one")

@@ -250,7 +250,7 @@ def score_scales(
     ]
 
 
-def z_scores(cosines: NDArray[np.float32], scale: ScoreScale) -> NDArray[np.float32]:
+def z_scores(cosines: NDArray[np.floating], scale: ScoreScale) -> NDArray[np.float32]:
     """Return the scores of cosines (m,): float32 (m,)."""
     excess = cosines - scale.mean
     variance = np.maximum(scale.squares - scale.share * excess * excess, scale.floor) * scale.scale

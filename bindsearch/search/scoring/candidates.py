@@ -5,15 +5,14 @@ Letters: m candidates, d dimensions, t terms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bindsearch.indexes.row_mask import RowMask
-from bindsearch.search.partition import Partition
-from bindsearch.search.plan import Plan, Strategy
+from bindsearch.search.partition import FilteredPartition
+from bindsearch.search.plan import Plan, Strategy, TermStep
 from bindsearch.search.scoring.calibration import ScoreScale, Statistics, score_scales, z_scores
 from bindsearch.search.scoring.probability import (
     CERTAIN_LOG_ODDS,
@@ -49,23 +48,7 @@ class QueryVector:
         return self.by_target.get(modality, self)
 
 
-@dataclass(frozen=True)
-class FilteredPartition:
-    """A partition with the filter of a search.
-
-    Attributes:
-        partition: The partition.
-        rows: Rows that are live and match the filter; None for all.
-        segments: True for the segments that match the filter, over the snapshot's rows: bool; None for all.
-    """
-
-    partition: Partition
-    rows: RowMask | None
-    segments: NDArray[np.bool_] | None
-
-
-@dataclass(frozen=True)
-class Candidates:
+class Candidates(NamedTuple):
     """Segments found in one partition.
 
     Attributes:
@@ -88,14 +71,8 @@ class Candidates:
 
     def take(self, mask: NDArray[np.bool_]) -> Candidates:
         """Return the segments where a mask is true: bool (m,); none of them may be `added`."""
-        return Candidates(
-            self.modality,
-            self.rows[mask],
-            self.segment_rows[mask],
-            self.item_ids[mask],
-            self.cosines[mask],
-            self.chances[mask],
-        )
+        columns: Any = self[1:-1]
+        return Candidates(self.modality, *(column[mask] for column in columns))
 
 
 class PartitionScale(NamedTuple):
@@ -113,8 +90,7 @@ class PartitionScale(NamedTuple):
     items: float | NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """The candidates of a query over all partitions, with their scores: (m,) each.
 
     Attributes:
@@ -145,22 +121,13 @@ class Scored:
 
     def take(self, numbers: NDArray[np.int64]) -> Scored:
         """Return the candidates with these numbers: int64 (m,)."""
-        columns = [one.name for one in fields(self) if one.name != "modalities"]
-        return replace(self, **{name: getattr(self, name)[numbers] for name in columns})
+        columns: Any = self[1:]
+        return Scored(self.modalities, *(column[numbers] for column in columns))
 
 
-def partition_scales(
-    plan: Plan, query: QueryVector, searched: Mapping[Modality, FilteredPartition], model: ProbabilityModel
-) -> dict[Modality, PartitionScale]:
-    """Return the scale of each partition that is searched."""
-    steps = [step for step in plan.partitions if step.strategy is not Strategy.SKIP and step.modality in searched]
-    targets = {}
-    for step in steps:
-        partition = searched[step.modality].partition
-        targets[step.modality] = ScaleTarget(
-            partition.statistics, partition.items * step.matching_rows / max(step.live_rows, 1)
-        )
-    return make_scales([(term.source, term.weight) for term in plan.terms], query, targets, model)
+def joined(parts: Sequence[tuple[Any, ...]]) -> Any:
+    """Return the columns of several `Candidates` or `Scored`, one after the other; the first field is no column."""
+    return tuple(np.concatenate(column) for column in zip(*(part[1:] for part in parts), strict=True))
 
 
 class ScaleTarget(NamedTuple):
@@ -175,46 +142,49 @@ class ScaleTarget(NamedTuple):
     items: float
 
 
+def partition_scales(
+    plan: Plan, query: QueryVector, targets: Mapping[Modality, FilteredPartition], model: ProbabilityModel
+) -> dict[Modality, PartitionScale]:
+    """Return the scale of each partition that is searched."""
+    searched = {}
+    for step in plan.partitions:
+        if step.strategy is not Strategy.SKIP:
+            partition = targets[step.modality].partition
+            items = partition.items * step.matching_rows / max(step.live_rows, 1)
+            searched[step.modality] = ScaleTarget(partition.statistics, items)
+    return make_scales(plan.terms, query, searched, model)
+
+
 def make_scales(
-    terms: Sequence[tuple[Modality | None, float]],
-    query: QueryVector,
-    targets: Mapping[Modality, ScaleTarget],
-    model: ProbabilityModel,
+    terms: Iterable[TermStep], query: QueryVector, targets: Mapping[Modality, ScaleTarget], model: ProbabilityModel
 ) -> dict[Modality, PartitionScale]:
     """Return the scale of a query's cosines over each partition.
 
+    Images and videos count as one modality: every encoder embeds them with one tower, without a modality gap.
+
     Args:
-        terms: Modality, None if unknown, and weight of each term.
+        terms: The terms of the query.
         query: The query.
         targets: The partitions that are searched.
         model: Model of the probability of a match.
     """
-    shares = _source_shares(terms)
-    own = None if None in shares else [_own_share(shares, modality) for modality in targets]
-    vectors = [query.for_target(modality).vector for modality in targets]
+    if not targets:
+        return {}
+    terms = tuple(terms)
+    total = sum(abs(term.weight) for term in terms)
+    shares: dict[Modality | None, float] = {}  # of the query that has each modality
+    for term in terms:
+        share = abs(term.weight) / total if total else 1.0 / len(terms)
+        shares[term.source] = shares.get(term.source, 0.0) + share
+    own = None
+    if None not in shares:
+        own = [sum(share for one, share in shares.items() if one and tower_of(one) is tower_of(to)) for to in targets]
+    vectors = [query.by_target.get(modality, query).vector for modality in targets]
     scales = score_scales(vectors, [target.statistics for target in targets.values()], own)
     return {
         modality: PartitionScale(scale, model.mixture(shares, modality), max(1.0, target.items))
         for (modality, target), scale in zip(targets.items(), scales, strict=True)
     }
-
-
-def _source_shares(terms: Sequence[tuple[Modality | None, float]]) -> dict[Modality | None, float]:
-    """Return the share of the query that has each modality; None: an unknown modality."""
-    total = sum(abs(weight) for _, weight in terms)
-    shares: dict[Modality | None, float] = {}
-    for source, weight in terms:
-        share = abs(weight) / total if total else 1.0 / len(terms)
-        shares[source] = shares.get(source, 0.0) + share
-    return shares
-
-
-def _own_share(shares: Mapping[Modality | None, float], target: Modality) -> float:
-    """Return the share of the query that has a partition's modality.
-
-    Images and videos count as one modality: every encoder embeds them with one tower, without a modality gap.
-    """
-    return sum(share for source, share in shares.items() if source is not None and tower_of(source) is tower_of(target))
 
 
 def score_candidates(
@@ -227,34 +197,38 @@ def score_candidates(
         scales: Scale of each partition; None: the query has no vector, z is 0, and nothing is probable.
         identical: Ids of items that certainly match: int64.
     """
-    lengths = [len(one.rows) for one in present]
-    cosines = np.concatenate([one.cosines for one in present])
-    chances = np.concatenate([one.chances for one in present])
-    item_ids = np.concatenate([one.item_ids for one in present])
+    if len(present) == 1:
+        rows, segment_rows, item_ids, cosines, chances = present[0][1:-1]
+        owner = np.zeros(len(rows), np.int64)
+    else:
+        rows, segment_rows, item_ids, cosines, chances = joined([one[:-1] for one in present])
+        owner = np.repeat(np.arange(len(present)), [len(one.rows) for one in present])
     if scales is None:
         z, log_odds = np.zeros(len(cosines), np.float32), np.full(len(cosines), -CERTAIN_LOG_ODDS)
     else:
-        z, log_odds = log_odds_of(cosines, chances, _repeated(scales, lengths))
+        scale = scales[0]
+        if len(scales) > 1:
+            columns = np.array([(*one.scale, *one.coefficients, one.items) for one in scales], np.float64).T[:, owner]
+            n = len(ScoreScale._fields)
+            scale = PartitionScale(ScoreScale(*columns[:n]), Coefficients(*columns[n:-1]), columns[-1])
+        z, log_odds = log_odds_of(cosines.astype(np.float64), chances, scale)
     if len(identical):
         same = np.isin(item_ids, identical)
         log_odds[same] = CERTAIN_LOG_ODDS + cosines[same]
+    is_added = np.zeros(len(owner), np.bool_)
+    end = 0
+    for one in present:
+        end += len(one.rows)
+        is_added[end - one.added : end] = True
+    modalities = tuple(one.modality for one in present)
+    word_chances = np.zeros(len(owner))
     return Scored(
-        modalities=tuple(one.modality for one in present),
-        owner=np.repeat(np.arange(len(present)), lengths),
-        rows=np.concatenate([one.rows for one in present]),
-        segment_rows=np.concatenate([one.segment_rows for one in present]),
-        item_ids=item_ids,
-        cosines=cosines,
-        chances=chances,
-        is_added=np.concatenate([np.arange(n) >= n - one.added for n, one in zip(lengths, present, strict=True)]),
-        z=z,
-        log_odds=log_odds,
-        word_chances=np.zeros(len(z)),
+        modalities, owner, rows, segment_rows, item_ids, cosines, chances, is_added, z, log_odds, word_chances
     )
 
 
 def log_odds_of(
-    cosines: NDArray[np.float32], chances: NDArray[np.int64], scale: PartitionScale
+    cosines: NDArray[np.floating], chances: NDArray[np.int64], scale: PartitionScale
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return scores z and log odds of a match of candidates (m,): float32 (m,), float64 (m,)."""
     z, rarity = z_and_rarity(cosines, chances, scale)
@@ -265,16 +239,8 @@ def log_odds_of(
 
 
 def z_and_rarity(
-    cosines: NDArray[np.float32], chances: NDArray[np.int64], scale: PartitionScale
+    cosines: NDArray[np.floating], chances: NDArray[np.int64], scale: PartitionScale
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return scores z and rarities of candidates (m,): float32 (m,), float64 (m,)."""
     z = z_scores(cosines, scale.scale)
     return z, rarities(z, chances, scale.items)
-
-
-def _repeated(scales: Sequence[PartitionScale], lengths: Sequence[int]) -> PartitionScale:
-    """Return the scale of each candidate, given the scale of each partition and its number of candidates."""
-    rows = np.array([(*one.scale, *one.coefficients, one.items) for one in scales], np.float64)
-    columns = np.repeat(rows.T, lengths, axis=1)
-    n = len(ScoreScale._fields)
-    return PartitionScale(ScoreScale(*columns[:n]), Coefficients(*columns[n:-1]), columns[-1])

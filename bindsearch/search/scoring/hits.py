@@ -5,23 +5,27 @@ Letters: m candidates, d dimensions, t terms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from bindsearch.search.partition import FilteredPartition
 from bindsearch.search.plan import Plan, rerank_depth
 from bindsearch.search.query import Ranking
 from bindsearch.search.ranking import COPY_COSINE, best_of_each_item, diversify, fold_copies
 from bindsearch.search.scoring.candidates import QueryVector, Scored
 from bindsearch.search.scoring.probability import DEFAULT_MODEL, MAX_COSINE, probabilities
-from bindsearch.storage.snapshot import SegmentFacts
+from bindsearch.storage.snapshot import SegmentFacts, Snapshot
 from bindsearch.types import FoundBy, Hit, Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+PICTURES = (Modality.IMAGE, Modality.VIDEO)
+"""Modalities whose copies may be recognised by their cosine."""
 
 
 class HitSource(Protocol):
@@ -40,8 +44,39 @@ class HitSource(Protocol):
         """Return the metadata of each candidate."""
 
 
-@dataclass(frozen=True)
-class Chosen:
+class StoreSource:
+    """Vectors and metadata of candidates from the partitions and the snapshot of a store; see `HitSource`."""
+
+    def __init__(self, targets: Mapping[Modality, FilteredPartition], snapshot: Snapshot) -> None:
+        """Refer to the target partitions and the snapshot of a generation."""
+        self._targets = targets
+        self._snapshot = snapshot
+
+    def has_copies(self, modality: Modality) -> bool:
+        """Return whether cosines show copies of a modality; see `cosines_show_copies`."""
+        return modality in PICTURES and cosines_show_copies(self._targets[modality].partition.neighbour_cosines)
+
+    def vector_keys(self, scored: Scored, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a number for the vector of each candidate: int64 (m,)."""
+        return scored.rows[numbers] * len(scored.modalities) + scored.owner[numbers]
+
+    def embeddings(self, scored: Scored, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the stored vector of each candidate: float32 (m, d)."""
+        if len(scored.modalities) == 1:
+            return self._targets[scored.modalities[0]].partition.rows.embeddings(scored.rows[numbers])
+        owner, rows = scored.owner[numbers], scored.rows[numbers]
+        out = np.empty((len(numbers), next(iter(self._targets.values())).partition.dim), np.float32)
+        for number in set(owner.tolist()):
+            mask = owner == number
+            out[mask] = self._targets[scored.modalities[number]].partition.rows.embeddings(rows[mask])
+        return out
+
+    def facts(self, scored: Scored, numbers: NDArray[np.int64]) -> list[SegmentFacts]:
+        """Return the metadata of each candidate."""
+        return self._snapshot.facts(scored.segment_rows[numbers])
+
+
+class Chosen(NamedTuple):
     """The candidates that are hits.
 
     Attributes:
@@ -57,17 +92,12 @@ class Chosen:
 
 def choose_hits(plan: Plan, scored: Scored, source: HitSource) -> Chosen:
     """Return the hits: the best segment of each item, without copies and what matches too little, diverse if asked."""
-    values = ranked_values(plan.ranking, scored)
-    parts: list[NDArray[np.int64] | slice] = [slice(None)]
-    if plan.ranking is Ranking.PER_MODALITY:
-        parts = [np.flatnonzero(scored.owner == number) for number in range(len(scored.modalities))]
+    values, parts = ranked_lists(plan.ranking, scored)
     wanted = rerank_depth(plan.k, plan.diversity)
     chosen: list[NDArray[np.int64]] = []
     copies: dict[int, list[int]] = {}
     lacks_items = False
-    for part in parts:
-        best = best_of_each_item(values[part], scored.item_ids[part], scored.segment_rows[part], len(values))
-        numbers = np.arange(len(values))[part][best]
+    for numbers in parts:
         first = min(len(numbers), plan.depth)  # beyond, better ones may not have been fetched
         may_be_more = first == plan.depth
         if plan.min_match:
@@ -86,12 +116,7 @@ def choose_hits(plan: Plan, scored: Scored, source: HitSource) -> Chosen:
             groups = scored.owner[numbers]
             numbers = numbers[diversify(values[numbers], vectors, groups, plan.k, plan.diversity)]
         chosen.append(numbers[: plan.k])
-    return Chosen(np.concatenate(chosen), copies, lacks_items)
-
-
-def is_pictures(modality: Modality) -> bool:
-    """Return whether copies of a modality may be recognised by their cosine."""
-    return modality in (Modality.IMAGE, Modality.VIDEO)
+    return Chosen(chosen[0] if len(chosen) == 1 else np.concatenate(chosen), copies, lacks_items)
 
 
 def cosines_show_copies(neighbour_cosines: NDArray[np.float32]) -> bool:
@@ -116,7 +141,7 @@ def raise_copies_of_query(scored: Scored, has_copies: Callable[[Modality], bool]
     intercept, _, fisher, _ = DEFAULT_MODEL.same
     as_copies = intercept + fisher * np.arctanh(np.minimum(scored.cosines.astype(np.float64), MAX_COSINE))
     log_odds = np.where(near & shows[scored.owner], np.maximum(scored.log_odds, as_copies), scored.log_odds)
-    return replace(scored, log_odds=log_odds)
+    return scored._replace(log_odds=log_odds)
 
 
 def _without_copies(
@@ -132,27 +157,37 @@ def _without_copies(
     not compared, as two may show the same in one of their segments; nor are other modalities, as encoders map
     different recordings of one kind to nearly one vector.
     """
-    compared = [source.has_copies(modality) for modality in scored.modalities]
-    owner = scored.owner[numbers]
-    is_compared = np.array(compared)[owner] & (scored.chances[numbers] == 1)
-    is_compared[2 * first :] = False  # copies have nearly the same score
-    embeddings = source.embeddings(scored, numbers[is_compared])
-    leader_of = fold_copies(source.vector_keys(scored, numbers), embeddings, np.where(is_compared, owner, -1))
+    keys = source.vector_keys(scored, numbers)
+    owner, embeddings = scored.owner[numbers], None
+    if any(compared := [source.has_copies(modality) for modality in scored.modalities]):
+        is_compared = np.array(compared)[owner] & (scored.chances[numbers] == 1)
+        is_compared[2 * first :] = False  # copies have nearly the same score
+        owner = np.where(is_compared, owner, -1)
+        embeddings = source.embeddings(scored, numbers[is_compared])
+    leader_of = fold_copies(keys, embeddings, owner)
+    is_copy = leader_of != np.arange(len(numbers))
     copies: dict[int, list[int]] = {}
-    for number, leader in zip(numbers.tolist(), numbers[leader_of].tolist(), strict=True):
-        if number != leader:
-            copies.setdefault(leader, []).append(number)
-    return numbers[:first][leader_of[:first] == np.arange(first)], copies
+    for place in np.flatnonzero(is_copy).tolist():
+        copies.setdefault(int(numbers[leader_of[place]]), []).append(int(numbers[place]))
+    return numbers[:first][~is_copy[:first]], copies
 
 
-def ranked_values(ranking: Ranking, scored: Scored) -> NDArray[np.floating]:
-    """Return what the list is ordered by: log odds, which keep apart what is nearly certain; else the score."""
-    match ranking:
-        case Ranking.PROBABILITY:
-            return scored.log_odds
-        case Ranking.Z:
-            return scored.z
-    return scored.cosines
+def ranked_lists(ranking: Ranking, scored: Scored) -> tuple[NDArray[np.floating], list[NDArray[np.int64]]]:
+    """Return the value that lists are ordered by, and the best segment of each item, best first: int64 (<= m,) a list.
+
+    The value is the log odds, which keep apart what is nearly certain; else the score. There is one list, or one of
+    each modality.
+    """
+    values: NDArray[np.floating] = scored.cosines
+    if ranking in (Ranking.PROBABILITY, Ranking.Z):
+        values = scored.log_odds if ranking is Ranking.PROBABILITY else scored.z
+    if ranking is not Ranking.PER_MODALITY:
+        return values, [best_of_each_item(values, scored.item_ids, scored.segment_rows, len(values))]
+    parts = [np.flatnonzero(scored.owner == number) for number in range(len(scored.modalities))]
+    return values, [
+        part[best_of_each_item(values[part], scored.item_ids[part], scored.segment_rows[part], len(part))]
+        for part in parts
+    ]
 
 
 def _contributions(
@@ -187,48 +222,35 @@ def make_hits(plan: Plan, query: QueryVector | None, scored: Scored, chosen: Cho
     likelihoods = probabilities(scored.log_odds[numbers]).tolist()
     z_of_hits = scored.z[numbers].tolist()
     scores = {Ranking.PROBABILITY: likelihoods, Ranking.Z: z_of_hits}.get(plan.ranking, cosines)
-    columns = zip(
-        numbers.tolist(),
-        scores,
-        cosines,
-        likelihoods,
-        z_of_hits,
-        shares,
-        _found_by(scored, numbers),
-        source.facts(scored, numbers),
-        strict=True,
-    )
-    return [
-        Hit(
-            rank=rank,
-            path=facts.path,
-            modality=facts.modality,
-            score=score,
-            cosine=cosine,
-            item_id=facts.item_id,
-            collection=facts.collection,
-            start_s=facts.start_s,
-            end_s=facts.end_s,
-            text=facts.text,
-            contributions=share,
-            probability=probability,
-            z=z,
-            copies=_paths(chosen.copies.get(number, []), scored, source),
-            found_by=finder,
-        )
-        for rank, (number, score, cosine, probability, z, share, finder, facts) in enumerate(columns, start=1)
-    ]
-
-
-def _found_by(scored: Scored, numbers: NDArray[np.int64]) -> list[FoundBy]:
-    """Return what found each of these candidates."""
-    has_words = scored.word_chances[numbers] > 0
-    return [
+    has_words = (scored.word_chances[numbers] > 0).tolist()
+    found_by = [
         FoundBy.WORDS if by_words else FoundBy.BOTH if has else FoundBy.VECTOR
-        for by_words, has in zip(scored.is_added[numbers].tolist(), has_words.tolist(), strict=True)
+        for by_words, has in zip(scored.is_added[numbers].tolist(), has_words, strict=True)
     ]
-
-
-def _paths(numbers: Sequence[int], scored: Scored, source: HitSource) -> tuple[Path, ...]:
-    """Return the paths of candidates."""
-    return tuple(facts.path for facts in source.facts(scored, np.array(numbers))) if numbers else ()
+    copies: list[tuple[Path, ...]] = [()] * len(numbers)
+    if chosen.copies:
+        for place, number in enumerate(numbers.tolist()):
+            if own := chosen.copies.get(number):
+                copies[place] = tuple(facts.path for facts in source.facts(scored, np.array(own)))
+    facts = zip(*source.facts(scored, numbers), strict=True)
+    item_ids, paths, collections, modalities, starts, ends, texts = facts
+    return list(
+        map(
+            Hit,
+            range(1, len(numbers) + 1),
+            paths,
+            modalities,
+            scores,
+            cosines,
+            item_ids,
+            collections,
+            starts,
+            ends,
+            texts,
+            shares,
+            likelihoods,
+            z_of_hits,
+            copies,
+            found_by,
+        )
+    )

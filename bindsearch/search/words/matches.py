@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bindsearch.errors import UsageError
 from bindsearch.indexes.words import token_of_name, tokens_of
+from bindsearch.search.partition import FilteredPartition
 from bindsearch.search.plan import WordStep
 from bindsearch.search.query import Query, WordSearch, resolve_weights
 from bindsearch.search.query_encoding import is_text
-from bindsearch.search.scoring.candidates import Candidates, FilteredPartition, QueryVector, Scored
+from bindsearch.search.scoring.candidates import Candidates, QueryVector, Scored, joined
 from bindsearch.search.scoring.probability import CERTAIN_LOG_ODDS, MAX_LOG_ODDS, probabilities
 from bindsearch.search.words.index import WordIndex, WordPart
 from bindsearch.storage.snapshot import Snapshot
@@ -445,20 +445,11 @@ def with_words(
             partition.chances(segment_rows),
             len(rows),
         )
-        by_modality[modality] = added if known is None else _joined(known, added)
+        if known is not None:
+            rows, segment_rows, item_ids, cosines, chances = joined([known[:-1], added[:-1]])
+            added = Candidates(modality, rows, segment_rows, item_ids, cosines, chances, added.added)
+        by_modality[modality] = added
     return [by_modality[modality] for modality in searched if modality in by_modality]
-
-
-def _joined(known: Candidates, added: Candidates) -> Candidates:
-    return Candidates(
-        modality=known.modality,
-        rows=np.concatenate([known.rows, added.rows]),
-        segment_rows=np.concatenate([known.segment_rows, added.segment_rows]),
-        item_ids=np.concatenate([known.item_ids, added.item_ids]),
-        cosines=np.concatenate([known.cosines, added.cosines]),
-        chances=np.concatenate([known.chances, added.chances]),
-        added=added.added,
-    )
 
 
 def combine(scored: Scored, matches: WordMatches) -> Scored:
@@ -473,4 +464,4 @@ def combine(scored: Scored, matches: WordMatches) -> Scored:
     missed = probabilities(-log_odds[changed]) * (1 - chances[changed])
     log_odds[changed] = np.minimum(np.log1p(-missed) - np.log(missed), MAX_LOG_ODDS)
     log_odds[certain] = CERTAIN_LOG_ODDS + probabilities(log_odds[certain])  # vectors order files of one name
-    return replace(scored, log_odds=log_odds, word_chances=chances)
+    return scored._replace(log_odds=log_odds, word_chances=chances)

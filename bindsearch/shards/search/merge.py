@@ -16,7 +16,7 @@ from bindsearch.search.executor import QueryItems
 from bindsearch.search.plan import Plan
 from bindsearch.search.query import Query
 from bindsearch.search.scoring.calibration import pair_cosine
-from bindsearch.search.scoring.candidates import Scored
+from bindsearch.search.scoring.candidates import Scored, joined
 from bindsearch.search.words.matches import WordCounts
 from bindsearch.shards.layout import global_id, local_id
 from bindsearch.shards.search.messages import Details, ModalitySummary
@@ -109,27 +109,14 @@ def merge_scored(found: Mapping[int, Scored], n: int) -> Scored | None:
     for shard, scored in found.items():
         owners = np.array([modalities.index(modality) for modality in scored.modalities])
         parts.append(
-            replace(
-                scored,
+            scored._replace(
                 owner=owners[scored.owner],
                 rows=global_id(scored.rows, shard, n),
                 segment_rows=global_id(scored.segment_rows, shard, n),
                 item_ids=global_id(scored.item_ids, shard, n),
             )
         )
-    return Scored(
-        modalities=modalities,
-        owner=np.concatenate([one.owner for one in parts]),
-        rows=np.concatenate([one.rows for one in parts]),
-        segment_rows=np.concatenate([one.segment_rows for one in parts]),
-        item_ids=np.concatenate([one.item_ids for one in parts]),
-        cosines=np.concatenate([one.cosines for one in parts]),
-        chances=np.concatenate([one.chances for one in parts]),
-        is_added=np.concatenate([one.is_added for one in parts]),
-        z=np.concatenate([one.z for one in parts]),
-        log_odds=np.concatenate([one.log_odds for one in parts]),
-        word_chances=np.concatenate([one.word_chances for one in parts]),
-    )
+    return Scored(modalities, *joined(parts))
 
 
 def merge_plans(plans: Mapping[int, Plan]) -> Plan:
@@ -177,7 +164,7 @@ class ShardSource:
             if len(part.vectors):
                 vectors[numbers] = part.vectors
             for number, fact, content_hash in zip(numbers.tolist(), part.facts, part.hashes, strict=True):
-                facts[number] = replace(fact, item_id=global_id(fact.item_id, shard, n))
+                facts[number] = fact._replace(item_id=global_id(fact.item_id, shard, n))
                 hashes[number] = content_hash
         self._facts = [fact for fact in facts if fact is not None]
         self._vectors = vectors
@@ -189,7 +176,7 @@ class ShardSource:
         known = {content: number for number, content in enumerate(dict.fromkeys(contents))}
         self._keys = np.array([known[content] for content in contents], np.int64)
         _, by_path = np.unique([str(fact.path) for fact in self._facts], return_inverse=True)
-        self.scored = replace(scored, item_ids=by_path.astype(np.int64), segment_rows=np.arange(len(by_path)))
+        self.scored = scored._replace(item_ids=by_path.astype(np.int64), segment_rows=np.arange(len(by_path)))
 
     def has_copies(self, modality: Modality) -> bool:
         """Return whether cosines show copies of a modality."""

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bindsearch.search.engine import ResolvedTerms, SameContent
-from bindsearch.search.executor import QueryItems
+from bindsearch.search.engine import SameContent
+from bindsearch.search.executor import PreparedQuery, QueryItems
 from bindsearch.search.plan import PartitionRun, Plan, WordRun
-from bindsearch.search.query import Query
-from bindsearch.search.scoring.candidates import PartitionScale, QueryVector, Scored
+from bindsearch.search.scoring.candidates import PartitionScale, Scored
 from bindsearch.search.words.matches import WordCounts
 from bindsearch.storage.config import StoreConfig
 from bindsearch.storage.snapshot import SegmentFacts
@@ -93,25 +92,6 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RoutedQuery:
-    """A query with resolved terms.
-
-    Attributes:
-        query: The query.
-        terms: Its resolved terms.
-        vector: Its vector; None if it is only explained, or if words alone are searched.
-        hashes: Content hash of each term's file or item; None for a text, "" for an item whose content is unknown.
-        items: Id in this shard of the item of each term; None for another term, or an item of another shard.
-    """
-
-    query: Query
-    terms: ResolvedTerms
-    vector: QueryVector | None
-    hashes: tuple[str | None, ...]
-    items: tuple[int | None, ...]
-
-
-@dataclass(frozen=True)
 class PrepareRequest:
     """Request for what the scales of queries depend on.
 
@@ -121,7 +101,7 @@ class PrepareRequest:
     """
 
     generation: int
-    queries: tuple[RoutedQuery, ...]
+    queries: tuple[PreparedQuery, ...]
 
 
 class TargetPart(NamedTuple):
@@ -160,14 +140,14 @@ class PartSearch:
     """A query as a shard searches it.
 
     Attributes:
-        routed: The query.
+        prepared: The query, with ids of items of the shard.
         items: Items of the shard that are excluded, and that certainly match.
         scales: Scale of each target partition over all shards.
         words: How common the words are over all shards.
         spare: Number of further items that are ranked; None: as planned.
     """
 
-    routed: RoutedQuery
+    prepared: PreparedQuery
     items: QueryItems
     scales: Mapping[Modality, PartitionScale]
     words: WordCounts | None

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.search.engine import (
-    NO_SAME_CONTENT,
-    PlanContext,
-    PreparedQuery,
-    SameContent,
-    count_segments,
-    filtered_partitions,
-    names_one_of,
-    plan_query,
-)
-from bindsearch.search.executor import find_candidates, score_found, search_words
+from bindsearch.search.engine import GenerationSearch, plan_query, same_content, word_step_of
+from bindsearch.search.executor import Batch, find_candidates, score_found, search_words
 from bindsearch.search.generation import Generation
+from bindsearch.search.partition import FilteredPartition
 from bindsearch.search.plan import Plan
-from bindsearch.search.query import LIKE, Ranking
-from bindsearch.search.ranking import best_of_each_item
 from bindsearch.search.scoring.candidates import Scored
-from bindsearch.search.scoring.hits import ranked_values
-from bindsearch.search.thread_pool import Workers
+from bindsearch.search.scoring.hits import ranked_lists
 from bindsearch.shards.search.messages import (
     Details,
     DetailsRequest,
@@ -33,7 +22,6 @@ from bindsearch.shards.search.messages import (
     ModalitySummary,
     PreparedPart,
     PrepareRequest,
-    RoutedQuery,
     Sample,
     SampleRequest,
     SearchRequest,
@@ -41,10 +29,10 @@ from bindsearch.shards.search.messages import (
     TargetPart,
 )
 from bindsearch.storage.config import StoreConfig
+from bindsearch.types import Modality
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from bindsearch.search.executor import PreparedQuery
     from bindsearch.search.words.matches import WordCounts
 
 COMPARED_FACTOR = 2
@@ -75,10 +63,7 @@ def take_sample(generation: Generation, request: SampleRequest) -> list[Sample]:
     for modality, size in request.sizes.items():
         partition = generation.partitions[modality]
         rows, vectors = partition.sample(size)
-        positions, segment_rows = partition.segments_of_rows(rows)
-        _, firsts = np.unique(positions, return_index=True)
-        items = generation.snapshot.items_of(segment_rows[firsts])
-        samples.append(Sample(vectors.astype(np.float16), items))
+        samples.append(Sample(vectors.astype(np.float16), partition.items_of_rows(rows)))
     return samples
 
 
@@ -88,9 +73,10 @@ def prepare_part(generation: Generation, request: PrepareRequest) -> PreparedPar
     Raises:
         UsageError: the filter is invalid.
     """
-    vectors = [routed.vector for routed in request.queries]
+    vectors = [prepared.vector for prepared in request.queries]
     targets = {}
-    for modality, target in filtered_partitions(generation, request.queries[0].query).items():
+    first = request.queries[0].query
+    for modality, target in generation.filtered(first.to, first.filter).items():
         partition = target.partition
         if not partition.live_rows:
             continue
@@ -101,15 +87,13 @@ def prepare_part(generation: Generation, request: PrepareRequest) -> PreparedPar
         targets[modality] = TargetPart(partition.items, partition.live_rows, matching, moments)
     return PreparedPart(
         targets,
-        tuple(_count_words(generation, routed) for routed in request.queries),
-        tuple(_same_content(generation, routed) for routed in request.queries),
+        tuple(_count_words(generation, prepared) for prepared in request.queries),
+        tuple(same_content(generation.snapshot, prepared) for prepared in request.queries),
     )
 
 
-def _count_words(generation: Generation, routed: RoutedQuery) -> WordCounts | None:
-    from bindsearch.search.engine import word_step_of
-
-    step = word_step_of(generation, routed.query)
+def _count_words(generation: Generation, prepared: PreparedQuery) -> WordCounts | None:
+    step = word_step_of(generation, prepared.query)
     if step is None:
         return None
     from bindsearch.search.words.matches import count_words
@@ -117,83 +101,51 @@ def _count_words(generation: Generation, routed: RoutedQuery) -> WordCounts | No
     return count_words(step, generation.words)
 
 
-def _same_content(generation: Generation, routed: RoutedQuery) -> tuple[SameContent, ...]:
-    """Return the items with the content of each term's file."""
-    snapshot = generation.snapshot
-    found = []
-    for term, content_hash, item in zip(routed.query.terms, routed.hashes, routed.items, strict=True):
-        if content_hash:
-            items = snapshot.items_with_content([content_hash])
-            has_itself = term.kind == LIKE or names_one_of(term.source, items, snapshot)
-            found.append(SameContent(items, has_itself))
-        elif item is not None:
-            found.append(SameContent(np.array([item], np.int64), True))
-        else:
-            found.append(NO_SAME_CONTENT)
-    return tuple(found)
-
-
-def search_part(
-    generation: Generation, request: SearchRequest, context: PlanContext, workers: Workers
-) -> list[FoundPart]:
+def search_part(search: GenerationSearch, request: SearchRequest) -> list[FoundPart]:
     """Return the best candidates for each query."""
-    snapshot = generation.snapshot
-    searches = request.searches
-    searched = filtered_partitions(generation, searches[0].routed.query)
-    plans = plan_part(generation, request, context)
-    with_vector = [number for number, search in enumerate(searches) if search.routed.vector is not None]
-    found, runs = find_candidates(
-        [plans[number] for number in with_vector],
-        [vector for search in searches if (vector := search.routed.vector) is not None],
-        searched,
-        snapshot,
-        [searches[number].items for number in with_vector],
-        [searches[number].scales for number in with_vector],
-        workers,
+    generation, searches = search.generation, request.searches
+    targets, plans = _plan(search, request)
+    batch = Batch(
+        generation,
+        targets,
+        [one.prepared.vector for one in searches],
+        plans,
+        [one.items for one in searches],
+        [one.scales for one in searches],
+        search.workers,
     )
-    by_query = {number: (found[place], runs[place]) for place, number in enumerate(with_vector)}
+    found, runs = find_candidates(batch)
     parts = []
-    for number, (plan, search) in enumerate(zip(plans, searches, strict=True)):
-        candidates, measured = by_query.get(number, ({}, {}))
-        words = None if plan.words is None else generation.words
-        matches, word_run = search_words(plan, words, searched, snapshot, search.items.excluded, search.words)
-        scored = score_found(
-            search.routed.vector,
-            [candidates[modality] for modality in searched if modality in candidates],
-            searched,
-            search.scales,
-            search.items.identical,
-            matches,
-            snapshot,
-            request.has_copies.__contains__,
-        )
+    for number, (plan, one) in enumerate(zip(plans, searches, strict=True)):
+        matches, word_run = search_words(batch, number, one.words)
+        scored = score_found(batch, number, found[number], matches, request.has_copies.__contains__)
         best = None if scored is None else best_candidates(plan, scored)
-        parts.append(FoundPart(plan, tuple(measured.values()), word_run, best))
+        parts.append(FoundPart(plan, tuple(runs[number].values()), word_run, best))
     return parts
 
 
-def plan_part(generation: Generation, request: SearchRequest, context: PlanContext) -> list[Plan]:
+def plan_part(search: GenerationSearch, request: SearchRequest) -> list[Plan]:
     """Return the plan of each query."""
-    plans = []
-    for search in request.searches:
-        routed = search.routed
-        excluded = count_segments(search.items.excluded, generation.snapshot)
-        prepared = PreparedQuery(routed.query, routed.terms, routed.vector, search.items, excluded)
-        plan = plan_query(generation, prepared, replace(context, shards=request.shards))
-        plans.append(plan if search.spare is None else replace(plan, spare=search.spare))
-    return plans
+    return _plan(search, request)[1]
+
+
+def _plan(search: GenerationSearch, request: SearchRequest) -> tuple[Mapping[Modality, FilteredPartition], list[Plan]]:
+    """Return the target partitions, filtered, and the plan of each query."""
+    search = replace(search, shards=request.shards)
+    first = request.searches[0].prepared.query
+    targets = search.generation.filtered(first.to, first.filter)
+    plans = [plan_query(search, one.prepared, targets, one.items) for one in request.searches]
+    spares = [one.spare for one in request.searches]
+    return targets, [
+        plan if spare is None else replace(plan, spare=spare) for plan, spare in zip(plans, spares, strict=True)
+    ]
 
 
 def best_candidates(plan: Plan, scored: Scored) -> Scored:
     """Return the best segment of each of the best items: as many as a router needs, and those with equal scores."""
-    values = ranked_values(plan.ranking, scored)
-    every = np.arange(len(values))
-    parts: Sequence[NDArray[np.int64]] = [every]
-    if plan.ranking is Ranking.PER_MODALITY:
-        parts = [every[scored.owner == number] for number in range(len(scored.modalities))]
+    values, lists = ranked_lists(plan.ranking, scored)
     kept = []
-    for part in parts:
-        best = part[best_of_each_item(values[part], scored.item_ids[part], scored.segment_rows[part], len(part))]
+    for best in lists:
         most = COMPARED_FACTOR * plan.depth
         if len(best) > most:
             ties = int(np.count_nonzero(values[best[most:]] == values[best[most - 1]]))

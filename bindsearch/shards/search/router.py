@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,13 +13,14 @@ import numpy as np
 
 from bindsearch.errors import StoreError, UsageError
 from bindsearch.search.engine import copies_notice
-from bindsearch.search.executor import QueryItems
-from bindsearch.search.plan import PartitionRun, Plan, WordRun
+from bindsearch.search.executor import PreparedQuery, QueryItems, Result
+from bindsearch.search.filter import Filter
+from bindsearch.search.plan import Plan, WordRun
 from bindsearch.search.query import Term
 from bindsearch.search.query_encoding import MAX_ID_DIGITS, EncodedTerm
 from bindsearch.search.ranking import COPIES, neighbour_cosines
 from bindsearch.search.scoring.candidates import PartitionScale, ScaleTarget, Scored, make_scales
-from bindsearch.search.scoring.hits import choose_hits, cosines_show_copies, is_pictures, make_hits
+from bindsearch.search.scoring.hits import PICTURES, choose_hits, cosines_show_copies, make_hits
 from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.shards.hosts import Hosts, Replies
 from bindsearch.shards.layout import TIMEOUT_S, global_id, local_id
@@ -40,7 +42,6 @@ from bindsearch.shards.search.messages import (
     PartSearch,
     PreparedPart,
     PrepareRequest,
-    RoutedQuery,
     SampleRequest,
     SearchRequest,
     Stale,
@@ -52,7 +53,7 @@ from bindsearch.types import Hit, Item, Modality
 if TYPE_CHECKING:
     from bindsearch.search.words.matches import WordCounts
 
-Result = TypeVar("Result")
+Reply = TypeVar("Reply")
 
 SAMPLE = 256
 """Size of the sample over all shards that shows whether copies are recognised by their cosine."""
@@ -84,33 +85,6 @@ class ShardStates:
     has_copies: frozenset[Modality]
 
 
-@dataclass(frozen=True)
-class RoutedResult:
-    """Result of a query over all shards.
-
-    Attributes:
-        hits: Hits, best first.
-        plan: Plan with the steps of all shards.
-        runs: Measurements of each partition of each shard.
-        words: Measurements of searching words, the slowest shard's time; None if they were not searched.
-        notices: Notices on the query.
-        missing: Why a shard did not answer, by its number.
-        prepare_ms: Time of counts and moments in milliseconds.
-        merge_ms: Time of ranking in milliseconds.
-        details_ms: Time of looking up vectors and metadata in milliseconds.
-    """
-
-    hits: list[Hit]
-    plan: Plan
-    runs: tuple[PartitionRun, ...]
-    words: WordRun | None
-    notices: tuple[str, ...]
-    missing: Mapping[int, str]
-    prepare_ms: float
-    merge_ms: float
-    details_ms: float
-
-
 class _StaleError(Exception):
     """Some shards have published another generation."""
 
@@ -124,7 +98,7 @@ class _Search:
     """State of one search over the shards that answer."""
 
     states: ShardStates
-    queries: Sequence[RoutedQuery]
+    queries: Sequence[PreparedQuery]
     missing: dict[int, str]
     prepare_ms: float = 0.0
     prepared: dict[int, PreparedPart] = field(default_factory=dict)
@@ -209,18 +183,17 @@ class Router:
 
     def _find_copies(self, summaries: Mapping[int, Summary]) -> frozenset[Modality]:
         """Return the modalities whose copies are recognised by their cosine, by a sample over all shards."""
-        pictures = [modality for modality in Modality if is_pictures(modality)]
         total = {
             modality: sum(
                 one.modalities[modality].live_rows for one in summaries.values() if modality in one.modalities
             )
-            for modality in pictures
+            for modality in PICTURES
         }
         requests = {}
         for number, summary in summaries.items():
             rows = {
                 modality: summary.modalities[modality].live_rows
-                for modality in pictures
+                for modality in PICTURES
                 if modality in summary.modalities
             }
             sizes = {modality: round(min(1.0, SAMPLE / total[modality]) * n) for modality, n in rows.items()}
@@ -229,7 +202,7 @@ class Router:
                 requests[number] = SampleRequest(summary.generation, sizes)
         replies = self._hosts.run("sample", requests, self._timeout_s) if requests else Replies()
         found = set()
-        for modality in pictures:
+        for modality in PICTURES:
             vectors, items = [], []
             for number, samples in replies.results.items():
                 if isinstance(samples, Stale):
@@ -302,19 +275,31 @@ class Router:
         pairs = [pair for _, near in replies.results.values() for pair in near.items() if pair[0] not in known]
         return dict(reversed(pairs))  # of several, that of the first shard
 
-    def plans(self, queries: Sequence[RoutedQuery]) -> list[Plan]:
-        """Return the plan of each query; nothing is searched."""
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Root folder of each collection."""
+        summaries = self.states().summaries.values()
+        return tuple(dict.fromkeys(root for summary in summaries for root in summary.roots))
+
+    def problems(self, result: Result, filter: Filter, of_calibration: str | None) -> list[str]:  # noqa: ARG002
+        """Return what is wrong with the calibration and the shards."""
+        problems = [] if of_calibration is None else [of_calibration]
+        for number, summary in self.states().summaries.items():
+            problems += [f"shard {number}: {problem}" for problem in summary.problems]
+        for number, why in result.missing.items():
+            problems.append(f"shard {number} did not answer, its files are not among the hits: {why}")
+        return problems
+
+    def plan(self, query: PreparedQuery) -> Plan:
+        """Return the plan of a query; nothing is searched."""
 
         def plan(search: _Search) -> list[Plan]:
             replies = self._call(search, "plan", self._requests(search, None))
-            return [
-                merge_plans({shard: plans[number] for shard, plans in replies.items()})
-                for number in range(len(queries))
-            ]
+            return [merge_plans({shard: plan for shard, (plan,) in replies.items()})]
 
-        return self._with_fresh_states(queries, plan)
+        return self._with_fresh_states([query], plan)[0]
 
-    def search(self, queries: Sequence[RoutedQuery]) -> list[RoutedResult]:
+    def search(self, queries: Sequence[PreparedQuery]) -> list[Result]:
         """Return the result of each query; all have the same targets and filter.
 
         Raises:
@@ -324,8 +309,8 @@ class Router:
         return self._with_fresh_states(queries, lambda search: self._search(search, None)) if queries else []
 
     def _with_fresh_states(
-        self, queries: Sequence[RoutedQuery], run: Callable[[_Search], list[Result]]
-    ) -> list[Result]:
+        self, queries: Sequence[PreparedQuery], run: Callable[[_Search], list[Reply]]
+    ) -> list[Reply]:
         for _ in range(MAX_ATTEMPTS):
             states = self.states()
             started = perf_counter()
@@ -358,7 +343,7 @@ class Router:
             raise _StaleError(stale)
         return dict(sorted(replies.results.items()))
 
-    def _prepare(self, states: ShardStates, queries: Sequence[RoutedQuery]) -> _Search:
+    def _prepare(self, states: ShardStates, queries: Sequence[PreparedQuery]) -> _Search:
         """Ask the shards for moments and counts, and compute the scale of each modality over all of them."""
         search = _Search(states, queries, dict(states.missing))
         requests = {
@@ -377,14 +362,14 @@ class Router:
             search.scales.append(self._scales(search, routed, with_vector))
         return search
 
-    def _of_shard(self, routed: RoutedQuery, shard: int) -> RoutedQuery:
+    def _of_shard(self, routed: PreparedQuery, shard: int) -> PreparedQuery:
         """Return a query with the ids of a shard's items."""
         if all(item is None for item in routed.items):
             return routed
         of_shard = [item // self._n if item is not None and item % self._n == shard else None for item in routed.items]
         return replace(routed, items=tuple(of_shard))
 
-    def _scales(self, search: _Search, routed: RoutedQuery, place: int) -> dict[Modality, PartitionScale]:
+    def _scales(self, search: _Search, routed: PreparedQuery, place: int) -> dict[Modality, PartitionScale]:
         """Return the scale of each modality of one query over all shards.
 
         Args:
@@ -412,8 +397,7 @@ class Router:
             statistics = MergedStatistics(*search.states.means[modality], moments)
             items = sum(part.items for part in parts.values())
             targets[modality] = ScaleTarget(statistics, items * matching / live)
-        terms = list(zip(routed.terms.sources, routed.terms.weights, strict=True))
-        return make_scales(terms, routed.vector, targets, self._model())
+        return make_scales(routed.terms, routed.vector, targets, self._model())
 
     def _requests(self, search: _Search, spare: int | None) -> dict[int, SearchRequest]:
         return {
@@ -431,7 +415,7 @@ class Router:
             for shard in search.prepared
         }
 
-    def _search(self, search: _Search, spare: int | None) -> list[RoutedResult]:
+    def _search(self, search: _Search, spare: int | None) -> list[Result]:
         found: dict[int, list[FoundPart]] = self._call(search, "search", self._requests(search, spare))
         searched = perf_counter()
         plans, pools = [], []
@@ -463,20 +447,19 @@ class Router:
                 continue
             runs = [replace(run, shard=shard) for shard, parts in found.items() for run in parts[number].runs]
             words = [run for parts in found.values() if (run := parts[number].words) is not None]
-            notices = []
-            if copies := search.copies[number]:
-                notices.append(copies_notice(copies))
+            copies = search.copies[number]
+            notices = (copies_notice(copies),) if copies else ()
             results.append(
-                RoutedResult(
+                Result(
                     hits,
                     plan,
                     tuple(runs),
-                    WordRun(sum(run.found for run in words), max(run.ms for run in words)) if words else None,
-                    tuple(notices),
-                    search.missing,
                     search.prepare_ms,
                     1000 * (perf_counter() - began),
                     1000 * (fetched - searched) / len(pools),
+                    WordRun(sum(run.found for run in words), max(run.ms for run in words)) if words else None,
+                    notices,
+                    search.missing,
                 )
             )
         return results
@@ -518,7 +501,7 @@ class Router:
         return compares or is_sum or bool(routed.query.diversity)
 
     def _choose(
-        self, search: _Search, routed: RoutedQuery, plan: Plan, pool: Scored | None, details: Mapping[int, Details]
+        self, search: _Search, routed: PreparedQuery, plan: Plan, pool: Scored | None, details: Mapping[int, Details]
     ) -> tuple[list[Hit], bool]:
         """Return the hits of a query, and whether copies took places for which there may be more items."""
         if pool is None or not len(pool.item_ids):
