@@ -295,11 +295,9 @@ def tests_of(mutant: Mutant, baseline: Baseline) -> list[str]:
     return sorted(tests, key=lambda test: (baseline.seconds[test], test))
 
 
-def survives(tree: Path, mutant: Mutant, baseline: Baseline, number: int) -> bool:
-    """Return whether all tests of a changed statement pass."""
+def survives(tree: Path, mutant: Mutant, baseline: Baseline, also: Sequence[str], number: int) -> bool:
+    """Return whether all tests of a changed statement pass, and then those of its file that run in other processes."""
     tests = tests_of(mutant, baseline)
-    if not tests:
-        return True
     path = tree / mutant.path
     original = path.read_bytes()
     limit_s = 20 + 4 * sum(baseline.seconds[test] for test in tests)
@@ -308,7 +306,8 @@ def survives(tree: Path, mutant: Mutant, baseline: Baseline, number: int) -> boo
     try:
         path.write_text(mutant.source)
         os.utime(path, (number, number))  # Python compiles again what has another time
-        return pytest(tree, ["-x", f"@{arguments}"], limit_s) == 0
+        passed = not tests or pytest(tree, ["-x", f"@{arguments}"], limit_s) == 0
+        return passed and (not also or pytest(tree, ["-x", *also], 600) == 0)
     finally:
         path.write_bytes(original)
 
@@ -332,6 +331,9 @@ def run(settings: Mapping[str, Any], options: argparse.Namespace) -> None:
             baseline = measure(place / "0" / "main", settings)
             if options.baseline:
                 options.baseline.write_text(json.dumps({"seconds": baseline.seconds, "tests": baseline.tests}))
+        (place / "tests").write_text("".join(f"{test}\n" for test in baseline.seconds))
+        if pytest(place / "0" / "main", ["--collect-only", f"@{place / 'tests'}"], 600):
+            raise SystemExit(f"the tests are not those of {options.baseline}: remove it")
         end = time.monotonic() + options.seconds
         numbers = count(1_000_000_000)
         outcomes: list[tuple[Mutant, bool]] = []
@@ -341,11 +343,12 @@ def run(settings: Mapping[str, Any], options: argparse.Namespace) -> None:
                 return
             tree = trees.get()
             try:
-                outcomes.append((mutant, survives(tree, mutant, baseline, next(numbers))))
+                also = settings["also"].get(mutant.path, ())
+                outcomes.append((mutant, survives(tree, mutant, baseline, also, next(numbers))))
             finally:
                 trees.put(tree)
             if outcomes[-1][1]:
-                show(*outcomes[-1][:1], baseline)
+                show(outcomes[-1][0], baseline)
 
         with ThreadPoolExecutor(options.workers) as pool:
             list(pool.map(attempt, mutants))
