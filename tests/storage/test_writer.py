@@ -341,3 +341,15 @@ def test_what_an_interrupted_writer_left_is_removed_and_what_is_unknown_is_kept(
     assert len(lines) == 1
     assert f"{unknown} is not in the catalog" in lines[0]
     assert row_counts(tmp_path) == [12]
+
+
+def test_parts_that_no_reader_can_need_are_removed_at_each_commit(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MAX_PARTS", 4)
+    writer = Writer(tmp_path, catalog, DIM)
+    for start in range(20):
+        writer.commit(batch(start, 1))
+        manifest = newest(tmp_path).manifest
+        young = range(manifest.generation - writing.KEPT_GENERATIONS, manifest.generation + 1)
+        assert {int(path.name) for path in (tmp_path / "snapshots").iterdir()} <= {*manifest.folders, *young}
