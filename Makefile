@@ -2,6 +2,7 @@
 # make check: lint, types and the fast tests, in about a minute.
 # They install the versions of constraints.txt; with LOCK= they keep what is installed and fits pyproject.toml.
 # make docs: generate docs/cli.md and docs/api.md, and build the site into site/.
+# make mutants: change the code in a sample of places, for 10 minutes, and list the changes that no test notices.
 # make lock: renew constraints.txt.   make test-latest: test with the newest versions that pyproject.toml allows.
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +20,7 @@ FAST := $(addprefix tests/,test_architecture.py docs/test_reference.py docs/test
     ingest/media/test_sniff.py ingest/media/test_text.py ingest/scan/test_ignore.py search/test_explain.py \
     search/test_filter.py search/test_planner.py search/test_query.py search/sql_filter encoders/test_registry.py)
 
-.PHONY: demo check fast test test-latest lint format docs lock clean
+.PHONY: demo check fast test test-latest mutants lint format docs lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -38,6 +39,9 @@ fast: $(VENV)/.dev
 test-latest:
 	rm -rf .venv-latest
 	$(MAKE) test VENV=.venv-latest LOCK=
+
+mutants: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py --seconds 600 --seed 0 --workers 2
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bindsearch.arguments import did_you_mean, shown, to_path
+from bindsearch.atomic import atomic_write
 from bindsearch.binding.data.features import features_of_views, has_frozen_start, train_features
 from bindsearch.binding.data.label_views import label_bank, with_labels
 from bindsearch.binding.data.loader import Drawing
@@ -293,7 +294,8 @@ def _train_and_install(
         load_trained(tower, weights)
         last = validator.run(tower, part, device) if validator is not None else None
         manifest = install_bound(name, hub, settings, weights, _description(data), state.log_scale.exp().item())
-        shutil.copyfile(folder / LOG_FILE, model_folder(name) / LOG_FILE)
+        with atomic_write(model_folder(name) / LOG_FILE) as log:
+            log.write((folder / LOG_FILE).read_bytes())
     notes = [*data.notes]
     if validator is None:
         notes.append("no pairs are kept for validation: nothing says how good the tower is on others")

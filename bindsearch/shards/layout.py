@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bindsearch.atomic import atomic_write
+from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
 from bindsearch.small_files import check_seal, read_json_object, sealed
 from bindsearch.storage.config import PUT_BACK, STORE_FILE
@@ -118,7 +118,7 @@ def write_shard_map(root: Path, shards: ShardMap) -> None:
     """
     if (root / STORE_FILE).exists():
         raise UsageError(f"{root} is a store without shards: index into another folder (--store)")
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root, Path(root.anchor))
     with atomic_write(root / SHARDS_FILE) as file:
         file.write(sealed(asdict(shards), indent=2) + b"\n")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bindsearch.arguments import shown
-from bindsearch.atomic import atomic_write
+from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.errors import UsageError
 from bindsearch.small_files import read_small_file
 from bindsearch.storage.user_file import MAX_BYTES, read_toml
@@ -81,7 +81,7 @@ def _edit(file: Path, change: Callable[[Any], None]) -> None:
         changed = tomlkit.dumps(document)
         if tomllib.loads(changed) != document.unwrap():
             raise UsageError(f"{file} has a form that cannot be changed here: edit it by hand")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent, Path(target.anchor))
         mode = target.stat().st_mode & 0o777 if target.exists() else None
         with atomic_write(target) as written:
             if mode is not None:

@@ -91,7 +91,7 @@ def environment(library: Path, place: Path) -> Mapping[str, str]:
     return {
         **os.environ,
         "LD_PRELOAD": str(library),
-        "PYTHONPATH": str(SOURCE.parents[1]),
+        "PYTHONPATH": os.pathsep.join([str(SOURCE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "BINDSEARCH_CACHE": str(place / "cache"),
         "COLUMNS": "200",
         "OMP_NUM_THREADS": "1",

@@ -100,6 +100,14 @@ def test_a_point_has_the_recall_it_states_and_the_wanted_one(
     assert point.fallback_source is None
 
 
+def test_a_setting_that_just_reaches_the_wanted_recall_is_enough(index: IvfPqIndex, rows: ExactRows) -> None:
+    queries = {"image": QUERIES["image"]}
+    points = measure_points(index, rows, queries, modality="image", own=OWN, recall=1.0, budget_s=600, ks=(10,))
+    point = only(points, "image")
+    assert point.recall == 1.0
+    assert (point.probes, point.rerank) < (LISTS, RERANKS[-1])
+
+
 def test_queries_across_the_modality_gap_need_more_than_those_within(points: tuple[OperatingPoint, ...]) -> None:
     within, across = only(points, "image"), only(points, "text")
     assert across.probes >= within.probes

@@ -311,3 +311,15 @@ def test_planning_takes_little_time() -> None:
     for _ in range(50):
         make_plan(query, facts)
     assert (time.perf_counter() - started) / 50 < 0.01
+
+
+def test_a_recall_that_is_just_the_wanted_one_is_enough() -> None:
+    assert step_for(index=replace(INDEX, recall=0.985)).strategy is Strategy.PROBE
+    assert step_for(index=replace(INDEX, recall=0.986)).strategy is Strategy.SCAN
+
+
+def test_of_points_with_as_many_probes_the_one_that_compares_fewer_rows_is_used() -> None:
+    for reranks in ((100, 400), (400, 100)):
+        points = (point(kept=1.0, probes=50, rerank=reranks[0]), point(kept=0.1, probes=100, rerank=reranks[1]))
+        step = step_for(index=replace(INDEX, points=points), kept=N // 2, force=Strategy.PROBE)
+        assert (step.probes, step.rerank) == (100, 100)

@@ -64,6 +64,7 @@ def test_signs_inside_names_belong_to_the_names(expression: str, sources: list[s
         ("picture:a.jpg", "unknown prefix 'picture'", 0),
         ("audio:'a.wav", "not closed", 6),
         ("audio:a.wav@12-", "span", 11),
+        ("audio:a.wav@3s-3s", "the span ends before it starts", 11),
         ("audio:a.wav@15s-12s", "ends before", 11),
         ("a*b", "unexpected *", 1),
         ("text:''", "quotes are empty", 5),

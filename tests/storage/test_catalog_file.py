@@ -286,3 +286,13 @@ def test_the_connection_reads_no_other_file_and_loads_no_extension(path: Path, t
         with pytest.raises(duckdb.Error):
             connection.execute(statement)
     connection.close()
+
+
+def test_a_database_of_another_program_is_refused_and_unchanged(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE mine (x INTEGER)")
+    content = path.read_bytes()
+    with pytest.raises(StoreError, match=r"does not have the tables of schema version 0 \(.*'mine'"):
+        Catalog(path)
+    assert path.read_bytes() == content

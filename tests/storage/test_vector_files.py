@@ -59,3 +59,13 @@ def test_a_file_of_another_space_is_an_error(tmp_path: Path) -> None:
     write_vectors(path, np.arange(10), rows())
     with pytest.raises(StoreError, match="expected 16 half floats"):
         open_vectors(path, 16)
+
+
+@pytest.mark.parametrize(("length", "is_unit"), [(1.0009, True), (0.9991, True), (1.002, False), (0.998, False)])
+def test_a_length_may_differ_from_one_by_a_thousandth(length: float, is_unit: bool) -> None:
+    vectors = (length * rows()).astype(np.float32)
+    if is_unit:
+        check_vectors(vectors, 8)
+    else:
+        with pytest.raises(VectorError, match="unit length"):
+            check_vectors(vectors, 8)

@@ -307,3 +307,49 @@ def test_temporary_files_behind_links_stay(
         (path / (".mine.tmp" if path == elsewhere else ".left.tmp")).touch()
     Writer(tmp_path, catalog, DIM)
     assert [path.name for folder in (tmp_path, elsewhere) for path in folder.rglob(".*.tmp")] == [".mine.tmp"]
+
+
+def test_what_an_interrupted_writer_left_is_removed_and_what_is_unknown_is_kept(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(tmp_path, catalog, DIM)
+    for start in (0, 6):
+        writer.commit(batch(start, 6))
+    folder = tmp_path / VECTORS / "image"
+    replaced = {path.name for path in folder.iterdir()}
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            writer.compact()
+    (merged,) = {path.name for path in folder.iterdir()} - replaced
+    content = (folder / merged).read_bytes()
+    uncommitted, unfinished, unknown = (
+        f"{99:012d}-{catalog.generation + 1:08d}.arrow",
+        f".{merged}.1.2.tmp",
+        f"{98:012d}-{1:08d}.arrow",
+    )
+    for name in (uncommitted, unfinished, unknown):
+        (folder / name).write_bytes(content)
+    lines: list[str] = []
+    Writer(tmp_path, catalog, DIM, lines.append)
+    assert [path.name for path in folder.iterdir()] == [merged]
+    assert [path.name for path in (tmp_path / "lost").rglob("*") if path.is_file()] == [unknown]
+    assert len(lines) == 1
+    assert f"{unknown} is not in the catalog" in lines[0]
+    assert row_counts(tmp_path) == [12]
+
+
+def test_parts_that_no_reader_can_need_are_removed_at_each_commit(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MAX_PARTS", 4)
+    writer = Writer(tmp_path, catalog, DIM)
+    for start in range(20):
+        writer.commit(batch(start, 1))
+        manifest = newest(tmp_path).manifest
+        young = range(manifest.generation - writing.KEPT_GENERATIONS, manifest.generation + 1)
+        assert {int(path.name) for path in (tmp_path / "snapshots").iterdir()} <= {*manifest.folders, *young}

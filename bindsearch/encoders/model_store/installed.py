@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from bindsearch.atomic import TEMPORARY_SUFFIX, atomic_write, sync_folder
+from bindsearch.atomic import TEMPORARY_SUFFIX, atomic_write, make_folder, sync_folder
 from bindsearch.encoders.model_store.snapshot_files import is_safe
 from bindsearch.encoders.model_store.source import can_be_pulled, snapshot_family
 from bindsearch.errors import EncoderError, UsageError
@@ -331,7 +331,7 @@ def model_lock(name: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     work = work_folder(name)
-    work.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(work.parent, Path(work.anchor))
     lock = FileLock(work.with_name(f"{work.name}.lock"), timeout=0)
     try:
         lock.acquire()
@@ -350,7 +350,7 @@ def publish_model(name: str) -> None:
     If the process is killed between the two renames, there is no model; `clean_up_partial_pulls` restores the old one.
     """
     work, folder = work_folder(name), model_folder(name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent, Path(folder.anchor))
     if folder.exists():
         folder.rename(work / OLD_FOLDER)
     (work / NEW_FOLDER).rename(folder)

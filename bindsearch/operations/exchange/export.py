@@ -227,7 +227,7 @@ def check_target(place: Path | Remote) -> None:
         return
     if place.is_file() or (place.is_dir() and any(place.iterdir())):
         raise UsageError(f"{place} is not an empty folder: choose another folder to export into")
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place.absolute(), Path(place.absolute().anchor))
 
 
 OpenFile = Callable[[str], AbstractContextManager[BinaryIO]]
