@@ -325,7 +325,7 @@ def _with_caption(segment: DecodedSegment, caption: str) -> DecodedSegment:
     """Return a segment whose picture or frames have a caption; others as they are."""
     if not isinstance(segment.media, Picture | Frames):
         return segment
-    return replace(segment, media=replace(segment.media, caption=caption))
+    return replace(segment, payload=replace(segment.media, caption=caption))
 
 
 def _embed_segments(

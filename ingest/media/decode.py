@@ -38,6 +38,7 @@ from bindsearch.media import (
     Media,
     Passage,
     Reading,
+    SegmentOf,
     merge_readings,
     missing_content,
 )
@@ -47,25 +48,15 @@ from bindsearch.types import Modality, Span
 __all__ = ["DECODERS", "DecodedSegment", "Job", "describe", "passages", "pieces"]
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedSegment:
-    """Decoded medium of one segment.
+class DecodedSegment(SegmentOf[Media]):
+    """A segment with its decoded medium."""
 
-    Attributes:
-        modality: modality of the segment.
-        media: the medium.
-        start_s: start of a span in seconds; None: not a span.
-        end_s: end of a span in seconds; None: not a span.
-        text: text of a passage; None: not a text.
-        reading: what the decoder found out about the file up to this segment and no earlier one has.
-    """
+    __slots__ = ()
 
-    modality: Modality
-    media: Media
-    start_s: float | None = None
-    end_s: float | None = None
-    text: str | None = None
-    reading: Reading = NO_READING
+    @property
+    def media(self) -> Media:
+        """The medium: the payload."""
+        return self.payload
 
 
 _NO_HINTS = DecodeHints(picture_side_px=1, frames_per_s=1.0)

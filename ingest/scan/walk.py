@@ -30,7 +30,7 @@ from bindsearch.ingest.media.subtitles.names import (
     subtitles_version,
 )
 from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
-from bindsearch.ingest.scan.share import belongs_always
+from bindsearch.ingest.scan.target import belongs_always
 from bindsearch.ingest.workers.prepare import failure_of
 from bindsearch.storage.file_state import FileState, file_state, time_version
 
