@@ -19,8 +19,7 @@ from bindsearch.ingest.left_out import at_or_below, counts_by_reason, write_left
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.scan.archive_members import Archive, Members
 from bindsearch.ingest.scan.declarations import Declarations
-from bindsearch.ingest.scan.diff import RecheckRules, compare, reclassified_by_rule
-from bindsearch.ingest.scan.gone import find_gone
+from bindsearch.ingest.scan.diff import compare, find_gone, reclassified_by_rule
 from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.scan.listed_files import read_manifests
 from bindsearch.ingest.scan.target import WHOLE_COLLECTION, IndexOptions, ScanTarget
@@ -100,8 +99,8 @@ class CollectionScan:
         )
         self.declarations = Declarations(self.manifests.entries, options.settings)
         self._found = bool(walked.elsewhere) or not self.manifests.states.keys() >= {*walked.rel_paths}
-        walked = walked.of_share(options.share.belongs)
-        self._scan = walked.with_stamps(self.declarations.stamps(walked.rel_paths))
+        self._scan = walked.of_share()
+        self._scan.combine_stamps(self.declarations.stamps(self._scan.rel_paths))
         archives = self._archives = self._find_archives()
         self.left_out = {
             path: why
@@ -111,9 +110,8 @@ class CollectionScan:
         """Reason by path of the files that are left out; the collector adds those that are inspected."""
         self._failed_paths: set[str] = set()
         self._confirms_deletions = True
-        retry = options.retry_failed or options.decode.imu_rate_hz is not None
-        compared = compare(self._scan, known, self.options.narrowing, RecheckRules(options.rules, retry))
-        unchanged_failed = {known.rel_path(row) for row in compared.settled.tolist() if known.item_ids[row] < 0}
+        work, settled, missing = compare(self._scan, known, self.options)
+        unchanged_failed = {known.rel_path(row) for row in settled.tolist() if known.item_ids[row] < 0}
         self.archives = [
             (path, state)
             for path, state in archives.items()
@@ -127,11 +125,11 @@ class CollectionScan:
         to_read = {path for path, _ in self.archives}
         unread_rows = [row for path in archives if path not in to_read for row in known.rows_below(path)]
         member_rows = [row for path in archives for row in known.rows_below(path)]
-        paths = [self._scan.rel_paths[row] for row in compared.work.tolist()]
+        paths = [self._scan.rel_paths[row] for row in work.tolist()]
         is_work = np.array([self._is_work(path, archives) for path in paths], np.bool_)
-        self._work, self._ignored = compared.work[is_work], compared.work[~is_work]
-        self._settled = np.union1d(compared.settled, np.array(unread_rows, np.int64))
-        self._missing = np.setdiff1d(compared.missing, np.array(member_rows, np.int64))
+        self._work, self._ignored = work[is_work], work[~is_work]
+        self._settled = np.union1d(settled, np.array(unread_rows, np.int64))
+        self._missing = np.setdiff1d(missing, np.array(member_rows, np.int64))
 
     def _is_retried(self, archive: str) -> bool:
         """Return whether failed members of an archive are to be processed again."""

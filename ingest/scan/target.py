@@ -123,3 +123,8 @@ class IndexOptions:
     archives: ArchiveLimits = ArchiveLimits()  # noqa: RUF009  (frozen)
     lists: ListLimits = ListLimits()  # noqa: RUF009  (frozen)
     share: Share = WHOLE
+
+    @property
+    def retries_failed(self) -> bool:
+        """Return whether failed files are processed again: also with a rate, which some may have failed without."""
+        return self.retry_failed or self.decode.imu_rate_hz is not None
