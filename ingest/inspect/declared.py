@@ -2,7 +2,9 @@
 
 In a cell of a list, a fact is a value as in a sidecar, its JSON, or a short text: numbers; for `axes` six names or
 numbers with spaces, commas or semicolons between them; for `units` the accelerometer's and the gyroscope's, "g, deg/s";
-for `invalid` numbers, "0 65535". Facts of a sidecar or a list that the file's modality does not use are an error: they would have no effect. Those by
+for `invalid` numbers, "0 65535".
+
+Facts of a sidecar or a list that the file's modality does not use are an error: they would have no effect. Those by
 glob apply to the files that use them.
 """
 
@@ -158,7 +160,7 @@ def _value(name: str, cell: object) -> Any:
     match name:
         case "axes":
             axes = [axis for axis in re.split(r"[\s,;]+", text) if axis]
-            return [int(axis) for axis in axes] if all(map(_is_column_number, axes)) else axes
+            return [int(axis) for axis in axes] if all(re.fullmatch("[0-9]{1,9}", axis) for axis in axes) else axes
         case "units":
             return _units(text)
         case "invalid":
