@@ -72,7 +72,7 @@ class Indexer:
         missing = scanned.missing()
         with Committer(self._writer) as committer:
             scanned.stage_found(committer.batch)
-            if scanned.has_work:
+            if scanned.total or scanned.archives:
                 self._index_files(scanned, missing, committer)
             scanned.sweep(missing, committer.batch)
         scanned.record_left_out(self._store)

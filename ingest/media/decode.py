@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -412,16 +413,11 @@ def _decode_audio(job: Job) -> Iterator[DecodedSegment]:
     yield from _subtitles(job, end_s)
 
 
-def _decode_depth(job: Job) -> Iterator[DecodedSegment]:
-    _refuse_span(job, Modality.DEPTH)
-    depth, reading = read_depth(job.path, job.sidecar, job.options)
-    yield DecodedSegment(Modality.DEPTH, depth, reading=reading)
-
-
-def _decode_thermal(job: Job) -> Iterator[DecodedSegment]:
-    _refuse_span(job, Modality.THERMAL)
-    picture, reading = read_thermal(job.path, job.sidecar, job.options)
-    yield DecodedSegment(Modality.THERMAL, picture, reading=reading)
+def _decode_map(job: Job, modality: Modality) -> Iterator[DecodedSegment]:
+    _refuse_span(job, modality)
+    read = read_depth if modality is Modality.DEPTH else read_thermal
+    picture, reading = read(job.path, job.sidecar, job.options)
+    yield DecodedSegment(modality, picture, reading=reading)
 
 
 def _decode_imu(job: Job) -> Iterator[DecodedSegment]:
@@ -440,8 +436,8 @@ DECODERS: Mapping[Modality, Callable[[Job], Iterator[DecodedSegment]]] = Mapping
         Modality.IMAGE: _decode_image,
         Modality.VIDEO: _decode_video,
         Modality.AUDIO: _decode_audio,
-        Modality.DEPTH: _decode_depth,
-        Modality.THERMAL: _decode_thermal,
+        Modality.DEPTH: partial(_decode_map, modality=Modality.DEPTH),
+        Modality.THERMAL: partial(_decode_map, modality=Modality.THERMAL),
         Modality.IMU: _decode_imu,
     }
 )

@@ -112,11 +112,12 @@ class CollectionScan:
         self._confirms_deletions = True
         work, settled, missing = compare(self._scan, known, self.options)
         unchanged_failed = {known.rel_path(row) for row in settled.tolist() if known.item_ids[row] < 0}
+        retried = known.failed if options.retry_failed else known.failed_by_installation
         self.archives = [
             (path, state)
             for path, state in archives.items()
             if (containers.get(path) != state and path not in unchanged_failed)
-            or self._is_retried(path)
+            or retried[[*known.rows_below(path)]].any()
             or (
                 options.rules and any(reclassified_by_rule(known, row, options.rules) for row in known.rows_below(path))
             )
@@ -130,12 +131,6 @@ class CollectionScan:
         self._work, self._ignored = work[is_work], work[~is_work]
         self._settled = np.union1d(settled, np.array(unread_rows, np.int64))
         self._missing = np.setdiff1d(missing, np.array(member_rows, np.int64))
-
-    def _is_retried(self, archive: str) -> bool:
-        """Return whether failed members of an archive are to be processed again."""
-        rows = [*self.known.rows_below(archive)]
-        retried = self.known.failed if self.options.retry_failed else self.known.failed_by_installation
-        return bool(retried[rows].any())
 
     def _find_archives(self) -> dict[str, FileState]:
         """Return the archives in the scan, by path."""
@@ -165,11 +160,6 @@ class CollectionScan:
     def sees_all(self) -> bool:
         """Return whether the run is not limited to some files of the collection."""
         return self.target.paths == WHOLE_COLLECTION and not (self._narrows or self.target.only_listed)
-
-    @property
-    def has_work(self) -> bool:
-        """Return whether there is anything to inspect."""
-        return bool(len(self._work) or self.archives)
 
     @property
     def total(self) -> int:

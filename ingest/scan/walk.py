@@ -135,7 +135,8 @@ class Scan:
     def add(self, status: os.stat_result, folder: str, rel_folder: str, name: str, beside: _Beside) -> None:
         """Add a regular file; the times of its sidecars, its subtitles and its parts belong to its state."""
         if not stat.S_ISREG(status.st_mode):
-            self.left_out[rel_folder + name] = _kind_of(status.st_mode)
+            names = {stat.S_IFDIR: LINK_TO_FOLDER, stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+            self.left_out[rel_folder + name] = names.get(stat.S_IFMT(status.st_mode), "a device")
             return
         sidecar_version = 0
         for sidecar_name in beside.sidecars.get(name, ()):
@@ -199,13 +200,6 @@ def may_be_unmounted(target: str, root: str) -> bool:
             return next(listing, None) is None
     except OSError:
         return True
-
-
-def _kind_of(mode: int) -> str:
-    """Return what is there, other than a file: a link to a folder, or something that is not read."""
-    if stat.S_ISDIR(mode):
-        return LINK_TO_FOLDER
-    return "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
 def _version_of(path: str) -> int:
