@@ -134,11 +134,11 @@ class Reading:
 
 NO_READING = Reading()
 
-Payload = TypeVar("Payload", covariant=True)
+_Payload = TypeVar("_Payload", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentOf(Generic[Payload]):
+class SegmentOf(Generic[_Payload]):
     """A segment of a file on its way into a store.
 
     Attributes:
@@ -151,7 +151,7 @@ class SegmentOf(Generic[Payload]):
     """
 
     modality: Modality
-    payload: Payload
+    payload: _Payload
     start_s: float | None = None
     end_s: float | None = None
     text: str | None = None

@@ -50,7 +50,7 @@ __all__ = ["DECODERS", "DecodedSegment", "Job", "describe", "passages", "pieces"
 
 
 class DecodedSegment(SegmentOf[Media]):
-    """A segment with its decoded medium."""
+    """A segment with its decoded medium; its other fields are those of `SegmentOf`."""
 
     __slots__ = ()
 
