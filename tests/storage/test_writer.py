@@ -126,7 +126,7 @@ def test_a_vector_that_must_not_be_stored_spoils_its_batch_alone(tmp_path: Path,
     good = batch(0, 3)
     segments = good.items[0].segments
     assert segments is not None
-    bad = replace(segments[0], embedding=np.full(DIM, np.nan, np.float32))
+    bad = replace(segments[0], payload=np.full(DIM, np.nan, np.float32))
     with pytest.raises(VectorError, match="NaN"):
         writer.commit(StagedBatch(items=[replace(good.items[0], segments=(bad,))]))
     assert newest(tmp_path).counts("items") == {}
