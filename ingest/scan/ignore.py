@@ -120,13 +120,15 @@ class IgnoreRules:
     has_defaults: bool = False
     whole: str | None = None
 
-    def entering(self, folder: Path, rel_folder: str) -> IgnoreRules:
+    def entering(self, folder: Path, rel_folder: str, *, has_file: bool = True) -> IgnoreRules:
         """Return the rules for the contents of `folder`, at `rel_folder` inside its collection ("" for the root).
+
+        `has_file`: whether the folder contains an IGNORE_FILE, if the caller knows.
 
         Raises:
             UsageError: the ignore file cannot be read or contains an invalid pattern.
         """
-        lines = _read(folder / IGNORE_FILE)
+        lines = _read(folder / IGNORE_FILE) if has_file else None
         if lines is None:
             return self
         groups = _grouped(_patterns(lines, str(folder / IGNORE_FILE)))
