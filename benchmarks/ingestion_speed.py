@@ -25,8 +25,7 @@ from bindsearch.indexes.types import IndexForm, IndexSettings
 from bindsearch.ingest.embed import BATCH_VIEWS
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, inspect_file
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.ingest.workers.messages import Setup
-from bindsearch.ingest.workers.pool import Decoders, Message, SegmentReady
+from bindsearch.ingest.workers.pool import Decoders, Message
 from bindsearch.ingest.workers.prepare import PreparedSegment, prepare_file
 from bindsearch.ingest.workers.scheduler import FileTask
 from bindsearch.storage.file_state import file_state
@@ -106,7 +105,7 @@ class Bench:
 
     def decode(self, paths: Sequence[Path]) -> Iterator[Message]:
         """Yield all messages of the workers for these files, each of them decoded."""
-        setup = Setup(InspectOptions((), self._encoder.modalities), DecodeOptions())
+        setup = InspectOptions((), self._encoder.modalities)
         files = iter([_source(path) for path in paths])
         for message in self._decoders.run(files, lambda: True, _is_inspected, setup):
             if message is not None:
@@ -116,9 +115,9 @@ class Bench:
         """Measure the seconds to the first answer of a new worker: Python's start and imports."""
         started = time.perf_counter()
         with Decoders(self._encoder) as decoders:
-            setup = Setup(InspectOptions((), self._encoder.modalities), DecodeOptions())
+            setup = InspectOptions((), self._encoder.modalities)
             for message in decoders.run(iter(self._sources[:1]), lambda: True, _is_inspected, setup):
-                if isinstance(message, SegmentReady):
+                if isinstance(message, tuple):
                     return time.perf_counter() - started
         raise SystemExit(f"cannot decode {self._sources[0].path}")
 
@@ -144,7 +143,7 @@ class Bench:
         while passes == 0 or started.since(1).clock_s < least_s:
             for modality, segments in self._segments.items():
                 for batch in _batches(segments):
-                    self._encoder.encode(modality, [segment.views for segment in batch])
+                    self._encoder.encode(modality, [segment.payload for segment in batch])
             passes += 1
         return started.since(passes * self._files_kept)
 
@@ -169,7 +168,7 @@ class Bench:
             source = self._sources[self._files_kept % len(self._sources)]
             for segment in prepare_file(source, inspect_file(source, options), self._encoder, DecodeOptions()):
                 self._segments.setdefault(segment.modality, []).append(segment)
-                views += len(segment.views)
+                views += len(segment.payload)
             self._files_kept += 1
 
 
@@ -242,7 +241,7 @@ def _batches(segments: Sequence[PreparedSegment]) -> Iterator[list[PreparedSegme
     views = 0
     for segment in segments:
         batch.append(segment)
-        views += len(segment.views)
+        views += len(segment.payload)
         if views >= BATCH_VIEWS:
             yield batch
             batch, views = [], 0

@@ -19,13 +19,13 @@ from search_timing import Ask, Contender
 import bindsearch as bs
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.media import DecodeHints, Media
+from bindsearch.media import DecodeHints, Media, SegmentOf
 from bindsearch.search.executor import run_batch
 from bindsearch.search.filter import make_filter
 from bindsearch.search.plan import Plan, PlanFacts, Strategy
 from bindsearch.search.planner import make_plan
 from bindsearch.search.query import Query, make_query
-from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.batch import StagedBatch, StagedItem
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.session import open_writer
 from bindsearch.types import Hit, Modality
@@ -219,9 +219,9 @@ def _item(
         content_hash=f"{key(modality, row):032x}",
         fingerprint="synthetic",
         segments=(
-            StagedSegment(
+            SegmentOf(
                 modality=Modality(modality),
-                embedding=embedding,
+                payload=embedding,
                 start_s=None if length_s is None else 0.0,
                 end_s=length_s,
                 text=f"text number {row}" if modality == "text" else None,

@@ -166,7 +166,7 @@ def embed(files: Sequence[Path], root: Path, encoder: Encoder, modality: Modalit
         owners += [number] * len(segments)
     if not prepared:
         return Embedded(np.empty(0, np.int64), np.empty((0, encoder.dim), np.float32), refused)
-    vectors = encoder.encode(modality, [segment.views for segment in prepared])
+    vectors = encoder.encode(modality, [segment.payload for segment in prepared])
     rows, first = np.unique(owners, return_index=True)
     return Embedded(rows, l2_normalize(np.add.reduceat(vectors, first)), refused)
 

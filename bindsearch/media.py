@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bindsearch.types import Modality
 
@@ -133,6 +133,30 @@ class Reading:
 
 
 NO_READING = Reading()
+
+_Payload = TypeVar("_Payload", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentOf(Generic[_Payload]):
+    """A segment of a file on its way into a store.
+
+    Attributes:
+        modality: Modality of the segment.
+        payload: Its decoded medium, its views (views, ...) as an encoder prepares them for a tower, or its embedding.
+        start_s: Start of a span in seconds; None: not a span.
+        end_s: End of a span in seconds; None: not a span.
+        text: Text of a passage; None: not a text.
+        reading: What the decoder found out about the file up to this segment and no earlier one has.
+    """
+
+    modality: Modality
+    payload: _Payload
+    start_s: float | None = None
+    end_s: float | None = None
+    text: str | None = None
+    reading: Reading = NO_READING
+
 
 Note = Callable[[str], None]
 """Takes a note of a decoder, one short line; see `Reading`."""

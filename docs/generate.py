@@ -408,14 +408,15 @@ def _types_of(public: Iterable[Definition]) -> list[Definition]:
 
 
 def _annotated_names(definition: Definition) -> list[str]:
-    """Return the names in the annotations of a definition, of its public methods and of its fields."""
+    """Return the names in the annotations of a definition, of its public methods and fields, own or inherited."""
     match definition.node:
         case ast.Assign(value=value):
             parts: list[ast.expr | None] = [value]
         case ast.FunctionDef() as function:
             parts = _function_annotations(function)
-        case ast.ClassDef(body=body):
-            parts = [node.annotation for node in body if isinstance(node, ast.AnnAssign)]
+        case ast.ClassDef(body=body, bases=bases):
+            inherited = [base for base in bases if isinstance(base, ast.Subscript)]  # fields of a generic data class
+            parts = [*inherited, *(node.annotation for node in body if isinstance(node, ast.AnnAssign))]
             for node in body:
                 if isinstance(node, ast.FunctionDef) and _is_shown(node):
                     parts += _function_annotations(node)

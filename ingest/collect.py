@@ -1,42 +1,97 @@
-"""Collector: stages processed files for the commit and counts them."""
+"""Collector: stages processed files, counts them, and commits them in a thread of its own while the next ones come."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from bindsearch.encoders.base import Encoder
-from bindsearch.ingest.commit import Committer
-from bindsearch.ingest.dedup import Action, Decision, Deduplicator
-from bindsearch.ingest.embed import EmbeddedFile
+from bindsearch.ingest.dedup import Deduplicator
 from bindsearch.ingest.scan.target import ScanTarget
 from bindsearch.ingest.workers.prepare import Failed, failure_of
+from bindsearch.ingest.workers.scheduler import Action, FileTask
 from bindsearch.reports import IndexReport
-from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment, check_storable
+from bindsearch.storage.batch import Embedded, StagedBatch, StagedItem, check_storable
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE
+from bindsearch.storage.writer import Writer
 from bindsearch.types import Metadata, Modality, facts_of, measured_metadata
+
+COMMIT_SEGMENTS = 2048
+COMMIT_FILES = 4096
+COMMIT_SECONDS = 2.0
+"""A batch is committed when it reaches one of these limits: they bound what a crash can lose."""
 
 NO_METADATA = Metadata()
 PADDING_SHOWN_S = 0.05
 """Padding below this many seconds is due to rounding and not reported."""
 
 
-def modality_of(embedded: EmbeddedFile, segments: Sequence[StagedSegment]) -> Modality:
+class Committer:
+    """Commits batches one at a time; staged files are committed when the block ends, also if it is interrupted."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.batch = StagedBatch()
+        """Batch of the next commit."""
+        self._writer = writer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._pending: Future[None] | None = None
+        self._staged_files = 0
+        self._staged_segments = 0
+        self._last: float | None = None
+
+    def __enter__(self) -> Committer:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None or kind is KeyboardInterrupt:
+                self._commit()
+            self._wait()
+        finally:
+            self._thread.shutdown()
+
+    def commit_if_due(self, new_segments: int) -> None:
+        """Count the segments of one more file, and commit the batch if it reached a limit."""
+        self._staged_files += 1
+        self._staged_segments += new_segments
+        if self._last is None:  # the start of workers and libraries does not count
+            self._last = time.monotonic()
+        is_old = time.monotonic() - self._last > COMMIT_SECONDS
+        if is_old or self._staged_files >= COMMIT_FILES or self._staged_segments >= COMMIT_SEGMENTS:
+            self._commit()
+
+    def _commit(self) -> None:
+        self._wait()
+        self._last = time.monotonic()
+        self._staged_files = self._staged_segments = 0
+        if self.batch.is_empty:
+            return
+        batch, self.batch = self.batch, StagedBatch()
+        self._pending = self._thread.submit(self._writer.commit, batch)
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+
+def modality_of(task: FileTask, segments: Sequence[Embedded]) -> Modality:
     """Return the modality of an inspected file: of its segments if it has any, since an mp4 may have no pictures."""
-    assert embedded.file_task.inspection is not None
-    modality = embedded.file_task.inspection.verdict.modality
+    assert task.inspection is not None
+    modality = task.inspection.verdict.modality
     assert modality is not None
     modalities = [segment.modality for segment in segments]
     return modality if modality in modalities or not modalities else modalities[0]
 
 
-def metadata_of(embedded: EmbeddedFile) -> Metadata:
+def metadata_of(task: FileTask) -> Metadata:
     """Return the metadata of an inspected file: declared, else measured, else embedded in it."""
-    inspection = embedded.file_task.inspection
-    assert inspection is not None
-    measured = measured_metadata(embedded.file_task.reading.facts)
-    return inspection.sidecar.metadata.merge_over(measured.merge_over(inspection.metadata))
+    assert task.inspection is not None
+    measured = measured_metadata(task.reading.facts)
+    return task.inspection.sidecar.metadata.merge_over(measured.merge_over(task.inspection.metadata))
 
 
 class BatchCollector:
@@ -56,58 +111,55 @@ class BatchCollector:
         self._encoder = encoder
         self._report = report
         self._left_out = left_out
-        self._followers: dict[str, list[EmbeddedFile]] = {}
+        self._followers: dict[str, list[FileTask]] = {}
         self._failed: dict[str, Failed] = {}
         self._padded = 0
         self._refused: Counter[Modality] = Counter()
 
-    def stage(self, embedded: EmbeddedFile, committer: Committer) -> Iterator[EmbeddedFile]:
+    def stage(self, task: FileTask, committer: Committer) -> Iterator[FileTask]:
         """Stage a file, or hold it back until the file that it follows is done; yield the files that were staged.
 
         Each file goes into the batch that is current then: between two of them the batch may be committed.
         """
-        inspection, decision = embedded.file_task.inspection, embedded.file_task.decision
-        assert isinstance(decision, Decision)
-        fingerprint = "" if inspection is None else inspection.fingerprint
-        if decision.action is Action.FOLLOW:
+        fingerprint = "" if task.inspection is None else task.inspection.fingerprint
+        if task.action is Action.FOLLOW:
             if fingerprint in self._deduplicator.in_flight:
-                self._followers.setdefault(fingerprint, []).append(embedded)
+                self._followers.setdefault(fingerprint, []).append(task)
                 return
-            embedded.failure = self._failed.get(fingerprint)
-        self._put(embedded, decision, committer.batch)
-        yield embedded
-        if decision.action in (Action.EMBED, Action.TAKE):
+            task.failure = self._failed.get(fingerprint)
+        self._put(task, committer.batch)
+        yield task
+        if task.action in (Action.EMBED, Action.TAKE):
             self._deduplicator.in_flight.discard(fingerprint)
-            if embedded.failure is not None:
-                self._failed[fingerprint] = embedded.failure
+            if task.failure is not None:
+                self._failed[fingerprint] = task.failure
             for follower in self._followers.pop(fingerprint, ()):
                 yield from self.stage(follower, committer)
 
-    def _put(self, embedded: EmbeddedFile, decision: Decision, batch: StagedBatch) -> None:
+    def _put(self, task: FileTask, batch: StagedBatch) -> None:
         """Stage the outcome of one file."""
-        previous = decision.before
-        file, inspection = embedded.file_task.file, embedded.file_task.inspection
+        file, inspection, before = task.file, task.inspection, task.before
         collection_id = self._target.collection_id
-        old_item = previous.item_id if previous is not None else None
+        old_item = before.item_id if before is not None else None
         item = None
-        if embedded.failure is None and decision.action not in (Action.LEAVE_OUT, Action.TOUCH):
+        if task.failure is None and task.action not in (Action.LEAVE_OUT, Action.TOUCH):
             try:
-                item = self._item(embedded, decision)
+                item = self._item(task)
                 check_storable(item)
             except Exception as error:  # one file must not end the run
-                embedded.fail(failure_of(error))
-        if embedded.failure is not None:
-            is_transient = embedded.failure.is_transient
+                task.fail(failure_of(error))
+        if task.failure is not None:
+            is_transient = task.failure.is_transient
             state = UNKNOWN_STATE if is_transient else file.state
-            batch.failures.append(Failure(collection_id, file.rel_path, state, embedded.failure.reason))
-            self._report.add_failure(self._target.root / file.rel_path, embedded.failure.reason)
+            batch.failures.append(Failure(collection_id, file.rel_path, state, task.failure.reason))
+            self._report.add_failure(self._target.root / file.rel_path, task.failure.reason)
             if old_item is not None and not is_transient:
                 batch.removed.append(old_item)
             return
         assert inspection is not None
-        if previous is not None and previous.reason is not None:
+        if before is not None and before.reason is not None:
             batch.forgotten_failures.append((collection_id, file.rel_path))
-        if decision.action is Action.LEAVE_OUT:
+        if task.action is Action.LEAVE_OUT:
             if self._target.is_named(file.rel_path):
                 self._report.notices.append(f"{self._target.root / file.rel_path} is skipped: {inspection.verdict.why}")
             if inspection.refused is not None:
@@ -116,57 +168,56 @@ class BatchCollector:
             if old_item is not None:
                 batch.removed.append(old_item)
                 self._report.removed += 1
-        elif decision.action is Action.TOUCH:
+        elif task.action is Action.TOUCH:
             assert old_item is not None
             batch.touched[old_item] = file.state
             self._report.unchanged += 1
         elif item is not None:
             batch.items.append(item)
-            self._count(embedded, decision, item)
+            self._count(task, item)
 
-    def _item(self, embedded: EmbeddedFile, decision: Decision) -> StagedItem:
+    def _item(self, task: FileTask) -> StagedItem:
         """Return a new, changed, moved or copied item."""
-        file, inspection = embedded.file_task.file, embedded.file_task.inspection
+        file, inspection, found = task.file, task.inspection, task.found
         assert inspection is not None
-        found = decision.found
         segments = None if found is None else found.segments
-        if decision.action is Action.EMBED:
-            segments = tuple(embedded.segments)
-        replaced = None if decision.before is None else decision.before.item_id
+        if task.action is Action.EMBED:
+            segments = tuple(task.segments)
+        replaced = None if task.before is None else task.before.item_id
         return StagedItem(
-            item_id=decision.item_id if decision.action is Action.MOVE else replaced,
+            item_id=task.moved_id if task.action is Action.MOVE else replaced,
             collection_id=self._target.collection_id,
             rel_path=file.rel_path,
-            modality=modality_of(embedded, segments or ()),
+            modality=modality_of(task, segments or ()),
             state=file.state,
             content_hash=inspection.content_hash,
             fingerprint=inspection.fingerprint,
             segments=segments,
             columns=inspection.columns,
-            metadata=metadata_of(embedded).merge_over(NO_METADATA if found is None else facts_of(found.facts)),
+            metadata=metadata_of(task).merge_over(NO_METADATA if found is None else facts_of(found.facts)),
         )
 
-    def _count(self, embedded: EmbeddedFile, decision: Decision, item: StagedItem) -> None:
+    def _count(self, task: FileTask, item: StagedItem) -> None:
         """Count an item that was staged."""
-        embeds = decision.action is Action.EMBED
+        embeds, found, report = task.action is Action.EMBED, task.found, self._report
         if embeds:
-            self._padded += sum(map(self._is_padded, embedded.segments))
-            self._report.segments += len(embedded.segments)
-            self._report.add_notes(self._target.root / item.rel_path, embedded.file_task.reading.notes)
-        self._report.items[item.modality] += 1
-        if decision.found is not None:
-            self._report.from_shards += 1
-            self._report.moved_between += decision.found.is_gone
-        if decision.action is Action.MOVE or (decision.found is not None and decision.found.is_gone):
-            self._report.moved += 1
+            self._padded += sum(map(self._is_padded, task.segments))
+            report.segments += len(task.segments)
+            report.add_notes(self._target.root / item.rel_path, task.reading.notes)
+        report.items[item.modality] += 1
+        if found is not None:
+            report.from_shards += 1
+            report.moved_between += found.is_gone
+        if task.action is Action.MOVE or (found is not None and found.is_gone):
+            report.moved += 1
         elif item.item_id is None:
-            self._report.added += 1
-        elif not embeds and decision.before is not None and decision.before.state.sidecar_version < 0:
-            self._report.unchanged += 1  # imported from another store, and unchanged
+            report.added += 1
+        elif not embeds and task.before is not None and task.before.state.sidecar_version < 0:
+            report.unchanged += 1  # imported from another store, and unchanged
         else:
-            self._report.changed += 1
+            report.changed += 1
 
-    def _is_padded(self, segment: StagedSegment) -> bool:
+    def _is_padded(self, segment: Embedded) -> bool:
         """Return whether the encoder padded it: motion shorter than the encoder's segments."""
         if segment.modality is not Modality.IMU or segment.start_s is None or segment.end_s is None:
             return False

@@ -14,15 +14,13 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.samples import archive_kind
 from bindsearch.ingest.archives.zip import name_notes
 from bindsearch.ingest.inspect.classify import Classification
-from bindsearch.ingest.inspect.folder_settings import NO_FACTS
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, classify_source, declared_of
 from bindsearch.ingest.manifests.manifest import is_manifest, names_files
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.media.decode import describe
-from bindsearch.ingest.scan.collection import IndexOptions
 from bindsearch.ingest.scan.declarations import Declarations
 from bindsearch.ingest.scan.listed_files import read_manifests
-from bindsearch.ingest.scan.target import ScanTarget
+from bindsearch.ingest.scan.target import IndexOptions, ScanTarget
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.ingest.workers.prepare import failure_of
 from bindsearch.reports import OnRows, PlannedFile, ignore_rows
@@ -46,10 +44,16 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
     """
     belongs = options.share.belongs
     found = scan(
-        target.root, target.paths, target.skipped_folders, default_ignore=options.default_ignore, belongs=belongs
+        target.root,
+        target.paths,
+        target.skipped_folders,
+        default_ignore=options.settings.default_ignore,
+        belongs=belongs,
     )
     manifests = read_manifests(found, {}, besides=target.manifests, limits=options.lists)
-    inspect = InspectOptions(options.rules, frozenset(Modality), target.root.name, options.facts)
+    inspect = InspectOptions(
+        options.rules, frozenset(Modality), target.root.name, options.settings.facts, options.decode
+    )
     for rel_path, end in found.bad_links.items():
         if options.narrowing.includes(rel_path):
             yield PlannedFile(target.root / rel_path, None, f"would fail: a link to {end}, which is {NOT_REGULAR}", "")
@@ -85,7 +89,7 @@ def _plan_file(file: SourceFile, inspect: InspectOptions, options: IndexOptions)
     note = ""
     try:
         if (verdict := _classify_archive(file.path)) is not None:
-            encoding = Declarations({}, NO_FACTS, options.zip_names).zip_encoding(file.rel_path)
+            encoding = Declarations({}, options.settings).zip_encoding(file.rel_path)
             return PlannedFile(file.path, None, verdict.why, name_notes(file.path, encoding))
         verdict = classify_source(file, inspect)
         if verdict.modality is not None:

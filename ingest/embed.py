@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import EncoderError
-from bindsearch.ingest.workers.pool import Decoded, Message, Retracted, SegmentReady
-from bindsearch.ingest.workers.prepare import Failed, PreparedSegment, failure_of
-from bindsearch.ingest.workers.scheduler import FileTask, Inspected
-from bindsearch.storage.batch import StagedSegment
+from bindsearch.ingest.workers.pool import Message
+from bindsearch.ingest.workers.prepare import PreparedSegment, failure_of
+from bindsearch.ingest.workers.scheduler import FileTask
 from bindsearch.storage.vector_files import check_vectors
 from bindsearch.types import Modality
 
@@ -40,46 +39,20 @@ in any case, so that a rare modality is not delayed until the end."""
 MAX_BATCH_AGES = 4
 
 
-@dataclass(eq=False, slots=True)
-class EmbeddedFile:
-    """A processed file: its segments are all embedded, or it failed, or its inspection sufficed."""
-
-    file_task: FileTask
-    segments: list[StagedSegment] = field(default_factory=list)
-    failure: Failed | None = None
-    _pending: int = 0
-    _decoded: bool = False
-    _retracted: bool = False
-
-    def fail(self, failure: Failed) -> None:
-        """Record a failure and drop the segments."""
-        self.failure = failure
-        self.segments.clear()
-
-    @property
-    def _is_complete(self) -> bool:
-        return self._decoded and not self._pending and not self._retracted
-
-
 @dataclass(slots=True)
 class _Batch:
     """Prepared segments of one modality that wait for its tower; `views` is their number of views."""
 
     started: float = field(default_factory=time.monotonic)
-    prepared: list[tuple[EmbeddedFile, PreparedSegment]] = field(default_factory=list)
+    prepared: list[tuple[FileTask, PreparedSegment]] = field(default_factory=list)
     views: float = 0.0
-
-    def add(self, owner: EmbeddedFile, segment: PreparedSegment) -> None:
-        self.prepared.append((owner, segment))
-        is_text = segment.modality is Modality.TEXT
-        self.views += max(segment.views.size, MIN_TOKENS) / TOKENS_PER_VIEW if is_text else len(segment.views)
 
     def is_due(self, views: float, *, idle: bool) -> bool:
         age_s = time.monotonic() - self.started
         return self.views >= views or age_s > MAX_BATCH_AGE_S * (1 if idle else MAX_BATCH_AGES)
 
 
-def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterator[EmbeddedFile | int]:
+def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterator[FileTask | int]:
     """Embed the segments of decoders (see `Decoders.run`); yield each file once, when it is complete.
 
     After each batch the number of its segments is yielded, and 0 from time to time while waiting.
@@ -88,64 +61,53 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
         EncoderError: the encoder does not work.
         InstallationError: a library cannot be loaded.
     """
-    owners: dict[FileTask, EmbeddedFile] = {}
     batches: dict[Modality, _Batch] = {}
     batch_views: dict[Modality, float] = {}
     for message in messages:
         match message:
-            case Inspected(file_task):
-                _raise_if_run_ends(file_task)
-                yield EmbeddedFile(file_task, failure=file_task.failure)
-            case SegmentReady(file_task, segment):
-                owner = owners.setdefault(file_task, EmbeddedFile(file_task))
-                owner._pending += 1
-                batches.setdefault(segment.modality, _Batch()).add(owner, segment)
-            case Retracted(file_task):
-                if file_task in owners:
-                    owners.pop(file_task)._retracted = True
-            case Decoded(file_task):
-                owner = owners.pop(file_task, EmbeddedFile(file_task))
-                owner._decoded = True
-                _raise_if_run_ends(file_task)
-                if file_task.failure is not None:
-                    owner.fail(file_task.failure)
-                if owner._is_complete:
-                    yield owner
-        if message is None:
-            yield 0
+            case FileTask() as task:
+                if (failure := task.failure) is not None:
+                    if failure.ends_run is not None:
+                        raise failure.ends_run(failure.reason)
+                    task.fail(failure)
+                task.is_decoded = True
+                if not task.pending:
+                    yield task
+            case (task, segment):
+                task.pending += 1
+                batch = batches.setdefault(segment.modality, _Batch())
+                batch.prepared.append((task, segment))
+                views = segment.payload
+                is_text = segment.modality is Modality.TEXT
+                batch.views += max(views.size, MIN_TOKENS) / TOKENS_PER_VIEW if is_text else len(views)
+            case None:
+                yield 0
         for modality in list(batches):
-            if batches[modality].is_due(
-                min(batch_views.get(modality, FIRST_BATCH_VIEWS), BATCH_VIEWS), idle=message is None
-            ):
+            views_due = min(batch_views.get(modality, FIRST_BATCH_VIEWS), BATCH_VIEWS)
+            if batches[modality].is_due(views_due, idle=message is None):
                 yield from _run_batch(batches.pop(modality), modality, encoder, batch_views)
     for modality in list(batches):
         yield from _run_batch(batches.pop(modality), modality, encoder, batch_views)
 
 
-def _raise_if_run_ends(file_task: FileTask) -> None:
-    """Raise the failure of a file if it ends the run."""
-    if file_task.failure is not None and file_task.failure.ends_run is not None:
-        raise file_task.failure.ends_run(file_task.failure.reason)
-
-
 def _run_batch(
     batch: _Batch, modality: Modality, encoder: Encoder, batch_views: dict[Modality, float]
-) -> Iterator[EmbeddedFile | int]:
+) -> Iterator[FileTask | int]:
     """Embed a batch; yield its number of segments and the complete files, and update the views of a full batch."""
     started = time.monotonic()
     _embed(batch, modality, encoder)
     took_s = time.monotonic() - started
     batch_views[modality] = max(MIN_BATCH_VIEWS, min(BATCH_VIEWS, batch.views * BATCH_SECONDS / max(took_s, 1e-6)))
     yield len(batch.prepared)
-    for owner, _ in batch.prepared:
-        owner._pending -= 1
-        if owner._is_complete:
-            yield owner
+    for task, _ in batch.prepared:
+        task.pending -= 1
+        if task.is_decoded and not task.pending:
+            yield task
 
 
 def _embed(batch: _Batch, modality: Modality, encoder: Encoder) -> None:
     """Embed one batch; if it fails, embed its segments one by one, so that only the files at fault fail."""
-    live = [(owner, segment) for owner, segment in batch.prepared if owner.failure is None and not owner._retracted]
+    live = [(task, segment) for task, segment in batch.prepared if task.failure is None and not task.is_retracted]
     try:
         outcomes = _encode(encoder, modality, [segment for _, segment in live])
     except EncoderError:
@@ -153,15 +115,15 @@ def _embed(batch: _Batch, modality: Modality, encoder: Encoder) -> None:
     except Exception as error:
         raise_installation_fault(error)
         outcomes = []
-        for owner, segment in live:
+        for task, segment in live:
             try:
                 outcomes += _encode(encoder, modality, [segment])
             except Exception as error:
                 outcomes.append(None)
-                owner.fail(failure_of(error))
-    for (owner, segment), embedding in zip(live, outcomes, strict=True):
-        if embedding is not None and owner.failure is None:
-            owner.segments.append(StagedSegment(modality, embedding, segment.start_s, segment.end_s, segment.text))
+                task.fail(failure_of(error))
+    for (task, segment), embedding in zip(live, outcomes, strict=True):
+        if embedding is not None and task.failure is None:
+            task.segments.append(replace(segment, payload=embedding))
 
 
 def _encode(
@@ -170,6 +132,6 @@ def _encode(
     """Return the embeddings of segments, float32 (dim,) each."""
     if not segments:
         return []
-    embeddings = encoder.encode(modality, [segment.views for segment in segments])
+    embeddings = encoder.encode(modality, [segment.payload for segment in segments])
     check_vectors(embeddings, encoder.dim)
     return list(embeddings)

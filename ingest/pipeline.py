@@ -9,16 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from bindsearch.encoders.base import Encoder
-from bindsearch.ingest.collect import BatchCollector
-from bindsearch.ingest.commit import Committer
-from bindsearch.ingest.dedup import Deduplicator, FingerprintIndex, FingerprintSet
+from bindsearch.ingest.collect import BatchCollector, Committer
+from bindsearch.ingest.dedup import Deduplicator, FingerprintIndex
 from bindsearch.ingest.embed import embed_files
-from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE, FolderFacts
+from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.inspect.inspect_file import InspectOptions
 from bindsearch.ingest.scan.archive_members import Members
-from bindsearch.ingest.scan.collection import CollectionScan, IndexOptions
-from bindsearch.ingest.scan.target import WHOLE_COLLECTION, ScanTarget
-from bindsearch.ingest.workers.messages import Setup
+from bindsearch.ingest.scan.collection import CollectionScan
+from bindsearch.ingest.scan.target import WHOLE_COLLECTION, IndexOptions, ScanTarget
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.reports import IndexReport, OnProgress, Progress
 from bindsearch.storage.catalog import Catalog
@@ -55,8 +53,7 @@ class Indexer:
         self._encoder = encoder
         self._decoders = decoders
         self._store = store
-        self._spool = store / SPOOL
-        shutil.rmtree(self._spool, ignore_errors=True)  # left over from a killed run
+        shutil.rmtree(store / SPOOL, ignore_errors=True)  # left over from a killed run
         self._on_progress = on_progress
         self._segments = 0
         self.report = IndexReport()
@@ -68,86 +65,71 @@ class Indexer:
             UsageError: an ignore file is invalid.
             InstallationError: a library for decoding or embedding cannot be loaded.
         """
-        collection_scan = self._survey(target, options)
-        if collection_scan.manifests.changed and not target.only_listed and target.paths != WHOLE_COLLECTION:
-            collection_scan = self._survey(replace(target, paths=WHOLE_COLLECTION), options)
-        collection_scan.report_settled()
-        missing = collection_scan.missing()
+        scanned = self._scan(target, options)
+        if scanned.manifests.changed and not target.only_listed and target.paths != WHOLE_COLLECTION:
+            scanned = self._scan(replace(target, paths=WHOLE_COLLECTION), options)
+        scanned.report_settled()
+        missing = scanned.missing()
         with Committer(self._writer) as committer:
-            collection_scan.stage_found(committer.batch)
-            if collection_scan.has_work:
-                self._index_files(collection_scan, options, missing, committer)
-            collection_scan.sweep(missing, committer.batch)
-        collection_scan.record_left_out(self._store)
-        if collection_scan.sees_all and options.facts.globs:
-            self._report_unused_facts(target, options.facts)
-
-    def _report_unused_facts(self, target: ScanTarget, facts: FolderFacts) -> None:
-        """Add a line for each glob that no file of the collection gets a fact by."""
-        files = self._catalog.known_files(target.collection_id, WHOLE_COLLECTION)
-        for glob in facts.unused((files.rel_path(row), files.modality(row)) for row in range(files.n)):
-            self.report.unused_facts.append(
+            scanned.stage_found(committer.batch)
+            if scanned.total or scanned.archives:
+                self._index_files(scanned, missing, committer)
+            scanned.sweep(missing, committer.batch)
+        scanned.record_left_out(self._store)
+        facts = options.settings.facts
+        if scanned.sees_all and facts.globs:
+            files = self._catalog.known_files(target.collection_id, WHOLE_COLLECTION)
+            self.report.unused_facts += [
                 f"{target.root / SETTINGS_FILE}: [facts.{glob!r}] applies to no file: check the glob and the keys"
-            )
+                for glob in facts.unused((files.rel_path(row), files.modality(row)) for row in range(files.n))
+            ]
 
-    def _survey(self, target: ScanTarget, options: IndexOptions) -> CollectionScan:
+    def _scan(self, target: ScanTarget, options: IndexOptions) -> CollectionScan:
         known = self._catalog.known_files(target.collection_id, target.paths)
-        containers = self._catalog.containers(target.collection_id)
-        return CollectionScan(target, options, known, containers, self.report)
+        return CollectionScan(target, options, known, self._catalog.containers(target.collection_id), self.report)
 
-    def _index_files(
-        self, collection_scan: CollectionScan, options: IndexOptions, missing: dict[int, int], committer: Committer
-    ) -> None:
+    def _index_files(self, scanned: CollectionScan, missing: dict[int, int], committer: Committer) -> None:
+        """Index the new and changed files of a scan; those of `missing` that were moved are removed from it."""
+        target, options = scanned.target, scanned.options
         prints = FingerprintIndex(*self._catalog.fingerprints())
-        deduplicator = Deduplicator(collection_scan.known, prints, FingerprintSet(), missing, options.share.find)
-        root_name = collection_scan.target.root.name
-        inspect = InspectOptions(options.rules, self._encoder.modalities, root_name, options.facts)
-        setup = Setup(inspect, options.decode)
-        collector = BatchCollector(
-            collection_scan.target, deduplicator, self._encoder, self.report, collection_scan.left_out
+        deduplicator = Deduplicator(scanned.known, prints, missing, options.share.find)
+        inspect = InspectOptions(
+            options.rules, self._encoder.modalities, target.root.name, options.settings.facts, options.decode
         )
+        collector = BatchCollector(target, deduplicator, self._encoder, self.report, scanned.left_out)
         done = 0
-        with spool_folder(self._spool) as spool:
-            members = Members(
-                collection_scan.target.root,
-                collection_scan.known,
-                options.archives,
-                options.narrowing,
-                collection_scan.declarations,
-                spool,
-                default_ignore=options.default_ignore,
-            )
+        with spool_folder(self._store / SPOOL) as spool:
+            members = Members(target.root, scanned.known, options, scanned.declarations, spool)
 
             def has_room() -> bool:
-                return members.has_room() and not collection_scan.one_at_a_time
+                return members.has_room() and not scanned.one_at_a_time
 
-            messages = self._decoders.run(collection_scan.files(members), has_room, deduplicator.wants_decoding, setup)
-            self._report_progress(0, collection_scan, members)
+            messages = self._decoders.run(scanned.files(members), has_room, deduplicator.wants_decoding, inspect)
+            self._report_progress(0, scanned, members)
             # Closed at once when the run is interrupted, so that the workers stop.
             with closing(messages):
                 for embedded in embed_files(messages, self._encoder):
                     if isinstance(embedded, int):
                         self._segments += embedded
-                        self._report_progress(done, collection_scan, members)
+                        self._report_progress(done, scanned, members)
                         continue
-                    for processed in collector.stage(embedded, committer):
+                    for task in collector.stage(embedded, committer):
                         done += 1
-                        members.finished(processed.file_task.file, processed.failure)
-                        committer.commit_if_due(len(processed.segments))
+                        members.finished(task.file, task.failure)
+                        committer.commit_if_due(len(task.segments))
                     for archive in members.settled():
-                        collection_scan.stage_archive(archive, missing, committer.batch)
-                    self._report_progress(done, collection_scan, members)
+                        scanned.stage_archive(archive, missing, committer.batch)
+                    self._report_progress(done, scanned, members)
             for archive in members.settled():
-                collection_scan.stage_archive(archive, missing, committer.batch)
+                scanned.stage_archive(archive, missing, committer.batch)
         self.report.notices.extend(collector.notices())
         if self._decoders.notice is not None and self._decoders.notice not in self.report.notices:
             self.report.notices.append(self._decoders.notice)
 
-    def _report_progress(self, done: int, collection_scan: CollectionScan, members: Members) -> None:
-        total = collection_scan.total + members.found
-        items = dict(self.report.items)
+    def _report_progress(self, done: int, scanned: CollectionScan, members: Members) -> None:
         current, current_s = self._decoders.current()
-        path = None if current is None else collection_scan.target.root / current.rel_path
+        path = None if current is None else scanned.target.root / current.rel_path
+        total, items = scanned.total + members.found, dict(self.report.items)
         self._on_progress(Progress(done, total, self.report.failed, self._segments, items, path, current_s))
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 import bindsearch as bs
 from bindsearch.indexes.types import IndexForm, IndexSettings
-from bindsearch.ingest import commit
+from bindsearch.ingest import collect
 from bindsearch.operations.verify.check import verify
 from bindsearch.storage import writer
 from bindsearch.storage.batch import StagedBatch
@@ -49,7 +49,7 @@ RUNS = 10
 def small_batches() -> Iterator[None]:
     """As in the child, for the runs that go on where it was killed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commit, "COMMIT_SEGMENTS", indexing.COMMIT_SEGMENTS)
+        patch.setattr(collect, "COMMIT_SEGMENTS", indexing.COMMIT_SEGMENTS)
         patch.setattr(writer, "MAX_SMALL_FILES", indexing.MAX_SMALL_FILES)
         patch.setattr(writer, "MAX_PARTS", indexing.MAX_PARTS)
         yield
@@ -284,7 +284,7 @@ def test_a_run_over_a_part_that_ends_early_leaves_a_changed_list_to_the_next(
     run(store, media)
     (media / "captions.csv").write_text("path,caption\n0.txt,one\n1.txt,two\n2.txt,three\n")
     with monkeypatch.context() as patch:
-        patch.setattr(commit, "COMMIT_FILES", 1)
+        patch.setattr(collect, "COMMIT_FILES", 1)
         patch.setattr(writer.Writer, "commit", commit_once)
         with pytest.raises(bs.BindSearchError, match="the run ends here"):
             run(store, media / "sub")

@@ -21,10 +21,8 @@ from bindsearch.ingest.inspect.rules import parse_rule
 from bindsearch.ingest.manifests.rows import ListLimits
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.ingest.pipeline import Indexer
-from bindsearch.ingest.scan.collection import IndexOptions
 from bindsearch.ingest.scan.ignore import make_narrowing
-from bindsearch.ingest.scan.share import WHOLE, Share
-from bindsearch.ingest.scan.target import ScanTarget
+from bindsearch.ingest.scan.target import WHOLE, IndexOptions, ScanTarget, Share
 from bindsearch.ingest.targets import archive_of, failed_targets, plan_targets
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext
@@ -124,14 +122,7 @@ def _apply_limits(
 def _with_settings(options: IndexOptions, root: Path) -> IndexOptions:
     """Return options with the settings of a collection; rules of the request come first."""
     settings = read_folder_settings(root)
-    rules = (*options.rules, *settings.rules)
-    return replace(
-        options,
-        rules=rules,
-        facts=settings.facts,
-        zip_names=settings.zip_names,
-        default_ignore=settings.default_ignore,
-    )
+    return replace(options, rules=(*options.rules, *settings.rules), settings=settings)
 
 
 FindTargets = Callable[[Catalog, ListLimits], Iterable[ScanTarget]]

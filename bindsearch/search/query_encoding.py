@@ -325,7 +325,8 @@ def _with_caption(segment: DecodedSegment, caption: str) -> DecodedSegment:
     """Return a segment whose picture or frames have a caption; others as they are."""
     if not isinstance(segment.media, Picture | Frames):
         return segment
-    return replace(segment, media=replace(segment.media, caption=caption))
+    media = replace(segment.media, caption=caption)
+    return type(segment)(segment.modality, media, segment.start_s, segment.end_s, segment.text, segment.reading)
 
 
 def _embed_segments(

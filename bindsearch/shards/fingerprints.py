@@ -15,11 +15,11 @@ import numpy as np
 from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.errors import BindSearchError
 from bindsearch.ingest.dedup import as_rows
-from bindsearch.ingest.scan.share import FoundVectors
+from bindsearch.ingest.scan.target import FoundVectors
+from bindsearch.media import SegmentOf
 from bindsearch.operations.exchange.exchange_format import check_space, open_generation
 from bindsearch.results import may_be_there
 from bindsearch.search.generation import Generation
-from bindsearch.storage.batch import StagedSegment
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.types import FACT_COLUMNS, Modality
 
@@ -152,7 +152,7 @@ def _vectors_of(generation: Generation, item_id: int, fingerprint: str) -> Found
     if item["fingerprint"] != fingerprint or not segments:
         return None
     staged = tuple(
-        StagedSegment(
+        SegmentOf(
             Modality(segment["modality"]),
             _vector(generation, Modality(segment["modality"]), segment["vector_id"]),
             segment["start_s"],

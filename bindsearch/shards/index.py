@@ -18,8 +18,7 @@ from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.left_out import at_or_below
 from bindsearch.ingest.manifests.rows import ListLimits
 from bindsearch.ingest.media.options import DecodeOptions, decode_options, segment_lengths
-from bindsearch.ingest.scan.share import Share
-from bindsearch.ingest.scan.target import ScanTarget
+from bindsearch.ingest.scan.target import ScanTarget, Share
 from bindsearch.ingest.targets import archive_of, changed_targets, failed_targets, plan_targets, resolve_paths
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext

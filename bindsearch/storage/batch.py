@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from bindsearch.errors import StoreError
+from bindsearch.media import SegmentOf
 from bindsearch.storage.catalog import Failure, SourceContainer
 from bindsearch.storage.file_state import LARGEST, FileState, state_columns
 from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality, facts_of
@@ -19,23 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
-class StagedSegment:
-    """A segment to commit.
-
-    Attributes:
-        modality: Modality of the segment.
-        embedding: float32 (d,), unit norm.
-        start_s: Start in seconds; None if the segment is not a span of time.
-        end_s: End in seconds, likewise.
-        text: The passage of a text segment; None for other modalities.
-    """
-
-    modality: Modality
-    embedding: NDArray[np.float32]
-    start_s: float | None
-    end_s: float | None
-    text: str | None
+Embedded: TypeAlias = "SegmentOf[NDArray[np.float32]]"
+"""A segment to commit, with its embedding: float32 (d,), unit norm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +49,7 @@ class StagedItem:
     state: FileState
     content_hash: str
     fingerprint: str
-    segments: tuple[StagedSegment, ...] | None
+    segments: tuple[Embedded, ...] | None
     columns: str | None = None
     metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
 
@@ -143,7 +129,7 @@ def with_shared_facts(
     ]
 
 
-def own_segments(item_ids: Sequence[int], items: Sequence[StagedItem]) -> tuple[pa.Table, list[StagedSegment]]:
+def own_segments(item_ids: Sequence[int], items: Sequence[StagedItem]) -> tuple[pa.Table, list[Embedded]]:
     """Return the segments that items do not share.
 
     Args:

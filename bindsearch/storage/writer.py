@@ -234,7 +234,7 @@ class Writer:
         files = []
         for modality in dict.fromkeys(segment.modality for segment in vectors):
             positions = [position for position, segment in enumerate(vectors) if segment.modality is modality]
-            embeddings = np.stack([vectors[position].embedding for position in positions])
+            embeddings = np.stack([vectors[position].payload for position in positions])
             check_vectors(embeddings, self._dim)
             first = self._catalog.take_ids("vector_id", len(positions))
             vector_ids[positions] = ids = np.arange(first, first + len(positions), dtype=np.int64)

@@ -56,7 +56,8 @@ def shared_metadata(members: Mapping[str, bytes], *, captioned: bool) -> tuple[S
                 captions = captions or own
                 entries = {**record, **entries}
             elif suffixes[name] == ".cls":
-                entries["cls"] = _class(decode_text(raw).strip())
+                text = decode_text(raw).strip()
+                entries["cls"] = int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
             elif captioned:
                 captions += _texts(decode_text(raw))
         except MediaError as error:
@@ -71,10 +72,6 @@ def _texts(value: object) -> list[str]:
     texts = value if isinstance(value, list) else [value]
     stripped = [text.strip() for text in texts if isinstance(text, str)]
     return [text.encode(errors="replace").decode() for text in stripped if text]
-
-
-def _class(text: str) -> str | int:
-    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
 
 
 def _readable(entries: Mapping[str, object]) -> tuple[dict[str, Scalar], Metadata]:

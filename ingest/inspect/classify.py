@@ -16,26 +16,40 @@ unless a part excludes it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, MediaError
 from bindsearch.ingest.inspect.extensions import UNFINISHED, extension_of, is_known, reason_of_ignored
 from bindsearch.ingest.inspect.path_words import named_modality
 from bindsearch.ingest.inspect.rules import Rule, rule_for
-from bindsearch.ingest.inspect.text_tables import TEXT_TABLES, ReadFacts, classify_text_table
 from bindsearch.ingest.media.imu.columns import find_columns
+from bindsearch.ingest.media.imu.joining import find_recording, lone_sensor
+from bindsearch.ingest.media.imu.layouts import layout_by_names
+from bindsearch.ingest.media.imu.structure import Structure
 from bindsearch.ingest.media.imu.tables import column_names
-from bindsearch.ingest.media.kinds import ANIMATIONS, EXTENSIONS, PICTURES, SOUNDS, SOUNDS_IN_VIDEOS, VIDEOS
+from bindsearch.ingest.media.imu.text_table import text_structure
+from bindsearch.ingest.media.kinds import (
+    ANIMATIONS,
+    EXTENSIONS,
+    PICTURES,
+    SOUNDS,
+    SOUNDS_IN_VIDEOS,
+    VIDEOS,
+    extensions_of,
+)
 from bindsearch.ingest.media.numpy_files import npy_header, npz_names
 from bindsearch.ingest.media.pictures.depth_map.units import DEPTH_ARRAYS, masked_name
 from bindsearch.ingest.media.pictures.frame_count import count_frames
 from bindsearch.ingest.media.pictures.radiometric import is_radiometric
 from bindsearch.ingest.media.pictures.temperatures import looks_like_temperatures
+from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sidecar_file import read_sidecar
-from bindsearch.ingest.media.sniff import sniff_file
+from bindsearch.ingest.media.sniff import HEAD_BYTES, sniff_file
 from bindsearch.ingest.media.texts.documents import NOTEBOOK, document_kind
 from bindsearch.small_files import open_regular
 from bindsearch.types import Modality
@@ -48,6 +62,12 @@ class Classification:
     modality: Modality | None
     why: str
 
+
+ReadFacts: TypeAlias = Callable[[Path], Sidecar]
+"""Function that returns what is declared about a file, in its sidecar, a list or a folder's settings."""
+
+TEXT_TABLES = extensions_of("table")
+"""Extensions of text tables, besides .txt, which may be prose."""
 
 _AMBIGUOUS = (
     "is ambiguous: name it or its folder depth or thermal, or use --modality-rule image=GLOB (depth=, thermal=)"
@@ -136,13 +156,13 @@ def _by_content(
         return _npy(path, named, read_facts)
     if kind in ("pfm", "exr"):
         return _depth_only(path, kind, named, read_facts)
-    if kind is None and extension in (*TEXT_TABLES, ".txt") and named is not None and _is_thermal_table(head, named[0]):
-        return Classification(Modality.THERMAL, f"table of numbers named {named[1]!r}")
     if kind is None and extension in (*TEXT_TABLES, ".txt"):
+        if named is not None and named[0] is Modality.THERMAL and looks_like_temperatures(head):
+            return Classification(Modality.THERMAL, f"table of numbers named {named[1]!r}")
         names_itself = named_modality(name) is not None
-        verdict = classify_text_table(path, name, extension, named, read_facts, names_itself=names_itself)
+        verdict = _text_table(path, name, extension, named, read_facts, names_itself=names_itself)
         if verdict is not None:
-            return Classification(*verdict)
+            return verdict
     if kind in ("zip", "parquet") or extension in (".npz", ".parquet", ".npy"):
         return _table(path, kind, extension, named, read_facts)
     if expected is None:
@@ -150,10 +170,6 @@ def _by_content(
     return Classification(
         expected, f"extension {extension}" + ("" if expected is Modality.TEXT else ", content not recognised")
     )
-
-
-def _is_thermal_table(head: bytes, named: Modality) -> bool:
-    return named is Modality.THERMAL and looks_like_temperatures(head)
 
 
 def _picture(
@@ -262,6 +278,80 @@ def _said_depth(path: Path, read_facts: ReadFacts) -> Classification | None:
     return None
 
 
+def _text_table(
+    path: Path,
+    name: str,
+    extension: str,
+    named: tuple[Modality, str] | None,
+    read_facts: ReadFacts,
+    *,
+    names_itself: bool,
+) -> Classification | None:
+    """Return the classification of a text table; None for a .txt that is prose.
+
+    Args:
+        path: the file, in an archive a copy with another name.
+        name: its own name.
+        extension: of its name.
+        named: modality that its path names, and the part of the path.
+        read_facts: returns what is declared about the file.
+        names_itself: the file's own name names it.
+    """
+    label = extension.lstrip(".")
+    try:
+        recording = find_recording(path)
+        if recording is not None and recording.main != path.as_posix():
+            return Classification(None, f"part of {PurePosixPath(recording.main).name}")
+        if recording is not None:
+            others = ", ".join(sorted({PurePosixPath(part).name for part in recording.parts.values()})[:4])
+            return Classification(Modality.IMU, f"{label}, a recording with {others}")
+        structure = text_structure(path)
+        if extension == ".txt" and not _is_number_table(path, structure):
+            return None
+        names = list((structure and structure.names) or ())
+        layout = (
+            layout_by_names(names or [f"column {i}" for i in range(structure.width)], structure.preamble)
+            if structure
+            else None
+        )
+        if layout is not None:
+            return Classification(Modality.IMU, f"{label} in the layout of {layout}")
+        if find_columns(names) is not None:
+            return Classification(Modality.IMU, f"{label} with accelerometer and gyroscope columns")
+        sidecar = read_facts(path)
+        if sidecar.axes or sidecar.layout:
+            said = "axes are" if sidecar.axes else f"layout {sidecar.layout} is"
+            return Classification(Modality.IMU, f"{label} whose {said} declared")
+        if (reason := lone_sensor(name, names)) is not None:
+            return Classification(None, reason)
+    except (BindSearchError, OSError) as error:
+        raise_installation_fault(error)
+        return Classification(None, f"not media: {error}")
+    if named is not None and named[0] is Modality.IMU and extension not in (".txt", ".dat"):
+        if 0 < len(names) < 6 and not names_itself:
+            return Classification(None, f"not media: {label} of {len(names)} columns in a folder named {named[1]!r}")
+        return Classification(Modality.IMU, f"{label} named {named[1]!r}")
+    if named is not None and named[0] is Modality.IMU and structure is not None and structure.width in (6, 7):
+        return Classification(Modality.IMU, f"{label} named {named[1]!r}, {structure.width} columns of numbers")
+    if extension == ".txt":
+        return Classification(
+            None,
+            "numbers, not prose, and without accelerometer and gyroscope columns: a sidecar <file>.json with axes or "
+            "layout makes it motion",
+        )
+    return Classification(None, f"not media: {label} without accelerometer and gyroscope columns")
+
+
+def _is_number_table(path: Path, structure: Structure | None) -> bool:
+    """Return whether a .txt is numbers: under a tenth of its characters below the header are letters."""
+    if structure is None or structure.width < 2:
+        return False
+    with path.open("rb") as file:
+        lines = file.read(HEAD_BYTES).decode(errors="replace").splitlines()[structure.start :]
+    rows = re.sub(r"(?<=\d)[eE][+-]?(?=\d)|\bnan\b", "", "".join("".join(lines).split()), flags=re.IGNORECASE)
+    return sum(map(str.isalpha, rows)) < 0.1 * len(rows) and sum(map(str.isdigit, rows)) > 0.4 * len(rows)
+
+
 def _table(
     path: Path,
     kind: str | None,
@@ -282,8 +372,9 @@ def _table(
             return Classification(Modality.IMU, f"{label} with accelerometer and gyroscope columns")
         if read_facts(path).axes:
             return Classification(Modality.IMU, f"{label} whose axes are declared")
-        if kind == "zip" and (array := _npz_depth(path)) is not None:
-            return Classification(Modality.DEPTH, f"npz with an array named {array!r}")
+        depth = [name for name in npz_names(path) if name.lower() in DEPTH_ARRAYS] if kind == "zip" else []
+        if depth:
+            return Classification(Modality.DEPTH, f"npz with an array named {depth[0]!r}")
     except (BindSearchError, OSError) as error:
         raise_installation_fault(error)
         return Classification(None, f"not media: {error}")
@@ -296,8 +387,3 @@ def _npz_motion(path: Path, kind: str | None) -> bool:
     names = {name.lower() for name in npz_names(path)}
     accelerometer, gyroscope = {"accelerometer", "accel", "acc", "acceleration"}, {"gyroscope", "gyro", "gyr"}
     return bool(names & accelerometer and names & gyroscope)
-
-
-def _npz_depth(path: Path) -> str | None:
-    """Return the array of a .npz whose name is one of depth; None if there is none."""
-    return next((name for name in npz_names(path) if name.lower() in DEPTH_ARRAYS), None)

@@ -16,6 +16,7 @@ from bindsearch.ingest.inspect.rules import Rule, rule_for
 from bindsearch.ingest.manifests.manifest import ManifestEntry
 from bindsearch.ingest.media.imu.joining import part_paths
 from bindsearch.ingest.media.kinds import RAW_EXTENSIONS
+from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.depth_map.units import mask_of, unit_by_name
 from bindsearch.ingest.media.sidecar import RECORDINGS, Sidecar, decode_facts
 from bindsearch.ingest.media.subtitles.read import hash_subtitles
@@ -48,19 +49,21 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class InspectOptions:
-    """Options that decide how files are classified.
+    """Options of a collection that decide how its files are classified and decoded.
 
     Attributes:
         rules: the first matching rule decides.
         modalities: those that the encoder can embed.
         root_name: name of the collection's folder.
         facts: facts by glob.
+        decode: options of decoders.
     """
 
     rules: Sequence[Rule]
     modalities: frozenset[Modality]
     root_name: str = ""
     facts: FolderFacts = NO_FACTS
+    decode: DecodeOptions = DecodeOptions()  # noqa: RUF009  (frozen)
 
 
 @dataclass(frozen=True, slots=True)

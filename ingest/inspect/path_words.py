@@ -10,28 +10,15 @@ from bindsearch.types import Modality
 
 PARTS: Mapping[str, Modality] = MappingProxyType(
     {
-        **dict.fromkeys(("depth", "depths", "depthmap", "depthmaps", "disparity", "disp", "midas"), Modality.DEPTH),
-        "thermal": Modality.THERMAL,
-        "thermals": Modality.THERMAL,
-        "therm": Modality.THERMAL,
-        "thermo": Modality.THERMAL,
-        "thermogram": Modality.THERMAL,
-        "thermograms": Modality.THERMAL,
-        "thermography": Modality.THERMAL,
-        "ir": Modality.THERMAL,
-        "tir": Modality.THERMAL,
-        "lwir": Modality.THERMAL,
-        "mwir": Modality.THERMAL,
-        "infrared": Modality.THERMAL,
-        "imu": Modality.IMU,
-        "accel": Modality.IMU,
-        "gyro": Modality.IMU,
-        "accelerometer": Modality.IMU,
-        "gyroscope": Modality.IMU,
-        "rgb": Modality.IMAGE,
-        "visible": Modality.IMAGE,
-        "color": Modality.IMAGE,
-        "colour": Modality.IMAGE,
+        word: modality
+        for modality, words in (
+            (Modality.DEPTH, "depth depths depthmap depthmaps disparity disp midas"),
+            (Modality.THERMAL, "thermal thermals therm thermo thermogram thermograms thermography"),
+            (Modality.THERMAL, "ir tir lwir mwir infrared"),
+            (Modality.IMU, "imu accel gyro accelerometer gyroscope"),
+            (Modality.IMAGE, "rgb visible color colour"),
+        )
+        for word in words.split()
     }
 )
 

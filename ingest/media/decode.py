@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -36,6 +37,7 @@ from bindsearch.media import (
     Media,
     Passage,
     Reading,
+    SegmentOf,
     merge_readings,
     missing_content,
 )
@@ -45,25 +47,15 @@ from bindsearch.types import Modality, Span
 __all__ = ["DECODERS", "DecodedSegment", "Job", "describe", "passages", "pieces"]
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedSegment:
-    """Decoded medium of one segment.
+class DecodedSegment(SegmentOf[Media]):
+    """A segment with its decoded medium; its other fields are those of `SegmentOf`."""
 
-    Attributes:
-        modality: modality of the segment.
-        media: the medium.
-        start_s: start of a span in seconds; None: not a span.
-        end_s: end of a span in seconds; None: not a span.
-        text: text of a passage; None: not a text.
-        reading: what the decoder found out about the file up to this segment and no earlier one has.
-    """
+    __slots__ = ()
 
-    modality: Modality
-    media: Media
-    start_s: float | None = None
-    end_s: float | None = None
-    text: str | None = None
-    reading: Reading = NO_READING
+    @property
+    def media(self) -> Media:
+        """The medium: the payload."""
+        return self.payload
 
 
 _NO_HINTS = DecodeHints(picture_side_px=1, frames_per_s=1.0)
@@ -419,16 +411,11 @@ def _decode_audio(job: Job) -> Iterator[DecodedSegment]:
     yield from _subtitles(job, end_s)
 
 
-def _decode_depth(job: Job) -> Iterator[DecodedSegment]:
-    _refuse_span(job, Modality.DEPTH)
-    depth, reading = read_depth(job.path, job.sidecar, job.options)
-    yield DecodedSegment(Modality.DEPTH, depth, reading=reading)
-
-
-def _decode_thermal(job: Job) -> Iterator[DecodedSegment]:
-    _refuse_span(job, Modality.THERMAL)
-    picture, reading = read_thermal(job.path, job.sidecar, job.options)
-    yield DecodedSegment(Modality.THERMAL, picture, reading=reading)
+def _decode_map(job: Job, modality: Modality) -> Iterator[DecodedSegment]:
+    _refuse_span(job, modality)
+    read = read_depth if modality is Modality.DEPTH else read_thermal
+    picture, reading = read(job.path, job.sidecar, job.options)
+    yield DecodedSegment(modality, picture, reading=reading)
 
 
 def _decode_imu(job: Job) -> Iterator[DecodedSegment]:
@@ -447,8 +434,8 @@ DECODERS: Mapping[Modality, Callable[[Job], Iterator[DecodedSegment]]] = Mapping
         Modality.IMAGE: _decode_image,
         Modality.VIDEO: _decode_video,
         Modality.AUDIO: _decode_audio,
-        Modality.DEPTH: _decode_depth,
-        Modality.THERMAL: _decode_thermal,
+        Modality.DEPTH: partial(_decode_map, modality=Modality.DEPTH),
+        Modality.THERMAL: partial(_decode_map, modality=Modality.THERMAL),
         Modality.IMU: _decode_imu,
     }
 )

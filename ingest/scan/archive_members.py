@@ -11,12 +11,12 @@ from tempfile import mkdtemp
 
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import MediaError
-from bindsearch.ingest.archives.samples import ArchiveLimits, Skipped, delete_copy, read_members
+from bindsearch.ingest.archives.samples import Skipped, delete_copy, read_members
 from bindsearch.ingest.inspect.inspect_file import SourceFile
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.scan.declarations import Declarations
 from bindsearch.ingest.scan.default_ignores import is_in_default
-from bindsearch.ingest.scan.ignore import PathFilter
+from bindsearch.ingest.scan.target import IndexOptions
 from bindsearch.ingest.workers.prepare import Failed, failure_of
 from bindsearch.storage.file_state import FileState, IndexedFiles
 
@@ -63,19 +63,14 @@ class Members:
         self,
         root: Path,
         known: IndexedFiles,
-        limits: ArchiveLimits,
-        narrowing: PathFilter,
+        options: IndexOptions,
         declarations: Declarations,
         spool: Path,
-        *,
-        default_ignore: bool = True,
     ) -> None:
         """Extract members into `spool`, an empty folder that the caller removes."""
         self._root = root
         self._known = known
-        self._limits = limits
-        self._narrowing = narrowing
-        self._default_ignore = default_ignore
+        self._options = options
         self._declarations = declarations
         self._spool = spool
         self._lock = threading.Lock()
@@ -96,7 +91,9 @@ class Members:
         """Yield all members of these archives; None if those yielded should be processed before more are requested."""
         for rel_path, state in archives:
             missing_rows = {
-                row for row in self._known.rows_below(rel_path) if self._narrowing.includes(self._known.rel_path(row))
+                row
+                for row in self._known.rows_below(rel_path)
+                if self._options.narrowing.includes(self._known.rel_path(row))
             }
             archive = Archive(rel_path, state, missing_rows)
             self._archives[rel_path] = archive
@@ -116,7 +113,7 @@ class Members:
         """Yield the members of one archive."""
         members = read_members(
             self._root / archive.rel_path,
-            self._limits,
+            self._options.archives,
             Path(mkdtemp(dir=self._spool)),  # copies are numbered from 0 in each archive
             wanted=lambda name: self._wants(archive, name),
             encoding=self._declarations.zip_encoding(archive.rel_path),
@@ -142,8 +139,8 @@ class Members:
 
     def _wants(self, archive: Archive, name: str) -> bool:
         """Return whether a member of an archive is extracted."""
-        is_ignored = self._default_ignore and is_in_default(name)
-        return not is_ignored and self._narrowing.includes(f"{archive.rel_path}/{name}")
+        is_ignored = self._options.settings.default_ignore and is_in_default(name)
+        return not is_ignored and self._options.narrowing.includes(f"{archive.rel_path}/{name}")
 
     def finished(self, file: SourceFile, failure: Failed | None) -> None:
         """Record that a file is processed; if it is a member, its copy is deleted."""

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bindsearch.arguments import is_at_or_below
-from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, ArchiveLimits, archive_kind
+from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, archive_kind
 from bindsearch.ingest.inspect.extensions import is_ignored, modality_by_name, reason_of_ignored
-from bindsearch.ingest.inspect.folder_settings import NO_FACTS, FolderFacts
 from bindsearch.ingest.inspect.inspect_file import SourceFile
-from bindsearch.ingest.inspect.rules import Rule, rule_for
+from bindsearch.ingest.inspect.rules import rule_for
 from bindsearch.ingest.left_out import at_or_below, counts_by_reason, write_left_out
-from bindsearch.ingest.manifests.rows import MANIFEST_NAMES, ListLimits
-from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.scan.archive_members import Archive, Members
 from bindsearch.ingest.scan.declarations import Declarations
-from bindsearch.ingest.scan.diff import RecheckRules, compare, reclassified_by_rule
-from bindsearch.ingest.scan.gone import find_gone
+from bindsearch.ingest.scan.diff import compare, find_gone, reclassified_by_rule
 from bindsearch.ingest.scan.ignore import PathFilter
 from bindsearch.ingest.scan.listed_files import read_manifests
-from bindsearch.ingest.scan.order import estimated_ns, is_long_text
-from bindsearch.ingest.scan.share import WHOLE, Share
-from bindsearch.ingest.scan.target import WHOLE_COLLECTION, ScanTarget
+from bindsearch.ingest.scan.target import WHOLE_COLLECTION, IndexOptions, ScanTarget
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import IndexReport
 from bindsearch.small_files import NOT_REGULAR
@@ -42,36 +38,17 @@ if TYPE_CHECKING:
 MAX_MISSING = 1000
 """Maximum number of listed files that are missing and reported one by one."""
 
+LONG_TEXT_BYTES = 256 << 10
+"""A text above this size takes about half a minute on 2 cores; such texts are processed one after the other."""
 
-@dataclass(frozen=True)
-class IndexOptions:
-    """Options of indexing.
+_NS_PER_BYTE: Mapping[Modality | None, int] = MappingProxyType({Modality.IMAGE: 5, Modality.TEXT: 100_000})
+_OTHER_NS_PER_BYTE = 100
+"""Time to decode and embed a byte with `mini` on 2 cores, to a power of ten."""
 
-    Attributes:
-        rules: classification rules; the first match decides.
-        decode: options of decoders.
-        facts: facts by glob.
-        zip_names: encodings of names in zips, by glob.
-        default_ignore: what default_ignores.py lists is ignored.
-        retry_failed: process failed files again.
-        narrowing: the files that the run is limited to.
-        prune: delete items even if a whole folder disappeared.
-        archives: limits of archives.
-        lists: limits of manifests.
-        share: the files that belong to the run; unlike those that `narrowing` leaves out, others are in other stores.
-    """
 
-    rules: Sequence[Rule]
-    decode: DecodeOptions
-    facts: FolderFacts = NO_FACTS
-    zip_names: tuple[tuple[str, str], ...] = ()
-    default_ignore: bool = True
-    retry_failed: bool = False
-    narrowing: PathFilter = PathFilter()  # noqa: RUF009  (frozen)
-    prune: bool = False
-    archives: ArchiveLimits = ArchiveLimits()  # noqa: RUF009  (frozen)
-    lists: ListLimits = ListLimits()  # noqa: RUF009  (frozen)
-    share: Share = WHOLE
+def estimated_ns(modality: Modality | None, size_bytes: int) -> int:
+    """Estimate the time that a file takes, in nanoseconds; `modality`: what its name says, None if nothing."""
+    return size_bytes * _NS_PER_BYTE.get(modality, _OTHER_NS_PER_BYTE)
 
 
 class CollectionScan:
@@ -105,12 +82,12 @@ class CollectionScan:
         self._report = report
         self._narrows = options.narrowing.is_active
         only = None if target.paths == WHOLE_COLLECTION else frozenset(target.paths)
-        self._options = replace(options, narrowing=replace(options.narrowing, only=only))
+        self.options = replace(options, narrowing=replace(options.narrowing, only=only))
         walked = scan(
             target.root,
             target.paths,
             target.skipped_folders,
-            default_ignore=options.default_ignore,
+            default_ignore=options.settings.default_ignore,
             belongs=options.share.belongs,
         )
         self.manifests = read_manifests(
@@ -121,27 +98,27 @@ class CollectionScan:
             limits=options.lists,
             is_whole=self.target.paths == WHOLE_COLLECTION and not self._narrows,
         )
-        self.declarations = Declarations(self.manifests.entries, options.facts, options.zip_names)
+        self.declarations = Declarations(self.manifests.entries, options.settings)
         self._found = bool(walked.elsewhere) or not self.manifests.states.keys() >= {*walked.rel_paths}
-        walked = walked.of_share(options.share.belongs)
-        self._scan = walked.with_stamps(self.declarations.stamps(walked.rel_paths))
+        self._scan = walked.of_share()
+        self._scan.combine_stamps(self.declarations.stamps(self._scan.rel_paths))
         archives = self._archives = self._find_archives()
         self.left_out = {
             path: why
             for path, why in self._scan.left_out.items()
-            if self._options.narrowing.includes(path.rstrip("/")) and options.share.belongs(path.rstrip("/"))
+            if self.options.narrowing.includes(path.rstrip("/")) and options.share.belongs(path.rstrip("/"))
         }
         """Reason by path of the files that are left out; the collector adds those that are inspected."""
         self._failed_paths: set[str] = set()
         self._confirms_deletions = True
-        retry = options.retry_failed or options.decode.imu_rate_hz is not None
-        compared = compare(self._scan, known, self._options.narrowing, RecheckRules(options.rules, retry))
-        unchanged_failed = {known.rel_path(row) for row in compared.settled.tolist() if known.item_ids[row] < 0}
+        work, settled, missing = compare(self._scan, known, self.options)
+        unchanged_failed = {known.rel_path(row) for row in settled.tolist() if known.item_ids[row] < 0}
+        retried = known.failed if options.retry_failed else known.failed_by_installation
         self.archives = [
             (path, state)
             for path, state in archives.items()
             if (containers.get(path) != state and path not in unchanged_failed)
-            or self._is_retried(path)
+            or retried[[*known.rows_below(path)]].any()
             or (
                 options.rules and any(reclassified_by_rule(known, row, options.rules) for row in known.rows_below(path))
             )
@@ -150,17 +127,11 @@ class CollectionScan:
         to_read = {path for path, _ in self.archives}
         unread_rows = [row for path in archives if path not in to_read for row in known.rows_below(path)]
         member_rows = [row for path in archives for row in known.rows_below(path)]
-        paths = [self._scan.rel_paths[row] for row in compared.work.tolist()]
+        paths = [self._scan.rel_paths[row] for row in work.tolist()]
         is_work = np.array([self._is_work(path, archives) for path in paths], np.bool_)
-        self._work, self._ignored = compared.work[is_work], compared.work[~is_work]
-        self._settled = np.union1d(compared.settled, np.array(unread_rows, np.int64))
-        self._missing = np.setdiff1d(compared.missing, np.array(member_rows, np.int64))
-
-    def _is_retried(self, archive: str) -> bool:
-        """Return whether failed members of an archive are to be processed again."""
-        rows = [*self.known.rows_below(archive)]
-        retried = self.known.failed if self._options.retry_failed else self.known.failed_by_installation
-        return bool(retried[rows].any())
+        self._work, self._ignored = work[is_work], work[~is_work]
+        self._settled = np.union1d(settled, np.array(unread_rows, np.int64))
+        self._missing = np.setdiff1d(missing, np.array(member_rows, np.int64))
 
     def _find_archives(self) -> dict[str, FileState]:
         """Return the archives in the scan, by path."""
@@ -181,7 +152,7 @@ class CollectionScan:
             return False
         listed = self.manifests.entries.get(rel_path)
         named = self.target.is_named(rel_path)  # then a notice says why it is skipped
-        by_name = named or rule_for(rel_path, self._options.rules) is not None
+        by_name = named or rule_for(rel_path, self.options.rules) is not None
         by_manifest = listed is not None and listed.modality is not None
         is_kept = by_name or by_manifest or self.known.file_at(rel_path) is not None
         return is_kept or not is_ignored(self.target.root / rel_path, rel_path)
@@ -190,11 +161,6 @@ class CollectionScan:
     def sees_all(self) -> bool:
         """Return whether the run is not limited to some files of the collection."""
         return self.target.paths == WHOLE_COLLECTION and not (self._narrows or self.target.only_listed)
-
-    @property
-    def has_work(self) -> bool:
-        """Return whether there is anything to inspect."""
-        return bool(len(self._work) or self.archives)
 
     @property
     def total(self) -> int:
@@ -210,7 +176,7 @@ class CollectionScan:
         long_texts: list[tuple[int, int]] = []
         for row in self._work.tolist():
             modality, size_bytes = self._expected_modality(self._scan.rel_paths[row]), int(self._scan.states[row, 0])
-            files = long_texts if is_long_text(modality, size_bytes) else quick
+            files = long_texts if modality is Modality.TEXT and size_bytes > LONG_TEXT_BYTES else quick
             files.append((estimated_ns(modality, size_bytes), row))
         for _, row in sorted(quick):
             yield self._source(row)
@@ -230,7 +196,7 @@ class CollectionScan:
 
     def _expected_modality(self, rel_path: str) -> Modality | None:
         """Return the modality of a file by a rule, a manifest or its name, without opening it."""
-        if (rule := rule_for(rel_path, self._options.rules)) is not None:
+        if (rule := rule_for(rel_path, self.options.rules)) is not None:
             return rule.modality
         listed = self.manifests.entries.get(rel_path)
         return (listed and listed.modality) or modality_by_name(rel_path)
@@ -249,7 +215,7 @@ class CollectionScan:
                 self.left_out[path] = reason_of_ignored(path)
         if self.target.only_listed:
             absent = {*self.target.paths} - {*self._scan.rel_paths}
-            missing = sorted(filter(self._options.share.belongs, absent))
+            missing = sorted(filter(self.options.share.belongs, absent))
             if len(missing) > MAX_MISSING:
                 self._report.notices.append(
                     f"{len(missing)} of {len(self.target.paths)} listed files are not there: the first {MAX_MISSING} "
@@ -279,7 +245,7 @@ class CollectionScan:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        narrowing = self._options.narrowing
+        narrowing = self.options.narrowing
         if narrowing.include or narrowing.exclude:
             included = pa.array([narrowing.includes(path.rstrip("/")) for path in paths.to_pylist()], pa.bool_())
         elif narrowing.only is not None:
@@ -291,7 +257,7 @@ class CollectionScan:
     def missing(self) -> dict[int, int]:
         """Return what is to be removed: item_id, or -1 - row for a file that only failed, with its row in `known`."""
         gone = find_gone(
-            self._missing, self._scan, self.known, self.target, found=self._found, prune=self._options.prune
+            self._missing, self._scan, self.known, self.target, found=self._found, prune=self.options.prune
         )
         self._report.notices.extend(gone.notices)
         self._confirms_deletions = gone.is_confirmed
@@ -310,11 +276,11 @@ class CollectionScan:
             rel_path = printable_path.relative_to(self.target.root).as_posix()
             self._fail(rel_path, UNKNOWN_STATE, "its name is not UTF-8: rename it", batch)
         for rel_path, reason in self._scan.failed.items():
-            if self._options.narrowing.includes(rel_path):
+            if self.options.narrowing.includes(rel_path):
                 self._fail(rel_path, UNKNOWN_STATE, reason, batch)
         for rel_path, end in self._scan.bad_links.items():
             is_container = rel_path.lower().endswith((*TAR_NAMES, *ZIP_NAMES, *MANIFEST_NAMES))
-            if self._options.narrowing.includes(rel_path) and (is_container or self._is_work(rel_path, {})):
+            if self.options.narrowing.includes(rel_path) and (is_container or self._is_work(rel_path, {})):
                 self._fail(rel_path, UNKNOWN_STATE, f"a link to {end}, which is {NOT_REGULAR}: remove it", batch)
 
     def stage_archive(self, archive: Archive, missing: dict[int, int], batch: StagedBatch) -> None:
@@ -355,7 +321,7 @@ class CollectionScan:
 
     def sweep(self, missing: Mapping[int, int], batch: StagedBatch) -> None:
         """Remove missing files; record archives that were read, and manifests that were added, changed or deleted."""
-        if self._options.share.keeps_missing:
+        if self.options.share.keeps_missing:
             self._report.kept_missing += len(missing)
             missing = {}
         for key, row in missing.items():
@@ -378,7 +344,7 @@ class CollectionScan:
         unread = (*self._scan.unreadable, *self._scan.failed, *self._scan.unmounted)
         is_unreadable = any(is_at_or_below(path, folder) for folder in unread)
         may_be_manifest = path.lower().endswith(MANIFEST_NAMES)  # manifests are searched in the whole collection
-        only = self._options.narrowing.only
+        only = self.options.narrowing.only
         return (
             self._confirms_deletions
             and not is_unreadable

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, archive_above
-from bindsearch.ingest.inspect.folder_settings import FolderFacts, hash_text
+from bindsearch.ingest.inspect.folder_settings import FolderSettings, hash_text
 from bindsearch.ingest.inspect.globs import glob_matches
 from bindsearch.ingest.manifests.manifest import ManifestEntry
 
@@ -17,30 +17,28 @@ class Declarations:
 
     Attributes:
         listed: entries of lists by path.
-        facts: facts by glob.
-        zip_names: glob of zips, and the encoding of names in them.
+        settings: settings of the collection.
     """
 
     listed: Mapping[str, ManifestEntry]
-    facts: FolderFacts
-    zip_names: tuple[tuple[str, str], ...] = ()
+    settings: FolderSettings
 
     def zip_encoding(self, rel_path: str) -> str | None:
         """Return the encoding that is set for the names in a zip; None if none is."""
-        return next((encoding for glob, encoding in self.zip_names if glob_matches(glob, rel_path)), None)
+        return next((encoding for glob, encoding in self.settings.zip_names if glob_matches(glob, rel_path)), None)
 
     def stamp(self, rel_path: str) -> int:
         """Return a number from 0 to 2^63 - 1 that changes with what is declared about a file; 0: nothing is."""
         entry = self.listed.get(rel_path)
-        return (0 if entry is None else entry.stamp) ^ self.facts.stamp(rel_path)
+        return (0 if entry is None else entry.stamp) ^ self.settings.facts.stamp(rel_path)
 
     def stamps(self, rel_paths: Sequence[str]) -> dict[str, int]:
         """Return the stamps of files about which something is declared, by path; for archives, about their members."""
-        stamps = {path: self.facts.stamp(path) for path in rel_paths} if self.facts.globs else {}
+        stamps = {path: self.settings.facts.stamp(path) for path in rel_paths} if self.settings.facts.globs else {}
         archives = {path for path in rel_paths if path.lower().endswith((*TAR_NAMES, *ZIP_NAMES))}
-        for path in archives if self.facts.globs else ():
-            stamps[path] ^= self.facts.stamp_below(path)
-        for path in archives if self.zip_names else ():
+        for path in archives if self.settings.facts.globs else ():
+            stamps[path] ^= self.settings.facts.stamp_below(path)
+        for path in archives if self.settings.zip_names else ():
             if (encoding := self.zip_encoding(path)) is not None:
                 stamps[path] = stamps.get(path, 0) ^ hash_text(f"zip_names {encoding}")
         scanned = {*rel_paths} if self.listed else set()

@@ -106,10 +106,10 @@ def watch_changes(
                 for change, path in changes:
                     if (changed := watched.path_to_scan(path)) is not None:
                         pending.add(changed, now, whole=change != _MODIFIED or changed != path)
-                if len(changes) > OVERFLOW_THRESHOLD or len(pending) > MAX_PENDING_PATHS:
+                if len(changes) > OVERFLOW_THRESHOLD or len(pending.paths) > MAX_PENDING_PATHS:
                     rescan_at = min(rescan_at, now + settle_s)
                 if now >= rescan_at:
-                    pending.clear()  # files that are still being written cause new events
+                    pending.paths.clear()  # files that are still being written cause new events
                     yield ChangeSet(rescan=True)
                     rescan_at = time.monotonic() + rescan_s
                 elif rescan_at > now + settle_s and (settled := pending.take(now)):
@@ -138,7 +138,7 @@ class _WatchedFolders:
 
     def path_to_scan(self, path: str) -> str | None:
         """Return the path to scan when `path` changed; None if it is hidden or skipped."""
-        if self.is_skipped(path):
+        if any(is_at_or_below(path, folder) for folder in self.skipped):
             return None
         root = max((root for root in self.roots if is_at_or_below(path, root)), key=len, default=None)
         if root is None:
@@ -157,10 +157,6 @@ class _WatchedFolders:
         recording = recording_of(path)
         return path if recording is None else recording.main
 
-    def is_skipped(self, path: str) -> bool:
-        """Return whether it is in one of the skipped folders."""
-        return any(is_at_or_below(path, folder) for folder in self.skipped)
-
 
 class _Pending:
     """Changed paths until no more changes follow; times are in seconds of one clock."""
@@ -168,49 +164,41 @@ class _Pending:
     def __init__(self, settle_s: float, max_wait_s: float) -> None:
         self._settle_s = settle_s
         self._max_wait_s = max_wait_s
-        self._paths: dict[str, _PendingChange] = {}
-
-    def __len__(self) -> int:
-        return len(self._paths)
+        self.paths: dict[str, _PendingChange] = {}
 
     def add(self, path: str, now: float, *, whole: bool) -> None:
         """Record a change of `path`; `whole`: it appeared or disappeared, so a folder is scanned completely."""
-        change = self._paths.setdefault(path, _PendingChange(now))
+        change = self.paths.setdefault(path, _PendingChange(now, now))
         change.last = now
         change.whole |= whole
         parent = os.path.dirname(path)  # noqa: PTH120
         while len(parent) > 1:  # a folder that still receives files has not settled
-            if parent in self._paths:
-                self._paths[parent].last = now
+            if parent in self.paths:
+                self.paths[parent].last = now
             parent = os.path.dirname(parent)  # noqa: PTH120
 
     def take(self, now: float) -> list[str]:
         """Remove and return the paths that are due, sorted, without those below another one."""
-        due = [path for path, change in self._paths.items() if self._is_due(change, now)]
+        due = [
+            path
+            for path, change in self.paths.items()
+            if now - change.last >= self._settle_s or now - change.first >= self._max_wait_s
+        ]
         ready: set[str] = set()
         for path in sorted(due):  # a folder precedes its contents
-            change = self._paths.pop(path)
+            change = self.paths.pop(path)
             if not _is_inside_any(path, ready) and _is_relevant(path, whole=change.whole):
                 ready.add(path)
         return sorted(ready)
 
-    def clear(self) -> None:
-        """Discard all paths."""
-        self._paths.clear()
 
-    def _is_due(self, change: _PendingChange, now: float) -> bool:
-        """Return whether a path has settled, or waited for the maximum time."""
-        return now - change.last >= self._settle_s or now - change.first >= self._max_wait_s
-
-
+@dataclass(slots=True)
 class _PendingChange:
     """Times of the first and last change of a path, and whether it appeared or vanished."""
 
-    __slots__ = ("first", "last", "whole")
-
-    def __init__(self, now: float) -> None:
-        self.first = self.last = now
-        self.whole = False
+    first: float
+    last: float
+    whole: bool = False
 
 
 class _Watcher:
@@ -255,7 +243,10 @@ class _Watcher:
     def _watch_until_stale(self, existing: dict[str, tuple[int, int]]) -> Generator[_Changes]:
         """Yield sets of changes until a root disappears or a new watch is needed."""
         check_at = time.monotonic() + _ROOT_CHECK_S
-        with closing(self._watch(self._paths_to_watch(existing))) as source:
+        folders = [*existing]
+        if self._one_by_one:
+            folders = [folder for root in existing for folder in self._readable(root)]
+        with closing(self._watch(folders)) as source:
             for changes in source:
                 yield changes
                 is_stale = any(change == _DELETED and path in existing for change, path in changes)
@@ -265,12 +256,6 @@ class _Watcher:
                     if self._watched_folders.existing_roots() != existing:
                         return
                     check_at = time.monotonic() + _ROOT_CHECK_S
-
-    def _paths_to_watch(self, existing: dict[str, tuple[int, int]]) -> list[str]:
-        """Return the folders to watch."""
-        if not self._one_by_one:
-            return list(existing)
-        return [folder for root in existing for folder in self._readable(root)]
 
     def _readable(self, root: str) -> Iterator[str]:
         """Yield the readable folders at and below a root."""

@@ -114,11 +114,6 @@ class IgnoreRules:
     has_defaults: bool = False
     whole: str | None = None
 
-    @classmethod
-    def none(cls) -> IgnoreRules:
-        """Return no rules: nothing is ignored."""
-        return cls()
-
     def entering(self, folder: Path, rel_folder: str, *, has_file: bool = True) -> IgnoreRules:
         """Return the rules for the contents of `folder`, at `rel_folder` inside its collection ("" for the root).
 

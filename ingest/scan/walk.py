@@ -31,7 +31,7 @@ from bindsearch.ingest.media.subtitles.names import (
     subtitles_version,
 )
 from bindsearch.ingest.scan.ignore import IGNORE_FILE, IgnoreRules, rules_down_to
-from bindsearch.ingest.scan.share import belongs_always
+from bindsearch.ingest.scan.target import belongs_always
 from bindsearch.ingest.workers.prepare import failure_of
 from bindsearch.storage.file_state import FileState, file_state, time_version
 
@@ -46,64 +46,6 @@ OWN_FILES = frozenset({IGNORE_FILE, SETTINGS_FILE})
 
 _KERNEL_FOLDERS = ("/dev/", "/proc/", "/sys/")
 """Folders of files that the kernel makes up, some of them without an end."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """Result of a walk: n regular files, in the order of the walk.
-
-    Attributes:
-        root: the root folder.
-        rel_paths: n paths relative to it, with forward slashes.
-        states: int64 (n, 4), the fields of FileState.
-        unreadable: reason by path of folders and files that could not be read.
-        failed: reason by path of files at which the walk failed unexpectedly.
-        not_utf8: absolute paths whose names cannot be stored.
-        bad_links: paths of symbolic links to anything but a file or a folder, and where they lead.
-        unmounted: paths of links to nothing, and where they lead: to a disk that may not be mounted.
-        empty: folders without any entries.
-        left_out: reason by path of hidden and ignored files and folders, of links to nothing or to a folder, of pipes
-            and devices, and of subtitles of recordings; the path of a folder ends with a slash.
-        subtitles: names of the subtitle files beside a recording, by its path.
-        elsewhere: paths of files of other shares, which are not looked at.
-    """
-
-    root: Path
-    rel_paths: Sequence[str]
-    states: NDArray[np.int64]
-    unreadable: dict[str, str] = field(default_factory=dict)
-    not_utf8: tuple[bytes, ...] = ()
-    empty: tuple[str, ...] = ()
-    bad_links: Mapping[str, str] = field(default_factory=dict)
-    unmounted: Mapping[str, str] = field(default_factory=dict)
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    subtitles: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    elsewhere: Sequence[str] = ()
-
-    def of_share(self, belongs: Callable[[str], bool]) -> Scan:
-        """Return the scan with the files of a share alone; those of other shares are not in `elsewhere` either."""
-        rows = [row for row, path in enumerate(self.rel_paths) if belongs(path)]
-        rel_paths = [self.rel_paths[row] for row in rows]
-        return replace(self, rel_paths=rel_paths, states=self.states[rows], elsewhere=())
-
-    def subtitles_of(self, rel_path: str) -> tuple[Path, ...]:
-        """Return the subtitle files beside a recording."""
-        path = self.root / rel_path
-        return tuple(path.with_name(name) for name in self.subtitles.get(rel_path, ()))
-
-    def with_stamps(self, stamps: Mapping[str, int]) -> Scan:
-        """Return the scan with stamps of lists and facts, by path, combined into the `sidecar_version` of states."""
-        if not stamps:
-            return self
-        rows = [row for row, path in enumerate(self.rel_paths) if path in stamps]
-        states = self.states.copy()
-        states[rows, 2] ^= np.array([stamps[self.rel_paths[row]] for row in rows], np.int64)
-        return replace(self, states=states)
-
-    def state(self, row: int) -> FileState:
-        """Return the state of the file in a row."""
-        return FileState(*self.states[row].tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,23 +64,67 @@ class _Beside:
 
 
 @dataclass
-class _ScanBuilder:
-    """Collects the files of a walk."""
+class Scan:
+    """Result of a walk: n regular files, in the order of the walk.
+
+    Attributes:
+        root: the root folder.
+        belongs: returns whether a file belongs to the share of the run.
+        rel_paths: n paths relative to it, with forward slashes.
+        fields: the fields of FileState of each file, one after the other.
+        unreadable: reason by path of folders and files that could not be read.
+        failed: reason by path of files at which the walk failed unexpectedly.
+        not_utf8: absolute paths whose names cannot be stored.
+        bad_links: paths of symbolic links to anything but a file or a folder, and where they lead.
+        unmounted: paths of links to nothing, and where they lead: to a disk that may not be mounted.
+        empty: folders without any entries.
+        left_out: reason by path of hidden and ignored files and folders, of links to nothing or to a folder, of pipes
+            and devices, and of subtitles of recordings; the path of a folder ends with a slash.
+        subtitles: names of the subtitle files beside a recording, by its path.
+        elsewhere: paths of files of other shares, which are not looked at.
+    """
 
     root: Path
     belongs: Callable[[str], bool] = belongs_always
     rel_paths: list[str] = field(default_factory=list)
-    states: array[int] = field(default_factory=lambda: array("q"))
+    fields: array[int] = field(default_factory=lambda: array("q"))
     unreadable: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
     not_utf8: list[bytes] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
     bad_links: dict[str, str] = field(default_factory=dict)
     unmounted: dict[str, str] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
     subtitles: dict[str, Sequence[str]] = field(default_factory=dict)
     elsewhere: list[str] = field(default_factory=list)
     _paired: tuple[str, SubtitleNames] = ("", NO_SUBTITLES)
+
+    @property
+    def states(self) -> NDArray[np.int64]:
+        """States of the files, int64 (n, 4): a view of `fields`."""
+        return np.frombuffer(self.fields, np.int64).reshape(-1, 4) if self.fields else np.zeros((0, 4), np.int64)
+
+    def state(self, row: int) -> FileState:
+        """Return the state of the file in a row."""
+        return FileState(*self.fields[4 * row : 4 * row + 4])
+
+    def of_share(self) -> Scan:
+        """Return the scan with the files of its share alone; those of other shares are not in `elsewhere` either."""
+        if self.belongs is belongs_always:
+            return self
+        rows = [row for row, path in enumerate(self.rel_paths) if self.belongs(path)]
+        fields = array("q", self.states[rows].tobytes())
+        return replace(self, rel_paths=[self.rel_paths[row] for row in rows], fields=fields, elsewhere=[])
+
+    def combine_stamps(self, stamps: Mapping[str, int]) -> None:
+        """Combine stamps of lists and facts, by path, into the `sidecar_version` of states."""
+        for row, path in enumerate(self.rel_paths if stamps else ()):
+            self.fields[4 * row + 2] ^= stamps.get(path, 0)
+
+    def subtitles_of(self, rel_path: str) -> tuple[Path, ...]:
+        """Return the subtitle files beside a recording."""
+        path = self.root / rel_path
+        return tuple(path.with_name(name) for name in self.subtitles.get(rel_path, ()))
 
     def is_elsewhere(self, rel_path: str) -> bool:
         """Add a file of another share; return False for others, and for those that may be lists, which all read."""
@@ -150,7 +136,8 @@ class _ScanBuilder:
     def add(self, status: os.stat_result, folder: str, rel_folder: str, name: str, beside: _Beside) -> None:
         """Add a regular file; the times of its sidecars, its subtitles and its parts belong to its state."""
         if not stat.S_ISREG(status.st_mode):
-            self.left_out[rel_folder + name] = _kind_of(status.st_mode)
+            names = {stat.S_IFDIR: LINK_TO_FOLDER, stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+            self.left_out[rel_folder + name] = names.get(stat.S_IFMT(status.st_mode), "a device")
             return
         sidecar_version = 0
         for sidecar_name in beside.sidecars.get(name, ()):
@@ -164,7 +151,7 @@ class _ScanBuilder:
             self.subtitles[rel_folder + name] = beside.subtitles[name]
             sidecar_version ^= subtitles_version(folder, beside.subtitles[name])
         state = file_state(status, sidecar_version)
-        self.states.extend((state.size_bytes, state.mtime_ns, state.sidecar_version, state.inode))
+        self.fields.extend((state.size_bytes, state.mtime_ns, state.sidecar_version, state.inode))
         self.rel_paths.append(rel_folder + name)
 
     def pairs_in(self, folder: str, rel_folder: str, rules: IgnoreRules) -> SubtitleNames:
@@ -199,24 +186,6 @@ class _ScanBuilder:
         elif not isinstance(error, FileNotFoundError | NotADirectoryError):
             self.unreadable[rel_path] = error.strerror or str(error)
 
-    def as_scan(self) -> Scan:
-        """Return the result of the walk."""
-        states = np.frombuffer(self.states, np.int64).reshape(-1, 4) if self.states else np.zeros((0, 4), np.int64)
-        return Scan(
-            self.root,
-            self.rel_paths,
-            states,
-            self.unreadable,
-            tuple(self.not_utf8),
-            tuple(self.empty),
-            self.bad_links,
-            self.unmounted,
-            self.left_out,
-            self.failed,
-            self.subtitles,
-            self.elsewhere,
-        )
-
 
 def may_be_unmounted(target: str, root: str) -> bool:
     """Return whether a path at which nothing is may be on a disk that is not mounted now, not deleted.
@@ -232,13 +201,6 @@ def may_be_unmounted(target: str, root: str) -> bool:
             return next(listing, None) is None
     except OSError:
         return True
-
-
-def _kind_of(mode: int) -> str:
-    """Return what is there, other than a file: a link to a folder, or something that is not read."""
-    if stat.S_ISDIR(mode):
-        return LINK_TO_FOLDER
-    return "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
 def _version_of(path: str) -> int:
@@ -274,63 +236,63 @@ def scan(
     Raises:
         UsageError: an ignore file is invalid.
     """
-    builder = _ScanBuilder(root, belongs)
+    found = Scan(root, belongs)
     skipped = {str(folder) for folder in skipped_folders}
     rules: dict[str, IgnoreRules] = {}
     for path in sorted(paths):
         parent = path.rpartition("/")[0]
         if path and parent not in rules:
             rules[parent] = rules_down_to(root, parent, default_ignore=default_ignore)
-        _walk(root, path, rules[parent] if path else IgnoreRules(has_defaults=default_ignore), skipped, builder)
-    return builder.as_scan()
+        _walk(root, path, rules[parent] if path else IgnoreRules(has_defaults=default_ignore), skipped, found)
+    return found
 
 
-def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str], builder: _ScanBuilder) -> None:
+def _walk(root: Path, rel_path: str, rules: IgnoreRules, skipped: Collection[str], found: Scan) -> None:
     """Add the files at or under one path; `rules`: of the folder that contains it."""
     start = f"{root}/{rel_path}" if rel_path else str(root)
     try:
         status = os.stat(start)  # noqa: PTH116  (a Path per file is too slow: a manifest may list a million)
         is_folder = stat.S_ISDIR(status.st_mode)
         if rel_path and (reason := rules.reason(rel_path, is_folder)) is not None:
-            builder.left_out[rel_path + "/" * is_folder] = reason
+            found.left_out[rel_path + "/" * is_folder] = reason
             return
         if is_folder:
             pending = [(start, rel_path and rel_path + "/", rules)]
             while pending:
-                pending += reversed(_walk_folder(*pending.pop(), skipped, builder))
-        elif not builder.is_elsewhere(rel_path) and not (
-            os.path.islink(start) and builder.add_bad_link(status, start, rel_path)  # noqa: PTH114
+                pending += reversed(_walk_folder(*pending.pop(), skipped, found))
+        elif not found.is_elsewhere(rel_path) and not (
+            os.path.islink(start) and found.add_bad_link(status, start, rel_path)  # noqa: PTH114
         ):
             folder, _, name = start.rpartition("/")
             others = (name + SIDECAR_SUFFIX, *foreign_names(name))
             siblings = {name} | {other for other in others if Path(folder, other).is_file()}
             rel_folder = rel_path[: len(rel_path) - len(name)]
-            pairs = builder.pairs_in(folder, rel_folder, rules) if has_pairs(name) else NO_SUBTITLES
+            pairs = found.pairs_in(folder, rel_folder, rules) if has_pairs(name) else NO_SUBTITLES
             if name in pairs.recordings:
-                builder.left_out[rel_path] = LEFT_OUT + pairs.recordings[name][0]
+                found.left_out[rel_path] = LEFT_OUT + pairs.recordings[name][0]
                 return
             beside = _Beside(siblings, find_sidecars(siblings), pairs.of_recording)
-            builder.add(status, folder, rel_folder, name, beside)
+            found.add(status, folder, rel_folder, name, beside)
     except OSError as error:
-        builder.add_unreadable(error, start, rel_path)
+        found.add_unreadable(error, start, rel_path)
     except UsageError:  # an ignore file
         raise
     except Exception as error:  # one file must not end the run
-        builder.failed[rel_path] = failure_of(error).reason
+        found.failed[rel_path] = failure_of(error).reason
 
 
 def _walk_folder(
-    folder: str, rel_folder: str, rules: IgnoreRules, skipped: Collection[str], builder: _ScanBuilder
+    folder: str, rel_folder: str, rules: IgnoreRules, skipped: Collection[str], found: Scan
 ) -> list[tuple[str, str, IgnoreRules]]:
     """Add the files of a folder; return its subfolders to walk, with their rules."""
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as error:
-        builder.unreadable[rel_folder.rstrip("/")] = error.strerror or str(error)
+        found.unreadable[rel_folder.rstrip("/")] = error.strerror or str(error)
         return []
     if not entries:
-        builder.empty.append(rel_folder.rstrip("/"))
+        found.empty.append(rel_folder.rstrip("/"))
     names = {entry.name for entry in entries}
     sidecars = find_sidecars(names)
     used = {name for others in sidecars.values() for name in others}
@@ -345,30 +307,30 @@ def _walk_folder(
             continue
         is_hidden = name.startswith(".")
         if not _is_utf8(name):
-            if not is_hidden and builder.belongs(rel_folder + name):
-                builder.not_utf8.append(os.fsencode(entry.path))
+            if not is_hidden and found.belongs(rel_folder + name):
+                found.not_utf8.append(os.fsencode(entry.path))
             continue
         try:
             is_folder = entry.is_dir(follow_symlinks=False)
             reason = HIDDEN if is_hidden else rules.reason(rel_folder + name, is_folder)
             if reason is not None:
-                builder.left_out[rel_folder + name + "/" * is_folder] = reason
+                found.left_out[rel_folder + name + "/" * is_folder] = reason
                 continue
             if not is_folder:
-                if builder.is_elsewhere(rel_folder + name):
+                if found.is_elsewhere(rel_folder + name):
                     continue
-                if entry.is_symlink() and builder.add_bad_link(entry.stat(), entry.path, rel_folder + name):
+                if entry.is_symlink() and found.add_bad_link(entry.stat(), entry.path, rel_folder + name):
                     continue
                 if name in pairs.recordings:
-                    builder.left_out[rel_folder + name] = LEFT_OUT + pairs.recordings[name][0]
+                    found.left_out[rel_folder + name] = LEFT_OUT + pairs.recordings[name][0]
                     continue
-                builder.add(entry.stat(), folder, rel_folder, name, beside)
+                found.add(entry.stat(), folder, rel_folder, name, beside)
             elif entry.path not in skipped:
                 subfolders.append((entry.path, f"{rel_folder}{name}/", rules))
         except OSError as error:
-            builder.add_unreadable(error, entry.path, rel_folder + name)
+            found.add_unreadable(error, entry.path, rel_folder + name)
         except Exception as error:  # one file must not end the run
-            builder.failed[rel_folder + name] = failure_of(error).reason
+            found.failed[rel_folder + name] = failure_of(error).reason
     return subfolders
 
 

@@ -4,7 +4,7 @@
 
 (file descriptors; started by `bindsearch.ingest.workers.process`)
 
-It answers each job in turn: an inspection with its result, a decoding with its segments as they come, then `Done`.
+It inspects the files that it is sent, and decodes each as soon as the run wants it; see `protocol` for the messages.
 A crash ends this process, not the run.
 """
 
@@ -14,16 +14,13 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bindsearch.ingest.inspect.inspect_file import check_same, inspect_file
-from bindsearch.ingest.workers.messages import Done, Job, Ready, SegmentFacts, Setup, Unusable
+from bindsearch.ingest.inspect.inspect_file import InspectOptions, InspectResult, SourceFile, check_same, inspect_file
 from bindsearch.ingest.workers.protocol import RunEndedError, WorkerEnd
 from bindsearch.media import NO_READING, merge_readings
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from bindsearch.encoders.base import Encoder
 
 
@@ -31,35 +28,45 @@ def serve(channel: WorkerEnd, encoder: Encoder) -> None:
     """Do jobs until the run ends."""
     from bindsearch.ingest.workers.prepare import failure_of
 
-    setup: Setup | None = None
+    options: InspectOptions | None = None
+    inspected: dict[int, tuple[SourceFile, InspectResult]] = {}
     while (order := channel.receive()) is not None:
-        if isinstance(order, Setup):
-            setup = order
+        if isinstance(order, InspectOptions):
+            options = order
             continue
-        assert setup is not None
-        for job in order:
+        assert options is not None
+        if isinstance(order, tuple):
+            number, is_wanted = order
+            file, inspection = inspected.pop(number)
+            order = [(number, file, inspection)] if is_wanted else []
+        for number, file, inspection in order:
+            channel.begin(number)
             try:
-                for message, views in _outcome(job, setup, encoder):
-                    channel.send(message, views)
+                if inspection is None:
+                    found = inspect_file(file, options)
+                    inspected[number] = file, found
+                    channel.send(found)
+                    continue
+                for answer in _decoded(file, inspection, encoder, options):
+                    channel.send(answer)
             except RunEndedError:
                 raise
             except BaseException as error:  # not even a panic of a library may end the worker
                 channel.send(failure_of(error))
 
 
-def _outcome(job: Job, setup: Setup, encoder: Encoder) -> Iterator[tuple[object, NDArray[Any] | None]]:
-    """Yield the answers to a job, with the views of segments."""
+def _decoded(
+    file: SourceFile, inspection: InspectResult, encoder: Encoder, options: InspectOptions
+) -> Iterator[object]:
+    """Yield the segments of a file, then its reading."""
     from bindsearch.ingest.workers.prepare import prepare_file
 
-    if job.inspection is None:
-        yield inspect_file(job.file, setup.inspect), None
-        return
     reading = NO_READING
-    for segment in prepare_file(job.file, job.inspection, encoder, setup.decode):
+    for segment in prepare_file(file, inspection, encoder, options.decode):
         reading = merge_readings(reading, segment.reading)
-        yield SegmentFacts(segment.modality, segment.start_s, segment.end_s, segment.text), segment.views
-    check_same(job.file.path, job.inspection.content_state)
-    yield Done(reading), None
+        yield segment
+    check_same(file.path, inspection.content_state)
+    yield reading
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -74,9 +81,9 @@ def main(arguments: Sequence[str]) -> None:
     try:
         encoder = pickle.loads(packed)
     except BaseException as error:  # the encoder's own code may raise anything in another process
-        channel.send(Unusable(f"{type(error).__name__}: {error}"))
+        channel.send(f"{type(error).__name__}: {error}")
         return
-    channel.send(Ready())
+    channel.send("")
     with contextlib.suppress(RunEndedError):
         serve(channel, encoder)
 

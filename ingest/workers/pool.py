@@ -5,25 +5,24 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import replace
+from typing import Self, TypeAlias
 
 from bindsearch.device import usable_cores
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries
 from bindsearch.errors import BindSearchError
-from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
+from bindsearch.ingest.inspect.inspect_file import InspectOptions, InspectResult, SourceFile
 from bindsearch.ingest.media.decode import required_libraries
-from bindsearch.ingest.workers.messages import Done, SegmentFacts, Setup
 from bindsearch.ingest.workers.prepare import Failed, PreparedSegment, printable
 from bindsearch.ingest.workers.process import ProcessWorker, UnusableEncoderError, pack_encoder
-from bindsearch.ingest.workers.protocol import Worker, WorkerLostError
-from bindsearch.ingest.workers.scheduler import FileTask, Inspected, Schedule, Task
+from bindsearch.ingest.workers.protocol import Job, Worker, WorkerLostError
+from bindsearch.ingest.workers.scheduler import FileTask, Schedule
 from bindsearch.ingest.workers.thread import ThreadWorker
+from bindsearch.media import Reading, SegmentOf
 from bindsearch.types import DecodeIn
 
 QUEUED_ANSWERS = 160
@@ -40,37 +39,11 @@ _STOP_CHECK_SECONDS = 0.2
 
 TRIES = 2
 
+Message: TypeAlias = "FileTask | tuple[FileTask, PreparedSegment]"
+"""A file that is done as far as workers are concerned, or one of its prepared segments."""
 
-@dataclass(frozen=True, slots=True)
-class SegmentReady:
-    """A segment of a file."""
-
-    file_task: FileTask
-    segment: PreparedSegment
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """All segments of a file were sent, or it failed."""
-
-    file_task: FileTask
-
-
-@dataclass(frozen=True, slots=True)
-class Retracted:
-    """Retraction of the segments of a file: it is decoded again."""
-
-    file_task: FileTask
-
-
-Message = Inspected | SegmentReady | Decoded | Retracted
-
-
-@dataclass(frozen=True, slots=True)
-class _WorkerFailure:
-    """An error in a supervisor thread, to be raised by `Decoders.run`."""
-
-    error: BaseException
+_Answers: TypeAlias = "queue.Queue[Message | BaseException | None]"
+"""Messages; the last one of each supervisor is the error that ended it, or None."""
 
 
 class Decoders:
@@ -115,7 +88,7 @@ class Decoders:
         files: Iterator[SourceFile | None],
         has_room: Callable[[], bool],
         wanted: Callable[[FileTask], bool],
-        setup: Setup,
+        options: InspectOptions,
     ) -> Generator[Message | None]:
         """Inspect files and decode the wanted ones; yield messages as they come, and None while waiting.
 
@@ -125,35 +98,44 @@ class Decoders:
             files: see `Schedule`.
             has_room: see `Schedule`.
             wanted: returns whether to decode a file; called for failed inspections as well.
-            setup: options of inspection and decoding.
+            options: options of inspection and decoding.
 
         Raises:
             BindSearchError: a worker cannot be started.
             InstallationError: a library for decoding, embedding or indexing cannot be loaded; raised before the first
                 message.
         """
-        answers: queue.Queue[Message | _WorkerFailure | None] = queue.Queue(QUEUED_ANSWERS)
-        schedule = Schedule(files, has_room, wanted, answers.put, self._workers)
-        self._supervisors = [_WorkerSupervisor(self, schedule, answers, setup) for _ in range(schedule.workers)]
-        supervisors = [
-            threading.Thread(target=_supervise, args=(supervisor, answers), name="supervisor", daemon=True)
-            for supervisor in self._supervisors
-        ]
+        answers: _Answers = queue.Queue(QUEUED_ANSWERS)
+        schedule = Schedule(files, has_room, wanted, answers.put)
+        self._supervisors = [_WorkerSupervisor(self, schedule, answers, options) for _ in range(self._workers)]
+        threads = [threading.Thread(target=one.run, name="supervisor", daemon=True) for one in self._supervisors]
         loading = ThreadPoolExecutor(1, "libraries")  # while workers start
         loaded = loading.submit(self.check_libraries)
-        for supervisor in supervisors:
-            supervisor.start()
+        for thread in threads:
+            thread.start()
         try:
             loaded.result()
-            yield from _answers(answers, len(supervisors))
+            running = len(threads)
+            while running:
+                try:
+                    answer = answers.get(timeout=0.5)
+                except queue.Empty:
+                    yield None
+                    continue
+                if isinstance(answer, BaseException):
+                    raise answer
+                if answer is None:
+                    running -= 1
+                else:
+                    yield answer
         finally:
             loading.shutdown()
-            for supervisor in supervisors:
-                while supervisor.is_alive():  # one may be blocked by a full queue
+            for thread in threads:
+                while thread.is_alive():  # one may be blocked by a full queue
                     schedule.stop()
                     with suppress(queue.Empty):
                         answers.get_nowait()
-                    supervisor.join(0.01)
+                    thread.join(0.01)
 
     def current(self) -> tuple[SourceFile | None, float]:
         """Return the file that a worker has been busy with for the longest time, and for how many seconds."""
@@ -189,70 +171,41 @@ class Decoders:
         )
 
 
-def _answers(answers: queue.Queue[Message | _WorkerFailure | None], supervisors: int) -> Generator[Message | None]:
-    """Yield messages until all supervisors have ended."""
-    while supervisors:
-        try:
-            answer = answers.get(timeout=0.5)
-        except queue.Empty:
-            yield None
-            continue
-        if isinstance(answer, _WorkerFailure):
-            raise answer.error
-        if answer is None:
-            supervisors -= 1
-        else:
-            yield answer
-
-
-def _supervise(supervisor: _WorkerSupervisor, answers: queue.Queue[Message | _WorkerFailure | None]) -> None:
-    """Run a supervisor; pass its error to the run."""
-    try:
-        supervisor.run()
-    except BaseException as error:
-        answers.put(_WorkerFailure(error))
-    finally:
-        answers.put(None)
-
-
 class _WorkerSupervisor:
     """Keeps one worker busy, and replaces it when it is lost; runs in a thread of its own."""
 
-    def __init__(
-        self,
-        decoders: Decoders,
-        schedule: Schedule,
-        answers: queue.Queue[Message | _WorkerFailure | None],
-        setup: Setup,
-    ) -> None:
+    def __init__(self, decoders: Decoders, schedule: Schedule, answers: _Answers, options: InspectOptions) -> None:
         self._decoders = decoders
         self._schedule = schedule
         self._answers = answers
-        self._setup = setup
+        self._options = options
         self._worker: Worker | None = None
-        self._tasks: deque[Task] = deque()
-        self._suspect = False
+        self._tasks: dict[int, FileTask] = {}
+        self._sent = 0
         self.current: tuple[float, SourceFile] | None = None
         """Start of the work on the current file, and the file."""
 
     def run(self) -> None:
-        """Work until nothing is left to do."""
+        """Work until nothing is left to do; pass an error to the run."""
+        ended: BaseException | None = None
         try:
             while self._step():
                 pass
-        finally:
-            if self._worker is not None:
-                if self._tasks:
-                    self._worker.close()
-                else:
-                    self._decoders.release(self._worker)
+        except BaseException as error:
+            ended = error
+        if self._worker is not None:
+            if self._tasks:
+                self._worker.close()
+            else:
+                self._decoders.release(self._worker)
+        self._answers.put(ended)
 
     def _step(self) -> bool:
         """Send tasks to the worker, or receive an answer; return False when all is done."""
         if self._schedule.stopped:
             return False
         try:
-            if len(self._tasks) <= 1 and not self._suspect:
+            if len(self._tasks) <= 1 and not any(task.tries for task in self._tasks.values()):
                 tasks = self._schedule.take(wait=not self._tasks)
                 if tasks:
                     self._send_tasks(tasks)
@@ -263,6 +216,25 @@ class _WorkerSupervisor:
             self._handle_loss(str(error))
         return True
 
+    def _send_tasks(self, tasks: list[FileTask]) -> None:
+        """Send tasks to the worker; it is started if necessary."""
+        jobs: list[Job] = []
+        for task in tasks:
+            self._sent += 1
+            self._tasks[self._sent] = task
+            jobs.append((self._sent, task.file, task.inspection))
+        if self._worker is None:
+            self._worker = self._decoders.acquire()
+            self._worker.send(self._options)
+        self._worker.send(jobs)
+        if self.current is None:
+            self._begin_next()
+
+    def _begin_next(self) -> None:
+        """Record which file the worker is busy with now."""
+        task = next(iter(self._tasks.values()), None)
+        self.current = None if task is None else (time.monotonic(), task.file)
+
     def _receive(self) -> None:
         """Receive the worker's next answer, or stop with the run.
 
@@ -270,7 +242,8 @@ class _WorkerSupervisor:
             WorkerLostError: the worker died or hangs.
         """
         assert self._worker is not None
-        patience_s = STALL_SECONDS + self._tasks[0].file_task.file.state.size_bytes / SLOWEST_BYTES_PER_S
+        size_bytes = max(task.file.state.size_bytes for task in self._tasks.values())
+        patience_s = STALL_SECONDS + size_bytes / SLOWEST_BYTES_PER_S
         started = time.monotonic()
         while not self._schedule.stopped:
             answer = self._worker.receive(_STOP_CHECK_SECONDS)
@@ -280,72 +253,61 @@ class _WorkerSupervisor:
             if time.monotonic() - started > patience_s:
                 raise WorkerLostError(f"did not answer for {patience_s:.0f} s")
 
-    def _send_tasks(self, tasks: list[Task]) -> None:
-        """Send tasks to the worker; it is started if necessary."""
-        self._tasks.extend(tasks)
-        self._suspect = any(task.tries for task in tasks)
-        if self._worker is None:
-            self._worker = self._decoders.acquire()
-            self._worker.send(self._setup)
-        self._worker.send([task.job for task in tasks])
-        if self.current is None:
-            self._begin_next()
-
-    def _begin_next(self) -> None:
-        """Record which file the worker is busy with now."""
-        self.current = (time.monotonic(), self._tasks[0].file_task.file) if self._tasks else None
-
-    def _process_answer(self, message: object, views: object) -> None:
+    def _process_answer(self, number: int, message: object) -> None:
         """Pass an answer of the worker on."""
-        task = self._tasks[0]
-        file_task = task.file_task
+        task = self._tasks[number]
         match message:
-            case SegmentFacts(modality, start_s, end_s, text):
-                self._answers.put(SegmentReady(file_task, PreparedSegment(views, modality, start_s, end_s, text)))  # type: ignore[arg-type]
+            case SegmentOf():
+                self._answers.put((task, message))
                 return
             case InspectResult():
-                file_task.inspection = message
-                self._schedule.inspected(file_task)
-            case Done(reading):
-                file_task.reading = reading
-                self._decoded(file_task)
+                task.inspection = message
+                assert self._worker is not None
+                is_wanted = self._schedule.decide(task)
+                if not is_wanted:
+                    self._done(number)
+                self._worker.send((number, is_wanted))
+                return
+            case Reading():
+                task.reading = message
             case Failed():
-                self._failed(file_task, message)
+                task.failure = message
             case _:
                 raise AssertionError(message)
-        self._tasks.popleft()
-        self._suspect = False
+        self._done(number)
+        self._finish(task)
+
+    def _done(self, number: int) -> None:
+        """Record that the worker has no more work with a file."""
+        del self._tasks[number]
         self._begin_next()
 
-    def _failed(self, file_task: FileTask, failure: Failed) -> None:
-        file_task.failure = failure
-        if file_task.inspection is None:
-            self._schedule.inspected(file_task)
+    def _finish(self, task: FileTask) -> None:
+        """Pass on a file that was decoded, or that failed."""
+        if task.inspection is None:
+            self._schedule.decide(task)
         else:
-            self._decoded(file_task)
-
-    def _decoded(self, file_task: FileTask) -> None:
-        self._answers.put(Decoded(file_task))
-        self._schedule.decoded()
+            self._answers.put(task)
+            self._schedule.decoded()
 
     def _handle_loss(self, reason: str) -> None:
-        """Replace the lost worker: the first file without an answer is tried once more, alone."""
+        """Replace the lost worker: the file that it was busy with is tried once more, alone."""
         assert self._worker is not None
+        current = self._worker.current()
         self._worker.close()
         self._worker = None
-        self._suspect = False
-        tasks = list(self._tasks)
-        self._tasks.clear()
+        tasks, self._tasks = self._tasks, {}
         self._begin_next()
         if not tasks:
             return
-        first = tasks[0]
-        first.tries += 1
-        if first.tries >= TRIES:
-            self._failed(first.file_task, Failed(f"its decoder {reason}, also on a second try"))
-            self._schedule.give_back(tasks[1:], first=False)
+        task = tasks.pop(current if current in tasks else next(iter(tasks)))
+        task.tries += 1
+        if task.tries >= TRIES:
+            task.failure = Failed(f"its decoder {reason}, also on a second try")
+            self._finish(task)
+            self._schedule.give_back([*tasks.values()])
             return
-        if first.file_task.inspection is not None:
-            self._answers.put(Retracted(first.file_task))
-            first.file_task = replace(first.file_task)
-        self._schedule.give_back(tasks, first=True)
+        if task.inspection is not None:
+            task.is_retracted = True
+            task = replace(task, segments=[], pending=0, is_retracted=False)
+        self._schedule.give_back([task, *tasks.values()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import installation_fault
@@ -14,32 +14,15 @@ from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
 from bindsearch.ingest.media.decode import DecodedSegment, pieces
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.text_fields import normalize_text
-from bindsearch.media import NO_CONTENT, NO_READING, Reading, merge_readings, missing_content
+from bindsearch.media import NO_CONTENT, NO_READING, SegmentOf, merge_readings, missing_content
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedSegment:
-    """A segment ready for its tower.
-
-    Attributes:
-        views: array (views, ...) returned by the encoder's `prepare`.
-        modality: modality of the segment.
-        start_s: start in seconds; None: not a span.
-        end_s: end in seconds; None: not a span.
-        text: text of a passage; None: not a text.
-        reading: what was found out about the file with this segment, and with segments without content before it.
-    """
-
-    views: NDArray[Any]
-    modality: Modality
-    start_s: float | None
-    end_s: float | None
-    text: str | None
-    reading: Reading = NO_READING
+PreparedSegment: TypeAlias = "SegmentOf[NDArray[Any]]"
+"""A segment ready for its tower, with its views; its reading includes that of segments without content before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +80,7 @@ def prepare_file(
             yield held
         views = encoder.prepare(piece.media)
         text = None if piece.text is None else printable(piece.text)
-        held = PreparedSegment(views, piece.modality, piece.start_s, piece.end_s, text, reading)
+        held = SegmentOf(piece.modality, views, piece.start_s, piece.end_s, text, reading)
         reading = NO_READING
     if held is None:
         raise MediaError(NO_CONTENT + ", ".join(dict.fromkeys(missing)))

@@ -13,14 +13,15 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from bindsearch.encoders.base import Encoder
-from bindsearch.ingest.workers.messages import Ready, Unusable
 from bindsearch.ingest.workers.protocol import RunEndedError, WorkerLostError
+from bindsearch.media import SegmentOf
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -57,7 +58,8 @@ class _Arena:
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, ARENA_BYTES + _HEADER_BYTES)
-        self._taken = np.frombuffer(self._memory, np.uint64, 1)  # total bytes taken: the word that both sides access
+        words = np.frombuffer(self._memory, np.uint64, 2)  # those that both sides access
+        self._taken, self.current = words[:1], words[1:]  # total bytes taken; the number of the worker's file
         self._ring = np.frombuffer(self._memory, np.uint8, ARENA_BYTES, _HEADER_BYTES)
         self._put = 0
 
@@ -101,6 +103,10 @@ class ProcessWorkerEnd:
         self._connection: Connection = Connection(descriptor)
         self._arena = _Arena(arena)
 
+    def begin(self, number: int) -> None:
+        """Record the file that the answers to come are about, where the run sees it even after a crash."""
+        self._arena.current[0] = number
+
     def receive(self) -> Any:
         """Return the next order; None if the run has ended."""
         try:
@@ -108,11 +114,12 @@ class ProcessWorkerEnd:
         except (EOFError, ConnectionError):
             return None
 
-    def send(self, message: object, views: NDArray[Any] | None = None) -> None:
-        """Send an answer; views through the arena if they fit."""
-        placed = None if views is None else self._arena.put(views)
+    def send(self, message: object) -> None:
+        """Send an answer; views of a segment through the arena if they fit."""
+        if isinstance(message, SegmentOf) and (placed := self._arena.put(message.payload)) is not None:
+            message = replace(message, payload=placed)
         try:
-            self._connection.send((message, views if placed is None else placed))
+            self._connection.send((int(self._arena.current[0]), message))
         except OSError as error:
             raise RunEndedError from error
 
@@ -130,6 +137,7 @@ class ProcessWorker:
         from multiprocessing.connection import Connection
 
         ours, theirs = socket.socketpair()
+        import_path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)  # it finds the same encoders
         with theirs, _shared_memory() as memory:
             memory.truncate(ARENA_BYTES + _HEADER_BYTES)
             self._arena = _Arena(memory.fileno())
@@ -140,7 +148,7 @@ class ProcessWorker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, **_SINGLE_THREADED, "PYTHONPATH": _import_path()},
+                env={**os.environ, **_SINGLE_THREADED, "PYTHONPATH": import_path},
             )
         self._connection: Connection = Connection(ours.detach())
         self._answers = select.poll()  # reused: Connection.poll would create one for each answer
@@ -153,11 +161,9 @@ class ProcessWorker:
         except WorkerLostError:
             self.close()
             raise
-        answer, _ = started
-        if isinstance(answer, Unusable):
+        if started[1]:  # why the encoder cannot be unpacked
             self.close()
-            raise UnusableEncoderError(answer.reason)
-        assert isinstance(answer, Ready)
+            raise UnusableEncoderError(started[1])
 
     def send(self, order: object) -> None:
         """Send an order."""
@@ -166,15 +172,21 @@ class ProcessWorker:
         except OSError:
             raise WorkerLostError(self._end_reason()) from None
 
-    def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None] | None:
-        """Return the next answer, its views copied out of shared memory; None after the timeout."""
+    def receive(self, timeout_s: float) -> tuple[int, Any] | None:
+        """Return the number of a file and the next answer about it, views copied out of shared memory."""
         try:
             if not self._answers.poll(1000 * timeout_s):
                 return None
-            message, views = self._connection.recv()
+            number, message = self._connection.recv()
         except (EOFError, OSError):
             raise WorkerLostError(self._end_reason()) from None
-        return message, self._arena.take(views) if isinstance(views, _Placed) else views
+        if isinstance(message, SegmentOf) and isinstance(message.payload, _Placed):
+            message = replace(message, payload=self._arena.take(message.payload))
+        return number, message
+
+    def current(self) -> int:
+        """Return the number of the last file that it began to inspect or decode."""
+        return int(self._arena.current[0])
 
     def close(self) -> None:
         """End it at once: it has no state to save."""
@@ -210,8 +222,3 @@ def _shared_memory() -> Any:
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("bindsearch-worker"), "r+b")
     return tempfile.TemporaryFile()
-
-
-def _import_path() -> str:
-    """Return this process's import path, so that the worker finds the same encoders."""
-    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)

@@ -1,11 +1,19 @@
-"""The two ends of a channel between a run and a worker."""
+"""The two ends of a channel between a run and a worker.
+
+Orders are InspectOptions, which apply to what follows, a list of jobs, and (number, whether to decode it) of an
+inspected file. The answers to a job are an InspectResult, if it came without one, then, if the file is to be decoded,
+its prepared segments and the Reading of the whole file. A Failed ends it at any point.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
+
+Job: TypeAlias = tuple[int, SourceFile, InspectResult | None]
+"""Number of a file, counted from 1, the file, and the result of its inspection; with it, the file is decoded at once.
+"""
 
 
 class WorkerLostError(Exception):
@@ -26,12 +34,15 @@ class Worker(Protocol):
             WorkerLostError: the worker died.
         """
 
-    def receive(self, timeout_s: float) -> tuple[Any, NDArray[Any] | None] | None:
-        """Return the next answer and its views; None after the timeout.
+    def receive(self, timeout_s: float) -> tuple[int, Any] | None:
+        """Return the number of a file and the next answer about it; None after the timeout.
 
         Raises:
             WorkerLostError: the worker died.
         """
+
+    def current(self) -> int:
+        """Return the number of the last file that the worker began to inspect or decode; 0: none."""
 
     def close(self) -> None:
         """End the worker, also in the middle of a job."""
@@ -43,7 +54,10 @@ class WorkerEnd(Protocol):
     def receive(self) -> Any:
         """Return the next order; None if the run has ended."""
 
-    def send(self, message: object, views: NDArray[Any] | None = None) -> None:
+    def begin(self, number: int) -> None:
+        """Record the file that the answers to come are about."""
+
+    def send(self, message: object) -> None:
         """Send an answer; wait while the other end is far behind.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Schedule of a run: distributes files to inspect, and inspected files to decode, to workers."""
+"""Schedule of a run: distributes files to workers, which inspect and, if wanted, decode them."""
 
 from __future__ import annotations
 
@@ -6,57 +6,81 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING
 
 from bindsearch.ingest.inspect.inspect_file import InspectResult, SourceFile
-from bindsearch.ingest.workers.messages import Job
 from bindsearch.ingest.workers.prepare import Failed
 from bindsearch.media import NO_READING, Reading
+from bindsearch.storage.batch import Embedded
+from bindsearch.storage.file_state import IndexedFile
 
-INSPECTIONS_AT_ONCE = 16
-DECODES_AT_ONCE = 4
-"""Maximum files sent to a worker together; it gets the next ones before it is done, so that it never waits."""
+if TYPE_CHECKING:
+    from bindsearch.ingest.scan.target import FoundVectors
+
+FILES_AT_ONCE, BYTES_AT_ONCE = 16, 1 << 20
+"""Files sent to a worker together, and their size above which no further one is added.
+
+A worker gets the next ones before it is done, so that it never waits; large files are distributed one by one.
+"""
 
 _ROOM_SECONDS = 0.1
 
 
+class Action(Enum):
+    """Action on an inspected file.
+
+    TOUCH: the file is unchanged. SHARE: an item with equal content has its vectors. MOVE: that item was this file, at
+    another path. FOLLOW: a file with equal content is being embedded. TAKE: another store has its vectors.
+    """
+
+    LEAVE_OUT = "leave out"
+    TOUCH = "touch"
+    SHARE = "share"
+    MOVE = "move"
+    FOLLOW = "follow"
+    EMBED = "embed"
+    TAKE = "take"
+
+
 @dataclass(eq=False, slots=True)
 class FileTask:
-    """A file in the run: inspected, and decoded if wanted.
+    """A file in the run: inspected, and decoded and embedded if wanted.
 
     Attributes:
         file: the file.
         inspection: result of its inspection; None: not inspected yet, or its inspection failed.
+        action: what is done with it.
+        before: the indexed file at its path; None: it is new.
+        moved_id: the item of MOVE.
+        found: the vectors of TAKE.
         failure: its failure, if any.
         reading: what its decoder found out.
-        decision: set by the caller.
+        segments: its embedded segments.
+        pending: number of its segments that are not embedded yet.
+        is_decoded: all its segments are sent, or it is not decoded.
+        is_retracted: its worker was lost; another task with its file replaces it.
+        tries: number of workers lost with it.
     """
 
     file: SourceFile
     inspection: InspectResult | None = None
+    action: Action = Action.LEAVE_OUT
+    before: IndexedFile | None = None
+    moved_id: int | None = None
+    found: FoundVectors | None = None
     failure: Failed | None = None
     reading: Reading = NO_READING
-    decision: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """The file is not decoded: its inspection sufficed, or failed."""
-
-    file_task: FileTask
-
-
-@dataclass(eq=False, slots=True)
-class Task:
-    """A job and the number of failed tries."""
-
-    file_task: FileTask
+    segments: list[Embedded] = field(default_factory=list)
+    pending: int = 0
+    is_decoded: bool = False
+    is_retracted: bool = False
     tries: int = 0
 
-    @property
-    def job(self) -> Job:
-        """The job as it is sent to a worker."""
-        return Job(self.file_task.file, self.file_task.inspection)
+    def fail(self, failure: Failed) -> None:
+        """Record a failure and drop the segments."""
+        self.failure = failure
+        self.segments.clear()
 
 
 @dataclass(eq=False)
@@ -64,13 +88,11 @@ class Schedule:
     """Schedule of a run; shared by the supervisor threads of the workers.
 
     Attributes:
-        files: inspected in this order; those before a None are not sent to a worker together with those after it.
+        files: given out in this order; those before a None are not sent to a worker together with those after it.
         has_room: returns whether more files may be requested now; without room only when none is in flight.
         wanted: returns whether to decode an inspected file.
         answer: called at once for files that are not decoded, in the order of the decisions.
-        workers: number of workers.
-        to_decode: tasks to decode.
-        retries: tasks to try again, alone.
+        returned: tasks of lost workers, given out one by one to find the file at fault.
         in_flight: tasks that workers have, and threads that are requesting files.
         exhausted: all files were requested.
         stopped: the run has ended.
@@ -81,29 +103,23 @@ class Schedule:
     files: Iterator[SourceFile | None]
     has_room: Callable[[], bool]
     wanted: Callable[[FileTask], bool]
-    answer: Callable[[Inspected], None]
-    workers: int
-    to_decode: deque[Task] = field(default_factory=deque)
-    retries: deque[Task] = field(default_factory=deque)
+    answer: Callable[[FileTask], None]
+    returned: deque[FileTask] = field(default_factory=deque)
     in_flight: int = 0
     exhausted: bool = False
     stopped: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
     scan_lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, *, wait: bool) -> list[Task]:
+    def take(self, *, wait: bool) -> list[FileTask]:
         """Return the next tasks; none if there are none now, or with `wait` if there will be no more."""
         while True:
             with self.changed:
                 if self.stopped:
                     return []
-                if self.retries:  # alone, to find the file at fault
-                    return self._check_out([self.retries.popleft()])
-                if self.to_decode:  # first, so that few files wait between inspection and decoding
-                    share = len(self.to_decode) // (2 * self.workers)
-                    return self._check_out(
-                        [self.to_decode.popleft() for _ in range(max(1, min(share, DECODES_AT_ONCE)))]
-                    )
+                if self.returned:
+                    self.in_flight += 1
+                    return [self.returned.popleft()]
                 if self.exhausted:
                     if not wait or not self.in_flight:
                         return []
@@ -118,26 +134,26 @@ class Schedule:
             files = self._next_files()
             with self.changed:
                 self.in_flight -= 1
-                if files is None:
-                    self.changed.notify_all()
-                    continue
                 if files:
-                    return self._check_out([Task(FileTask(file)) for file in files])
-                self.exhausted = True
+                    self.in_flight += len(files)
+                    return [FileTask(file) for file in files]
+                self.exhausted |= files is not None
                 self.changed.notify_all()
 
     def _next_files(self) -> list[SourceFile] | None:
-        """Return the next files to inspect, none at the end; None if there is no room now."""
+        """Return the next files, none at the end; None if there is no room now."""
         files: list[SourceFile] = []
+        size_bytes = 0
         with self.scan_lock:
             if self._is_full():  # since this thread waited for the lock
                 return None
             for file in self.files:
                 if file is not None:
                     files.append(file)
+                    size_bytes += file.state.size_bytes
                 elif not files and self._is_full():
                     return None
-                if files and (file is None or len(files) == INSPECTIONS_AT_ONCE):
+                if files and (file is None or len(files) == FILES_AT_ONCE or size_bytes > BYTES_AT_ONCE):
                     break
         return files
 
@@ -145,20 +161,15 @@ class Schedule:
         """Return whether there is no room for a thread that requests files: not while it is the only one at work."""
         return self.in_flight > 1 and not self.has_room()
 
-    def _check_out(self, tasks: list[Task]) -> list[Task]:
-        """Count tasks as in flight."""
-        self.in_flight += len(tasks)
-        return tasks
-
-    def inspected(self, file_task: FileTask) -> None:
-        """Record that a file was inspected, or that its inspection failed."""
+    def decide(self, task: FileTask) -> bool:
+        """Return whether to decode a file that was inspected, or whose inspection failed; else it is done."""
         with self.changed:
-            self.in_flight -= 1
-            if self.wanted(file_task):
-                self.to_decode.append(Task(file_task))
-            else:
-                self.answer(Inspected(file_task))
-            self.changed.notify_all()
+            wanted = self.wanted(task)
+            if not wanted:
+                self.in_flight -= 1
+                self.answer(task)
+                self.changed.notify_all()
+            return wanted
 
     def decoded(self) -> None:
         """Record that a file was decoded."""
@@ -166,14 +177,11 @@ class Schedule:
             self.in_flight -= 1
             self.changed.notify_all()
 
-    def give_back(self, tasks: list[Task], *, first: bool) -> None:
-        """Put back tasks that a lost worker did not do; with `first`, the first of them may be the cause."""
+    def give_back(self, tasks: list[FileTask]) -> None:
+        """Put back tasks that a lost worker did not do, the first one first."""
         with self.changed:
             self.in_flight -= len(tasks)
-            for task in reversed(tasks[1:] if first else tasks):
-                (self.retries if task.file_task.inspection is None else self.to_decode).appendleft(task)
-            if first:
-                self.retries.appendleft(tasks[0])
+            self.returned.extendleft(reversed(tasks))
             self.changed.notify_all()
 
     def stop(self) -> None:

@@ -19,7 +19,7 @@ import bindsearch.shards.connect
 from bindsearch.cli.main import main
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.errors import EXIT_SOME_FAILED, StoreNotFoundError
-from bindsearch.ingest import commit
+from bindsearch.ingest import collect
 from bindsearch.storage import catalog, writer
 from bindsearch.storage.batch import StagedBatch
 from helpers import media_files
@@ -154,7 +154,7 @@ def settings(scenario: Scenario, on_commit: Callable[[], None] = lambda: None) -
         return real_prepare(self, media)
 
     changes: list[tuple[object, str, object]] = [
-        (commit, "COMMIT_SEGMENTS", COMMIT_SEGMENTS),
+        (collect, "COMMIT_SEGMENTS", COMMIT_SEGMENTS),
         (writer, "MAX_SMALL_FILES", MAX_SMALL_FILES),
         (writer, "MAX_PARTS", MAX_PARTS),
         (writer.Writer, "commit", committing),
@@ -223,10 +223,10 @@ def many_texts(world: World) -> None:
     write_media(world.media)
     for n in range(60):
         (world.media / f"more {n}.txt").write_text(f"one more text: {n}")
-    commit_segments = commit.COMMIT_SEGMENTS
-    commit.COMMIT_SEGMENTS = 40
+    commit_segments = collect.COMMIT_SEGMENTS
+    collect.COMMIT_SEGMENTS = 40
     run(world, INDEX)
-    commit.COMMIT_SEGMENTS = commit_segments
+    collect.COMMIT_SEGMENTS = commit_segments
 
 
 def without_catalog(world: World) -> None:

@@ -15,13 +15,14 @@ import bindsearch as bs
 from bindsearch.encoders import load_encoder
 from bindsearch.hashing import fingerprint_of
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.media import SegmentOf
 from bindsearch.operations.exchange.exchange_format import (
     complete_items,
     live_segment_rows,
     open_generation,
     read_blocks,
 )
-from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.batch import Embedded, StagedBatch, StagedItem
 from bindsearch.storage.catalog import Failure
 from bindsearch.storage.file_state import UNKNOWN_STATE, FileState
 from bindsearch.storage.session import open_writer
@@ -64,11 +65,11 @@ def files(n: int) -> list[File]:
     return found
 
 
-def segments_of(file: File) -> tuple[StagedSegment, ...]:
+def segments_of(file: File) -> tuple[Embedded, ...]:
     """Return the segments of a file, with their vectors."""
 
-    def segment(modality: Modality, name: str, *facts: Any) -> StagedSegment:
-        return StagedSegment(modality, unit(f"{file.content} {name}"), *facts)
+    def segment(modality: Modality, name: str, *facts: Any) -> Embedded:
+        return SegmentOf(modality, unit(f"{file.content} {name}"), *facts)
 
     match file.modality:
         case Modality.VIDEO:

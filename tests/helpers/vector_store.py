@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bindsearch.encoders import load_encoder
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.media import SegmentOf
+from bindsearch.storage.batch import StagedBatch, StagedItem
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.session import open_writer
 from bindsearch.types import Metadata, Modality
@@ -59,7 +60,7 @@ def write_items(
         staged = StagedBatch(removed=list(remove))
         for modality, rows in vectors.items():
             for number, row in enumerate(rows, start=first):
-                segment = StagedSegment(Modality(modality), row, None, None, None)
+                segment = SegmentOf(Modality(modality), row, None, None, None)
                 staged.items.append(
                     StagedItem(
                         item_id=None,

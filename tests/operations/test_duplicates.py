@@ -17,9 +17,10 @@ from bindsearch.encoders import load_encoder
 from bindsearch.errors import UsageError
 from bindsearch.indexes.types import IndexForm
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.media import SegmentOf
 from bindsearch.operations.duplicates import NearGroup, find_exact_duplicates, find_near_duplicates
 from bindsearch.search.generation import open_reader
-from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.batch import StagedBatch, StagedItem
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.session import open_writer
 from bindsearch.types import Modality
@@ -38,7 +39,7 @@ def write_recordings(store: Path, recordings: dict[str, NDArray[np.float32]], sh
 
         def staged(name: str, source: str, rows: NDArray[np.float32] | None) -> StagedItem:
             segments = None if rows is None else tuple(
-                StagedSegment(Modality.AUDIO, row, 10.0 * n, 10.0 * n + 10, None) for n, row in enumerate(rows)
+                SegmentOf(Modality.AUDIO, row, 10.0 * n, 10.0 * n + 10, None) for n, row in enumerate(rows)
             )  # fmt: skip
             state = FileState(1, 2, 0)
             return StagedItem(None, collection, name, Modality.AUDIO, state, f"hash {source}", source, segments)

@@ -17,7 +17,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.ingest import commit
+from bindsearch.ingest import collect
 from bindsearch.media import Media
 from bindsearch.storage.file_state import storable_ns
 from bindsearch.types import Modality
@@ -270,14 +270,14 @@ class Slow(Counting):
     """A tower so slow that a batch is committed after each of its."""
 
     def encode(self, modality: Modality, prepared: Sequence[np.ndarray]) -> np.ndarray:
-        time.sleep(commit.COMMIT_SECONDS + 0.1)
+        time.sleep(collect.COMMIT_SECONDS + 0.1)
         return super().encode(modality, prepared)
 
 
 def test_copies_whose_first_one_is_committed_before_them(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "COMMIT_SECONDS", 0.1)
+    monkeypatch.setattr(collect, "COMMIT_SECONDS", 0.1)
     for n in range(5):
         shutil.copy(folder / "3.txt", folder / f"copy-{n}.txt")
     with connect(tmp_path / "store", encoder=Slow()) as store:

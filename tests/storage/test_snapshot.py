@@ -14,8 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from bindsearch.errors import StoreError
+from bindsearch.media import SegmentOf
 from bindsearch.storage import writer as writing
-from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.batch import StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.snapshot import SegmentFacts, Snapshot, open_snapshot, read_manifest
@@ -46,7 +47,7 @@ def random_item(rng: np.random.Generator, path: str, item_id: int | None) -> Sta
     for modality in modalities.tolist():
         start, text = (float(rng.integers(9)), None) if rng.random() < 0.5 else (None, f"words {rng.integers(1000)}")
         end = None if start is None else start + 1
-        segments.append(StagedSegment(modality, l2_normalize(rng.standard_normal(DIM, np.float32)), start, end, text))
+        segments.append(SegmentOf(modality, l2_normalize(rng.standard_normal(DIM, np.float32)), start, end, text))
     columns = json.dumps({"rating": int(rng.integers(5))}) if rng.random() < 0.3 else None
     state = FileState(int(rng.integers(1, 99)), int(rng.integers(1, 10**9)), 0)
     return StagedItem(
@@ -57,7 +58,7 @@ def random_item(rng: np.random.Generator, path: str, item_id: int | None) -> Sta
 def known(staged: StagedItem, item_id: int) -> Known:
     assert staged.segments is not None
     segments = [
-        (segment.modality, segment.start_s, segment.end_s, segment.text, segment.embedding.astype(np.float16).tobytes())
+        (segment.modality, segment.start_s, segment.end_s, segment.text, segment.payload.astype(np.float16).tobytes())
         for segment in staged.segments
     ]
     return Known(item_id, staged.modality, staged.state.mtime_ns, staged.columns, segments)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from bindsearch.errors import StoreError, VectorError
+from bindsearch.media import SegmentOf
 from bindsearch.storage import writer as writing
-from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.batch import StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.migrations import MIGRATIONS, m001_create_tables, migrate
@@ -39,7 +40,7 @@ def staged(
     name: str, item_id: int | None = None, modality: Modality = Modality.IMAGE, columns: str | None = None
 ) -> StagedItem:
     rng = np.random.default_rng(len(name))
-    segment = StagedSegment(modality, l2_normalize(rng.standard_normal(DIM, np.float32)), None, None, None)
+    segment = SegmentOf(modality, l2_normalize(rng.standard_normal(DIM, np.float32)), None, None, None)
     return StagedItem(item_id, 1, name, modality, FileState(1, 2, 3), "hash", "print", (segment,), columns)
 
 
@@ -125,7 +126,7 @@ def test_a_vector_that_must_not_be_stored_spoils_its_batch_alone(tmp_path: Path,
     good = batch(0, 3)
     segments = good.items[0].segments
     assert segments is not None
-    bad = replace(segments[0], embedding=np.full(DIM, np.nan, np.float32))
+    bad = replace(segments[0], payload=np.full(DIM, np.nan, np.float32))
     with pytest.raises(VectorError, match="NaN"):
         writer.commit(StagedBatch(items=[replace(good.items[0], segments=(bad,))]))
     assert newest(tmp_path).counts("items") == {}

@@ -21,7 +21,6 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.environment import installation_faults
 from bindsearch.errors import UsageError
 from bindsearch.ingest.collect import metadata_of, modality_of
-from bindsearch.ingest.embed import EmbeddedFile
 from bindsearch.ingest.embed import embed_files as embed_messages
 from bindsearch.ingest.inspect.folder_settings import FolderSettings, read_folder_settings
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile
@@ -29,7 +28,6 @@ from bindsearch.ingest.inspect.rules import parse_rule
 from bindsearch.ingest.manifests.manifest import ManifestEntry
 from bindsearch.ingest.media.options import segment_lengths
 from bindsearch.ingest.media.subtitles.names import subtitles_beside
-from bindsearch.ingest.workers.messages import Setup
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.ingest.workers.prepare import failure_of
 from bindsearch.ingest.workers.scheduler import FileTask
@@ -127,10 +125,10 @@ def embed_files(
     settings = FolderSettings() if folder is None else read_folder_settings(folder)
     parsed = (*(parse_rule(rule) for rule in to_texts(rules, "rules")), *settings.rules)
     name = "" if folder is None else folder.name
-    setup = Setup(InspectOptions(parsed, chosen.modalities, name, settings.facts), options)
+    inspect = InspectOptions(parsed, chosen.modalities, name, settings.facts, options)
     with TemporaryDirectory(prefix="bindsearch-") as temporary:
         rows = _rows(batch, folder, Path(temporary))
-        found = _embed([row.file for row in rows if row.file is not None], chosen, setup, where)
+        found = _embed([row.file for row in rows if row.file is not None], chosen, inspect, where)
     records = [record for row in rows for record in _records(row, found, folder)]
     return _table(records, new_config(chosen, options), numbers)
 
@@ -234,18 +232,20 @@ def _placed(text: str, root: Path | None) -> tuple[Path, str]:
     return path, path.relative_to(root).as_posix()
 
 
-def _embed(files: Sequence[SourceFile], encoder: Encoder, setup: Setup, where: DecodeIn) -> dict[int, EmbeddedFile]:
+def _embed(
+    files: Sequence[SourceFile], encoder: Encoder, options: InspectOptions, where: DecodeIn
+) -> dict[int, FileTask]:
     """Embed files; return the result of each by the id of its object."""
-    found: dict[int, EmbeddedFile] = {}
+    found: dict[int, FileTask] = {}
     if not files:
         return found
     with (
         Decoders(encoder, where) as decoders,
-        closing(decoders.run(iter(files), lambda: True, _is_wanted, setup)) as messages,
+        closing(decoders.run(iter(files), lambda: True, _is_wanted, options)) as messages,
     ):
         for embedded in embed_messages(messages, encoder):
-            if isinstance(embedded, EmbeddedFile):
-                found[id(embedded.file_task.file)] = embedded
+            if isinstance(embedded, FileTask):
+                found[id(embedded.file)] = embedded
     return found
 
 
@@ -254,7 +254,7 @@ def _is_wanted(task: FileTask) -> bool:
     return task.failure is None and task.inspection is not None and task.inspection.verdict.modality is not None
 
 
-def _records(row: _Row, found: Mapping[int, EmbeddedFile], root: Path | None) -> Iterator[dict[str, Any]]:
+def _records(row: _Row, found: Mapping[int, FileTask], root: Path | None) -> Iterator[dict[str, Any]]:
     """Yield the rows of a file in the result, without its space."""
     record: dict[str, Any] = {"path": row.path, "collection": None if root is None else str(root)}
     if row.file is None:
@@ -264,7 +264,7 @@ def _records(row: _Row, found: Mapping[int, EmbeddedFile], root: Path | None) ->
     record["size_bytes"] = state.size_bytes
     if state.mtime_ns != -1:
         record |= {"mtime_ns": state.mtime_ns, "modified": state.mtime_ns // 1000}
-    inspection = embedded.file_task.inspection
+    inspection = embedded.inspection
     if embedded.failure is not None:
         yield {**record, ERROR_COLUMN: embedded.failure.reason}
     elif inspection is None or not embedded.segments:
@@ -285,7 +285,7 @@ def _records(row: _Row, found: Mapping[int, EmbeddedFile], root: Path | None) ->
                 "start_s": segment.start_s,
                 "end_s": segment.end_s,
                 "text": segment.text,
-                VECTOR_COLUMN: segment.embedding,
+                VECTOR_COLUMN: segment.payload,
             }
 
 

@@ -39,7 +39,7 @@ from bindsearch.operations.exchange.vector_import import (
 from bindsearch.operations.exchange.vector_sources import VectorFileReader, check_complete, find_shards
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import open_reader
-from bindsearch.storage.batch import StagedSegment
+from bindsearch.storage.batch import Embedded
 from bindsearch.storage.class_columns import ClassColumn
 from bindsearch.storage.config import StoreConfig, resolve_store
 from bindsearch.storage.session import open_writer
@@ -319,7 +319,7 @@ def _import_shards(
     starts = [0] * len(streams)
     queue = [(int(codes[:BLOCK_ROWS].min()), number) for number, codes in enumerate(plan.codes) if len(codes)]
     heapq.heapify(queue)
-    incomplete: dict[int, list[StagedSegment]] = {}
+    incomplete: dict[int, list[Embedded]] = {}
     total_normalised = ignored = 0
     while queue:
         _, number = heapq.heappop(queue)
@@ -360,7 +360,7 @@ def _stage(
     codes: Sequence[int],
     facts: Columns,
     vectors: NDArray[np.float32],
-    incomplete: dict[int, list[StagedSegment]],
+    incomplete: dict[int, list[Embedded]],
     importer: VectorImporter,
 ) -> None:
     """Stage the items that these rows complete; `incomplete` holds the segments of the others, by item number."""

@@ -16,11 +16,12 @@ from bindsearch.errors import UsageError
 from bindsearch.former_names import former_fields
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
+from bindsearch.media import SegmentOf
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, Columns
 from bindsearch.operations.optimize import OptimizeResult, optimize_store
 from bindsearch.reports import OnStage
-from bindsearch.storage.batch import StagedBatch, StagedItem, StagedSegment
+from bindsearch.storage.batch import Embedded, StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog, Failure
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, new_config, read_config
 from bindsearch.storage.file_state import UNKNOWN_STATE, FileState
@@ -148,21 +149,21 @@ def update_indexes(context: StoreContext, report: ImportReport, *, optimize: boo
         )
 
 
-def segment_from_row(facts: Columns, row: int, embedding: NDArray[np.float32]) -> StagedSegment:
+def segment_from_row(facts: Columns, row: int, embedding: NDArray[np.float32]) -> Embedded:
     """Return the segment in a row of the metadata, with its embedding, float32 (d,)."""
     modality = Modality(facts["modality"][row])
     text = facts["text"][row] if modality is Modality.TEXT else None
-    return StagedSegment(modality, embedding, facts["start_s"][row], facts["end_s"][row], text)
+    return SegmentOf(modality, embedding, facts["start_s"][row], facts["end_s"][row], text)
 
 
-def _digest(segments: Sequence[StagedSegment]) -> str:
+def _digest(segments: Sequence[Embedded]) -> str:
     """Return a digest of segments: modality, span, text and vector of each."""
     import xxhash
 
     digest = xxhash.xxh3_128()
     for segment in segments:
         digest.update(repr((segment.modality.value, segment.start_s, segment.end_s, segment.text)).encode())
-        digest.update(segment.embedding.tobytes())
+        digest.update(segment.payload.tobytes())
     return str(digest.hexdigest())
 
 
@@ -212,7 +213,7 @@ class VectorImporter:
                 return self._slot(key, rel_path[len(prefix) :])
         return self._slot(match.collection_id, match.prefix + rel_path)
 
-    def add(self, slot: ItemSlot, facts: Columns, row: int, segments: Sequence[StagedSegment]) -> None:
+    def add(self, slot: ItemSlot, facts: Columns, row: int, segments: Sequence[Embedded]) -> None:
         """Stage an item; it replaces the existing one. A batch is committed after BLOCK_ROWS segments.
 
         Args:
@@ -283,7 +284,7 @@ class VectorImporter:
         )
         return ItemSlot(key, rel_path, item_id, content_hash, mtime_ns, failed)
 
-    def _was_staged(self, fingerprint: str, segments: Sequence[StagedSegment]) -> bool:
+    def _was_staged(self, fingerprint: str, segments: Sequence[Embedded]) -> bool:
         """Return whether an item with this fingerprint and the same vectors was staged, and the writer will find it."""
         digest = _digest(segments)
         first, batch = self._first.get(fingerprint, (None, -1))

@@ -18,7 +18,7 @@ from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, i
 from bindsearch.ingest.inspect.rules import Rule
 from bindsearch.ingest.media.decode import DecodedSegment, pieces, reason_of, required_libraries
 from bindsearch.ingest.media.subtitles.names import subtitles_beside
-from bindsearch.ingest.scan.collection import IndexOptions
+from bindsearch.ingest.scan.target import IndexOptions
 from bindsearch.media import NO_CONTENT, missing_content
 from bindsearch.search.query import LIKE, Term
 from bindsearch.search.query_syntax import parse_query

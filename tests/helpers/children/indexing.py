@@ -31,7 +31,7 @@ from typing import Any, BinaryIO
 
 import bindsearch.shards.connect
 from bindsearch.cli.main import main as command
-from bindsearch.ingest import commit
+from bindsearch.ingest import collect
 from bindsearch.storage import catalog, writer
 from bindsearch.types import Modality
 
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--upkeep", action="store_true")
     parser.add_argument("--labels")
     given = parser.parse_args()
-    commit.COMMIT_SEGMENTS, writer.MAX_SMALL_FILES, writer.MAX_PARTS = COMMIT_SEGMENTS, MAX_SMALL_FILES, MAX_PARTS
+    collect.COMMIT_SEGMENTS, writer.MAX_SMALL_FILES, writer.MAX_PARTS = COMMIT_SEGMENTS, MAX_SMALL_FILES, MAX_PARTS
     vars(catalog)["CLOSE_LOG_BYTES"] = 0  # so that each run ends with a checkpoint
     if not given.workers:
         connect = partial(bindsearch.shards.connect.connect, decode="thread")

@@ -17,11 +17,11 @@ from PIL import Image
 from pyarrow import parquet
 
 from bindsearch.errors import MediaError, UsageError
+from bindsearch.ingest.inspect.declared import parse_facts
 from bindsearch.ingest.inspect.find_file import find_file
 from bindsearch.ingest.inspect.folder_settings import FolderFacts, read_folder_settings
 from bindsearch.ingest.inspect.globs import glob_matches, globs_below, matching_globs
 from bindsearch.ingest.inspect.inspect_file import classify_source, declared_of
-from bindsearch.ingest.manifests.facts import parse_facts
 from bindsearch.ingest.media.sidecar import Sidecar, is_given, merge_sidecars
 from bindsearch.types import Modality
 from helpers.media_files import motion

@@ -175,7 +175,7 @@ def test_an_unexpected_exception_is_the_failure_of_one_file(
 
     def broken(function: object) -> object:
         def call(*arguments: object, **options: object) -> object:
-            if any("b.txt" in str(one) for one in arguments if not isinstance(one, walk._Beside | walk._ScanBuilder)):
+            if any("b.txt" in str(one) for one in arguments if not isinstance(one, walk._Beside | walk.Scan)):
                 raise OverflowError("int too big to convert")
             return function(*arguments, **options)  # type: ignore[operator]
 
@@ -187,7 +187,7 @@ def test_an_unexpected_exception_is_the_failure_of_one_file(
         with monkeypatch.context() as patched:
             match place:
                 case "scan":
-                    patched.setattr(walk._ScanBuilder, "add", broken(walk._ScanBuilder.add))
+                    patched.setattr(walk.Scan, "add", broken(walk.Scan.add))
                 case "inspect":
                     patched.setattr("bindsearch.ingest.workers.main.inspect_file", broken(inspect_file))
                 case "decode":

@@ -30,13 +30,13 @@ from bindsearch.ingest.scan.ignore import (
 def rules_of(folder: Path, *lines: str) -> IgnoreRules:
     """Return the rules of a root with one ignore file."""
     (folder / IGNORE_FILE).write_text("\n".join(lines))
-    return IgnoreRules.none().entering(folder, "")
+    return IgnoreRules().entering(folder, "")
 
 
 def walk(root: Path) -> set[str]:
     """Return the files that are not ignored, as an indexing run walks."""
     kept: set[str] = set()
-    pending = [(root, "", IgnoreRules.none())]
+    pending = [(root, "", IgnoreRules())]
     while pending:
         folder, rel, outer = pending.pop()
         rules = outer.entering(folder, rel)
@@ -52,8 +52,8 @@ def walk(root: Path) -> set[str]:
 
 
 def test_without_an_ignore_file_nothing_is_ignored(tmp_path: Path) -> None:
-    rules = IgnoreRules.none().entering(tmp_path, "")
-    assert rules == IgnoreRules.none()
+    rules = IgnoreRules().entering(tmp_path, "")
+    assert rules == IgnoreRules()
     assert not rules.ignores("a/b.jpg", is_dir=False)
 
 
@@ -96,7 +96,7 @@ def test_patterns_are_those_of_gitignore(
 
 def test_windows_line_ends_and_a_byte_order_mark_are_no_part_of_a_pattern(tmp_path: Path) -> None:
     (tmp_path / IGNORE_FILE).write_bytes(b"\xef\xbb\xbf*.tmp\r\ncache/\r\n")
-    rules = IgnoreRules.none().entering(tmp_path, "")
+    rules = IgnoreRules().entering(tmp_path, "")
     assert rules.ignores("x.tmp", is_dir=False)
     assert rules.ignores("cache", is_dir=True)
 
@@ -123,7 +123,7 @@ def test_taking_a_folder_in_again_takes_in_no_file_that_another_pattern_leaves_o
 
 def test_a_caller_that_saw_no_ignore_file_saves_the_look(tmp_path: Path) -> None:
     (tmp_path / IGNORE_FILE).write_text("*")
-    assert IgnoreRules.none().entering(tmp_path, "", has_file=False) == IgnoreRules.none()
+    assert IgnoreRules().entering(tmp_path, "", has_file=False) == IgnoreRules()
 
 
 def test_a_run_that_starts_below_the_root_has_the_rules_above_it(tmp_path: Path) -> None:
@@ -255,17 +255,17 @@ def test_an_ignore_file_that_is_unreadable_now_sensible_is_an_error_that_names_i
 ) -> None:
     (tmp_path / IGNORE_FILE).write_bytes(raw)
     with pytest.raises(UsageError, match=message) as caught:
-        IgnoreRules.none().entering(tmp_path, "")
+        IgnoreRules().entering(tmp_path, "")
     assert str(tmp_path / IGNORE_FILE) in str(caught.value)
 
 
 def test_an_ignore_file_that_is_no_file_is_an_error_and_waits_for_nobody(tmp_path: Path) -> None:
     (tmp_path / "folder" / IGNORE_FILE).mkdir(parents=True)
     with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
-        IgnoreRules.none().entering(tmp_path / "folder", "folder")
+        IgnoreRules().entering(tmp_path / "folder", "folder")
     os.mkfifo(tmp_path / IGNORE_FILE)
     with pytest.raises(UsageError, match=r"cannot read .*: not a regular file"):
-        IgnoreRules.none().entering(tmp_path, "")
+        IgnoreRules().entering(tmp_path, "")
 
 
 @pytest.mark.parametrize(

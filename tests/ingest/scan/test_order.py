@@ -13,8 +13,8 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.ingest.scan import order
-from bindsearch.ingest.scan.order import estimated_ns
+from bindsearch.ingest.scan import collection
+from bindsearch.ingest.scan.collection import estimated_ns
 from bindsearch.media import Media, Passage
 from bindsearch.types import Modality
 from helpers import media_files
@@ -48,7 +48,7 @@ class Recorder(NullEncoder):
 
 
 def test_pictures_come_first_and_long_texts_last_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "LONG_TEXT_BYTES", 1000)
+    monkeypatch.setattr(collection, "LONG_TEXT_BYTES", 1000)
     encoder = Recorder()
     with connect(tmp_path / "store", encoder=encoder) as store:
         assert store.index(write_mixed(tmp_path / "media")).added == 8
@@ -59,7 +59,7 @@ def test_pictures_come_first_and_long_texts_last_one_by_one(tmp_path: Path, monk
 
 
 def test_a_rule_decides_what_counts_as_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "LONG_TEXT_BYTES", 1000)
+    monkeypatch.setattr(collection, "LONG_TEXT_BYTES", 1000)
     folder = write_mixed(tmp_path / "media")
     (folder / "a long.txt").rename(folder / "a.log")
     encoder = Recorder()
@@ -79,8 +79,8 @@ import sys, time
 import numpy as np
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
-from bindsearch.ingest import commit
-from bindsearch.ingest.scan import order
+from bindsearch.ingest import collect
+from bindsearch.ingest.scan import collection
 from bindsearch.types import Modality
 
 class Slow(NullEncoder):
@@ -91,7 +91,7 @@ class Slow(NullEncoder):
         time.sleep(0.03 * len(prepared) if modality is Modality.TEXT else 0)
         return super().encode(modality, prepared)
 
-commit.COMMIT_SECONDS, order.LONG_TEXT_BYTES = 0.1, 1000
+collect.COMMIT_SECONDS, collection.LONG_TEXT_BYTES = 0.1, 1000
 with bs.connect(sys.argv[1], encoder=Slow(), decode="thread") as store:
     store.index(sys.argv[2])
 """

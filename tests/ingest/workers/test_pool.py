@@ -11,17 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import bindsearch as bs
 from bindsearch.encoders.null import NullEncoder
 from bindsearch.ingest.inspect.inspect_file import InspectOptions, InspectResult, SourceFile
-from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.workers import pool, process
-from bindsearch.ingest.workers.messages import Done, Job, Setup
 from bindsearch.ingest.workers.process import ProcessWorker, pack_encoder
 from bindsearch.ingest.workers.protocol import WorkerLostError
-from bindsearch.media import Media, Passage
+from bindsearch.media import Media, Passage, Reading
 from bindsearch.reports import Progress
 from bindsearch.storage.file_state import FileState
 from bindsearch.types import DecodeIn, Modality
@@ -131,7 +128,7 @@ def _memory() -> int:
     return descriptor
 
 
-def answer_of(worker: ProcessWorker) -> tuple[Any, NDArray[Any] | None]:
+def answer_of(worker: ProcessWorker) -> tuple[int, Any]:
     answer = worker.receive(10.0)
     assert answer is not None
     return answer
@@ -141,17 +138,23 @@ def test_a_worker_answers_a_job_and_says_how_it_died(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a text")
     worker = ProcessWorker(pack_encoder(NullEncoder()))
     try:
-        worker.send(Setup(InspectOptions((), frozenset(Modality)), DecodeOptions()))
+        worker.send(InspectOptions((), frozenset(Modality)))
         file = SourceFile(tmp_path / "a.txt", "a.txt", FileState(1, 2, 0))
-        worker.send([Job(file)])
-        look, views = answer_of(worker)
+        worker.send([(7, file, None)])
+        number, look = answer_of(worker)
         assert isinstance(look, InspectResult)
-        assert (look.verdict.modality, views) == (Modality.TEXT, None)
-        worker.send([Job(file, look)])
-        segment, views = answer_of(worker)
-        assert views is not None
-        assert (segment.text, views.shape) == ("a text", (1, 1))
-        assert answer_of(worker) == (Done(), None)
+        assert (number, look.verdict.modality) == (7, Modality.TEXT)
+        for order in ((7, True), [(8, file, look)]):
+            worker.send(order)
+            number, segment = answer_of(worker)
+            assert (segment.text, segment.payload.shape) == ("a text", (1, 1))
+            assert answer_of(worker) == (number, Reading())
+            assert number == worker.current()
+        worker.send([(9, file, None)])
+        assert answer_of(worker)[0] == 9
+        worker.send((9, False))
+        worker.send([(10, file, look)])
+        assert [answer_of(worker)[0] for _ in range(2)] == [10, 10]
         worker._process.terminate()
         with pytest.raises(WorkerLostError, match="crashed \\(SIGTERM\\)"):
             worker.receive(10.0)
