@@ -118,6 +118,7 @@ def test_the_lock_of_a_killed_writer_is_no_obstacle(folder: Path, tmp_path: Path
         json.dumps({"pid": 2**22 + 1, "host": socket.gethostname(), "started": 1e9}),
         json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": 1e9}),  # its number, used again
     ],
+    ids=["empty", "cut off", "no number", "no such process", "number used again"],
 )
 def test_a_note_of_a_writer_that_is_no_more_names_nobody(note: str, tmp_path: Path) -> None:
     with writer_lock(tmp_path):
