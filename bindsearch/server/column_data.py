@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.search.sql_filter.ast import quote_name
-from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns, Level
+from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns, Level, quote_name
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select
 from bindsearch.store import Store
 
