@@ -10,9 +10,13 @@ import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
+
+from bindsearch.errors import StoreError
+
+T = TypeVar("T")
 
 NOT_REGULAR = "not a regular file"
 MAX_BYTES = 64 << 20
@@ -91,6 +95,32 @@ def read_json_object(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, object
         ValueError: as for `parse_json_object`.
     """
     return parse_json_object(read_small_file(path, max_bytes))
+
+
+def read_json(
+    path: Path, parse: Callable[[dict[str, Any]], T], remedy: str, damaged: type[StoreError] = StoreError
+) -> T | None:
+    """Return what `parse` makes of the JSON object in a file of a store; None if there is no such file.
+
+    Args:
+        path: The file.
+        parse: Function that checks the object; its ValueError, or an error of a missing key or another type, is damage.
+        remedy: What to do about a damaged file, the end of the message.
+        damaged: Error for a damaged file.
+
+    Raises:
+        StoreError: the file is damaged (`damaged`), or cannot be read now.
+    """
+    try:
+        return parse(read_json_object(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        stays = error.errno in (errno.EISDIR, errno.EFBIG, errno.EINVAL)
+        kind, way_out = (damaged, remedy) if stays else (StoreError, "try again when it can")
+        raise kind(f"{path} cannot be read ({error.strerror or error}): {way_out}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise damaged(f"{path} is damaged ({error}): {remedy}") from error
 
 
 def sealed(data: Mapping[str, object], indent: int | None = None) -> bytes:

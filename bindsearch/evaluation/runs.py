@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,12 +161,10 @@ def run_space(generation: Generation, work: Work) -> Report:
 def model_for(encoder: Encoder) -> ProbabilityModel:
     """Return the probabilities of matches that a new store of an encoder has."""
     shipped = shipped_calibration(encoder.name)
-    if shipped is None:
-        return DEFAULT_MODEL
-    try:
-        return read_calibration(shipped, new_config(encoder, DecodeOptions()))
-    except (StoreError, FileNotFoundError):  # fitted for other weights: a new store has the default too
-        return DEFAULT_MODEL
+    with suppress(StoreError):  # fitted for other weights: a new store has the default too
+        if shipped is not None and (model := read_calibration(shipped, new_config(encoder, DecodeOptions()))):
+            return model
+    return DEFAULT_MODEL
 
 
 def _captions_for(encoder: Encoder) -> Any:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from bindsearch.atomic import atomic_write
-from bindsearch.errors import StoreError
 from bindsearch.indexes.index_files import INDEXES
 from bindsearch.indexes.types import IndexForm, IndexManifest, IndexParameters, IndexQuality, IndexSettings
-from bindsearch.small_files import check_seal, read_json_object, sealed
+from bindsearch.small_files import check_seal, read_json, sealed
 
 TAIL_ELEMENTS = 2048 * 1024
 """Number of values (rows times d) in a tail that takes 0.2 ms to scan; a larger tail may be added to the index."""
@@ -144,24 +142,18 @@ def read_index_settings(store: Path) -> IndexSettings:
         StoreError: the file is damaged.
     """
     path = store / INDEXES / INDEX_SETTINGS_FILE
-    try:
-        data: Any = read_json_object(path)
-        check_seal(data, required=False)
-        form = None if data["form"] is None else IndexForm(data["form"])
-        memory = None if data["memory_bytes"] is None else int(data["memory_bytes"])
-        overrides = {str(name): int(value) for name, value in data["overrides"].items()}
-        settings = IndexSettings(form, memory, float(data["recall"]), overrides or None)
-        if not 0 < settings.recall <= 1 or (memory is not None and memory <= 0):
-            raise ValueError(f"recall is {settings.recall}, memory_bytes is {memory}")
-        return settings
-    except FileNotFoundError:
-        return IndexSettings()
-    except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.EFBIG, errno.EINVAL):
-            raise StoreError(f"{path} cannot be read ({error.strerror or error})") from error
-        raise StoreError(f"{path} is damaged ({error}): remove it and give the index options again") from error
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise StoreError(f"{path} is damaged ({error}): remove it and give the index options again") from error
+    return read_json(path, _parse_settings, "remove it and give the index options again") or IndexSettings()
+
+
+def _parse_settings(data: dict[str, Any]) -> IndexSettings:
+    check_seal(data, required=False)
+    form = None if data["form"] is None else IndexForm(data["form"])
+    memory = None if data["memory_bytes"] is None else int(data["memory_bytes"])
+    overrides = {str(name): int(value) for name, value in data["overrides"].items()}
+    settings = IndexSettings(form, memory, float(data["recall"]), overrides or None)
+    if not 0 < settings.recall <= 1 or (memory is not None and memory <= 0):
+        raise ValueError(f"recall is {settings.recall}, memory_bytes is {memory}")
+    return settings
 
 
 def write_index_settings(store: Path, settings: IndexSettings) -> None:

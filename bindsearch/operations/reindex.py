@@ -121,11 +121,11 @@ def reindex(
 
 def _keep_calibration(store: Path, new_store: Path) -> None:
     """Copy the coefficients of the store's calibration if they are for the encoder of the new store, too."""
-    with suppress(FileNotFoundError, StoreError):
-        path = store / CALIBRATION_FILE
-        read_calibration(path, read_config(new_store))
-        with atomic_write(new_store / CALIBRATION_FILE) as file:
-            file.write(read_small_file(path))
+    path = store / CALIBRATION_FILE
+    with suppress(StoreError):
+        if read_calibration(path, read_config(new_store)):
+            with atomic_write(new_store / CALIBRATION_FILE) as file:
+                file.write(read_small_file(path))
 
 
 def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:

@@ -14,8 +14,7 @@ import numpy as np
 
 from bindsearch.arguments import shown, to_choice, to_number
 from bindsearch.errors import UsageError
-from bindsearch.search.sql_filter.ast import quote_name
-from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns, Level
+from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns, Level, quote_name
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select
 from bindsearch.server.limits import Refusal
 from bindsearch.server.media_types import playable_type

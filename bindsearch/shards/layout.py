@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
-from bindsearch.small_files import check_seal, read_json_object, sealed
+from bindsearch.small_files import check_seal, read_json, sealed
 from bindsearch.storage.config import PUT_BACK, STORE_FILE
 
 if TYPE_CHECKING:
@@ -130,28 +129,26 @@ def read_shard_map(root: Path) -> ShardMap:
         StoreNotFoundError: there is no sharded store in that folder.
         StoreError: the file is damaged, has another format version, or cannot be read now.
     """
-    path = root / SHARDS_FILE
-    try:
-        data: Any = read_json_object(path)
-        found_format = data.get("format")
-        if found_format != FORMAT:
-            raise StoreError(f"{path} has format {found_format}, this BindSearch reads up to {FORMAT}")
-        check_seal(data, required=False)  # whoever edits the folders removes it
-        shards = ShardMap(**{**data, "folders": tuple(data["folders"])})
-        texts = (shards.hash, shards.created, *shards.folders)
-        folders = {os.path.normpath(path) for path in shards.paths(root.absolute())}
-        fits = type(shards.n) is int and 1 <= shards.n <= MAX_SHARDS and shards.n == len(shards.folders)
-        if not fits or not all(isinstance(text, str) and text for text in texts) or len(folders) < shards.n:
-            raise ValueError("its numbers and folders do not fit")
-        if shards.hash != HASH:
-            raise ValueError(f"the hash is {shards.hash!r:.40}")
-    except (FileNotFoundError, NotADirectoryError):
+    shards = read_json(root / SHARDS_FILE, lambda data: _checked(data, root), PUT_BACK)
+    if shards is None:
         raise StoreNotFoundError(
             f"no sharded store at {root}: create one with `bindsearch index FOLDER --shards N --store {root}`"
-        ) from None
-    except OSError as error:
-        way_out = PUT_BACK if error.errno in (errno.EISDIR, errno.EFBIG, errno.EINVAL) else "try again when it can"
-        raise StoreError(f"{path} cannot be read ({error.strerror or error}): {way_out}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}): {PUT_BACK}") from error
+        )
+    return shards
+
+
+def _checked(data: dict[str, Any], root: Path) -> ShardMap:
+    """Return the map in shards.json; raise an error if its values are impossible or do not fit."""
+    found_format = data.get("format")
+    if found_format != FORMAT:
+        raise StoreError(f"{root / SHARDS_FILE} has format {found_format}, this BindSearch reads up to {FORMAT}")
+    check_seal(data, required=False)  # whoever edits the folders removes it
+    shards = ShardMap(**{**data, "folders": tuple(data["folders"])})
+    texts = (shards.hash, shards.created, *shards.folders)
+    folders = {os.path.normpath(path) for path in shards.paths(root.absolute())}
+    fits = type(shards.n) is int and 1 <= shards.n <= MAX_SHARDS and shards.n == len(shards.folders)
+    if not fits or not all(isinstance(text, str) and text for text in texts) or len(folders) < shards.n:
+        raise ValueError("its numbers and folders do not fit")
+    if shards.hash != HASH:
+        raise ValueError(f"the hash is {shards.hash!r:.40}")
     return shards

@@ -46,7 +46,7 @@ from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
 from bindsearch.shards.each import RunEach, results_of, run_each_here
 from bindsearch.shards.fingerprints import fingerprints_path, write_fingerprints
 from bindsearch.shards.layout import ShardMap, new_shard_map, read_shard_map, shard_of, write_shard_map
-from bindsearch.small_files import check_seal, read_json_object, read_small_file, sealed
+from bindsearch.small_files import check_seal, read_json, read_small_file, sealed
 from bindsearch.storage.batch import StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog, Failure, SourceContainer
 from bindsearch.storage.catalog_file import CATALOG_FILE
@@ -194,18 +194,13 @@ def read_plan(root: Path) -> _Plan | None:
     Raises:
         StoreError: the file is damaged or cannot be read.
     """
-    path = root / PLAN_FILE
-    try:
-        data: Any = read_json_object(path)
+
+    def checked(data: dict[str, Any]) -> _Plan:
         check_seal(data, required=True)
         new, old = (ShardMap(**{**data[key], "folders": tuple(data[key]["folders"])}) for key in ("new", "old"))
         return _Plan(new, old, [int(generation) for generation in data["generations"]])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{path} cannot be read ({error}): delete it, and the folders that shards.json does not list"
-        ) from error
+
+    return read_json(root / PLAN_FILE, checked, "delete it, and the folders that shards.json does not list")
 
 
 def _write_plan(root: Path, plan: _Plan) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from bindsearch.arguments import shell_command, shown, to_path
 from bindsearch.atomic import atomic_write
 from bindsearch.encoders.base import DIM_OPTION, Encoder
 from bindsearch.errors import StoreError, StoreNotFoundError, UsageError
-from bindsearch.small_files import check_seal, read_json_object, sealed
+from bindsearch.small_files import check_seal, read_json, sealed
 from bindsearch.types import PathLike
 
 if TYPE_CHECKING:
@@ -137,42 +136,30 @@ def read_config(store: Path) -> StoreConfig:
         StoreNotFoundError: there is no store in that folder.
         StoreError: the file is damaged, has another format version, or cannot be read now.
     """
-    path = store / STORE_FILE
-    try:
-        data: Any = read_json_object(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise StoreNotFoundError(f"no store at {store}: create one with `bindsearch index FOLDER`") from None
-    except OSError as error:
-        way_out = PUT_BACK if error.errno in (errno.EISDIR, errno.EFBIG, errno.EINVAL) else "try again when it can"
-        raise StoreError(f"{path} cannot be read ({error.strerror or error}): {way_out}") from error
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error}): {PUT_BACK}") from error
-    if data.get("format") not in READABLE_FORMATS:
-        raise StoreError(f"{path} has format {data.get('format')}, this BindSearch reads up to {FORMAT}")
-    try:
-        check_seal(data, required=data["format"] == FORMAT)
-        config = StoreConfig(**data)
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged ({error}): {PUT_BACK}") from error
-    if (problem := _problem(config)) is not None:
-        raise StoreError(f"{path} is damaged: {problem}: {PUT_BACK}")
+    config = read_json(store / STORE_FILE, lambda data: _checked(data, store / STORE_FILE), PUT_BACK)
+    if config is None:
+        raise StoreNotFoundError(f"no store at {store}: create one with `bindsearch index FOLDER`")
     return config
 
 
-def _problem(config: StoreConfig) -> str | None:
-    """Return which field of a configuration has an impossible value; None if all are possible."""
+def _checked(data: dict[str, Any], path: Path) -> StoreConfig:
+    """Return the configuration in store.json; raise ValueError for a field with an impossible value."""
+    if data.get("format") not in READABLE_FORMATS:
+        raise StoreError(f"{path} has format {data.get('format')}, this BindSearch reads up to {FORMAT}")
+    check_seal(data, required=data["format"] == FORMAT)
+    config = StoreConfig(**data)
     texts = (config.encoder, config.weights_digest, config.created)
     if not all(isinstance(text, str) for text in texts):
-        return f"encoder, weights_digest or created is not a text: {texts!r:.80}"
+        raise ValueError(f"encoder, weights_digest or created is not a text: {texts!r:.80}")
     options = config.encoder_options
     if not isinstance(options, dict) or not all(isinstance(value, str | int | float) for value in options.values()):
-        return f"encoder_options is {options!r:.80}"
+        raise ValueError(f"encoder_options is {options!r:.80}")
     lengths = (config.audio_segment_s, config.video_segment_s, config.imu_segment_s)
     if not all(type(length) in (int, float) and 0 < length < MAX_SEGMENT_S for length in lengths):
-        return f"the lengths of segments are {lengths!r:.80}"
+        raise ValueError(f"the lengths of segments are {lengths!r:.80}")
     if type(config.dim) is not int or not 0 < config.dim <= MAX_DIM:
-        return f"dim is {config.dim!r:.80}"
-    return None
+        raise ValueError(f"dim is {config.dim!r:.80}")
+    return config
 
 
 def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:

@@ -74,8 +74,12 @@ def writer_lock(store: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
+        for _ in range(NOTE_READ_ATTEMPTS):
+            if (holder := _holder(note)) is not None:
+                break
+            time.sleep(NOTE_PAUSE_S)
         raise StoreLockedError(
-            f"the store {store} is being written by {_holder(note)}: wait for it to finish"
+            f"the store {store} is being written by {holder or 'another process'}: wait for it to finish"
         ) from None
     except NotImplementedError as error:  # what filelock before 4 makes of ENOSYS
         raise _without_locks(store, os.strerror(errno.ENOSYS)) from error
@@ -109,22 +113,17 @@ def write_note(path: Path) -> None:
 
 def is_being_written(store: Path) -> bool:
     """Return whether the note of the lock names a process that is running; a store is not locked to find out."""
+    return _holder(store / NOTE_FILE) is not None
+
+
+def _holder(note: Path) -> str | None:
+    """Return the process that a note names and that may be running; None if there is none."""
     with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
-        holder: Any = read_json_object(store / NOTE_FILE, MAX_NOTE_BYTES)
+        holder: Any = read_json_object(note, MAX_NOTE_BYTES)
         pid, host, started = int(holder["pid"]), str(holder["host"]), float(holder["started"])
-        return host != socket.gethostname() or _is_running(pid, started)
-    return False
-
-
-def _holder(note: Path) -> str:
-    for _ in range(NOTE_READ_ATTEMPTS):
-        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
-            holder: Any = read_json_object(note, MAX_NOTE_BYTES)
-            pid, host, started = int(holder["pid"]), str(holder["host"]), float(holder["started"])
-            if host != socket.gethostname() or _is_running(pid, started):
-                return f"process {pid} on {host}, started {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(started))}"
-        time.sleep(NOTE_PAUSE_S)
-    return "another process"
+        if host != socket.gethostname() or _is_running(pid, started):
+            return f"process {pid} on {host}, started {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(started))}"
+    return None
 
 
 def _is_running(pid: int, started: float) -> bool:

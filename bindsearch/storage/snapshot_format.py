@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import mmap
 import re
@@ -23,10 +22,9 @@ from bindsearch.errors import SnapshotDamagedError, StoreError
 from bindsearch.hashing import HashingFile, hash_bytes
 from bindsearch.small_files import (
     check_seal,
-    is_not_regular,
     open_regular,
     parse_json_object,
-    read_json_object,
+    read_json,
     read_small_file,
     sealed,
 )
@@ -227,29 +225,14 @@ def read_manifest(store: Path) -> Manifest | None:
         StoreError: the file cannot be read now.
     """
     path = store / CURRENT
-    try:
-        data: Any = read_json_object(path)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise SnapshotDamagedError(f"{path} is damaged ({error}): {REMEDY}") from error
-    except OSError as error:
-        if error.errno == errno.ENOTDIR:  # a file in the place of the store
-            return None
-        if is_not_regular(error):
-            raise SnapshotDamagedError(f"{path} is damaged (it is not a regular file): {REMEDY}") from error
-        raise StoreError(f"{path} cannot be read ({error.strerror or error})") from error
+    return read_json(path, lambda data: _parse_manifest(data, path), REMEDY, SnapshotDamagedError)
+
+
+def _parse_manifest(data: dict[str, Any], path: Path) -> Manifest:
     if data.get("format") not in READABLE_FORMATS:
         raise SnapshotDamagedError(
             f"{path} has format {data.get('format')!r}, this BindSearch reads up to {FORMAT}: {REMEDY}"
         )
-    try:
-        return _parse_manifest(data)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise SnapshotDamagedError(f"{path} is damaged ({error}): {REMEDY}") from error
-
-
-def _parse_manifest(data: dict[str, Any]) -> Manifest:
     check_seal(data, required=data["format"] >= FIRST_FORMAT_WITH_DIGESTS)
     manifest = Manifest(
         generation=_number(data["generation"]),

@@ -1,7 +1,8 @@
 """Tar archives as a stream, member by member (POSIX ustar and pax, GNU long names), plain or compressed.
 
-The blocks are read here rather than by `tarfile`, which keeps all members in memory, treats damage as the end of an
-archive, and trusts every size that a header states.
+The blocks are read here rather than by `tarfile`, which keeps all members in memory, takes a damaged header for the end
+of the archive (of three members with a damaged second header it yields the first, without an error), and trusts every
+size that a header states.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ than "/". A glob without "/" is matched against the file name alone.
 
 Patterns are matched by an automaton (Thompson, CACM 11, 1968) whose sets of states are the bits of integers, computed
 when a name first needs them. The time grows with the length of the name, whatever the pattern is: there is no
-backtracking.
+backtracking. pathspec, whose patterns are regular expressions of `re`, takes minutes for one name of 200 characters and
+"*a*a*a*a*a*b", cannot say whether a pattern may match below a folder, and minds the case of letters.
 """
 
 from __future__ import annotations

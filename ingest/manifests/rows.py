@@ -1,4 +1,8 @@
-"""Rows of a manifest: the same for csv, tsv, jsonl and parquet; invalid rows are skipped and reported."""
+"""Rows of a manifest: the same for csv, tsv, jsonl and parquet; invalid rows are skipped and reported.
+
+DuckDB's readers are no replacement: read_json makes a broken line a row of NULLs without its number and the reason, and
+a column of 1 and "x" one of JSON texts; read_csv numbers the rows that it rejects, but not those that it reads.
+"""
 
 from __future__ import annotations
 

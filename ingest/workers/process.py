@@ -1,4 +1,8 @@
-"""Worker in a process of its own: orders and answers over a socket, views through shared memory."""
+"""Worker in a process of its own: orders and answers over a socket, views through shared memory.
+
+The process is started here rather than by `multiprocessing`, whose spawned processes run the `__main__` of the user
+again: a script without `if __name__ == "__main__"` would index anew in each worker, or end in an error.
+"""
 
 from __future__ import annotations
 

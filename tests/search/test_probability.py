@@ -181,6 +181,7 @@ def test_the_shipped_calibration_is_for_the_weights_of_mini(tmp_path: Path) -> N
     digest = load_encoder("mini").digest
     config = StoreConfig(2, "mini", digest, {}, 10.0, 10.0, 5.0, 384, "2026-11-28T12:00:00Z")
     model = read_calibration(path, config)
+    assert model is not None
     assert (Modality.TEXT, Modality.IMAGE) in model.pairs
     with pytest.raises(StoreError, match="another encoder"):
         read_calibration(path, CONFIG)

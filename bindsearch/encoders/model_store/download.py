@@ -2,6 +2,10 @@
 
 During the download, `<path>.part` holds the bytes and `<path>.part.json` identifies the file on the server. This note
 is kept with the finished file, so that downloading it again needs no request.
+
+The hub's files come this way too, as checkpoints of other servers and mirrors have to: `huggingface_hub.http_get`
+resumes by the size of a part alone, without If-Range, so that a changed file becomes a mixture of both.
+`hub` asks `huggingface_hub` for what a repository states.
 """
 
 from __future__ import annotations

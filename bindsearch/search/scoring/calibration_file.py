@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from bindsearch.atomic import atomic_write
 from bindsearch.encoders import shipped_calibration
 from bindsearch.errors import StoreError
 from bindsearch.search.scoring.probability import DEFAULT_MODEL, ProbabilityModel
-from bindsearch.small_files import check_seal, read_json_object, sealed
+from bindsearch.small_files import check_seal, read_json, sealed
 from bindsearch.storage.config import StoreConfig
 
 CALIBRATION_FILE = "calibration.json"
@@ -41,41 +41,30 @@ def load_calibration(store: Path, config: StoreConfig) -> tuple[ProbabilityModel
     path = store / CALIBRATION_FILE
     problem = None
     try:
-        return read_calibration(path, config), None
-    except FileNotFoundError:
-        pass
+        if model := read_calibration(path, config):
+            return model, None
     except StoreError as error:
         problem = f"{error}; probabilities are those of the encoder's own calibration"
     shipped = shipped_calibration(config.encoder)
-    if shipped is None:
-        return DEFAULT_MODEL, problem
-    try:
-        return read_calibration(shipped, config), problem
-    except StoreError:  # the store was made with other weights of the encoder
-        return DEFAULT_MODEL, problem
+    with suppress(StoreError):  # the store was made with other weights of the encoder
+        if shipped is not None and (model := read_calibration(shipped, config)):
+            return model, problem
+    return DEFAULT_MODEL, problem
 
 
-def read_calibration(path: Path, config: StoreConfig) -> ProbabilityModel:
-    """Read a model.
+def read_calibration(path: Path, config: StoreConfig) -> ProbabilityModel | None:
+    """Read a model; None if there is no such file.
 
     Raises:
-        FileNotFoundError: there is no such file.
         StoreError: the file cannot be read, is damaged, or was fitted for another encoder.
     """
-    try:
-        data: Any = read_json_object(path)
+
+    def checked(data: dict[str, Any]) -> ProbabilityModel:
         check_seal(data, required=True)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise FileNotFoundError(errno.ENOENT, "no calibration", str(path)) from None
-        raise StoreError(f"{path} cannot be read ({error.strerror or error}): {REMEDY}") from error
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error}): {REMEDY}") from error
-    if data.get("format") != FORMAT:
-        raise StoreError(f"{path} has format {data.get('format')!r:.40}, this BindSearch reads {FORMAT}: {REMEDY}")
-    if (data.get("encoder"), data.get("weights_digest")) != (config.encoder, config.weights_digest):
-        raise StoreError(f"{path} was fitted for another encoder ({data.get('encoder')!r:.80}): {REMEDY}")
-    try:
+        if data.get("format") != FORMAT:
+            raise StoreError(f"{path} has format {data.get('format')!r:.40}, this BindSearch reads {FORMAT}: {REMEDY}")
+        if (data.get("encoder"), data.get("weights_digest")) != (config.encoder, config.weights_digest):
+            raise StoreError(f"{path} was fitted for another encoder ({data.get('encoder')!r:.80}): {REMEDY}")
         return ProbabilityModel.from_record(data)
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error}): {REMEDY}") from error
+
+    return read_json(path, checked, REMEDY)

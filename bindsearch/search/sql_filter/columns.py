@@ -12,7 +12,6 @@ import numpy as np
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.errors import UsageError
-from bindsearch.search.sql_filter.ast import quote_name
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select
 from bindsearch.storage.class_columns import look_up, of_collections
 from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS
@@ -329,6 +328,11 @@ def class_values(tables: FilterTables, name: str) -> pa.ChunkedArray:
         labels = pa.array(column.labels, pa.large_string())
         return pa.chunked_array([pa.DictionaryArray.from_arrays(classes, labels)])
     return pa.chunked_array([pa.array(found.probabilities, mask=~known)])
+
+
+def quote_name(name: str) -> str:
+    """Return a column name as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _type_of(kinds: set[str], lowest: int, highest: int) -> str:

@@ -36,7 +36,7 @@ CONFIGURATION: Mapping[str, str | bool | int | float | list[str]] = {
 """Settings of the database; they cannot be changed after it is opened."""
 
 
-def serialize_select(sql: str) -> Any:
+def parse_select(sql: str) -> Any:
     """Parse a SELECT with DuckDB, without binding or running it.
 
     Returns:
@@ -48,6 +48,13 @@ def serialize_select(sql: str) -> Any:
     with _database(os.getpid()).cursor() as connection:
         (text,) = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone() or ("null",)
     return json.loads(text)
+
+
+def write_select(tree: Any) -> str:
+    """Return the SQL of a syntax tree of `parse_select`, as DuckDB writes it."""
+    with _database(os.getpid()).cursor() as connection:
+        (text,) = connection.execute("SELECT json_deserialize_sql(?)", [json.dumps(tree)]).fetchone() or ("",)
+    return str(text)
 
 
 def run_select(
@@ -73,16 +80,18 @@ def run_select(
     too_long = UsageError(f"the filter took longer than {limit_s:g} s: make it simpler")
     if left_s <= 0:
         raise too_long
-    expired = threading.Event()
+    expired, ended = threading.Event(), threading.Event()
     with _database(os.getpid()).cursor() as connection:
         for name, table in tables.items():
             connection.register(name, table)
 
         def stop() -> None:
-            expired.set()
-            connection.interrupt()
+            ended.wait(left_s)
+            while not ended.wait(0.02):
+                expired.set()
+                connection.interrupt()  # again and again: DuckDB forgets one that comes before it executes
 
-        timer = threading.Timer(left_s, stop)
+        timer = threading.Thread(target=stop)
         timer.start()
         try:
             return connection.sql(sql).to_arrow_table()
@@ -91,7 +100,7 @@ def run_select(
                 raise too_long from None
             raise UsageError(f"the filter cannot be evaluated: {_explain(error)}") from None
         finally:
-            timer.cancel()
+            ended.set()
             timer.join()
 
 

@@ -1,43 +1,40 @@
-"""Evaluation of `where` expressions: simple predicates by Arrow, others by DuckDB, combined by three-valued logic.
+"""Evaluation of `where` expressions by DuckDB, as a WHERE over the Arrow tables of a snapshot.
 
-A predicate on columns of items only is evaluated once per item and then repeated for the item's segments. If a
-predicate fails for some row, DuckDB evaluates the whole expression: another predicate, or the other bound of BETWEEN,
-may exclude that row.
+Conditions on columns of items only are evaluated once per item and then repeated for the item's segments. If one fails
+for some item, DuckDB evaluates the whole expression per segment: another condition may exclude that item.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from bindsearch.errors import UsageError
-from bindsearch.search.sql_filter.arrow_predicates import simple_verdict
-from bindsearch.search.sql_filter.ast import (
-    Column,
-    Expression,
-    Operation,
-    OperationKind,
-    quote_name,
-    rename_columns,
+from bindsearch.search.sql_filter.columns import FilterColumns, Level, quote_name
+from bindsearch.search.sql_filter.duckdb_sandbox import TIME_LIMIT_S, run_select
+from bindsearch.search.sql_filter.parse import (
+    LOGICAL,
+    Node,
+    is_condition,
+    parse_where,
+    position_of,
+    quotes_hint,
+    refuse,
     to_sql,
     walk,
 )
-from bindsearch.search.sql_filter.columns import FilterColumns, Level
-from bindsearch.search.sql_filter.duckdb_sandbox import TIME_LIMIT_S, run_select
-from bindsearch.search.sql_filter.parse import parse_where, quotes_hint, refuse
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-LOGICAL = frozenset((OperationKind.AND, OperationKind.OR, OperationKind.NOT))
-"""Operations that combine conditions."""
-_ROW = "#row"
-
-Verdict = tuple[Level, "pa.ChunkedArray"]
-"""Level, and truth value of an expression for each row of the level's table, null if unknown."""
+Source = tuple["pa.Table", str]
+"""Table named source, and the select list of the columns, from `FilterColumns.source`."""
+Limits = tuple[float, float]
+"""Time limit in seconds, and the time from which it counts, as for `run_select`."""
 
 
 def where_mask(text: str, columns: FilterColumns, limit_s: float = TIME_LIMIT_S) -> NDArray[np.bool_]:
@@ -55,138 +52,96 @@ def where_mask(text: str, columns: FilterColumns, limit_s: float = TIME_LIMIT_S)
         UsageError: the expression does not parse or uses something that is not allowed, a column is unknown, the result
             is not a truth value, or the evaluation fails or exceeds the time limit.
     """
-    import pyarrow.compute as pc
-
     started = time.monotonic()
-    expression = _resolve(text, parse_where(text), columns)
-    try:
-        level, truth = _combine(expression, _verdicts(expression, columns, limit_s, started), columns)
-        mask: NDArray[np.bool_] = pc.fill_null(truth, False).to_numpy()
-    except UsageError:
-        level, mask = _evaluate_whole(expression, columns, limit_s, started)
-    return mask[columns.item_rows] if level is Level.ITEM else mask
+    expression = parse_where(text)
+    _resolve(text, expression, columns)
+    limits = limit_s, started
+    leaves = [*_leaves(expression)]
+    of_items = [leaf for leaf in leaves if _is_of_items(leaf, columns)]
+    if len(of_items) == len(leaves):
+        return _select_rows(expression, columns.source(_names(leaves), Level.ITEM), limits)[columns.item_rows]
+    with suppress(UsageError):
+        if of_items := [leaf for leaf in of_items if _names([leaf])]:
+            truths = _select(of_items, columns.source(_names(of_items), Level.ITEM), limits)
+            return _select_rows(*_with_truths(expression, of_items, truths, columns), limits)
+    return _select_rows(expression, columns.source(_names(leaves), Level.SEGMENT), limits)
 
 
-def _resolve(text: str, expression: Expression, columns: FilterColumns) -> Expression:
-    names = {}
-    for part in walk(expression):
-        if isinstance(part, Column):
-            known = columns.resolve(part.name)
+def _resolve(text: str, expression: Node, columns: FilterColumns) -> None:
+    """Replace the names of columns by those that the columns have."""
+    for node in walk(expression):
+        if node["class"] == "COLUMN_REF":
+            (name,), where = node["column_names"], position_of(text, node)
+            known = columns.resolve(name)
             if known is None:
-                refuse(
-                    text, part.position, columns.explain_unknown(part.name, quotes_hint(text, part.name, part.position))
-                )
-            names[part.name] = known
-    return rename_columns(expression, names)
+                refuse(text, where, columns.explain_unknown(name, quotes_hint(text, name, where)))
+            node["column_names"] = [known]
 
 
-def _leaves(expression: Expression) -> Iterator[Expression]:
+def _leaves(expression: Node) -> Iterator[Node]:
     """Yield the conditions that AND, OR and NOT combine."""
-    if isinstance(expression, Operation) and expression.kind in LOGICAL:
-        for arg in expression.args:
-            yield from _leaves(arg)
+    if expression["type"] in LOGICAL:
+        for child in expression["children"]:
+            yield from _leaves(child)
     else:
         yield expression
 
 
-def _level(expression: Expression, columns: FilterColumns) -> Level:
-    levels = {columns.level(part.name) for part in walk(expression) if isinstance(part, Column)}
-    return Level.SEGMENT if Level.SEGMENT in levels else Level.ITEM
+def _names(expressions: Iterable[Node]) -> list[str]:
+    return sorted({name for one in expressions for node in walk(one) for name in node.get("column_names", ())})
 
 
-def _verdicts(
-    expression: Expression, columns: FilterColumns, limit_s: float, started: float
-) -> Mapping[Expression, Verdict]:
-    """Evaluate each leaf; DuckDB evaluates all leaves of a level that are not simple in one query."""
-    verdicts: dict[Expression, Verdict] = {}
-    others: dict[Level, list[Expression]] = {}
-    for leaf in dict.fromkeys(_leaves(expression)):
-        level = _level(leaf, columns)
-        truth = simple_verdict(leaf, columns)
-        if truth is None:
-            others.setdefault(level, []).append(leaf)
-        else:
-            verdicts[leaf] = level, truth
-    for level, leaves in others.items():
-        answer = _evaluate_in_duckdb(leaves, level, columns, limit_s, started)
-        verdicts.update((leaf, (level, truth)) for leaf, truth in zip(leaves, answer, strict=True))
-    return verdicts
+def _is_of_items(expression: Node, columns: FilterColumns) -> bool:
+    return all(columns.level(name) is Level.ITEM for name in _names([expression]))
 
 
-def _evaluate_in_duckdb(
-    leaves: Sequence[Expression], level: Level, columns: FilterColumns, limit_s: float, started: float
-) -> list[Any]:
+def _select(leaves: Sequence[Node], source: Source, limits: Limits, end: str = "") -> pa.Table:
+    """Return the truth value of each condition for each row of a source, null if unknown.
+
+    Raises:
+        UsageError: a condition has other values, or the evaluation fails.
+    """
     import pyarrow as pa
 
-    source, selected = columns.source(_names(leaves), level)
-    answer = run_select(_select_leaves(leaves, selected), {"source": source}, limit_s, started)
-    _check_conditions(leaves, answer)
-    return [truth.cast(pa.bool_()) for truth in answer.columns]
+    table, selected = source
+    sql = f"SELECT {to_sql(leaves)} FROM (SELECT {selected} FROM source){end}"
+    answer = run_select(sql, {"source": table}, *limits)
+    for leaf, kind in zip(leaves, answer.schema.types, strict=True):
+        if kind not in (pa.bool_(), pa.null()):
+            raise UsageError(f"{to_sql([leaf])} in the filter gives {kind}: write a condition that is true or false")
+    return answer
 
 
-def _evaluate_whole(
-    expression: Expression, columns: FilterColumns, limit_s: float, started: float
-) -> tuple[Level, NDArray[np.bool_]]:
-    """Evaluate an expression as DuckDB's WHERE: a condition is not evaluated for rows that another one excludes.
-
-    Returns:
-        The level, and True for the rows of its table that the expression is true for: bool (n,).
-    """
+def _select_rows(expression: Node, source: Source, limits: Limits) -> NDArray[np.bool_]:
+    """Return True for the rows that WHERE selects; a condition is not evaluated for rows that another one excludes."""
     import numpy as np
     import pyarrow as pa
 
-    level, leaves = _level(expression, columns), [*_leaves(expression)]
-    source, selected = columns.source(_names(leaves), level)
-    tables = {"source": source.append_column(_ROW, pa.array(np.arange(source.num_rows)))}
-    _check_conditions(leaves, run_select(f"{_select_leaves(leaves, selected)} LIMIT 0", tables, limit_s, started))
-    row = quote_name(_ROW)
-    sql = f"SELECT {row} FROM (SELECT {row}, {selected} FROM source) WHERE {to_sql(expression)}"
-    mask = np.zeros(source.num_rows, bool)
-    mask[run_select(sql, tables, limit_s, started).column(0).to_numpy()] = True
-    return level, mask
+    if unsure := [leaf for leaf in _leaves(expression) if not is_condition(leaf)]:
+        _select(unsure, source, limits, " LIMIT 0")
+    table, selected = source
+    mask = np.zeros(table.num_rows, bool)
+    table = table.append_column("#row", pa.array(np.arange(table.num_rows)))
+    sql = f'SELECT "#row" FROM (SELECT "#row", {selected} FROM source) WHERE {to_sql([expression])}'
+    mask[run_select(sql, {"source": table}, *limits).column(0).to_numpy()] = True
+    return mask
 
 
-def _names(expressions: Iterable[Expression]) -> list[str]:
-    return sorted({part.name for one in expressions for part in walk(one) if isinstance(part, Column)})
-
-
-def _select_leaves(leaves: Sequence[Expression], selected: str) -> str:
-    predicates = ", ".join(f"{to_sql(leaf)} AS c{number}" for number, leaf in enumerate(leaves))
-    return f"SELECT {predicates} FROM (SELECT {selected} FROM source)"
-
-
-def _check_conditions(leaves: Sequence[Expression], answer: pa.Table) -> None:
-    """Check that each column of an answer, one per leaf, has truth values.
-
-    Raises:
-        UsageError: one has other values.
-    """
+def _with_truths(
+    expression: Node, of_items: Sequence[Node], truths: pa.Table, columns: FilterColumns
+) -> tuple[Node, Source]:
+    """Return an expression whose conditions on items are columns of truth values, and a source per segment for it."""
     import pyarrow as pa
 
-    for leaf, kind in zip(leaves, answer.schema.types, strict=True):
-        if kind not in (pa.bool_(), pa.null()):
-            raise UsageError(f"{to_sql(leaf)} in the filter gives {kind}: write a condition that is true or false")
+    names = {id(leaf): f"#truth{number}" for number, leaf in enumerate(of_items)}
 
+    def replaced(node: Node) -> Node:
+        if id(node) in names:
+            return {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [names[id(node)]]}
+        return node | {"children": [*map(replaced, node["children"])]} if node["type"] in LOGICAL else node
 
-def _combine(expression: Expression, verdicts: Mapping[Expression, Verdict], columns: FilterColumns) -> Verdict:
-    import pyarrow.compute as pc
-
-    if not isinstance(expression, Operation) or expression.kind not in LOGICAL:
-        return verdicts[expression]
-    parts = [_combine(arg, verdicts, columns) for arg in expression.args]
-    if expression.kind is OperationKind.NOT:
-        ((level, truth),) = parts
-        return level, pc.invert(truth)
-    join = pc.and_kleene if expression.kind is OperationKind.AND else pc.or_kleene
-    joined: dict[Level, Any] = {}
-    for level, truth in parts:
-        joined[level] = join(joined[level], truth) if level in joined else truth
-    if len(joined) == 1:
-        return next(iter(joined.items()))
-    return Level.SEGMENT, join(joined[Level.SEGMENT], _to_segments(joined[Level.ITEM], columns))
-
-
-def _to_segments(truth: pa.ChunkedArray, columns: FilterColumns) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    return truth.combine_chunks().take(pa.array(columns.item_rows))
+    others = [leaf for leaf in _leaves(expression) if id(leaf) not in names]
+    table, selected = columns.source(_names(others), Level.SEGMENT)
+    for name, truth in zip(names.values(), truths.columns, strict=True):
+        table = table.append_column(name, truth.cast(pa.bool_()).combine_chunks().take(pa.array(columns.item_rows)))
+    return replaced(expression), (table, ", ".join([selected, *map(quote_name, names.values())]))

@@ -1,19 +1,22 @@
-"""Parsing of `where` expressions: conversion of DuckDB's syntax tree to our own, by an allowlist.
+"""Parsing of `where` expressions: DuckDB's own syntax tree, checked against an allowlist.
 
-The SQL that is run is generated from our tree, so only what the tree can express is ever run.
+DuckDB parses the text, and writes the SQL that is run from the checked tree, so an expression means what it means in
+DuckDB. sqlglot would be a second opinion on that: it reads `'1' '2'` and BETWEEN SYMMETRIC, which DuckDB refuses, and
+writes log10(x) as log(10, x).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NoReturn
 
 from bindsearch.errors import QuerySyntaxError, UsageError
-from bindsearch.search.sql_filter.ast import Column, Constant, Expression, LiteralKind, Operation, OperationKind, walk
-from bindsearch.search.sql_filter.duckdb_sandbox import serialize_select
+from bindsearch.search.sql_filter.duckdb_sandbox import parse_select, write_select
 
+Node = dict[str, Any]
+"""A node of DuckDB's syntax tree, as `json_serialize_sql` describes it."""
 MAX_LENGTH = 10_000
 """Maximum number of characters of an expression."""
 MAX_NESTING = 100
@@ -34,10 +37,9 @@ _FUNCTIONS = (
 )
 FUNCTIONS = frozenset(_FUNCTIONS.split())
 """Allowed functions: they depend on the values of one row only and cannot multiply the size of a text."""
-OPERATORS = frozenset(("+", "-", "*", "/", "//", "%", "**", "^", "||"))
-LIKES: Mapping[str, str] = {"~~": "LIKE", "!~~": "NOT LIKE", "~~*": "ILIKE", "!~~*": "NOT ILIKE"}
-_ESCAPES = ("like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape")
-_AS_OPERATORS = frozenset((*OPERATORS, *LIKES, *_ESCAPES))
+_OPERATORS = "+ - * / // % ** ^ || ~~ !~~ ~~* !~~* like_escape not_like_escape ilike_escape not_ilike_escape"
+OPERATORS = frozenset(_OPERATORS.split())
+"""Allowed functions that are written as operators; ~~ is LIKE, ~~* ILIKE."""
 PATTERNS = frozenset(("regexp_matches", "regexp_full_match", "regexp_extract"))
 """Functions whose second argument is a regular expression."""
 _TYPES = (
@@ -46,16 +48,34 @@ _TYPES = (
 )
 TYPES = frozenset(_TYPES.split())
 """Allowed types of a cast."""
-COMPARISONS: Mapping[str, str] = {
-    "COMPARE_EQUAL": "=",
-    "COMPARE_NOTEQUAL": "!=",
-    "COMPARE_LESSTHAN": "<",
-    "COMPARE_LESSTHANOREQUALTO": "<=",
-    "COMPARE_GREATERTHAN": ">",
-    "COMPARE_GREATERTHANOREQUALTO": ">=",
-    "COMPARE_DISTINCT_FROM": "IS DISTINCT FROM",
-    "COMPARE_NOT_DISTINCT_FROM": "IS NOT DISTINCT FROM",
+_COMPARISONS = (
+    "EQUAL NOTEQUAL LESSTHAN LESSTHANOREQUALTO GREATERTHAN GREATERTHANOREQUALTO DISTINCT_FROM NOT_DISTINCT_FROM"
+)
+KINDS: Mapping[str, frozenset[str]] = {
+    "COLUMN_REF": frozenset(("COLUMN_REF",)),
+    "CONSTANT": frozenset(("VALUE_CONSTANT",)),
+    "COMPARISON": frozenset(f"COMPARE_{name}" for name in _COMPARISONS.split()),
+    "CONJUNCTION": frozenset(("CONJUNCTION_AND", "CONJUNCTION_OR")),
+    "OPERATOR": frozenset(
+        ("OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "OPERATOR_COALESCE", "COMPARE_IN")
+    ),
+    "BETWEEN": frozenset(("COMPARE_BETWEEN",)),
+    "CASE": frozenset(("CASE_EXPR",)),
+    "CAST": frozenset(("OPERATOR_CAST",)),
+    "FUNCTION": frozenset(("FUNCTION",)),
 }
+"""Allowed nodes: their classes, and the types of each."""
+FIELDS = frozenset(
+    (
+        *("class", "type", "query_location", "query_location_length", "column_names", "literal", "left", "right"),
+        *("children", "input", "lower", "upper", "case_checks", "else_expr", "child", "try_cast", "type_expr"),
+        *("function_name", "arguments", "is_operator", "qualified_name"),
+    )
+)
+"""Fields that an allowed node may use; others, such as FILTER and DISTINCT of a function, are empty."""
+_EMPTY: tuple[Any, ...] = ("", None, False, [], {"type": "ORDER_MODIFIER", "orders": []})
+LOGICAL = frozenset(("CONJUNCTION_AND", "CONJUNCTION_OR", "OPERATOR_NOT"))
+"""Types of the nodes that combine conditions."""
 REFUSED: Mapping[str, str] = {
     "SUBQUERY": "a subquery",
     "WINDOW": "a window function",
@@ -75,8 +95,8 @@ _COMPARED = re.compile(r"(?:[=<>]|\bi?like)\s*$", re.IGNORECASE)
 _WIDE_CLASS = re.compile(r"\\[pP]|\(\?[a-z]*i")
 
 
-def parse_where(text: str) -> Expression:
-    """Parse and validate an expression; names of columns are not resolved.
+def parse_where(text: str) -> Node:
+    """Parse and check an expression; names of columns are not resolved.
 
     Raises:
         UsageError: the expression is empty, not UTF-8, too long or nested too deeply, or concatenates too many texts.
@@ -87,7 +107,7 @@ def parse_where(text: str) -> Expression:
     _check_tokens(text)
     deep = UsageError(f"the filter is nested too deeply: at most {MAX_NESTING} levels")
     try:
-        answer = serialize_select(f"{_QUERY}{text})")
+        answer = parse_select(f"{_QUERY}{text})")
     except RecursionError:
         raise deep from None
     if answer["error"]:
@@ -95,16 +115,49 @@ def parse_where(text: str) -> Expression:
         if "expression depth" in message:
             raise deep
         message = " ".join(message.split())  # it may repeat several lines of the filter
-        refuse(text, _to_position(text, int(answer.get("position") or 0)), f"the filter does not parse: {message}")
-    expected = serialize_select(f"{_QUERY}TRUE)")
+        refuse(text, position_of(text, answer, "position"), f"the filter does not parse: {message}")
     selected = _take_selected(answer)
-    _take_selected(expected)
-    if len(selected) != 1 or _without_positions(answer) != _without_positions(expected):
+    if len(selected) != 1 or _without_positions(answer) != _query():
         refuse(text, 0, "the filter must be a single expression")
-    expression = _Reader(text).read(selected[0], MAX_NESTING)
-    if (joined := _count_joined(expression)) > MAX_JOINED:
+    expression: Node = selected[0]
+    _check(text, expression, MAX_NESTING)
+    joins = [
+        node["arguments"] for node in walk(expression) if node.get("function_name", "").lower() in ("||", "concat")
+    ]
+    if (joined := sum(len(arguments) - 1 for arguments in joins)) > MAX_JOINED:
         raise UsageError(f"the filter concatenates {joined} texts: at most {MAX_JOINED}")
     return expression
+
+
+def children(node: Node) -> list[Node]:
+    """Return the nodes right below a node."""
+    match node["class"]:
+        case "CASE":
+            checks = [check[part] for check in node["case_checks"] for part in ("when_expr", "then_expr")]
+            return [*checks, node["else_expr"]]
+        case "FUNCTION":
+            return [argument["expression"] for argument in node["arguments"]]
+    single = [node[name] for name in ("left", "right", "input", "lower", "upper", "child") if name in node]
+    return single or node.get("children", [])
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Yield a node and those below it, outermost first."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def is_condition(node: Node) -> bool:
+    """Return whether the values of a node are truth values whatever its operands; False if only DuckDB knows."""
+    return node["type"].startswith(("COMPARE_", "OPERATOR_IS_")) or "~~" in node.get("function_name", "")
+
+
+def to_sql(expressions: Sequence[Node]) -> str:
+    """Return expressions as the list of a SELECT, written by DuckDB with parentheses around every operation."""
+    statement = _query()["statements"][0]
+    query = {"error": False, "statements": [statement | {"node": statement["node"] | {"select_list": expressions}}]}
+    return write_select(query).removeprefix("SELECT ")
 
 
 def refuse(text: str, position: int, message: str) -> NoReturn:
@@ -162,20 +215,23 @@ def _take_selected(answer: Any) -> Any:
     return node.pop("select_list", [])
 
 
+@cache
+def _query() -> Any:
+    """Return the syntax tree of a plain SELECT without its select list and positions."""
+    tree = parse_select("SELECT TRUE")
+    _take_selected(tree)
+    return _without_positions(tree)
+
+
 def _without_positions(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _without_positions(value) for key, value in tree.items() if not key.startswith("query_location")}
     return [_without_positions(value) for value in tree] if isinstance(tree, list) else tree
 
 
-def _to_position(text: str, location: int) -> int:
-    """Convert a byte position in the query to a character position in `text`."""
-    return len(text.encode()[: max(location - len(_QUERY), 0)].decode(errors="ignore"))
-
-
-def _count_joined(expression: Expression) -> int:
-    joins = [e for e in walk(expression) if isinstance(e, Operation) and e.name in ("||", "concat")]
-    return sum(len(join.args) - 1 for join in joins)
+def position_of(text: str, node: Node, key: str = "query_location") -> int:
+    """Return the character of `text` that a node is at, from its byte in the query."""
+    return len(text.encode()[: max(int(node.get(key) or 0) - len(_QUERY), 0)].decode(errors="ignore"))
 
 
 def _pattern_cost(pattern: str) -> int:
@@ -185,121 +241,50 @@ def _pattern_cost(pattern: str) -> int:
     return cost
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Converter of DuckDB's syntax tree; it rejects unknown nodes."""
+def _check(text: str, node: Node, levels: int) -> None:
+    """Refuse an expression with a node that is not allowed, or nested in more levels."""
+    kind, form, where = node["class"], node["type"], position_of(text, node)
+    if levels == 0:
+        refuse(text, where, f"the filter is nested too deeply: at most {MAX_NESTING} levels")
+    if kind not in KINDS:
+        refuse(text, where, f"{REFUSED.get(kind, kind.lower())} is not allowed in a filter")
+    if form not in KINDS[kind]:
+        refuse(text, where, f"{form.lower().replace('_', ' ')} is not allowed in a filter")
+    match kind:
+        case "COLUMN_REF" if len(node["column_names"]) != 1:
+            name = ".".join(node["column_names"])
+            hint = f'{quotes_hint(text, name, where)}write "{name}" in double quotes if it is a column'
+            refuse(text, where, f"columns have no table prefix: {hint}")
+        case "CONSTANT":
+            literal, value = node["literal"]["kind"], node["literal"].get("text", "")
+            is_number = literal in ("INTEGER", "NUMERIC") and _NUMBER.fullmatch(value)
+            if not (is_number or literal in ("STRING", "NULL_LITERAL") or value in ("true", "false")):
+                refuse(text, where, f"a constant of the kind {literal} is not allowed in a filter")
+        case "CAST":
+            target = node["type_expr"]
+            name = str(target.get("type_name", "")).upper()
+            if name not in TYPES or target.get("children") or target["qualified_name"]["path"] != [target["type_name"]]:
+                allowed = ", ".join(sorted(TYPES))
+                refuse(text, where, f"a cast to {name or 'this type'} is not allowed: cast to one of {allowed}")
+        case "FUNCTION":
+            _check_function(text, node, where)
+    if any(value not in _EMPTY for name, value in node.items() if name not in FIELDS):
+        refuse(text, where, f"this form of {kind.lower()} is not allowed in a filter")
+    for child in children(node):
+        _check(text, child, levels - 1)
 
-    text: str
 
-    def read(self, node: Any, levels: int) -> Expression:
-        if levels == 0:
-            self._refuse(node, f"the filter is nested too deeply: at most {MAX_NESTING} levels")
-        if node["class"] == "COLUMN_REF":
-            return self._column(node)
-        if node["class"] == "CONSTANT":
-            return self._constant(node)
-        readers: Mapping[str, Callable[[Any, int], Expression]] = {
-            "COMPARISON": self._comparison,
-            "CONJUNCTION": self._conjunction,
-            "OPERATOR": self._operator,
-            "BETWEEN": self._between,
-            "CASE": self._case,
-            "CAST": self._cast,
-            "FUNCTION": self._function,
-        }
-        name = node["class"]
-        if name not in readers:
-            self._refuse(node, f"{REFUSED.get(name, name.lower())} is not allowed in a filter")
-        return readers[name](node, levels - 1)
-
-    def _refuse(self, node: Any, message: str) -> NoReturn:
-        refuse(self.text, self._position(node), message)
-
-    def _position(self, node: Any) -> int:
-        return _to_position(self.text, int(node.get("query_location") or 0))
-
-    def _all(self, nodes: Sequence[Any], levels: int) -> tuple[Expression, ...]:
-        return tuple(self.read(node, levels) for node in nodes)
-
-    def _column(self, node: Any) -> Expression:
-        names = node["column_names"]
-        if len(names) != 1:
-            name = ".".join(names)
-            hint = quotes_hint(self.text, name, self._position(node))
-            self._refuse(node, f'columns have no table prefix: {hint}write "{name}" in double quotes if it is a column')
-        return Column(names[0], self._position(node))
-
-    def _constant(self, node: Any) -> Expression:
-        kind, text = node["literal"]["kind"], node["literal"].get("text", "")
-        if kind == LiteralKind.NULL:
-            return Constant(LiteralKind.NULL, "null")
-        if kind == LiteralKind.TEXT or (kind == LiteralKind.BOOLEAN and text in ("true", "false")):
-            return Constant(LiteralKind(kind), text)
-        if kind not in (LiteralKind.INTEGER, LiteralKind.NUMBER) or not _NUMBER.fullmatch(text):
-            self._refuse(node, f"a constant of the kind {kind} is not allowed in a filter")
-        return Constant(LiteralKind(kind), text)
-
-    def _comparison(self, node: Any, levels: int) -> Expression:
-        if node["type"] not in COMPARISONS:
-            self._refuse(node, f"{node['type']} is not allowed in a filter")
-        return Operation(
-            OperationKind.COMPARE, COMPARISONS[node["type"]], self._all((node["left"], node["right"]), levels)
-        )
-
-    def _conjunction(self, node: Any, levels: int) -> Expression:
-        kind = {"CONJUNCTION_AND": OperationKind.AND, "CONJUNCTION_OR": OperationKind.OR}[node["type"]]
-        return Operation(kind, kind.value, self._all(node["children"], levels))
-
-    def _operator(self, node: Any, levels: int) -> Expression:
-        kinds = {
-            "OPERATOR_NOT": OperationKind.NOT,
-            "OPERATOR_IS_NULL": OperationKind.IS_NULL,
-            "OPERATOR_IS_NOT_NULL": OperationKind.IS_NOT_NULL,
-            "OPERATOR_COALESCE": OperationKind.COALESCE,
-            "COMPARE_IN": OperationKind.IN,
-        }
-        if node["type"] not in kinds:
-            self._refuse(node, f"{node['type'].lower().replace('_', ' ')} is not allowed in a filter")
-        kind = kinds[node["type"]]
-        return Operation(kind, kind.value, self._all(node["children"], levels))
-
-    def _between(self, node: Any, levels: int) -> Expression:
-        args = self._all((node["input"], node["lower"], node["upper"]), levels)
-        return Operation(OperationKind.BETWEEN, OperationKind.BETWEEN.value, args)
-
-    def _case(self, node: Any, levels: int) -> Expression:
-        parts = [part for check in node["case_checks"] for part in (check["when_expr"], check["then_expr"])]
-        return Operation(OperationKind.CASE, OperationKind.CASE.value, self._all((*parts, node["else_expr"]), levels))
-
-    def _cast(self, node: Any, levels: int) -> Expression:
-        target = node["type_expr"]
-        name = str(target.get("type_name", "")).upper()
-        if name not in TYPES or target.get("children") or target["qualified_name"]["path"] != [target["type_name"]]:
-            self._refuse(
-                node, f"a cast to {name or 'this type'} is not allowed: cast to one of {', '.join(sorted(TYPES))}"
-            )
-        kind = OperationKind.TRY_CAST if node["try_cast"] else OperationKind.CAST
-        return Operation(kind, name, (self.read(node["child"], levels),))
-
-    def _function(self, node: Any, levels: int) -> Expression:
-        name = node["function_name"].lower()
-        if name not in (FUNCTIONS if not node["is_operator"] else _AS_OPERATORS):
-            subject = f"the function {name}" if name.isidentifier() else f"the operator {name}"
-            self._refuse(node, f"{subject} is not allowed in a filter")
-        is_plain = not (node["filter"] or node["distinct"] or node["export_state"] or node["order_bys"]["orders"])
-        if not is_plain or len(node["qualified_name"]["path"]) != 1 or any(arg["name"] for arg in node["arguments"]):
-            self._refuse(node, f"{name} is not allowed in this form: write {name}(...)")
-        args = self._all([arg["expression"] for arg in node["arguments"]], levels)
-        if name in LIKES:
-            return Operation(OperationKind.LIKE, LIKES[name], args)
-        if name in OPERATORS:
-            return Operation(OperationKind.OPERATOR, name, args)
-        if name in PATTERNS:
-            self._check_pattern(node, args)
-        return Operation(OperationKind.FUNCTION, name, args)
-
-    def _check_pattern(self, node: Any, args: tuple[Expression, ...]) -> None:
-        if not all(isinstance(arg, Constant) for arg in args[1:]):
-            self._refuse(node, "a regular expression must be a text in quotes")
-        if len(args) > 1 and isinstance(args[1], Constant) and _pattern_cost(args[1].text) > MAX_PATTERN:
-            self._refuse(node, "the regular expression is too large: shorten it or its repetitions")
+def _check_function(text: str, node: Node, where: int) -> None:
+    name = node["function_name"].lower()
+    if name not in (OPERATORS if node["is_operator"] else FUNCTIONS):
+        subject = f"the function {name}" if name.isidentifier() else f"the operator {name}"
+        refuse(text, where, f"{subject} is not allowed in a filter")
+    is_plain = all(value in _EMPTY for field, value in node.items() if field not in FIELDS)
+    if not is_plain or len(node["qualified_name"]["path"]) != 1 or any(arg["name"] for arg in node["arguments"]):
+        refuse(text, where, f"{name} is not allowed in this form: write {name}(...)")
+    if name in PATTERNS:
+        patterns = children(node)[1:]
+        if any(pattern["class"] != "CONSTANT" for pattern in patterns):
+            refuse(text, where, "a regular expression must be a text in quotes")
+        if patterns and _pattern_cost(patterns[0]["literal"].get("text", "")) > MAX_PATTERN:
+            refuse(text, where, "the regular expression is too large: shorten it or its repetitions")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub.file_download import http_get
 
 from bindsearch.encoders.model_store.download import (
     DownloadedFile,
@@ -104,6 +105,15 @@ def test_a_file_that_changed_on_the_server_starts_over(server: Any, place: Path)
         fetch(server.url, place, tries=1)
     server.content = CONTENT[::-1]
     check_whole(fetch(server.url, place), place, CONTENT[::-1])
+
+
+def test_the_hubs_client_would_join_the_bytes_of_two_files(server: Any, tmp_path: Path) -> None:
+    server.content = CONTENT[::-1]
+    path = tmp_path / "part"
+    path.write_bytes(CONTENT[:100_000])
+    with path.open("ab") as file:
+        http_get(server.url, file, resume_size=100_000, expected_size=len(CONTENT))
+    assert path.read_bytes() == CONTENT[:100_000] + CONTENT[::-1][100_000:]
 
 
 def test_a_server_that_ignores_if_range_is_found_out(server: Any, place: Path) -> None:

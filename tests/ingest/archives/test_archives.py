@@ -142,6 +142,16 @@ def test_a_tar_is_read_out_of_zstd(tmp_path: Path) -> None:
     assert before_failure(path, "damaged or truncated|truncated") in (["a.png"], [])
 
 
+def test_a_damaged_header_ends_the_reading_with_an_error_not_silently_as_in_tarfile(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", {"a.png": b"a", "b.png": b"b", "c.png": b"c"})
+    content = bytearray(path.read_bytes())
+    content[1024 + 5] ^= 0xFF  # in the name of the second member
+    path.write_bytes(content)
+    with tarfile.open(path) as archive:
+        assert [member.name for member in archive] == ["a.png"]
+    assert before_failure(path, "damaged") == ["a.png"]
+
+
 def test_several_gzip_streams_are_one_file(tmp_path: Path) -> None:
     import gzip
 

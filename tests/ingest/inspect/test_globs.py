@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pathspec import GitIgnoreSpec
 
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.globs import FOLDERS, MAX_GLOB, STAR, GlobAutomaton, glob_matches, parse_glob
@@ -76,6 +77,19 @@ def test_no_glob_takes_long(glob: str, path: str) -> None:
     started = time.process_time()
     glob_matches(glob, path)
     assert time.process_time() - started < 2
+
+
+def test_regular_expressions_of_pathspec_take_longer_with_each_star() -> None:
+    name, took = "a" * 120, []
+    for stars in (2, 3):
+        glob = "*a" * stars + "*b"
+        started = time.process_time()
+        assert not GitIgnoreSpec.from_lines([glob]).match_file(name)
+        took.append(time.process_time() - started)
+        started = time.process_time()
+        assert not glob_matches(glob, name)
+        assert time.process_time() - started < took[-1]
+    assert took[1] > 5 * took[0]
 
 
 def test_many_names_do_not_fill_the_memory() -> None:

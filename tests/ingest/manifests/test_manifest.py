@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ from bindsearch.ingest.manifests.manifest import (
     manifest_paths,
     read_manifest,
 )
-from bindsearch.ingest.manifests.rows import MAX_LINE_BYTES, ListLimits
+from bindsearch.ingest.manifests.rows import MAX_LINE_BYTES, ListLimits, Problems, rows
 from bindsearch.types import Metadata, Modality
 
 MIB = 1 << 20
@@ -229,6 +230,16 @@ def test_a_jsonl_with_broken_lines(tmp_path: Path) -> None:
     assert [problem.split(":")[0] for problem in content.problems] == [
         f"row {n}" for n in (1, 3, 4, 5, 6, 6, 7, 8, 9, 10)
     ]
+
+
+def test_duckdb_drops_what_is_wrong_in_a_jsonl_where_this_reader_reports_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"path": "a.png", "n": 1}\n{broken\n{"path": "b.png", "n": "x"}\n')
+    problems = Problems()
+    found = list(rows(path, problems, lambda _name: True))
+    assert [(row.number, row.path, row.others) for row in found] == [(1, "a.png", {"n": 1}), (3, "b.png", {"n": "x"})]
+    assert problems.lines()[0].startswith("row 2: no JSON object: ")
+    read_json = f"FROM read_json('{path}', format = 'newline_delimited', ignore_errors = true)"
+    assert duckdb.execute(read_json).fetchall() == [("a.png", "1"), (None, None), ("b.png", '"x"')]
 
 
 def test_keys_of_a_jsonl_that_are_ever_new_do_not_pile_up(tmp_path: Path) -> None:

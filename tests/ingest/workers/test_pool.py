@@ -82,6 +82,23 @@ def test_no_worker_outlives_a_run(tmp_path: Path) -> None:
             os.kill(worker, 0)
 
 
+def test_a_script_without_a_guard_of_its_main_runs_once(tmp_path: Path) -> None:
+    write_texts(tmp_path / "media", "a dog", "a cat")
+    index = (
+        f"import bindsearch as bs\nstore = bs.connect({str(tmp_path / 'store')!r}, encoder='null')\n"
+        f"print('indexed', store.index({str(tmp_path / 'media')!r}).added)\n"
+    )
+    spawn = "import multiprocessing\nmultiprocessing.get_context('spawn').Process(target=print).start()\n"
+    for name, text in (("index.py", index), ("spawn.py", spawn)):
+        (tmp_path / name).write_text(text)
+    ours, theirs = (
+        subprocess.run([sys.executable, tmp_path / name], capture_output=True, text=True, timeout=120, check=False)
+        for name in ("index.py", "spawn.py")
+    )
+    assert (ours.stdout, ours.stderr, ours.returncode) == ("indexed 2\n", "", 0)
+    assert "Safe importing of main module" in theirs.stderr
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at /proc")
 def test_workers_end_when_the_run_is_killed(tmp_path: Path) -> None:
     folder = write_texts(tmp_path / "texts", *[f"text {n} " * 2000 for n in range(2000)])
