@@ -395,7 +395,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="changes that are tried at once")
     parser.add_argument("--baseline", type=Path, help="file that keeps the first run, for more draws of the same tree")
     parser.add_argument("files", nargs="*", default=[""], help="beginnings of the files' paths; default: all")
-    run(tomllib.loads(SETTINGS.read_text()), parser.parse_args())
+    settings = tomllib.loads(SETTINGS.read_text())
+    found = {path for pattern in settings["files"] for path in PROJECT.glob(pattern)}
+    settings["files"] = sorted(path.relative_to(PROJECT).as_posix() for path in found)
+    run(settings, parser.parse_args())
 
 
 if __name__ == "__main__":
