@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bindsearch.arguments import did_you_mean, shown, to_number
-from bindsearch.errors import UsageError
+from bindsearch.errors import MediaError, UsageError
 from bindsearch.media import DecodeHints
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
@@ -118,3 +118,19 @@ def limit_segments(options: DecodeOptions, wants: DecodeHints) -> DecodeOptions:
         video_segment_s=min(options.video_segment_s, longest_s.get(Modality.VIDEO, math.inf)),
         imu_segment_s=min(options.imu_segment_s, longest_s.get(Modality.IMU, math.inf)),
     )
+
+
+def check_limit(count: int, most: int, subject: str, option: str) -> None:
+    """Refuse to read more than a limit allows.
+
+    Args:
+        count: the number of samples, bytes, ... to be read.
+        most: the limit.
+        subject: begins the message, such as "the table has 5 rows".
+        option: part of --limit that raises it, such as "samples".
+
+    Raises:
+        MediaError: `count` is more than `most`.
+    """
+    if count > most:
+        raise MediaError(f"{subject}: more than {most} are not read (--limit {option}=N)")

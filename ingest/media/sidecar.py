@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.text_fields import normalize_text, text_encoding, without_zone
@@ -125,27 +126,10 @@ def parse_record(record: Mapping[str, Any]) -> Sidecar:
     Raises:
         MediaError: a value of the wrong type.
     """
-    record = {key: value for key, value in record.items() if value is not None}
-    columns, metadata = _columns(record)
-    return Sidecar(
-        fx=_positive(record, "fx"),
-        baseline_m=_positive(record, "baseline_m"),
-        depth_unit=_depth_unit(record),
-        sample_rate_hz=_positive(record, "sample_rate_hz"),
-        axes=_axes(record),
-        units=_units(record),
-        layout=_name(record, "layout"),
-        time=_column(record, "time"),
-        frame=_choice(record, "frame", FRAMES),
-        invalid=_invalid(record),
-        rotate=_rotate(record),
-        temperature_unit=_name(record, "temperature_unit"),
-        palette=_name(record, "palette"),
-        encoding=_encoding(record),
-        captions=_captions(record),
-        columns=columns,
-        metadata=metadata,
-    )
+    given = {key: value for key, value in record.items() if value is not None}
+    columns, metadata = _columns(given.get("columns", {}))
+    facts = {name: parse(name, given[name]) for name, parse in _FACT_PARSERS.items() if name in given}
+    return Sidecar(**facts, captions=_captions(given.get("caption", [])), columns=columns, metadata=metadata)
 
 
 def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Metadata]:
@@ -207,12 +191,16 @@ def is_given(sidecar: Sidecar, name: str) -> bool:
     return value is not None and value not in ("", (), {})
 
 
-def _positive(record: Mapping[str, Any], key: str) -> float | None:
-    """Return a number above 0; None if the key is missing."""
-    value = record.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_position(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _positive(key: str, value: object) -> float:
+    if not _is_number(value):
         raise _wrong(key, value, "a number")
     number = _to_float(value)
     if not (math.isfinite(number) and number > 0):
@@ -220,116 +208,112 @@ def _positive(record: Mapping[str, Any], key: str) -> float | None:
     return number
 
 
-def _depth_unit(record: Mapping[str, Any]) -> str | None:
+def _depth_unit(key: str, value: object) -> str:
     """Return the unit of depth as text."""
-    value = record.get("depth_unit")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        number = _positive(record, "depth_unit")
-        return f"{number!r} m"
-    if value is None or isinstance(value, str):
+    if _is_number(value):
+        return f"{_positive(key, value)!r} m"
+    if isinstance(value, str):
         return value
-    raise _wrong("depth_unit", value, 'a unit such as "mm", or metres per step')
+    raise _wrong(key, value, 'a unit such as "mm", or metres per step')
 
 
-def _axes(record: Mapping[str, Any]) -> tuple[str, ...] | tuple[int, ...]:
+def _axes(key: str, value: Any) -> tuple[str, ...] | tuple[int, ...]:
     """Return the six columns of a motion recording, or ()."""
-    value = record.get("axes", [])
     expected = "six column names (or numbers from 0): accelerometer x, y, z, gyroscope x, y, z"
     if not isinstance(value, list) or len(value) not in (0, 6):
-        raise _wrong("axes", value, expected)
-    if all(isinstance(name, str) for name in value):
-        axes: tuple[str, ...] | tuple[int, ...] = tuple(value)
-    elif all(isinstance(name, int) and not isinstance(name, bool) and name >= 0 for name in value):
-        axes = tuple(value)
-    else:
-        raise _wrong("axes", value, expected)
-    if len(set(axes)) != len(axes):
-        raise _wrong("axes", value, expected + ", without repetition")
-    return axes
+        raise _wrong(key, value, expected)
+    if not (all(isinstance(name, str) for name in value) or all(map(_is_position, value))):
+        raise _wrong(key, value, expected)
+    if len(set(value)) != len(value):
+        raise _wrong(key, value, expected + ", without repetition")
+    return tuple(value)
 
 
-def _units(record: Mapping[str, Any]) -> Mapping[str, str]:
+def _units(key: str, value: object) -> Mapping[str, str]:
     """Return the units of the two sensors."""
-    value = record.get("units", {})
-    expected = '{"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}'
     names = {"accelerometer", "gyroscope"}
     if not isinstance(value, dict) or not set(value) <= names or not all(isinstance(v, str) for v in value.values()):
-        raise _wrong("units", value, expected)
+        raise _wrong(key, value, '{"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}')
     return dict(value)
 
 
-def _name(record: Mapping[str, Any], key: str) -> str | None:
-    """Return a name in lower case, which the decoder checks; None if the key is missing."""
-    value = record.get(key)
-    if value is None:
-        return None
+def _name(key: str, value: object) -> str:
+    """Return a name in lower case, which the decoder checks."""
     if not isinstance(value, str) or not value.strip():
         raise _wrong(key, value, "a name")
     return value.strip().lower()
 
 
-def _encoding(record: Mapping[str, Any]) -> str | None:
-    """Return the Python name of an encoding; None if the key is missing."""
-    name = _name(record, "encoding")
-    if name is None:
-        return None
+def _encoding(key: str, value: object) -> str:
+    """Return the Python name of an encoding."""
+    name = _name(key, value)
     try:
         return text_encoding(name)
     except LookupError:
-        raise _wrong("encoding", name, "an encoding such as windows-1251, koi8-r, gb18030, shift_jis") from None
+        raise _wrong(key, name, "an encoding such as windows-1251, koi8-r, gb18030, shift_jis") from None
 
 
-def _choice(record: Mapping[str, Any], key: str, choices: Sequence[str]) -> str | None:
-    """Return one of `choices`; None if the key is missing."""
-    name = _name(record, key)
-    if name is not None and name not in choices:
-        raise _wrong(key, name, f"one of {', '.join(choices)}")
+def _frame(key: str, value: object) -> str:
+    name = _name(key, value)
+    if name not in FRAMES:
+        raise _wrong(key, name, f"one of {', '.join(FRAMES)}")
     return name
 
 
-def _column(record: Mapping[str, Any], key: str) -> str | int | None:
-    """Return the name or the number of a column; None if the key is missing."""
-    value = record.get(key)
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TABLE_COLUMNS:
+def _column(key: str, value: Any) -> str | int:
+    """Return the name or the number of a column."""
+    if isinstance(value, str) or (_is_position(value) and value <= MAX_TABLE_COLUMNS):
         return value
     raise _wrong(key, value, "a column name, or its number from 0")
 
 
-def _invalid(record: Mapping[str, Any]) -> tuple[float, ...]:
+def _invalid(key: str, value: object) -> tuple[float, ...]:
     """Return the stored values that stand for no value."""
-    value = record.get("invalid", [])
     numbers = value if isinstance(value, list) else [value]
-    for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(_to_float(number)):
-            raise _wrong("invalid", value, "a number, or a list of numbers")
+    if not all(_is_number(number) and math.isfinite(_to_float(number)) for number in numbers):
+        raise _wrong(key, value, "a number, or a list of numbers")
     if len(numbers) > MAX_INVALID:
-        raise _wrong("invalid", f"a list of {len(numbers)} numbers", f"at most {MAX_INVALID}")
+        raise _wrong(key, f"a list of {len(numbers)} numbers", f"at most {MAX_INVALID}")
     return tuple(sorted({_to_float(number) for number in numbers}))
 
 
-def _rotate(record: Mapping[str, Any]) -> int | None:
-    """Return degrees, clockwise; None if the key is missing."""
-    value = record.get("rotate")
-    if value is None:
-        return None
+def _rotate(key: str, value: Any) -> int:
+    """Return degrees, clockwise."""
     if isinstance(value, bool) or value not in (0, 90, 180, 270):
-        raise _wrong("rotate", value, "0, 90, 180 or 270 degrees, clockwise")
+        raise _wrong(key, value, "0, 90, 180 or 270 degrees, clockwise")
     return int(value)
 
 
-def _captions(record: Mapping[str, Any]) -> tuple[str, ...]:
+_FACT_PARSERS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
+    {
+        "fx": _positive,
+        "baseline_m": _positive,
+        "depth_unit": _depth_unit,
+        "sample_rate_hz": _positive,
+        "axes": _axes,
+        "units": _units,
+        "layout": _name,
+        "time": _column,
+        "frame": _frame,
+        "invalid": _invalid,
+        "rotate": _rotate,
+        "temperature_unit": _name,
+        "palette": _name,
+        "encoding": _encoding,
+    }
+)
+"""Functions of a key and its value that return the field of the same name, in the order in which they are checked."""
+
+
+def _captions(value: object) -> tuple[str, ...]:
     """Return the captions, without blank and repeated ones."""
-    value = record.get("caption")
-    texts = [] if value is None else value if isinstance(value, list) else [value]
+    texts = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in texts):
         raise _wrong("caption", value, "a string, or a list of strings")
     return tuple(dict.fromkeys(_storable(text) for text in texts if text.strip()))
 
 
-def _columns(record: Mapping[str, Any]) -> tuple[Mapping[str, Scalar], Metadata]:
-    value = record.get("columns", {})
+def _columns(value: object) -> tuple[Mapping[str, Scalar], Metadata]:
     if not isinstance(value, dict):
         raise _wrong("columns", value, 'an object such as {"camera": "X100", "rating": 4}')
     for name in value:
@@ -338,27 +322,28 @@ def _columns(record: Mapping[str, Any]) -> tuple[Mapping[str, Scalar], Metadata]
     return parse_columns(value)
 
 
+_RANGES = {
+    "latitude": (-90, 90, "degrees from -90 to 90"),
+    "longitude": (-180, 180, "degrees from -180 to 180"),
+    "length_s": (0, math.inf, "seconds, 0 or more"),
+}
+
+
 def _metadata_value(key: str, value: object) -> str | datetime | float | int | None:
     """Return the value of a metadata column, given as JSON."""
     if METADATA_COLUMNS[key] == "large_string":
         if not isinstance(value, str):
             raise _wrong(f"column {key}", value, "a string")
         return normalize_text(value)
-    match key:
-        case "taken":
-            try:
-                taken = without_zone(datetime.fromisoformat(value.strip())) if isinstance(value, str) else None
-            except ValueError:
-                taken = None
-            if taken is None:
-                raise _wrong(f"column {key}", value, "a time such as 2024-05-01T12:30:00 or 2024-05-01T12:30:00+02:00")
-            return taken
-        case "latitude":
-            return _number(key, value, -90, 90, "degrees from -90 to 90")
-        case "longitude":
-            return _number(key, value, -180, 180, "degrees from -180 to 180")
-        case "length_s":
-            return _number(key, value, 0, math.inf, "seconds, 0 or more")
+    if key == "taken":
+        taken = None
+        with suppress(ValueError):
+            taken = without_zone(datetime.fromisoformat(value.strip())) if isinstance(value, str) else None
+        if taken is None:
+            raise _wrong(f"column {key}", value, "a time such as 2024-05-01T12:30:00 or 2024-05-01T12:30:00+02:00")
+        return taken
+    if key in _RANGES:
+        return _number(key, value, *_RANGES[key])
     expected = "an integer number of pixels above 0"
     pixels = _number(key, value, 1, LARGEST_INTEGER, expected)
     if not pixels.is_integer():
@@ -367,7 +352,7 @@ def _metadata_value(key: str, value: object) -> str | datetime | float | int | N
 
 
 def _number(key: str, value: object, lowest: float, highest: float, expected: str) -> float:
-    number = _to_float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    number = _to_float(value) if _is_number(value) else math.nan
     if not (math.isfinite(number) and lowest <= number <= highest):
         raise _wrong(f"column {key}", value, expected)
     return number
@@ -376,7 +361,7 @@ def _number(key: str, value: object, lowest: float, highest: float, expected: st
 def _scalar(name: str, value: object) -> Scalar:
     if isinstance(value, str):
         return _storable(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_number(value):
         number = _to_float(value)
         if not math.isfinite(number):
             raise _wrong(f"column {name}", value, "a finite number")

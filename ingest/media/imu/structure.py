@@ -26,25 +26,15 @@ _MAX_COLUMNS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """The structure of a text table.
+    """The structure of a text table."""
 
-    Attributes:
-        delimiter: between cells; " " stands for any run of spaces and tabs.
-        decimal: "." or ",".
-        names: of the columns, with the units of a line of units; None: there is no header.
-        width: number of columns.
-        start: number of lines before the first row of numbers.
-        preamble: the lines before the header.
-        notes: what was assumed or skipped.
-    """
-
-    delimiter: str
-    decimal: str
-    names: tuple[str, ...] | None
-    width: int
-    start: int
-    preamble: tuple[str, ...]
-    notes: tuple[str, ...]
+    delimiter: str  # between cells; " " stands for any run of spaces and tabs
+    decimal: str  # "." or ","
+    names: tuple[str, ...] | None  # of the columns, with the units of a line of units; None: there is no header
+    width: int  # number of columns
+    start: int  # number of lines before the first row of numbers
+    preamble: tuple[str, ...] = ()  # the lines before the header
+    notes: tuple[str, ...] = ()  # what was assumed or skipped
 
 
 def find_structure(lines: Sequence[str]) -> Structure | None:
@@ -59,27 +49,18 @@ def find_structure(lines: Sequence[str]) -> Structure | None:
             score = median(_numeric(split_line(line, delimiter), decimal) for line in sample) if sample else 0
             if score >= 1 and (best is None or score > best[0]):
                 best = score, delimiter, decimal
-    if best is None:
-        return _without_rows(lines)
+    if best is None:  # a header without rows, or no table
+        line = next((line for line in lines if line.strip()), "")
+        delimiter = max(",;\t", key=line.count)
+        names = tuple(split_line(line, delimiter))
+        return Structure(delimiter, ".", names, len(names), len(lines)) if 1 < len(names) <= _MAX_COLUMNS else None
     score, delimiter, decimal = best
     rows = [split_line(line, delimiter) for line in sample]
     width = mode(len(row) for row in rows if _numeric(row, decimal) * 2 >= score)
-    if width > _MAX_COLUMNS:
-        return None
     start = next((i for i, line in enumerate(lines) if _is_row(line, delimiter, decimal, width, score)), None)
-    if start is None:
+    if start is None or width > _MAX_COLUMNS:
         return None
     return _with_header(lines[:start], delimiter, decimal, width, is_said=said is not None)
-
-
-def _without_rows(lines: Sequence[str]) -> Structure | None:
-    """Return the structure of a header without rows; None if the first line is none."""
-    line = next((line for line in lines if line.strip()), "")
-    delimiter = max(",;\t", key=line.count)
-    names = tuple(split_line(line, delimiter))
-    if not 1 < len(names) <= _MAX_COLUMNS:
-        return None
-    return Structure(delimiter, ".", names, len(names), len(lines), (), ())
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
@@ -105,12 +86,11 @@ def is_number(cell: str, decimal: str = ".") -> bool:
 
 def _numeric(cells: Sequence[str], decimal: str) -> int:
     """Return how many cells are numbers; with a decimal comma, 0 if there is none, or a point."""
-    count = sum(is_number(cell, decimal) for cell in cells)
     if decimal == ",":
         has_comma = any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
-        has_point = any("." in cell and is_number(cell) for cell in cells)
-        return count if has_comma and not has_point else 0
-    return count
+        if not has_comma or any("." in cell and is_number(cell) for cell in cells):
+            return 0
+    return sum(is_number(cell, decimal) for cell in cells)
 
 
 def _is_row(line: str, delimiter: str, decimal: str, width: int, score: float) -> bool:

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.structure import COMMENTS, Structure, count_of, find_structure
-from bindsearch.ingest.media.imu.table import Table, array_columns, arrow_table
+from bindsearch.ingest.media.imu.table import AXES, Table, arrow_table
+from bindsearch.ingest.media.options import check_limit
 from bindsearch.ingest.media.texts.encoding import decode_table
 
 HEAD_BYTES = 1 << 16
@@ -41,26 +43,23 @@ def read_text_table(path: Path, max_bytes: int) -> Table:
     if raw.startswith(GZIP_MAGIC):
         raw = _unzipped(raw, max_bytes + 1)
         size = len(raw)
-    if size > max_bytes:
-        raise MediaError(f"the table has {size} bytes: more than {max_bytes} are not read (--limit array=N)")
+    check_limit(size, max_bytes, f"the table has {size} bytes", "array")
     body = _utf8(raw)
     structure = find_structure(_lines(body[:HEAD_BYTES], whole=len(body) <= HEAD_BYTES))
     if structure is None:
         raise MediaError("the table is empty" if not body.strip() else "not a table: it has no rows of numbers")
-    table, texts = _arrow_rows(_rows(_skip_lines(body, structure.start), structure), structure)
-    table, more_notes, unread = _without_text_rows(table, structure.names or (), texts)
-    notes = (*structure.notes, *more_notes)
+    rows, texts = _arrow_rows(_rows(_skip_lines(body, structure.start), structure), structure)
+    rows, notes, unread = _without_text_rows(rows, structure.names or (), texts)
+    notes = (*structure.notes, *notes)
+    table = replace(arrow_table(rows), notes=notes, preamble=structure.preamble, texts=unread)
     if structure.names is not None:
-        return replace(arrow_table(table), notes=notes, preamble=structure.preamble, texts=unread)
-    read = arrow_table(table)
-    if table.num_columns in (6, 7) and all(
-        len(column) and np.isfinite(column).any() for column in read.columns.values()
-    ):
-        arrays = [read.columns[name] for name in table.column_names]
-        columns = dict(zip(array_columns(np.empty((0, len(arrays)))), arrays, strict=True))
+        return table
+    arrays = [*table.columns.values()]
+    if len(arrays) in (6, 7) and all(np.isfinite(column).any() for column in arrays):
+        columns = dict(zip(("time", *AXES)[-len(arrays) :], arrays, strict=True))
         notes = (*notes, f"no header: the columns are read as {', '.join(columns)}")
         return Table(columns, notes=notes, preamble=structure.preamble, is_unnamed=True)
-    return replace(read, notes=(*notes, "no header"), preamble=structure.preamble, texts=unread)
+    return replace(table, notes=(*notes, "no header"))
 
 
 def text_column_names(path: Path) -> list[str]:
@@ -70,7 +69,7 @@ def text_column_names(path: Path) -> list[str]:
         MediaError: the gzip data is damaged.
     """
     structure = text_structure(path)
-    return [] if structure is None or structure.names is None else [name.strip() for name in structure.names]
+    return [name.strip() for name in (structure.names if structure else None) or ()]
 
 
 def text_structure(path: Path) -> Structure | None:
@@ -143,7 +142,7 @@ def _rows(rows: bytes, structure: Structure) -> bytes:
 
 
 def _arrow_rows(rows: bytes, structure: Structure) -> tuple[Any, list[str]]:
-    """Return the rows as a pyarrow.Table, and the lines that have another number of cells."""
+    """Return the rows as a pyarrow.Table, and the lines that have another number of cells, "\\n" before a cut one."""
     import pyarrow as pa
     from pyarrow import csv as pacsv
 
@@ -154,32 +153,26 @@ def _arrow_rows(rows: bytes, structure: Structure) -> tuple[Any, list[str]]:
         return "skip"
 
     names = structure.names or tuple(f"column {i}" for i in range(structure.width))
+    block_size = max(len(rows) + 1, 1 << 20)  # one block: the kind of a column is found from all its cells
     if not rows.strip():
         return pa.Table.from_arrays([pa.array([], pa.float64()) for _ in names], names=names), []
     try:
         table = pacsv.read_csv(
             pa.BufferReader(rows),
-            # in one block: the kind of a column is found from all its cells
-            read_options=pacsv.ReadOptions(
-                use_threads=False, column_names=names, block_size=max(len(rows) + 1, 1 << 20)
-            ),
-            parse_options=pacsv.ParseOptions(delimiter=structure.delimiter, invalid_row_handler=take_misfit),
-            convert_options=pacsv.ConvertOptions(decimal_point=structure.decimal),
+            pacsv.ReadOptions(use_threads=False, column_names=names, block_size=block_size),
+            pacsv.ParseOptions(delimiter=structure.delimiter, invalid_row_handler=take_misfit),
+            pacsv.ConvertOptions(decimal_point=structure.decimal),
         )
     except pa.ArrowInvalid as error:
         raise MediaError(f"not a table: {(str(error).splitlines() or ['unreadable'])[0][:160]}") from error
     last = rows[rows.rstrip().rfind(b"\n") + 1 :].decode(errors="replace").strip()
-    is_cut = bool(misfits) and misfits[-1].strip() == last
-    if not is_cut and table.num_rows > 1 and not rows.endswith(b"\n") and _last_row_is_cut(table):
-        table, is_cut = table.slice(0, table.num_rows - 1), True
-        misfits.append(last)
-    return table, [f"\n{text}" if is_cut and i == len(misfits) - 1 else text for i, text in enumerate(misfits)]
-
-
-def _last_row_is_cut(table: Any) -> bool:
-    """Return whether only the last row lacks a value in the last column."""
     column = table.columns[-1]
-    return column.null_count == 1 and not column[-1].is_valid
+    if misfits and misfits[-1].strip() == last:
+        misfits[-1] = f"\n{misfits[-1]}"
+    elif table.num_rows > 1 and not rows.endswith(b"\n") and column.null_count == 1 and not column[-1].is_valid:
+        table = table.slice(0, table.num_rows - 1)
+        misfits.append(f"\n{last}")
+    return table, misfits
 
 
 def _without_text_rows(
@@ -207,40 +200,31 @@ def _without_text_rows(
         )
     if len(inner) > comments:
         notes.append(f"{count_of(len(inner) - comments, 'line')} with another number of cells left out")
-    repaired: dict[int, tuple[Any, Any]] = {}
+    bad: dict[int, tuple[Any, NDArray[np.bool_]]] = {}
+    is_text = np.ones(table.num_rows, np.bool_)
     for i, column in enumerate(table.columns):
         if pa.types.is_string(column.type) and len(column):
+            trimmed = pc.utf8_trim_whitespace(column)
             is_value = pc.fill_null(pc.match_substring_regex(column, _RE2_NUMBER), False)
-            filled = (
-                pc.sum(pc.and_(pc.is_valid(column), pc.not_equal(pc.utf8_trim_whitespace(column), ""))).as_py() or 0
-            )
-            if 2 * (pc.sum(is_value).as_py() or 0) > filled:
-                repaired[i] = column, is_value
-    if not repaired:
-        return table, tuple(notes), {}
-    is_text = np.ones(table.num_rows, np.bool_)
-    bad: dict[int, Any] = {}
-    for i, column in enumerate(table.columns):
-        if i in repaired:
-            is_value = np.asarray(repaired[i][1].to_numpy(zero_copy_only=False))
-            is_missing = np.asarray(
-                pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True).to_numpy(zero_copy_only=False)
-            )
-            bad[i] = ~is_value & ~is_missing
-            is_text &= bad[i]
-            cells = pc.if_else(repaired[i][1], pc.utf8_trim_whitespace(column), None)
-            table = table.set_column(i, table.column_names[i], _as_numbers(cells))
+            is_filled = pc.fill_null(pc.not_equal(trimmed, ""), False)
+            if 2 * (pc.sum(is_value).as_py() or 0) > (pc.sum(is_filled).as_py() or 0):
+                is_bad = pc.and_not(is_filled, is_value).to_numpy(zero_copy_only=False)
+                bad[i] = column, np.asarray(is_bad, np.bool_)
+                is_text &= bad[i][1]
+                cells = pc.if_else(is_value, trimmed, None)
+                table = table.set_column(i, table.column_names[i], _as_numbers(cells))
         elif not (pa.types.is_string(column.type) or pa.types.is_null(column.type)):
             is_text &= False
+    if not bad:
+        return table, tuple(notes), {}
     unread: dict[str, tuple[int, str]] = {}
-    for i, rows in bad.items():
-        left = np.flatnonzero(rows & ~is_text)
+    for i, (column, is_bad) in bad.items():
+        left = np.flatnonzero(is_bad & ~is_text)
         if len(left):
-            said = str(repaired[i][0][int(left[0])].as_py())[:40]
-            unread[table.column_names[i].strip()] = int(left[0]) + 1, said
+            unread[table.column_names[i].strip()] = int(left[0]) + 1, str(column[int(left[0])].as_py())[:40]
     if is_text.any():
-        i = next(iter(repaired))
-        said = repaired[i][0].filter(pa.array(is_text)).to_pylist()
+        i = next(iter(bad))
+        said = bad[i][0].filter(pa.array(is_text)).to_pylist()
         headers = sum(names[i : i + 1] == (text.strip(),) for text in said) if names else 0
         if headers:
             notes.append(f"{count_of(headers, 'repeated header')} left out")
