@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,29 +20,17 @@ _CANCELLED = 0.01
 """Share of the channels' energy below which their mean is no mix: an inverted channel has cancelled the other."""
 
 
-@dataclass(frozen=True, slots=True)
-class SoundStream:
-    """An open sound.
-
-    Attributes:
-        sample_rate_hz: samples per second.
-        first: place of the first sample that is asked for.
-        blocks: blocks in order, without overlap; what is missing between two of them is silence.
-        length_s: length of the whole recording by its header, in seconds; 0 if it says none or an estimate.
-    """
+class SoundStream(NamedTuple):
+    """An open sound."""
 
     sample_rate_hz: int
-    first: int
-    blocks: Iterator[Block]
-    length_s: float = 0.0
+    first: int  # place of the first sample that is asked for
+    blocks: Iterator[Block]  # in order, without overlap; what is missing between two of them is silence
+    length_s: float = 0.0  # of the whole recording by its header; 0 if it says none or an estimate
 
 
 def check_rate(rate_hz: int) -> int:
-    """Return the sample rate in Hz after checking its range.
-
-    Raises:
-        MediaError: it is out of range.
-    """
+    """Return the sample rate in Hz after checking its range; MediaError: it is out of range."""
     low, high = _RATES_HZ
     if not low <= rate_hz <= high:
         raise MediaError(f"the sample rate is {rate_hz} Hz: expected {low} to {high}")

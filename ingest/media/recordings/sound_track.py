@@ -25,13 +25,7 @@ from bindsearch.ingest.media.damage import check_damage
 from bindsearch.ingest.media.kinds import SOUNDS
 from bindsearch.ingest.media.recordings.av_container import origin_s
 from bindsearch.ingest.media.recordings.containers import is_chained
-from bindsearch.ingest.media.recordings.sound_stream import (
-    Block,
-    SoundStream,
-    check_rate,
-    frame_channels,
-    make_mixer,
-)
+from bindsearch.ingest.media.recordings.sound_stream import Block, SoundStream, check_rate, frame_channels, make_mixer
 from bindsearch.ingest.media.sniff import content_start
 from bindsearch.media import Note
 
@@ -81,6 +75,10 @@ class _Packets:
     reason: str = ""
     is_last_bad: bool = False
 
+    def count_bad(self, error: Exception) -> None:
+        """Count a packet that cannot be decoded."""
+        self.bad, self.reason = self.bad + 1, str(getattr(error, "strerror", None) or error)
+
 
 def open_track(
     container: InputContainer, path: Path, kind: str, start_s: float, note: Note, rate_hz: int | None = None
@@ -95,19 +93,19 @@ def open_track(
     """
     from av.stream import Discard
 
-    tracks = list(container.streams.audio)
-    tracks.sort(key=lambda track: not track.disposition & track.disposition.default)
+    tracks = list(enumerate(container.streams.audio, 1))
+    tracks.sort(key=lambda numbered: not numbered[1].disposition & numbered[1].disposition.default)
     reasons: list[str] = []
     for stream in container.streams:
         stream.discard = Discard.all
-    for track in tracks:
+    for number, track in tracks:
         track.discard = Discard.default
-        number = container.streams.audio.index(track) + 1
         packets = _Packets()
         pieces = _pieces(container, track, start_s, packets)
         first = next((piece for piece in pieces if piece.samples), None)
         if first is not None:
-            reasons.extend([f"only sound track {number} of {len(tracks)} is indexed"] if len(tracks) > 1 else [])
+            if len(tracks) > 1:
+                reasons.append(f"only sound track {number} of {len(tracks)} is indexed")
             for reason in reasons:
                 note(reason)
             length_s = _stated_length_s(container, track, path, kind)
@@ -227,7 +225,7 @@ def _pieces(container: InputContainer, track: Stream, start_s: float, packets: _
         try:
             frames = packet.decode()
         except (av.FFmpegError, ValueError) as error:
-            packets.bad, packets.reason = packets.bad + 1, str(getattr(error, "strerror", None) or error)
+            packets.count_bad(error)
             packets.is_last_bad = True
             if packets.bad > _MOST_BAD_PACKETS + packets.good:
                 break
@@ -251,14 +249,13 @@ def _demuxed(container: InputContainer, track: Stream, packets: _Packets) -> Ite
     try:
         yield from container.demux(track)
     except (av.FFmpegError, ValueError) as error:
-        packets.bad, packets.reason = packets.bad + 1, str(getattr(error, "strerror", None) or error)
+        packets.count_bad(error)
 
 
 def _lasts(packet: Any, length_s: float) -> bool:
     """Return whether a packet says that it lasts `length_s` seconds, as exactly as its container counts."""
-    return bool(packet.duration) and abs(float(packet.duration * packet.time_base) - length_s) < max(
-        0.001, float(packet.time_base)
-    )
+    exactness_s = max(0.001, float(packet.time_base))
+    return bool(packet.duration) and abs(float(packet.duration * packet.time_base) - length_s) < exactness_s
 
 
 def _placed(
@@ -270,20 +267,18 @@ def _placed(
     while True:
         following = next(rest, None)
         if piece.time_s is not None and following is not None and following.time_s is not None:
-            hole_s = piece.time_s - place / rate_hz
-            if _HOLE_S < hole_s < _LONGEST_HOLE_S:
-                length_s = piece.samples / piece.rate_hz
-                if abs(following.time_s - piece.time_s - length_s) < _HOLE_S:
-                    size = round(hole_s * rate_hz)
-                    frame = round(length_s * rate_hz)
-                    whole = round(size / max(1, frame)) * frame
-                    holes.append(whole if abs(whole - size) < _ROUNDING_S * rate_hz else size)
-                    place += holes[-1]
+            hole_s, length_s = piece.time_s - place / rate_hz, piece.samples / piece.rate_hz
+            is_hole = _HOLE_S < hole_s < _LONGEST_HOLE_S
+            if is_hole and abs(following.time_s - piece.time_s - length_s) < _HOLE_S:
+                size, frame = round(hole_s * rate_hz), round(length_s * rate_hz)
+                whole = round(size / max(1, frame)) * frame
+                holes.append(whole if abs(whole - size) < _ROUNDING_S * rate_hz else size)
+                place += holes[-1]
         if piece.frame is None:
             samples = np.broadcast_to(np.float32(0), (piece.samples,))
         else:
             parts = [mix_down(channels) for channels in to_rate(piece.frame, following is None)]
-            samples = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.float32)])
+            samples = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
         yield place, piece, samples
         place += len(samples)
         if following is None:
