@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,7 @@ _PDFIUM = threading.Lock()
 def read_pdf(path: Path, picture_side_px: int, note: Note) -> Iterator[str | Picture]:
     """Yield the text of each page that has any, then its picture.
 
-    Args:
-        path: the file.
-        picture_side_px: least length of a picture's shorter side, in pixels.
-        note: takes notes on what is left out.
+    `picture_side_px`: least length of a picture's shorter side, in pixels.
 
     Raises:
         MediaError: the extra [pdf] is not installed, or the file is encrypted, damaged or without pages.
@@ -51,16 +48,17 @@ def read_pdf(path: Path, picture_side_px: int, note: Note) -> Iterator[str | Pic
             if "password" in str(error).lower():
                 raise MediaError("the PDF is encrypted: save it without a password") from error
             raise MediaError("damaged PDF, or none: it cannot be opened") from error
-    with closing(_Closing(document)):
-        count = len(document)
+    with ExitStack() as stack:
+        stack.callback(_close, document)
+        count, damaged = len(document), 0
+        read = min(count, MAX_PAGES)
         if not count:
             raise MediaError("the PDF has no pages")
         if count > MAX_PAGES:
             note(f"only the first {MAX_PAGES} of {count} pages are read")
-        if min(count, MAX_PAGES) > MAX_PICTURES:
+        if read > MAX_PICTURES:
             note(f"the first {MAX_PICTURES} of {count} pages are indexed as pictures, too")
-        damaged = 0
-        for number in range(min(count, MAX_PAGES)):
+        for number in range(read):
             try:
                 with _PDFIUM:
                     parts = _page(document, number, picture_side_px)
@@ -68,21 +66,16 @@ def read_pdf(path: Path, picture_side_px: int, note: Note) -> Iterator[str | Pic
                 damaged += 1
                 continue
             yield from parts
+        if damaged == read:
+            raise MediaError("damaged PDF: none of its pages can be read")
         if damaged:
-            if damaged == min(count, MAX_PAGES):
-                raise MediaError("damaged PDF: none of its pages can be read")
             note(f"{damaged} of {count} pages are damaged and left out")
 
 
-class _Closing:
-    """Closes a document when no other thread uses PDFium."""
-
-    def __init__(self, document: Any) -> None:
-        self.document = document
-
-    def close(self) -> None:
-        with _PDFIUM:
-            self.document.close()
+def _close(document: Any) -> None:
+    """Close a document when no other thread uses PDFium."""
+    with _PDFIUM:
+        document.close()
 
 
 def _page(document: Any, number: int, picture_side_px: int) -> list[str | Picture]:
