@@ -260,14 +260,14 @@ def _frame(key: str, value: object) -> str:
     return name
 
 
-def _column(key: str, value: Any) -> str | int:
+def _column(key: str, value: str | int) -> str | int:
     """Return the name or the number of a column."""
     if isinstance(value, str) or (_is_position(value) and value <= MAX_TABLE_COLUMNS):
         return value
     raise _wrong(key, value, "a column name, or its number from 0")
 
 
-def _invalid(key: str, value: object) -> tuple[float, ...]:
+def _invalid(key: str, value: Any) -> tuple[float, ...]:
     """Return the stored values that stand for no value."""
     numbers = value if isinstance(value, list) else [value]
     if not all(_is_number(number) and math.isfinite(_to_float(number)) for number in numbers):
@@ -305,7 +305,7 @@ _FACT_PARSERS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
 """Functions of a key and its value that return the field of the same name, in the order in which they are checked."""
 
 
-def _captions(value: object) -> tuple[str, ...]:
+def _captions(value: Any) -> tuple[str, ...]:
     """Return the captions, without blank and repeated ones."""
     texts = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in texts):

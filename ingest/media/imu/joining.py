@@ -305,12 +305,12 @@ def _read_oxts(recording: Recording, max_bytes: int) -> Table:
     except ValueError as error:
         raise MediaError(f"KITTI oxts: {error}") from error
     columns: dict[str, NDArray[Any]] = dict(zip(AXES, values[:, _KITTI_AXES].T, strict=True))
-    notes = (f"{len(paths)} files joined",)
+    notes = [f"{len(paths)} files joined"]
     if "times" not in recording.parts:
-        notes = (*notes, "no timestamps.txt: 10 Hz, as in the synchronised data")
-        return Table(columns, notes=notes, layout=Layout("kitti-oxts", units=SI, sample_rate_hz=10.0))
+        notes.append("no timestamps.txt: 10 Hz, as in the synchronised data")
+        return Table(columns, notes=tuple(notes), layout=Layout("kitti-oxts", units=SI, sample_rate_hz=10.0))
     columns["time"] = _kitti_times(Path(recording.parts["times"]), len(paths))
-    return Table(columns, seconds=frozenset({"time"}), notes=notes, layout=Layout("kitti-oxts", units=SI))
+    return Table(columns, seconds=frozenset({"time"}), notes=tuple(notes), layout=Layout("kitti-oxts", units=SI))
 
 
 def _kitti_times(path: Path, n: int) -> NDArray[np.float64]:

@@ -20,8 +20,7 @@ from bindsearch.ingest.media.kinds import SOUNDS, VIDEOS, one_of
 from bindsearch.ingest.media.recordings.av_container import open_container, recording_kind
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
 from bindsearch.ingest.media.recordings.sound_file import open_sound
-from bindsearch.ingest.media.recordings.sound_stream import Block, SoundStream
-from bindsearch.ingest.media.recordings.sound_track import open_track
+from bindsearch.ingest.media.recordings.sound_track import Block, SoundStream, open_track
 from bindsearch.media import Note, Sound, drop_note
 from bindsearch.types import Span
 

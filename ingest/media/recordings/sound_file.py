@@ -16,8 +16,7 @@ from bindsearch.ingest.media.damage import check_damage
 from bindsearch.ingest.media.kinds import LIBSNDFILE, SOUND_KINDS
 from bindsearch.ingest.media.recordings.av_container import open_container
 from bindsearch.ingest.media.recordings.containers import recording_edges
-from bindsearch.ingest.media.recordings.sound_stream import Block, SoundStream, check_rate, make_mixer
-from bindsearch.ingest.media.recordings.sound_track import open_track
+from bindsearch.ingest.media.recordings.sound_track import Block, SoundStream, check_rate, make_mixer, open_track
 from bindsearch.media import Note
 
 _BY_LIBSNDFILE = frozenset(kind.name for kind in SOUND_KINDS if kind.module == LIBSNDFILE)
