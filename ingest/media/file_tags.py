@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bindsearch.environment import raise_installation_fault
 from bindsearch.ingest.media.kinds import PICTURES, SOUNDS, VIDEOS
@@ -29,9 +29,6 @@ from bindsearch.ingest.media.recordings.sound_track import is_guessed
 from bindsearch.ingest.media.recordings.video.display import header_size, picture_stream
 from bindsearch.ingest.media.text_fields import normalize_text, valid_place, without_zone
 from bindsearch.types import Metadata, Modality
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
 
 Facts = Iterator[tuple[str, Any]]
 """Names and values of `Metadata`; a later value of a name replaces an earlier one, None is ignored."""
@@ -232,7 +229,9 @@ def _recording_values(path: Path, kind: str) -> Facts:
     with open_container(path, kind, probe_bytes=probe_bytes) as container:
         if (length_s := header_length_s(container, kind)) and not is_guessed(path, kind):
             yield "length_s", length_s
-        tags = _tags(container, kind)
+        dictionaries = [container.metadata, *(stream.metadata for stream in container.streams if kind == "ogg")]
+        values = ((key.casefold(), _text(value)) for found in reversed(dictionaries) for key, value in found.items())
+        tags = {key: value for key, value in values if value is not None}
         for name, keys in _TAGS.items():
             yield name, next((tags[key] for key in keys if key in tags), None)
         times = [tags.get(key) for key in _TAKEN_TAGS]
@@ -250,13 +249,6 @@ def _recording_values(path: Path, kind: str) -> Facts:
         size = (0, 0) if stream is None else header_size(path, kind, stream)
         if min(size) > 0:
             yield from _size(*size)
-
-
-def _tags(container: InputContainer, kind: str) -> dict[str, str]:
-    """Return tags by lower-case name: those of the container, for Ogg also of its streams."""
-    dictionaries = [container.metadata, *(stream.metadata for stream in container.streams if kind == "ogg")]
-    values = ((key.casefold(), _text(value)) for tags in reversed(dictionaries) for key, value in tags.items())
-    return {key: value for key, value in values if value is not None}
 
 
 def _packed_degrees(sign: str, digits: str, rest: str, width: int) -> float | None:

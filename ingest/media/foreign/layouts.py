@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -42,8 +43,7 @@ _COPY = re.compile(r"(?P<stem>.+)(?P<number>\(\d{1,4}\))(?P<suffix>\.[^.]+)")
 def foreign_names(name: str) -> list[str]:
     """Return the names that other programs' JSON beside a file may have, besides `name`.json.
 
-    Args:
-        name: the file's name, or its path with forward slashes: then these are paths too.
+    `name`: the file's name, or its path with forward slashes: then these are paths too.
     """
     folder, slash, name = name.rpartition("/")
     copy = _COPY.fullmatch(name) if ")." in name else None
@@ -232,28 +232,22 @@ def _time(value: object, zone: object) -> datetime | None:
     if offset is None and isinstance(zone, str) and re.fullmatch(r"Z|[+-]\d\d:\d\d", zone.strip(), re.ASCII):
         offset = zone.strip()
     clock = timedelta(hours=int(hour or 0), minutes=int(minute or 0), seconds=int(second or 0) + float(fraction or 0))
-    try:
-        return without_zone(datetime(int(year or 0), int(month or 0), int(day or 0), tzinfo=_zone(offset)) + clock)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _zone(offset: str | None) -> timezone | None:
-    if offset is None or offset in ("Z", "UTC"):
-        return UTC if offset else None
-    minutes = int(offset[1:3]) * 60 + int(offset[-2:])
-    return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
+    with suppress(ValueError, OverflowError):
+        tzinfo = UTC if offset else None
+        if offset and offset not in ("Z", "UTC"):
+            minutes = int(offset[1:3]) * 60 + int(offset[-2:])
+            tzinfo = timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
+        return without_zone(datetime(int(year or 0), int(month or 0), int(day or 0), tzinfo=tzinfo) + clock)
+    return None
 
 
 def _seconds(value: object) -> datetime | None:
     """Return the time of seconds since 1970, in UTC; None if it is none, or 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        seconds = float(value)
-        return without_zone(_EPOCH + timedelta(seconds=seconds)) if seconds else None
-    except (ValueError, OverflowError):
-        return None
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            seconds = float(value)
+            return without_zone(_EPOCH + timedelta(seconds=seconds)) if seconds else None
+    return None
 
 
 def _degrees(value: object) -> float | None:

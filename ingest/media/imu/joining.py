@@ -203,18 +203,14 @@ def _sensor(path: Path, table: Table, origin: Table | None) -> _Sensor:
     if not (np.isfinite(raw).all() and np.isfinite(values).all()):
         bad = next((cell for name, cell in table.texts.items() if name in (*axes, time)), None)
         raise MediaError(f"{path.name}: " + (f"row {bad[0]} says {bad[1]!r}" if bad else "a cell without a number"))
-    ticks = (raw - start).astype(np.float64)
-    times_s = ticks if time in table.seconds else ticks * _tick_s(time, ticks, float(raw[0]))
+    times_s = (raw - start).astype(np.float64)
+    if time not in table.seconds:  # by the name of the column, else as of a table of both sensors
+        columns = find_columns([time, *AXES])
+        step_s = None if columns is None else dict(columns.times).get(time)
+        times_s *= time_unit(np.diff(times_s), float(raw[0]), time)[0] if step_s is None else step_s
     order = np.argsort(times_s, kind="stable")
     unit = _UNIT.search(axes[0])
     return _Sensor(path.name, times_s[order], values[order], unit[0].strip() if unit else "")
-
-
-def _tick_s(name: str, ticks: NDArray[np.float64], start: float) -> float:
-    """Return seconds per tick of a time column: by its name, else as of a table of both sensors."""
-    columns = find_columns([name, *AXES])
-    step_s = None if columns is None else dict(columns.times).get(name)
-    return time_unit(np.diff(ticks), start, name)[0] if step_s is None else step_s
 
 
 def _rate_hz(sensor: _Sensor) -> float:
@@ -290,6 +286,8 @@ def _read_uci(recording: Recording, max_bytes: int) -> Table:
 
 def _read_oxts(recording: Recording, max_bytes: int) -> Table:
     """Read the oxts folder of a KITTI drive (Geiger 2013): one line of 30 numbers a file, times in timestamps.txt."""
+    import pyarrow as pa
+
     paths = [recording.main, *(path for role, path in recording.parts.items() if role != "times")]
     lines, size = [], 0
     for path in paths:
@@ -309,17 +307,10 @@ def _read_oxts(recording: Recording, max_bytes: int) -> Table:
     if "times" not in recording.parts:
         notes.append("no timestamps.txt: 10 Hz, as in the synchronised data")
         return Table(columns, notes=tuple(notes), layout=Layout("kitti-oxts", units=SI, sample_rate_hz=10.0))
-    columns["time"] = _kitti_times(Path(recording.parts["times"]), len(paths))
+    with Path(recording.parts["times"]).open("rb") as file:  # lines such as "2011-09-26 13:02:25.964389445"
+        dates = file.read(64 * (len(paths) + 1)).decode(errors="replace").splitlines()[: len(paths)]
+    times_s = parse_dates(pa.array(dates, pa.string())) if dates else None
+    if times_s is None or len(times_s) < len(paths):
+        raise MediaError(f"KITTI oxts: timestamps.txt has {len(dates)} times for {len(paths)} files")
+    columns["time"] = times_s
     return Table(columns, seconds=frozenset({"time"}), notes=tuple(notes), layout=Layout("kitti-oxts", units=SI))
-
-
-def _kitti_times(path: Path, n: int) -> NDArray[np.float64]:
-    """Return the seconds of the first `n` lines "2011-09-26 13:02:25.964389445" of timestamps.txt."""
-    import pyarrow as pa
-
-    with path.open("rb") as file:
-        lines = file.read(64 * (n + 1)).decode(errors="replace").splitlines()[:n]
-    times = parse_dates(pa.array(lines, pa.string())) if lines else None
-    if times is None or len(times) < n:
-        raise MediaError(f"KITTI oxts: timestamps.txt has {len(lines)} times for {n} files")
-    return times

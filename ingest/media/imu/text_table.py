@@ -48,7 +48,9 @@ def read_text_table(path: Path, max_bytes: int) -> Table:
     structure = find_structure(_lines(body[:HEAD_BYTES], whole=len(body) <= HEAD_BYTES))
     if structure is None:
         raise MediaError("the table is empty" if not body.strip() else "not a table: it has no rows of numbers")
-    rows, texts = _arrow_rows(_rows(_skip_lines(body, structure.start), structure), structure)
+    lines = body.split(b"\n", structure.start)  # the last one is all behind them
+    body = lines[-1] if len(lines) > structure.start else b""
+    rows, texts = _arrow_rows(_rows(body, structure), structure)
     rows, notes, unread = _without_text_rows(rows, structure.names or (), texts)
     notes = (*structure.notes, *notes)
     table = replace(arrow_table(rows), notes=notes, preamble=structure.preamble, texts=unread)
@@ -120,15 +122,6 @@ def _lines(head: bytes, *, whole: bool) -> list[str]:
     """Return the lines of a head, without the last one if the head cuts it."""
     lines = head.decode(errors="ignore").split("\n")
     return lines if whole or len(lines) == 1 else lines[:-1]
-
-
-def _skip_lines(body: bytes, count: int) -> bytes:
-    position = 0
-    for _ in range(count):
-        position = body.find(b"\n", position) + 1
-        if not position:
-            return b""
-    return body[position:]
 
 
 def _rows(rows: bytes, structure: Structure) -> bytes:

@@ -148,15 +148,11 @@ def is_cut_short(path: Path, kind: str) -> bool:
                 return last_segment_end(file) > size
             case "avi":
                 end = 0
-                while end + 12 <= size and (head := _riff_head(file, end)) is not None:
-                    end += 8 + head
+                while end + 12 <= size:
+                    file.seek(end)
+                    head = file.read(8)
+                    if head[:4] != b"RIFF" or head[4:] == bytes(4):  # another chunk, or a size that was never written
+                        break
+                    end += 8 + int.from_bytes(head[4:], "little")
                 return end > size + 1
     return False
-
-
-def _riff_head(file: BinaryIO, start: int) -> int | None:
-    """Return the size of the RIFF chunk at a place; None if there is none, or its size was never written."""
-    file.seek(start)
-    head = file.read(8)
-    size = int.from_bytes(head[4:8], "little")
-    return size if head[:4] == b"RIFF" and size else None

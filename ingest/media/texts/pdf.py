@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,7 @@ def read_pdf(path: Path, picture_side_px: int, note: Note) -> Iterator[str | Pic
             if "password" in str(error).lower():
                 raise MediaError("the PDF is encrypted: save it without a password") from error
             raise MediaError("damaged PDF, or none: it cannot be opened") from error
-    with ExitStack() as stack:
-        stack.callback(_close, document)
+    try:
         count, damaged = len(document), 0
         read = min(count, MAX_PAGES)
         if not count:
@@ -70,18 +69,14 @@ def read_pdf(path: Path, picture_side_px: int, note: Note) -> Iterator[str | Pic
             raise MediaError("damaged PDF: none of its pages can be read")
         if damaged:
             note(f"{damaged} of {count} pages are damaged and left out")
-
-
-def _close(document: Any) -> None:
-    """Close a document when no other thread uses PDFium."""
-    with _PDFIUM:
-        document.close()
+    finally:
+        with _PDFIUM:
+            document.close()
 
 
 def _page(document: Any, number: int, picture_side_px: int) -> list[str | Picture]:
     """Return the text and the picture of a page."""
-    page = document[number]
-    try:
+    with closing(document[number]) as page:
         text_page = page.get_textpage()
         characters = min(text_page.count_chars(), _MAX_CHARACTERS)
         text = text_page.get_text_range(0, characters) if characters > 0 else ""
@@ -97,5 +92,3 @@ def _page(document: Any, number: int, picture_side_px: int) -> list[str | Pictur
                 bitmap.close()
                 parts.append(Picture(np.broadcast_to(rows, (*rows.shape[:2], 3)) if rows.ndim == 3 else rows))
         return parts
-    finally:
-        page.close()
