@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -13,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.text_fields import normalize_text, text_encoding, without_zone
+from bindsearch.ingest.media.text_fields import MAX_TEXT, normalize_text, without_zone
 from bindsearch.types import DOCUMENTED_COLUMNS, FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality
 
 MAX_SIDECAR_BYTES = 1 << 20
@@ -24,6 +25,9 @@ MAX_COLUMN_NAME = 64
 COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 MAX_TABLE_COLUMNS = 10_000
 MAX_INVALID = 16
+_NO_TEXTS = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7")
+"""Codecs of Python that are no encodings of text files."""
+
 LARGEST_INTEGER = 2**63 - 1
 """Integers further from zero are stored as floating-point numbers."""
 
@@ -67,52 +71,32 @@ Scalar = str | int | float | bool | None
 class Sidecar:
     """Metadata of one file; absent fields are None (or empty).
 
-    Attributes:
-        fx: focal length of this file in pixels.
-        baseline_m: baseline in metres that disparity is computed with.
-        depth_unit: "m", "cm", "mm", or metres per step as a number, such as 0.0002 (stored as the text "0.0002 m");
-            "sunrgbd" for the 16-bit PNGs of SUN RGB-D, whose bits are rotated.
-        sample_rate_hz: rate of a motion recording.
-        axes: its six columns (names, or numbers from 0), accelerometer x, y, z, then gyroscope x, y, z.
-        units: {"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}.
-        layout: name of the program or data set that wrote a motion recording, such as "phyphox".
-        time: its time column (name, or number from 0).
-        frame: one of FRAMES.
-        invalid: stored values of depth and thermal pictures that stand for no value.
-        rotate: degrees, clockwise, by which such a picture is turned to be upright: 0, 90, 180 or 270.
-        temperature_unit: unit of the stored values of a thermal picture, such as "celsius" or "kelvin/100".
-        palette: name of the false colours of a thermal picture, such as "iron"; "grey" for none.
-        encoding: encoding of a text that is not UTF-8, or of the subtitles of a recording, by its Python name, such as
-            "cp1251".
-        captions: texts about the file, each indexed with it.
-        columns: the user's own values for filters, such as {"rating": 4, "indoor": true}; names in lower case.
-        metadata: values of `columns` under the names of metadata (`taken`, `camera`, ...), which take precedence over
-            embedded metadata.
-        found: what JSON of other programs beside the file says: used where neither `metadata` nor the file says it.
-        found_captions: texts in such JSON: used where there are no `captions`.
-        notes: what was read from such JSON, one line each.
+    `depth_unit` is "m", "cm", "mm", or metres per step such as "0.0002 m"; "sunrgbd" for the 16-bit PNGs of SUN RGB-D,
+    whose bits are rotated. Values of `columns` under the names of metadata (`taken`, `camera`, ...) are in `metadata`,
+    which takes precedence over embedded metadata. `found` is what JSON of other programs beside the file says, for what
+    neither `metadata` nor the file says; `found_captions` are its texts, for files without `captions`.
     """
 
-    fx: float | None = None
-    baseline_m: float | None = None
+    fx: float | None = None  # focal length of this file in pixels
+    baseline_m: float | None = None  # that disparity is computed with
     depth_unit: str | None = None
-    sample_rate_hz: float | None = None
-    axes: tuple[str, ...] | tuple[int, ...] = ()
-    units: Mapping[str, str] = field(default_factory=dict)
-    layout: str | None = None
-    time: str | int | None = None
-    frame: str | None = None
-    invalid: tuple[float, ...] = ()
-    rotate: int | None = None
-    temperature_unit: str | None = None
-    palette: str | None = None
-    encoding: str | None = None
-    captions: tuple[str, ...] = ()
-    columns: Mapping[str, Scalar] = field(default_factory=dict)
+    sample_rate_hz: float | None = None  # of a motion recording
+    axes: tuple[str, ...] | tuple[int, ...] = ()  # its six columns (names, or numbers from 0): accelerometer, gyroscope
+    units: Mapping[str, str] = field(default_factory=dict)  # of "accelerometer" and "gyroscope", such as "g", "deg/s"
+    layout: str | None = None  # program or data set that wrote a motion recording, such as "phyphox"
+    time: str | int | None = None  # its time column (name, or number from 0)
+    frame: str | None = None  # one of FRAMES
+    invalid: tuple[float, ...] = ()  # stored values of depth and thermal pictures that stand for no value
+    rotate: int | None = None  # degrees, clockwise, by which such a picture is turned to be upright
+    temperature_unit: str | None = None  # of the stored values of a thermal picture, such as "kelvin/100"
+    palette: str | None = None  # false colours of a thermal picture, such as "iron"; "grey" for none
+    encoding: str | None = None  # Python name of that of a text or of subtitles that are not UTF-8, such as "cp1251"
+    captions: tuple[str, ...] = ()  # texts about the file, each indexed with it
+    columns: Mapping[str, Scalar] = field(default_factory=dict)  # the user's own, for filters; names in lower case
     metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
     found: Metadata = Metadata()  # noqa: RUF009  (frozen)
     found_captions: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was read from such JSON, one line each
 
 
 _EMPTY = Sidecar()
@@ -245,12 +229,14 @@ def _name(key: str, value: object) -> str:
 
 
 def _encoding(key: str, value: object) -> str:
-    """Return the Python name of an encoding."""
+    """Return Python's name of an encoding of texts, such as "cp1251" for "windows-1251"."""
     name = _name(key, value)
-    try:
-        return text_encoding(name)
-    except LookupError:
-        raise _wrong(key, name, "an encoding such as windows-1251, koi8-r, gb18030, shift_jis") from None
+    with suppress(LookupError, ValueError):
+        encoding = codecs.lookup(name[:MAX_TEXT]).name
+        b"a".decode(encoding, "replace")  # refused for codecs between bytes, such as base64
+        if encoding.replace("_", "-") not in _NO_TEXTS:
+            return encoding
+    raise _wrong(key, name, "an encoding such as windows-1251, koi8-r, gb18030, shift_jis")
 
 
 def _frame(key: str, value: object) -> str:

@@ -81,20 +81,8 @@ def sniff_recording(head: bytes, *, promised: bool) -> str | None:
     return frame[0]
 
 
-def sniff_behind(file: BinaryIO, head: bytes) -> str | None:
-    """Return the kind of sound or video behind tags (ID3v2, APE) and zeros at the start of `file`; None without any.
-
-    The position in the file changes.
-    """
-    start = content_start(file, head)
-    if not start:
-        return None
-    file.seek(start)
-    return sniff_recording(file.read(len(head)), promised=tag_size(head) > 0)
-
-
 def content_start(file: BinaryIO, head: bytes) -> int:
-    """Return the offset in bytes behind the tags and zeros that begin a file; `head`: its first bytes."""
+    """Return the offset in bytes behind the tags (ID3v2, APE) and zeros that begin a file; `head`: its first bytes."""
     start, left = 0, _MOST_PADDING
     for _ in range(_MOST_TAGS):
         size = tag_size(head)
@@ -274,6 +262,7 @@ def sniff_file(file: BinaryIO, extension: str = "") -> tuple[str | None, bytes]:
     """
     head = file.read(HEAD_BYTES)
     kind = sniff(head, extension)
-    if head[:3] == b"ID3" or kind is None:
-        kind = sniff_behind(file, head) or kind
+    if (head[:3] == b"ID3" or kind is None) and (start := content_start(file, head)):
+        file.seek(start)
+        kind = sniff_recording(file.read(len(head)), promised=tag_size(head) > 0) or kind
     return kind, head

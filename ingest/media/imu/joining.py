@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.clock import time_unit
 from bindsearch.ingest.media.imu.columns import find_columns
-from bindsearch.ingest.media.imu.partners import UCI_SIGNALS, Recording, is_uci_signal, recording_of, sensor_role
+from bindsearch.ingest.media.imu.partners import UCI_SIGNAL, UCI_SIGNALS, Recording, recording_of, sensor_role
 from bindsearch.ingest.media.imu.table import AXES, SI, Layout, Table, parse_dates
 from bindsearch.ingest.media.imu.text_table import read_text_table, text_structure
 
@@ -63,13 +63,8 @@ def part_paths(path: Path) -> list[Path]:
 
 
 def lone_sensor(name: str, names: Sequence[str]) -> str | None:
-    """Return why a table of one sensor is no recording; None if it has both, or none that is known.
-
-    Args:
-        name: of the file.
-        names: of the columns.
-    """
-    if is_uci_signal(name):
+    """Return why a table of one sensor, by the names of its file and columns, is no recording; None if it may be."""
+    if UCI_SIGNAL.fullmatch(name) is not None:
         return "one axis of UCI HAR: it needs total_acc_x, _y, _z and body_gyro_x, _y, _z in the same folder"
     if find_columns(names) is not None:
         return None

@@ -33,7 +33,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _UNCALIBRATED = re.compile(r"[ _]?uncalibrated", re.IGNORECASE)
 _ROLES = (f"(?P<{role}>{'|'.join(words).replace(' ', '[ _]?')})" for role, words in _WORDS.items())
 _SENSOR = re.compile(f"(?<![A-Za-z])(?:{'|'.join(_ROLES)})(?![a-z])", re.IGNORECASE)
-_UCI_SIGNAL = re.compile(r"(total_acc|body_acc|body_gyro)_([xyz])(_train|_test)?(\.txt)")
+UCI_SIGNAL = re.compile(r"(total_acc|body_acc|body_gyro)_([xyz])(_train|_test)?(\.txt)")
 UCI_SIGNALS = tuple(f"{signal}_{axis}" for signal in ("total_acc", "body_gyro") for axis in "xyz")
 _OXTS = re.compile(r"(.*oxts/data/)(\d{10})(\.txt)")
 _FIRST_SAMPLE = f"oxts/data/{0:010d}.txt"
@@ -59,7 +59,7 @@ def recording_of(path: str, exists: Callable[[str], bool] = os.path.isfile) -> R
     if not path.lower().endswith(TEXT_TABLES):
         return None
     folder, slash, name = path.rpartition("/")
-    if (signal := _UCI_SIGNAL.fullmatch(name)) is not None:
+    if (signal := UCI_SIGNAL.fullmatch(name)) is not None:
         return _uci_recording(folder + slash, signal[3] or "", signal[4], exists)
     if (sample := _OXTS.fullmatch(path)) is not None:
         return _oxts_recording(sample[1], exists)
@@ -71,7 +71,7 @@ def recording_key(path: str) -> str | None:
     folder, slash, name = path.rpartition("/")
     if not name.lower().endswith(TEXT_TABLES):
         return None
-    if (signal := _UCI_SIGNAL.fullmatch(name)) is not None:
+    if (signal := UCI_SIGNAL.fullmatch(name)) is not None:
         return f"{folder}{slash}*{signal[3] or ''}"
     if name in _OF_APP.values():
         return f"{folder}{slash}*.csv"
@@ -167,11 +167,6 @@ def parts_version(path: str) -> int:
     if recording is None or recording.main != path:
         return 0
     return files_version(sorted(recording.parts.values()))
-
-
-def is_uci_signal(name: str) -> bool:
-    """Return whether a file is named as one of the Inertial Signals of UCI HAR."""
-    return _UCI_SIGNAL.fullmatch(name) is not None
 
 
 def sensor_role(name: str) -> str | None:

@@ -58,12 +58,6 @@ class Recording:
 def read_imu(path: Path, sidecar: Sidecar, options: DecodeOptions, span: Span | None = None) -> Iterator[MotionSpan]:
     """Yield the motion recording at `path` in spans of `options.imu_segment_s` seconds.
 
-    Args:
-        path: the file.
-        sidecar: its sidecar, with axes, units and rate.
-        options: length of spans, maximum size, and default rate.
-        span: only this span of seconds; None: the whole recording.
-
     Raises:
         MediaError: no table, axes or rate unknown, a value missing, time not ascending, or `span` after the end.
     """

@@ -15,7 +15,7 @@ from bindsearch.errors import MediaError, first_line
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.joining import find_recording, lone_sensor, read_recording
 from bindsearch.ingest.media.imu.table import Table, array_columns, arrow_table
-from bindsearch.ingest.media.imu.text_table import read_text_table, text_column_names
+from bindsearch.ingest.media.imu.text_table import read_text_table, text_structure
 from bindsearch.ingest.media.numpy_files import npz_names, read_npy, read_npz
 from bindsearch.ingest.media.options import DecodeOptions, check_limit
 from bindsearch.ingest.media.parquet_metadata import parquet_row_count
@@ -67,7 +67,8 @@ def column_names(path: Path) -> list[str]:
             with _parquet_faults():
                 return list(parquet.read_schema(path).names)
         case None:
-            return text_column_names(path)
+            structure = text_structure(path)
+            return [name.strip() for name in (structure.names if structure else None) or ()]
     return []
 
 

@@ -64,16 +64,6 @@ def read_text_table(path: Path, max_bytes: int) -> Table:
     return replace(table, notes=(*notes, "no header"))
 
 
-def text_column_names(path: Path) -> list[str]:
-    """Return the names in the header of a text table; [] if it has none, or is no table.
-
-    Raises:
-        MediaError: the gzip data is damaged.
-    """
-    structure = text_structure(path)
-    return [name.strip() for name in (structure.names if structure else None) or ()]
-
-
 def text_structure(path: Path) -> Structure | None:
     """Return the structure of a text table by its beginning; None if it is no table.
 

@@ -69,13 +69,7 @@ def read_video(
 
     Frames are upright, square-pixelled, and reduced so that the shorter side is 2 * wants.picture_side_px.
 
-    Args:
-        path: the file.
-        wants: size and rate of the frames.
-        options: limits, and the length of a span.
-        span: only frames inside this span of seconds; None: the whole video.
-        note: takes notes on the file.
-        measure: takes its length and size where the headers are wrong (not with `span`).
+    `measure` takes its length and size where the headers are wrong (not with `span`).
 
     Raises:
         MediaError: not a video, damaged, larger than `options.max_pixels`, or `span` is after its end.
