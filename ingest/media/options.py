@@ -117,16 +117,6 @@ def limit_segments(options: DecodeOptions, wants: DecodeHints) -> DecodeOptions:
 
 
 def check_limit(count: int, most: int, subject: str, option: str) -> None:
-    """Refuse to read more than a limit allows.
-
-    Args:
-        count: the number of samples, bytes, ... to be read.
-        most: the limit.
-        subject: begins the message, such as "the table has 5 rows".
-        option: part of --limit that raises it, such as "samples".
-
-    Raises:
-        MediaError: `count` is more than `most`.
-    """
+    """Raise MediaError if `count` is more than `most`; `subject` begins the message: "the table has 5 rows"."""
     if count > most:
         raise MediaError(f"{subject}: more than {most} are not read (--limit {option}=N)")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError, UsageError
-from bindsearch.ingest.media.imu.structure import count_of
+from bindsearch.ingest.media.imu.table import count_of
 from bindsearch.ingest.media.options import check_imu_rate, check_limit
 
 _WAY_OUT = "give sample_rate_hz in the sidecar <file>.json"
@@ -72,10 +72,7 @@ def stated_rate(rate_hz: float, source: str) -> float:
 def read_clock(raw: NDArray[Any], name: str, step_s: float | None) -> Clock:
     """Return the clock of a time column.
 
-    Args:
-        raw: its values, (n,), n at least 2.
-        name: its name.
-        step_s: seconds per step, if known.
+    `raw`: its values, (n,), n at least 2; `step_s`: seconds per step, if known.
 
     Raises:
         MediaError: it does not advance, is a sample counter, runs backwards or has too many missing values; or the
@@ -163,10 +160,7 @@ def _ticks(raw: NDArray[Any], name: str) -> tuple[NDArray[np.float64], tuple[str
 def time_unit(steps: NDArray[np.float64], start: float, name: str) -> tuple[float, str]:
     """Return seconds per step of a time column whose name does not say it, and the unit for messages.
 
-    Args:
-        steps: differences of its values, (n - 1,).
-        start: its first value.
-        name: its name.
+    `steps`: differences of its values, (n - 1,), of which `start` is the first.
 
     Raises:
         MediaError: it counts rows, or no unit gives a rate of motion.

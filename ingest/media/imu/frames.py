@@ -66,12 +66,7 @@ def frame_by_attitude(
 
     In Core Motion gravity is (cos p sin r, -sin p, -cos p cos r): roll is about y, pitch about x, and both are 0 with
     the screen up. Android's roll is the same and its gravity the opposite (`SensorManager.getOrientation`); its pitch
-    has the other sign, so x and z decide.
-
-    Args:
-        acceleration: with gravity, (n, 3), in any unit.
-        roll: radians, (n,).
-        pitch: radians, (n,).
+    has the other sign, so x and z decide. The acceleration (n, 3) is with gravity, in any unit, angles (n,) in radians.
     """
     down = np.column_stack([np.cos(pitch) * np.sin(roll), -np.cos(pitch) * np.cos(roll)])
     with np.errstate(all="ignore"):

@@ -21,8 +21,7 @@ from bindsearch.ingest.media.imu.columns import MotionColumns, find_columns
 from bindsearch.ingest.media.imu.frames import turn
 from bindsearch.ingest.media.imu.layouts import lay_out
 from bindsearch.ingest.media.imu.sensors import read_sensors
-from bindsearch.ingest.media.imu.structure import count_of
-from bindsearch.ingest.media.imu.table import Table
+from bindsearch.ingest.media.imu.table import Table, count_of
 from bindsearch.ingest.media.imu.tables import read_table
 from bindsearch.ingest.media.options import DecodeOptions, check_limit
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s, span_edges

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.columns import MotionColumns, SensorColumns, add, unit_in_name
-from bindsearch.ingest.media.imu.structure import count_of
-from bindsearch.ingest.media.imu.table import Table
+from bindsearch.ingest.media.imu.table import Table, count_of
 from bindsearch.ingest.media.imu.units import (
     ACCELERATION,
     ROTATION,

@@ -160,3 +160,8 @@ def numbers(column: Any) -> tuple[NDArray[Any], bool]:
         if times is not None:
             return times, True
     return np.full(len(column), np.nan), False
+
+
+def count_of(n: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{n} {noun}" + ("s" if n != 1 else "")

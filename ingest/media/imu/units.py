@@ -147,10 +147,7 @@ def shows_gravity(level: Level, unit: str, scale: float = 1.0) -> bool:
 def acceleration_factor(level: Level, said: str | None, names: str) -> tuple[float, tuple[str, ...]]:
     """Return the factor of an accelerometer to m/s^2, and notes.
 
-    Args:
-        level: its statistics.
-        said: its unit, if the sidecar or the names of the columns say it.
-        names: its columns, for messages.
+    `said`: its unit, if the sidecar or the names of the columns say it; `names`: its columns, for messages.
 
     Raises:
         MediaError: no gravity in it, or its unit is neither said nor shown.
@@ -191,11 +188,8 @@ def rotation_factor(
 ) -> tuple[float, tuple[str, ...]]:
     """Return the factor of a gyroscope to rad/s, and notes.
 
-    Args:
-        level: its statistics.
-        said: its unit, if the sidecar or the names of the columns say it.
-        accelerometer_unit: the accelerometer's factor to m/s^2.
-        tilt: the factor by `tilt_factor`.
+    `said`: its unit, if the sidecar or the names of the columns say it; `accelerometer_unit`: the accelerometer's
+    factor to m/s^2; `tilt`: the factor by `tilt_factor`.
 
     Raises:
         MediaError: its unit is neither said nor shown.

@@ -52,9 +52,7 @@ class Counts:
 def parse_cues(text: str, counts: Counts) -> list[Cue]:
     """Return the cues of a subtitle file by their times, without marks and without lines that are only repeated.
 
-    Args:
-        text: its content.
-        counts: to which cues are added.
+    Their numbers are added to `counts`.
     """
     is_ass = _ARROW not in text or _SCRIPT in text[:_HEAD].lower()
     return tidy_cues(_ass_cues(text) if is_ass else _arrow_cues(text), counts)

@@ -158,11 +158,8 @@ def timed_video(
 ) -> Iterator[Timed]:
     """Yield every intact frame with its time from the beginning of the file, then the end.
 
-    Args:
-        source: the video.
-        start_s: only frames from the last key frame before this time in seconds on; None: the whole video, whose
-            lengths, sizes and damage are noted.
-        decode: decodes a packet.
+    `start_s`: only frames from the last key frame before this time on; None: the whole video, whose lengths, sizes and
+    damage are noted.
 
     Raises:
         MediaError: nothing can be decoded, or less than `check_damage` allows.
