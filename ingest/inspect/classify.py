@@ -30,9 +30,8 @@ from bindsearch.ingest.inspect.rules import Rule, rule_for
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.joining import find_recording, lone_sensor
 from bindsearch.ingest.media.imu.layouts import layout_by_names
-from bindsearch.ingest.media.imu.structure import Structure
 from bindsearch.ingest.media.imu.tables import column_names
-from bindsearch.ingest.media.imu.text_table import text_structure
+from bindsearch.ingest.media.imu.text_table import Structure, text_structure
 from bindsearch.ingest.media.kinds import (
     ANIMATIONS,
     EXTENSIONS,

@@ -71,13 +71,7 @@ _NO_LIMIT = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to decode, with all parameters.
-
-    Attributes:
-        subtitles: subtitle files beside it.
-        notes: notes of the decoder that no segment carries yet; see `bindsearch.media.Reading`.
-        facts: values of metadata columns that it measured, likewise.
-    """
+    """One file to decode, with all parameters; `notes` and `facts` of the decoder are those that no segment has yet."""
 
     path: Path
     wants: DecodeHints
@@ -182,17 +176,9 @@ def describe(
         return ", ".join(notes)
     reading = NO_READING
     missing: list[str] = []
+    decode = partial(pieces, path, modality, wants=_NO_HINTS, options=options, sidecar=sidecar, count_tokens=len)
     try:
-        segments = pieces(
-            path,
-            modality,
-            wants=_NO_HINTS,
-            options=options,
-            sidecar=sidecar,
-            count_tokens=len,
-            max_tokens=_FEW_TOKENS if modality is Modality.TEXT else _NO_LIMIT,
-        )
-        with closing(segments):
+        with closing(decode(max_tokens=_FEW_TOKENS if modality is Modality.TEXT else _NO_LIMIT)) as segments:
             for segment in segments:
                 reading = merge_readings(reading, segment.reading)
                 if (reason := missing_content(segment.media)) is None:
@@ -219,11 +205,8 @@ def _measured(reading: Reading) -> Iterator[str]:
 
 def reason_of(error: Exception) -> str:
     """Return a library's exception as one short line, without the file's name."""
-    text = getattr(error, "strerror", None) or str(error)
-    if isinstance(error, MemoryError):
-        text = "not enough memory"
-    line = " ".join(str(text).split())
-    return (line if line else type(error).__name__)[:200]
+    text = "not enough memory" if isinstance(error, MemoryError) else getattr(error, "strerror", None) or str(error)
+    return (" ".join(str(text).split()) or type(error).__name__)[:200]
 
 
 def _check_file(path: Path) -> None:
@@ -237,19 +220,18 @@ def _check_file(path: Path) -> None:
 
 def _with_findings(segments: Iterator[DecodedSegment], job: Job) -> Iterator[DecodedSegment]:
     """Yield segments with the notes so far, the last one with the facts; it is held back, as damage may follow it."""
+
+    def with_notes(segment: DecodedSegment, facts: Mapping[str, float]) -> DecodedSegment:
+        return replace(segment, reading=merge_readings(segment.reading, Reading(tuple(job.notes), facts)))
+
     held: DecodedSegment | None = None
     for segment in segments:
         if held is not None:
             yield held
-        held = _with_reading(segment, Reading(tuple(job.notes)))
+        held = with_notes(segment, {})
         job.notes.clear()
     if held is not None:
-        yield _with_reading(held, Reading(tuple(job.notes), job.facts))
-
-
-def _with_reading(segment: DecodedSegment, reading: Reading) -> DecodedSegment:
-    """Return a segment whose reading has another one added."""
-    return replace(segment, reading=merge_readings(segment.reading, reading))
+        yield with_notes(held, job.facts)
 
 
 def _decode_text(job: Job) -> Iterator[DecodedSegment]:
@@ -263,11 +245,11 @@ def _decode_text(job: Job) -> Iterator[DecodedSegment]:
             else:
                 yield DecodedSegment(Modality.IMAGE, part)
         return
-    encoding, options = job.sidecar.encoding, job.options
+    max_bytes, encoding = job.options.max_text_bytes, job.sidecar.encoding
     if kind is None:
-        text = read_text(job.path, options, encoding, job.notes.append)
+        text = read_text(job.path, job.options, encoding, job.notes.append)
     else:
-        text = read_document(job.path, kind, options.max_text_bytes, encoding, job.notes.append)
+        text = read_document(job.path, kind, max_bytes, encoding, job.notes.append)
     yield from _text_pieces(text, job)
 
 
@@ -318,20 +300,21 @@ def _decode_video(job: Job) -> Iterator[DecodedSegment]:
     yield from _subtitles(job, end_s, kind)
 
 
-def _with_companions(parts: Iterator[VideoSpan], job: Job, kind: str | None) -> Iterator[VideoSpan]:
+def _with_companions(parts: Iterator[VideoSpan], job: Job, kind: str) -> Iterator[VideoSpan]:
     """Yield spans of frames with the caption and the sound that the encoder embeds with them as one input."""
     caption = _caption(job)
     if kind in ANIMATIONS or Modality.AUDIO not in job.wants.joint:
-        yield from (replace(part, frames=replace(part.frames, caption=caption)) if caption else part for part in parts)
+        for part in parts:
+            yield part._replace(frames=replace(part.frames, caption=caption)) if caption else part
         return
-    with closing(_sound_of_frames(job, kind or "")) as sounds:
+    with closing(_sound_of_frames(job, kind)) as sounds:
         sound = next(sounds, None)
         for part in parts:
             middle_s = (part.start_s + part.end_s) / 2
             while sound is not None and sound.end_s <= middle_s:  # spans of silence are left out
                 sound = next(sounds, None)
             heard = None if sound is None or sound.start_s > middle_s else sound.sound
-            yield replace(part, frames=replace(part.frames, caption=caption, sound=heard))
+            yield part._replace(frames=replace(part.frames, caption=caption, sound=heard))
 
 
 def _sound_of_frames(job: Job, kind: str) -> Generator[SoundSpan]:
@@ -339,10 +322,9 @@ def _sound_of_frames(job: Job, kind: str) -> Generator[SoundSpan]:
 
     `_sound_of_video`, which reads the track again, notes what is wrong with it.
     """
+    options = job.options
     with suppress(MediaError):
-        yield from read_sound_track(
-            job.path, kind, job.options.video_segment_s, job.span, max_s=job.options.max_sound_s
-        )
+        yield from read_sound_track(job.path, kind, options.video_segment_s, job.span, max_s=options.max_sound_s)
 
 
 def _subtitles(job: Job, length_s: float, kind: str | None = None) -> Iterator[DecodedSegment]:
@@ -367,25 +349,16 @@ def _subtitles(job: Job, length_s: float, kind: str | None = None) -> Iterator[D
 
 
 def _sound_of_video(job: Job, kind: str, failure: MediaError | None, *, has_pictures: bool) -> Iterator[DecodedSegment]:
-    """Yield the sound of a video.
+    """Yield the sound of a video; MediaError: neither pictures nor sound can be decoded.
 
-    Args:
-        job: the file.
-        kind: its kind.
-        failure: why its pictures cannot be decoded; None: they can, or there are none.
-        has_pictures: whether a part of it is decoded.
-
-    Raises:
-        MediaError: neither pictures nor sound can be decoded.
+    `failure`: why its pictures cannot be decoded; None: they can, or there are none.
     """
-    options = job.options
-    end_s = None
+    options, note, end_s = job.options, job.notes.append, None
+    sounds = read_sound_track(job.path, kind, options.audio_segment_s, job.span, max_s=options.max_sound_s, note=note)
     try:
-        for sound in read_sound_track(
-            job.path, kind, options.audio_segment_s, job.span, max_s=options.max_sound_s, note=job.notes.append
-        ):
+        for sound in sounds:
             if failure is not None and end_s is None:
-                job.notes.append(f"the pictures cannot be decoded ({failure}): only the sound is indexed")
+                note(f"the pictures cannot be decoded ({failure}): only the sound is indexed")
             end_s = sound.end_s
             yield DecodedSegment(Modality.AUDIO, sound.sound, sound.start_s, sound.end_s)
     except Exception as error:  # of libraries too, as in `pieces`
@@ -394,16 +367,14 @@ def _sound_of_video(job: Job, kind: str, failure: MediaError | None, *, has_pict
         raise_installation_fault(error)
         reason = str(error) if isinstance(error, BindSearchError) else reason_of(error)
         after = "" if end_s is None else f" after {end_s:.1f} s"
-        job.notes.append(f"the sound track cannot be decoded{after} ({reason}): the pictures are indexed")
+        note(f"the sound track cannot be decoded{after} ({reason}): the pictures are indexed")
     if failure is not None and end_s is None:
         raise failure
 
 
 def _decode_audio(job: Job) -> Iterator[DecodedSegment]:
-    options, end_s = job.options, 0.0
-    for part in read_sound(
-        job.path, options.audio_segment_s, job.span, max_s=options.max_sound_s, note=job.notes.append
-    ):
+    length_s, end_s, note = job.options.audio_segment_s, 0.0, job.notes.append
+    for part in read_sound(job.path, length_s, job.span, max_s=job.options.max_sound_s, note=note):
         end_s = part.end_s
         yield DecodedSegment(Modality.AUDIO, part.sound, part.start_s, end_s)
     if job.span is None:

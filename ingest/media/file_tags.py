@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bindsearch.environment import raise_installation_fault
 from bindsearch.ingest.media.kinds import PICTURES, SOUNDS, VIDEOS
@@ -29,9 +29,6 @@ from bindsearch.ingest.media.recordings.sound_track import is_guessed
 from bindsearch.ingest.media.recordings.video.display import header_size, picture_stream
 from bindsearch.ingest.media.text_fields import normalize_text, valid_place, without_zone
 from bindsearch.types import Metadata, Modality
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
 
 Facts = Iterator[tuple[str, Any]]
 """Names and values of `Metadata`; a later value of a name replaces an earlier one, None is ignored."""
@@ -55,6 +52,7 @@ _CLOCK = re.compile(r"\d\d?[:-]\d\d[:-]\d\d", re.ASCII)
 _CLOCK_ZEROS = (datetime(1970, 1, 1), datetime(1904, 1, 1))
 """Placeholder times, written by programs without a clock."""
 _ISO_6709 = re.compile(r"([+-])(\d+)(\.\d+)?([+-])(\d+)(\.\d+)?", re.ASCII)
+"""Latitude and longitude such as "+48.8577+002.295/": degrees, with minutes, or with seconds (ISO 6709)."""
 
 _PCM_PROBE_BYTES = 4096
 """The headers of uncompressed sound are complete; FFmpeg would decode five seconds to verify them, in 20 ms."""
@@ -99,7 +97,7 @@ def _read_values(path: Path) -> Facts:
 
         with rawpy.imread(str(path)) as raw:
             sizes = raw.sizes
-            yield from _size(*((sizes.height, sizes.width) if sizes.flip in (5, 6) else (sizes.width, sizes.height)))
+            yield from _size(sizes.width, sizes.height, is_turned=sizes.flip in (5, 6))
     elif kind in PICTURES:
         yield from _image_values(path)
     elif kind in SOUNDS or kind in VIDEOS:
@@ -111,8 +109,7 @@ def _image_values(path: Path) -> Facts:
     from bindsearch.ingest.media.pictures.pillow import open_picture
 
     with open_picture(path, max_pixels=DecodeOptions().max_pixels) as picture:
-        width, height = picture.size
-        yield from _size(width, height)
+        yield from _size(*picture.size)
         if picture.format == "PNG":
             # texts (PNG specification, 11.3.4.2), if they precede the pixels
             yield "title", _text(picture.info.get("Title"))
@@ -123,8 +120,7 @@ def _image_values(path: Path) -> Facts:
         if xmp := xmp_of(picture.info):
             yield from _described_values(read_xmp(xmp))
         exif = exif_of(picture)
-        if orientation_of(picture) in (5, 6, 7, 8):
-            yield from _size(height, width)
+        yield from _size(*picture.size, is_turned=orientation_of(picture) in (5, 6, 7, 8))
     yield from _exif_values(exif)
 
 
@@ -137,9 +133,8 @@ def _described_values(described: Described) -> Facts:
     yield from _coordinates(described.latitude, described.longitude)
 
 
-def _size(width: int, height: int) -> Facts:
-    yield "width_px", width
-    yield "height_px", height
+def _size(width: int, height: int, *, is_turned: bool = False) -> Facts:
+    yield from zip(("height_px", "width_px") if is_turned else ("width_px", "height_px"), (width, height), strict=True)
 
 
 def _exif_values(exif: Exif) -> Facts:
@@ -194,11 +189,9 @@ def _exif_time(text: str | None, fraction: str | None, zone: str | None) -> date
 
 def _to_time(text: str | None) -> datetime | None:
     """Return a time in the form of EXIF, ISO 8601 or RFC 2822, in UTC if it has a time zone; None for a year alone."""
-    if text is None:
-        return None
     with suppress(ValueError, TypeError, IndexError, OverflowError):
-        parts = _TIME.fullmatch(text)
-        taken = without_zone(_to_datetime(parts) if parts else parsedate_to_datetime(text))
+        parts = _TIME.fullmatch(text or "")
+        taken = without_zone(_to_datetime(parts) if parts else parsedate_to_datetime(text or ""))
         return None if taken in _CLOCK_ZEROS else taken
     return None
 
@@ -236,42 +229,26 @@ def _recording_values(path: Path, kind: str) -> Facts:
     with open_container(path, kind, probe_bytes=probe_bytes) as container:
         if (length_s := header_length_s(container, kind)) and not is_guessed(path, kind):
             yield "length_s", length_s
-        tags = _tags(container, kind)
+        dictionaries = [container.metadata, *(stream.metadata for stream in container.streams if kind == "ogg")]
+        values = ((key.casefold(), _text(value)) for found in reversed(dictionaries) for key, value in found.items())
+        tags = {key: value for key, value in values if value is not None}
         for name, keys in _TAGS.items():
             yield name, next((tags[key] for key in keys if key in tags), None)
-        yield "taken", _taken(tags)
+        times = [tags.get(key) for key in _TAKEN_TAGS]
+        if "date" in tags and _CLOCK.fullmatch(tags.get("creation_time", "")):  # of field recorders (EBU Tech 3285)
+            times.insert(0, f"{tags['date']} {tags['creation_time']}")
+        yield "taken", next(filter(None, map(_to_time, times)), None)
         cameras = (_camera(tags.get(make), tags.get(model)) for make, model in _CAMERA_TAGS)
         yield "camera", next(filter(None, cameras), None)
-        location = next((tags[key] for key in _PLACE_TAGS if key in tags), "")
-        yield from _coordinates(*_iso_6709(location))
+        location = _ISO_6709.match(next((tags[key] for key in _PLACE_TAGS if key in tags), ""))
+        if location is not None:
+            sign, digits, rest, sign_2, digits_2, rest_2 = location.groups("")
+            latitude, longitude = _packed_degrees(sign, digits, rest, 2), _packed_degrees(sign_2, digits_2, rest_2, 3)
+            yield from _coordinates(latitude, longitude)
         stream = picture_stream(container)
-        width, height = (0, 0) if stream is None else header_size(path, kind, stream)
-        if width > 0 and height > 0:
-            yield from _size(width, height)
-
-
-def _tags(container: InputContainer, kind: str) -> dict[str, str]:
-    """Return tags by lower-case name: those of the container, for Ogg also of its streams."""
-    dictionaries = [container.metadata, *(stream.metadata for stream in container.streams if kind == "ogg")]
-    values = ((key.casefold(), _text(value)) for tags in reversed(dictionaries) for key, value in tags.items())
-    return {key: value for key, value in values if value is not None}
-
-
-def _taken(tags: Mapping[str, str]) -> datetime | None:
-    """Return the time of the recording."""
-    times = [tags.get(key) for key in _TAKEN_TAGS]
-    if "date" in tags and _CLOCK.fullmatch(tags.get("creation_time", "")):  # written by field recorders (EBU Tech 3285)
-        times.insert(0, f"{tags['date']} {tags['creation_time']}")
-    return next(filter(None, map(_to_time, times)), None)
-
-
-def _iso_6709(text: str) -> tuple[float | None, float | None]:
-    """Return latitude and longitude of "+48.8577+002.295/": degrees, with minutes, or with seconds (ISO 6709)."""
-    parts = _ISO_6709.match(text)
-    if parts is None:
-        return None, None
-    sign, digits, rest, sign_2, digits_2, rest_2 = parts.groups()
-    return _packed_degrees(sign, digits, rest or "", 2), _packed_degrees(sign_2, digits_2, rest_2 or "", 3)
+        size = (0, 0) if stream is None else header_size(path, kind, stream)
+        if min(size) > 0:
+            yield from _size(*size)
 
 
 def _packed_degrees(sign: str, digits: str, rest: str, width: int) -> float | None:

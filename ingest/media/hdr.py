@@ -60,7 +60,8 @@ def to_sdr(signal: NDArray[np.uint16], transfer: int, primaries: int) -> NDArray
     Returns:
         uint8 (height, width, 3), BT.709 primaries and transfer.
     """
-    nits = _pq_table()[signal] if transfer == PQ else hlg_to_nits(_hlg_table()[signal])
+    light = _light_table(transfer)[signal]
+    nits = light if transfer == PQ else hlg_to_nits(light)
     table_nits, gains = _gain_table()
     gain = np.interp(nits.max(axis=2), table_nits, gains).astype(np.float32)
     linear = (nits * gain[:, :, None]) @ to_bt709(primaries if primaries in _PRIMARIES else _BT2020).T
@@ -102,13 +103,9 @@ def compress(nits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 @cache
-def _pq_table() -> NDArray[np.float32]:
-    return pq_to_nits(np.arange(65536) / 65535).astype(np.float32)
-
-
-@cache
-def _hlg_table() -> NDArray[np.float32]:
-    return hlg_to_linear(np.arange(65536) / 65535).astype(np.float32)
+def _light_table(transfer: int) -> NDArray[np.float32]:
+    to_light = pq_to_nits if transfer == PQ else hlg_to_linear
+    return to_light(np.arange(65536) / 65535).astype(np.float32)
 
 
 @cache

@@ -16,27 +16,16 @@ PILLOW, FFMPEG, LIBSNDFILE = "PIL", "av", "soundfile"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of file.
+    """A kind of file."""
 
-    Attributes:
-        name: Its name, as `sniff` or `document_kind` returns it.
-        title: Its name for people.
-        names: Extensions that promise it, with spaces between: other programs do not use them.
-        taken: Parts of a file that are indexed.
-        module: Module that reads it, of an extra or not (`bindsearch.environment.EXTRAS`); empty: Python's or NumPy.
-        shared: Usual extensions that other programs use too, so that the content alone decides.
-        sound_names: Extensions of a container of videos that promise a sound.
-        is_animation: It may be a moving picture.
-    """
-
-    name: str
-    title: str
-    names: str
-    taken: str
-    module: str = ""
-    shared: str = ""
-    sound_names: str = ""
-    is_animation: bool = False
+    name: str  # as `sniff` or `document_kind` returns it
+    title: str  # for people
+    names: str  # extensions that promise it, with spaces between: other programs do not use them
+    taken: str  # parts of a file that are indexed
+    module: str = ""  # that reads it, of an extra or not (`bindsearch.environment.EXTRAS`); empty: Python's or NumPy
+    shared: str = ""  # usual extensions that other programs use too, so that the content alone decides
+    sound_names: str = ""  # extensions of a container of videos that promise a sound
+    is_animation: bool = False  # it may be a moving picture
 
     @property
     def extensions(self) -> tuple[str, ...]:
@@ -44,6 +33,9 @@ class Kind:
         return tuple(self.names.split())
 
 
+_RAW = (
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf .srw .x3f"
+)
 PICTURE_KINDS = (
     Kind("jpeg", "JPEG, MPO", ".jpg .jpeg .jpe .jfif .mpo", "the picture, of an MPO the first one", PILLOW),
     Kind("png", "PNG, APNG", ".png .apng", "the picture; several frames are a video", PILLOW, is_animation=True),
@@ -53,14 +45,7 @@ PICTURE_KINDS = (
     Kind("bmp", "BMP", ".bmp", "the picture", PILLOW),
     Kind("heif", "HEIC, HEIF", ".heic .heif .hif", "the main picture", "pi_heif"),
     Kind("avif", "AVIF", ".avif", "the main picture", PILLOW),
-    Kind(
-        "raw",
-        "camera raw",
-        ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf .srw "
-        ".x3f",
-        "the largest preview that the camera stored",
-        "rawpy",
-    ),
+    Kind("raw", "camera raw", _RAW, "the largest preview that the camera stored", "rawpy"),
     Kind("jp2", "JPEG 2000", ".jp2 .j2k .j2c .jpc .jpf .jpx", "the picture", PILLOW),
     Kind("psd", "Photoshop", ".psd", "the flattened picture", PILLOW),
     Kind("pnm", "PNM", ".ppm .pgm .pbm .pnm", "the picture", PILLOW),
@@ -168,12 +153,8 @@ def extensions_of(name: str) -> tuple[str, ...]:
     return _KINDS[name].extensions
 
 
-_KINDS: Mapping[str, Kind] = MappingProxyType(
-    {
-        kind.name: kind
-        for kind in (*PICTURE_KINDS, *SOUND_KINDS, *VIDEO_KINDS, *TEXT_KINDS, *ARRAY_KINDS, *ARCHIVE_KINDS)
-    }
-)
+_ALL_KINDS = (*PICTURE_KINDS, *SOUND_KINDS, *VIDEO_KINDS, *TEXT_KINDS, *ARRAY_KINDS, *ARCHIVE_KINDS)
+_KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL_KINDS})
 SOUNDS_IN_VIDEOS = frozenset(extension for kind in VIDEO_KINDS for extension in kind.sound_names.split())
 """Extensions of sounds in containers of videos."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
+from bindsearch.ingest.media.options import check_limit
 
 _NUMBERS = "biuf"
 _MAX_HEADER_BYTES = 10_000
@@ -44,13 +45,11 @@ def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
         MediaError: not a .npy header, or one of objects, texts or records.
     """
     head = file.read(8)
-    size = file.read(2 if head[6:7] == b"\x01" else 4)
-    length = int.from_bytes(size, "little")
-    if head[:6] != b"\x93NUMPY" or head[6] not in (1, 2, 3) or length > _MAX_HEADER_BYTES:
-        raise MediaError("not a .npy file: its header is damaged")
-    header = file.read(length)
+    length = int.from_bytes(file.read(2 if head[6:7] == b"\x01" else 4), "little")
+    header = file.read(length) if length <= _MAX_HEADER_BYTES else b""
+    is_whole = head[:6] == b"\x93NUMPY" and head[6] in (1, 2, 3) and len(header) == length
     descr, order, sides = (pattern.search(header) for pattern in (_DESCR, _ORDER, _SHAPE))
-    if len(header) < length or order is None or sides is None:
+    if not is_whole or order is None or sides is None:
         raise MediaError("not a .npy file: its header is damaged")
     if descr is None or descr[2] == b"O":
         raise MediaError("the array contains pickled objects or records: only numbers are read")
@@ -67,10 +66,7 @@ def _read_array(file: IO[bytes], size: int, max_bytes: int) -> NDArray[Any]:
     """Read one .npy of `size` bytes in total from `file`."""
     shape, dtype, fortran = npy_header(file)
     needed = math.prod(shape) * dtype.itemsize
-    if needed > max_bytes:
-        raise MediaError(
-            f"the array of shape {shape} has {needed} bytes: more than {max_bytes} are not read (--limit array=N)"
-        )
+    check_limit(needed, max_bytes, f"the array of shape {shape} has {needed} bytes", "array")
     if needed > size:
         raise MediaError(f"truncated: the array of shape {shape} needs {needed} bytes, the file has {size}")
     raw = file.read(needed)
@@ -99,8 +95,7 @@ def read_npz(path: Path, *, max_bytes: int) -> dict[str, NDArray[Any]]:
     with _open_zip(path) as archive:
         members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
         total = sum(info.file_size for info in members)
-        if total > max_bytes:
-            raise MediaError(f"the arrays have {total} bytes: more than {max_bytes} are not read (--limit array=N)")
+        check_limit(total, max_bytes, f"the arrays have {total} bytes", "array")
         for info in members:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise MediaError("damaged .npz file (a compression method that NumPy does not use)")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bindsearch.arguments import did_you_mean, shown, to_number
-from bindsearch.errors import UsageError
+from bindsearch.errors import MediaError, UsageError
 from bindsearch.media import DecodeHints
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
@@ -17,6 +17,9 @@ _NO_HINTS = DecodeHints(picture_side_px=0, frames_per_s=1.0)
 
 LONGEST_SPAN_S = 600.0
 """Maximum length of a span, which is held in memory: ten minutes of 192 kHz sound are 460 MB."""
+
+
+_SEGMENTS = {modality: f"{modality}_segment_s" for modality in (Modality.AUDIO, Modality.VIDEO, Modality.IMU)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class DecodeOptions:
     max_sound_s: float = 86_400.0
 
     def __post_init__(self) -> None:
-        for name in ("audio_segment_s", "video_segment_s", "imu_segment_s"):
+        for name in _SEGMENTS.values():
             expected = f"expected 0.1 to {LONGEST_SPAN_S:g} seconds"
             object.__setattr__(self, name, to_number(getattr(self, name), name, expected, 0.1, LONGEST_SPAN_S))
         if self.imu_rate_hz is not None:
@@ -73,12 +76,7 @@ def check_imu_rate(rate_hz: float, source: str) -> float:
 
 def decode_options(config: StoreConfig, imu_rate_hz: float | None) -> DecodeOptions:
     """Return the decode options of a store."""
-    return DecodeOptions(
-        audio_segment_s=config.audio_segment_s,
-        video_segment_s=config.video_segment_s,
-        imu_segment_s=config.imu_segment_s,
-        imu_rate_hz=imu_rate_hz,
-    )
+    return DecodeOptions(config.audio_segment_s, config.video_segment_s, config.imu_segment_s, imu_rate_hz)
 
 
 def segment_lengths(segment_s: Mapping[str, float], wants: DecodeHints = _NO_HINTS) -> DecodeOptions:
@@ -95,7 +93,7 @@ def segment_lengths(segment_s: Mapping[str, float], wants: DecodeHints = _NO_HIN
     if not isinstance(segment_s, Mapping):
         raise UsageError(f'segment_s is {shown(segment_s)}: give lengths such as {{"audio": 5.0}}')
     for modality in segment_s:
-        if modality not in (Modality.AUDIO, Modality.VIDEO, Modality.IMU):
+        if modality not in _SEGMENTS:
             near = did_you_mean(modality, ("audio", "video", "imu"))
             raise UsageError(f"segments of {modality!r} have no length: {near}choose from audio, video, imu")
     given: dict[str, Any] = {f"{modality}_segment_s": length for modality, length in segment_s.items()}
@@ -111,10 +109,14 @@ def segment_lengths(segment_s: Mapping[str, float], wants: DecodeHints = _NO_HIN
 
 def limit_segments(options: DecodeOptions, wants: DecodeHints) -> DecodeOptions:
     """Return options whose segments are no longer than what an encoder embeds whole."""
-    longest_s = wants.longest_s
-    return replace(
-        options,
-        audio_segment_s=min(options.audio_segment_s, longest_s.get(Modality.AUDIO, math.inf)),
-        video_segment_s=min(options.video_segment_s, longest_s.get(Modality.VIDEO, math.inf)),
-        imu_segment_s=min(options.imu_segment_s, longest_s.get(Modality.IMU, math.inf)),
-    )
+    lengths: dict[str, Any] = {
+        name: min(getattr(options, name), wants.longest_s.get(modality, math.inf))
+        for modality, name in _SEGMENTS.items()
+    }
+    return replace(options, **lengths)
+
+
+def check_limit(count: int, most: int, subject: str, option: str) -> None:
+    """Raise MediaError if `count` is more than `most`; `subject` begins the message: "the table has 5 rows"."""
+    if count > most:
+        raise MediaError(f"{subject}: more than {most} are not read (--limit {option}=N)")

@@ -17,21 +17,13 @@ _CONFIG: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_know
 
 
 class ParquetColumn(NamedTuple):
-    """A column of values; those inside lists and structs are columns of their own.
+    """A column of values; those inside lists and structs are columns of their own."""
 
-    Attributes:
-        path: Names of the column and of the fields inside it, separated by ", ".
-        is_text: Whether the values are texts or bytes.
-        n_values: Number of values, nulls included.
-        uncompressed_bytes: Size of all values.
-        max_mean_bytes: Largest mean size of a value in a row group.
-    """
-
-    path: str
-    is_text: bool
-    n_values: int
-    uncompressed_bytes: int
-    max_mean_bytes: int
+    path: str  # names of the column and of the fields inside it, separated by ", "
+    is_text: bool  # texts or bytes
+    n_values: int  # nulls included
+    uncompressed_bytes: int  # of all values
+    max_mean_bytes: int  # largest mean size of a value in a row group
 
     def belongs_to(self, name: str) -> bool:
         """Return whether it is the column `name`, or inside it."""

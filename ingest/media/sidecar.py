@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.text_fields import normalize_text, text_encoding, without_zone
+from bindsearch.ingest.media.text_fields import MAX_TEXT, normalize_text, without_zone
 from bindsearch.types import DOCUMENTED_COLUMNS, FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality
 
 MAX_SIDECAR_BYTES = 1 << 20
@@ -23,6 +25,9 @@ MAX_COLUMN_NAME = 64
 COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 MAX_TABLE_COLUMNS = 10_000
 MAX_INVALID = 16
+_NO_TEXTS = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7")
+"""Codecs of Python that are no encodings of text files."""
+
 LARGEST_INTEGER = 2**63 - 1
 """Integers further from zero are stored as floating-point numbers."""
 
@@ -66,52 +71,32 @@ Scalar = str | int | float | bool | None
 class Sidecar:
     """Metadata of one file; absent fields are None (or empty).
 
-    Attributes:
-        fx: focal length of this file in pixels.
-        baseline_m: baseline in metres that disparity is computed with.
-        depth_unit: "m", "cm", "mm", or metres per step as a number, such as 0.0002 (stored as the text "0.0002 m");
-            "sunrgbd" for the 16-bit PNGs of SUN RGB-D, whose bits are rotated.
-        sample_rate_hz: rate of a motion recording.
-        axes: its six columns (names, or numbers from 0), accelerometer x, y, z, then gyroscope x, y, z.
-        units: {"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}.
-        layout: name of the program or data set that wrote a motion recording, such as "phyphox".
-        time: its time column (name, or number from 0).
-        frame: one of FRAMES.
-        invalid: stored values of depth and thermal pictures that stand for no value.
-        rotate: degrees, clockwise, by which such a picture is turned to be upright: 0, 90, 180 or 270.
-        temperature_unit: unit of the stored values of a thermal picture, such as "celsius" or "kelvin/100".
-        palette: name of the false colours of a thermal picture, such as "iron"; "grey" for none.
-        encoding: encoding of a text that is not UTF-8, or of the subtitles of a recording, by its Python name, such as
-            "cp1251".
-        captions: texts about the file, each indexed with it.
-        columns: the user's own values for filters, such as {"rating": 4, "indoor": true}; names in lower case.
-        metadata: values of `columns` under the names of metadata (`taken`, `camera`, ...), which take precedence over
-            embedded metadata.
-        found: what JSON of other programs beside the file says: used where neither `metadata` nor the file says it.
-        found_captions: texts in such JSON: used where there are no `captions`.
-        notes: what was read from such JSON, one line each.
+    `depth_unit` is "m", "cm", "mm", or metres per step such as "0.0002 m"; "sunrgbd" for the 16-bit PNGs of SUN RGB-D,
+    whose bits are rotated. Values of `columns` under the names of metadata (`taken`, `camera`, ...) are in `metadata`,
+    which takes precedence over embedded metadata. `found` is what JSON of other programs beside the file says, for what
+    neither `metadata` nor the file says; `found_captions` are its texts, for files without `captions`.
     """
 
-    fx: float | None = None
-    baseline_m: float | None = None
+    fx: float | None = None  # focal length of this file in pixels
+    baseline_m: float | None = None  # that disparity is computed with
     depth_unit: str | None = None
-    sample_rate_hz: float | None = None
-    axes: tuple[str, ...] | tuple[int, ...] = ()
-    units: Mapping[str, str] = field(default_factory=dict)
-    layout: str | None = None
-    time: str | int | None = None
-    frame: str | None = None
-    invalid: tuple[float, ...] = ()
-    rotate: int | None = None
-    temperature_unit: str | None = None
-    palette: str | None = None
-    encoding: str | None = None
-    captions: tuple[str, ...] = ()
-    columns: Mapping[str, Scalar] = field(default_factory=dict)
+    sample_rate_hz: float | None = None  # of a motion recording
+    axes: tuple[str, ...] | tuple[int, ...] = ()  # its six columns (names, or numbers from 0): accelerometer, gyroscope
+    units: Mapping[str, str] = field(default_factory=dict)  # of "accelerometer" and "gyroscope", such as "g", "deg/s"
+    layout: str | None = None  # program or data set that wrote a motion recording, such as "phyphox"
+    time: str | int | None = None  # its time column (name, or number from 0)
+    frame: str | None = None  # one of FRAMES
+    invalid: tuple[float, ...] = ()  # stored values of depth and thermal pictures that stand for no value
+    rotate: int | None = None  # degrees, clockwise, by which such a picture is turned to be upright
+    temperature_unit: str | None = None  # of the stored values of a thermal picture, such as "kelvin/100"
+    palette: str | None = None  # false colours of a thermal picture, such as "iron"; "grey" for none
+    encoding: str | None = None  # Python name of that of a text or of subtitles that are not UTF-8, such as "cp1251"
+    captions: tuple[str, ...] = ()  # texts about the file, each indexed with it
+    columns: Mapping[str, Scalar] = field(default_factory=dict)  # the user's own, for filters; names in lower case
     metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
     found: Metadata = Metadata()  # noqa: RUF009  (frozen)
     found_captions: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was read from such JSON, one line each
 
 
 _EMPTY = Sidecar()
@@ -125,27 +110,10 @@ def parse_record(record: Mapping[str, Any]) -> Sidecar:
     Raises:
         MediaError: a value of the wrong type.
     """
-    record = {key: value for key, value in record.items() if value is not None}
-    columns, metadata = _columns(record)
-    return Sidecar(
-        fx=_positive(record, "fx"),
-        baseline_m=_positive(record, "baseline_m"),
-        depth_unit=_depth_unit(record),
-        sample_rate_hz=_positive(record, "sample_rate_hz"),
-        axes=_axes(record),
-        units=_units(record),
-        layout=_name(record, "layout"),
-        time=_column(record, "time"),
-        frame=_choice(record, "frame", FRAMES),
-        invalid=_invalid(record),
-        rotate=_rotate(record),
-        temperature_unit=_name(record, "temperature_unit"),
-        palette=_name(record, "palette"),
-        encoding=_encoding(record),
-        captions=_captions(record),
-        columns=columns,
-        metadata=metadata,
-    )
+    given = {key: value for key, value in record.items() if value is not None}
+    columns, metadata = _columns(given.get("columns", {}))
+    facts = {name: parse(name, given[name]) for name, parse in _FACT_PARSERS.items() if name in given}
+    return Sidecar(**facts, captions=_captions(given.get("caption", [])), columns=columns, metadata=metadata)
 
 
 def parse_columns(value: Mapping[str, object]) -> tuple[Mapping[str, Scalar], Metadata]:
@@ -207,12 +175,16 @@ def is_given(sidecar: Sidecar, name: str) -> bool:
     return value is not None and value not in ("", (), {})
 
 
-def _positive(record: Mapping[str, Any], key: str) -> float | None:
-    """Return a number above 0; None if the key is missing."""
-    value = record.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_position(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _positive(key: str, value: object) -> float:
+    if not _is_number(value):
         raise _wrong(key, value, "a number")
     number = _to_float(value)
     if not (math.isfinite(number) and number > 0):
@@ -220,116 +192,114 @@ def _positive(record: Mapping[str, Any], key: str) -> float | None:
     return number
 
 
-def _depth_unit(record: Mapping[str, Any]) -> str | None:
+def _depth_unit(key: str, value: object) -> str:
     """Return the unit of depth as text."""
-    value = record.get("depth_unit")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        number = _positive(record, "depth_unit")
-        return f"{number!r} m"
-    if value is None or isinstance(value, str):
+    if _is_number(value):
+        return f"{_positive(key, value)!r} m"
+    if isinstance(value, str):
         return value
-    raise _wrong("depth_unit", value, 'a unit such as "mm", or metres per step')
+    raise _wrong(key, value, 'a unit such as "mm", or metres per step')
 
 
-def _axes(record: Mapping[str, Any]) -> tuple[str, ...] | tuple[int, ...]:
+def _axes(key: str, value: Any) -> tuple[str, ...] | tuple[int, ...]:
     """Return the six columns of a motion recording, or ()."""
-    value = record.get("axes", [])
     expected = "six column names (or numbers from 0): accelerometer x, y, z, gyroscope x, y, z"
     if not isinstance(value, list) or len(value) not in (0, 6):
-        raise _wrong("axes", value, expected)
-    if all(isinstance(name, str) for name in value):
-        axes: tuple[str, ...] | tuple[int, ...] = tuple(value)
-    elif all(isinstance(name, int) and not isinstance(name, bool) and name >= 0 for name in value):
-        axes = tuple(value)
-    else:
-        raise _wrong("axes", value, expected)
-    if len(set(axes)) != len(axes):
-        raise _wrong("axes", value, expected + ", without repetition")
-    return axes
+        raise _wrong(key, value, expected)
+    if not (all(isinstance(name, str) for name in value) or all(map(_is_position, value))):
+        raise _wrong(key, value, expected)
+    if len(set(value)) != len(value):
+        raise _wrong(key, value, expected + ", without repetition")
+    return tuple(value)
 
 
-def _units(record: Mapping[str, Any]) -> Mapping[str, str]:
+def _units(key: str, value: object) -> Mapping[str, str]:
     """Return the units of the two sensors."""
-    value = record.get("units", {})
-    expected = '{"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}'
     names = {"accelerometer", "gyroscope"}
     if not isinstance(value, dict) or not set(value) <= names or not all(isinstance(v, str) for v in value.values()):
-        raise _wrong("units", value, expected)
+        raise _wrong(key, value, '{"accelerometer": "m/s^2" or "g", "gyroscope": "rad/s" or "deg/s"}')
     return dict(value)
 
 
-def _name(record: Mapping[str, Any], key: str) -> str | None:
-    """Return a name in lower case, which the decoder checks; None if the key is missing."""
-    value = record.get(key)
-    if value is None:
-        return None
+def _name(key: str, value: object) -> str:
+    """Return a name in lower case, which the decoder checks."""
     if not isinstance(value, str) or not value.strip():
         raise _wrong(key, value, "a name")
     return value.strip().lower()
 
 
-def _encoding(record: Mapping[str, Any]) -> str | None:
-    """Return the Python name of an encoding; None if the key is missing."""
-    name = _name(record, "encoding")
-    if name is None:
-        return None
-    try:
-        return text_encoding(name)
-    except LookupError:
-        raise _wrong("encoding", name, "an encoding such as windows-1251, koi8-r, gb18030, shift_jis") from None
+def _encoding(key: str, value: object) -> str:
+    """Return Python's name of an encoding of texts, such as "cp1251" for "windows-1251"."""
+    name = _name(key, value)
+    with suppress(LookupError, ValueError):
+        encoding = codecs.lookup(name[:MAX_TEXT]).name
+        b"a".decode(encoding, "replace")  # refused for codecs between bytes, such as base64
+        if encoding.replace("_", "-") not in _NO_TEXTS:
+            return encoding
+    raise _wrong(key, name, "an encoding such as windows-1251, koi8-r, gb18030, shift_jis")
 
 
-def _choice(record: Mapping[str, Any], key: str, choices: Sequence[str]) -> str | None:
-    """Return one of `choices`; None if the key is missing."""
-    name = _name(record, key)
-    if name is not None and name not in choices:
-        raise _wrong(key, name, f"one of {', '.join(choices)}")
+def _frame(key: str, value: object) -> str:
+    name = _name(key, value)
+    if name not in FRAMES:
+        raise _wrong(key, name, f"one of {', '.join(FRAMES)}")
     return name
 
 
-def _column(record: Mapping[str, Any], key: str) -> str | int | None:
-    """Return the name or the number of a column; None if the key is missing."""
-    value = record.get(key)
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TABLE_COLUMNS:
+def _column(key: str, value: str | int) -> str | int:
+    """Return the name or the number of a column."""
+    if isinstance(value, str) or (_is_position(value) and value <= MAX_TABLE_COLUMNS):
         return value
     raise _wrong(key, value, "a column name, or its number from 0")
 
 
-def _invalid(record: Mapping[str, Any]) -> tuple[float, ...]:
+def _invalid(key: str, value: Any) -> tuple[float, ...]:
     """Return the stored values that stand for no value."""
-    value = record.get("invalid", [])
     numbers = value if isinstance(value, list) else [value]
-    for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(_to_float(number)):
-            raise _wrong("invalid", value, "a number, or a list of numbers")
+    if not all(_is_number(number) and math.isfinite(_to_float(number)) for number in numbers):
+        raise _wrong(key, value, "a number, or a list of numbers")
     if len(numbers) > MAX_INVALID:
-        raise _wrong("invalid", f"a list of {len(numbers)} numbers", f"at most {MAX_INVALID}")
+        raise _wrong(key, f"a list of {len(numbers)} numbers", f"at most {MAX_INVALID}")
     return tuple(sorted({_to_float(number) for number in numbers}))
 
 
-def _rotate(record: Mapping[str, Any]) -> int | None:
-    """Return degrees, clockwise; None if the key is missing."""
-    value = record.get("rotate")
-    if value is None:
-        return None
+def _rotate(key: str, value: Any) -> int:
+    """Return degrees, clockwise."""
     if isinstance(value, bool) or value not in (0, 90, 180, 270):
-        raise _wrong("rotate", value, "0, 90, 180 or 270 degrees, clockwise")
+        raise _wrong(key, value, "0, 90, 180 or 270 degrees, clockwise")
     return int(value)
 
 
-def _captions(record: Mapping[str, Any]) -> tuple[str, ...]:
+_FACT_PARSERS: Mapping[str, Callable[[str, Any], Any]] = MappingProxyType(
+    {
+        "fx": _positive,
+        "baseline_m": _positive,
+        "depth_unit": _depth_unit,
+        "sample_rate_hz": _positive,
+        "axes": _axes,
+        "units": _units,
+        "layout": _name,
+        "time": _column,
+        "frame": _frame,
+        "invalid": _invalid,
+        "rotate": _rotate,
+        "temperature_unit": _name,
+        "palette": _name,
+        "encoding": _encoding,
+    }
+)
+"""Functions of a key and its value that return the field of the same name, in the order in which they are checked."""
+
+
+def _captions(value: Any) -> tuple[str, ...]:
     """Return the captions, without blank and repeated ones."""
-    value = record.get("caption")
-    texts = [] if value is None else value if isinstance(value, list) else [value]
+    texts = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in texts):
         raise _wrong("caption", value, "a string, or a list of strings")
     return tuple(dict.fromkeys(_storable(text) for text in texts if text.strip()))
 
 
-def _columns(record: Mapping[str, Any]) -> tuple[Mapping[str, Scalar], Metadata]:
-    value = record.get("columns", {})
+def _columns(value: object) -> tuple[Mapping[str, Scalar], Metadata]:
     if not isinstance(value, dict):
         raise _wrong("columns", value, 'an object such as {"camera": "X100", "rating": 4}')
     for name in value:
@@ -338,27 +308,28 @@ def _columns(record: Mapping[str, Any]) -> tuple[Mapping[str, Scalar], Metadata]
     return parse_columns(value)
 
 
+_RANGES = {
+    "latitude": (-90, 90, "degrees from -90 to 90"),
+    "longitude": (-180, 180, "degrees from -180 to 180"),
+    "length_s": (0, math.inf, "seconds, 0 or more"),
+}
+
+
 def _metadata_value(key: str, value: object) -> str | datetime | float | int | None:
     """Return the value of a metadata column, given as JSON."""
     if METADATA_COLUMNS[key] == "large_string":
         if not isinstance(value, str):
             raise _wrong(f"column {key}", value, "a string")
         return normalize_text(value)
-    match key:
-        case "taken":
-            try:
-                taken = without_zone(datetime.fromisoformat(value.strip())) if isinstance(value, str) else None
-            except ValueError:
-                taken = None
-            if taken is None:
-                raise _wrong(f"column {key}", value, "a time such as 2024-05-01T12:30:00 or 2024-05-01T12:30:00+02:00")
-            return taken
-        case "latitude":
-            return _number(key, value, -90, 90, "degrees from -90 to 90")
-        case "longitude":
-            return _number(key, value, -180, 180, "degrees from -180 to 180")
-        case "length_s":
-            return _number(key, value, 0, math.inf, "seconds, 0 or more")
+    if key == "taken":
+        taken = None
+        with suppress(ValueError):
+            taken = without_zone(datetime.fromisoformat(value.strip())) if isinstance(value, str) else None
+        if taken is None:
+            raise _wrong(f"column {key}", value, "a time such as 2024-05-01T12:30:00 or 2024-05-01T12:30:00+02:00")
+        return taken
+    if key in _RANGES:
+        return _number(key, value, *_RANGES[key])
     expected = "an integer number of pixels above 0"
     pixels = _number(key, value, 1, LARGEST_INTEGER, expected)
     if not pixels.is_integer():
@@ -367,7 +338,7 @@ def _metadata_value(key: str, value: object) -> str | datetime | float | int | N
 
 
 def _number(key: str, value: object, lowest: float, highest: float, expected: str) -> float:
-    number = _to_float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    number = _to_float(value) if _is_number(value) else math.nan
     if not (math.isfinite(number) and lowest <= number <= highest):
         raise _wrong(f"column {key}", value, expected)
     return number
@@ -376,7 +347,7 @@ def _number(key: str, value: object, lowest: float, highest: float, expected: st
 def _scalar(name: str, value: object) -> Scalar:
     if isinstance(value, str):
         return _storable(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_number(value):
         number = _to_float(value)
         if not math.isfinite(number):
             raise _wrong(f"column {name}", value, "a finite number")

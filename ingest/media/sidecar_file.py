@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,10 @@ def _is_ours(data: dict[str, Any]) -> bool:
     if isinstance(units := data.get("units"), str) and not _SENSOR_UNITS.search(units):
         own.remove("units")
     others = len(data) - len(own)
-    given = [key for key in own if data[key] is not None]
-    if not others or all(key in COMMON_WORDS for key in given):
+    given = {key for key in own if data[key] is not None}
+    if not others or given <= COMMON_WORDS:
         return not others and bool(own)
-    return len(given) > others or (len(given) == others and any(key in DISTINCT_KEYS for key in given))
+    return len(given) > others or (len(given) == others and not given.isdisjoint(DISTINCT_KEYS))
 
 
 def _parse_foreign(data: Any, raw: bytes, name: str) -> Sidecar:
@@ -125,19 +126,13 @@ def _parse_foreign(data: Any, raw: bytes, name: str) -> Sidecar:
         return Sidecar(notes=(f"JSON beside it {what}: not used",))
     found = read_foreign(data, name)
     if found is None or not (found.captions or found.metadata != Metadata()):
-        return Sidecar(notes=(f"JSON beside it is another program's{_unused(data)}: not used",))
-    texts = f"{len(found.captions)} caption{'s' * (len(found.captions) > 1)}" if found.captions else ""
-    names = [key for key in ("taken", "title", "artist") if getattr(found.metadata, key) is not None]
-    place = "latitude, longitude" if found.metadata.latitude is not None else ""
-    said = ", ".join(filter(None, (texts, *names, place)))
-    return Sidecar(
-        found_captions=found.captions, found=found.metadata, notes=(f"JSON of {found.program} beside it: {said} used",)
-    )
-
-
-def _unused(data: Any) -> str:
-    """Return the first keys of an object, for people."""
-    if not isinstance(data, dict):
-        return ""
-    keys = [short_value(key) for key in list(data)[:_SHOWN_KEYS]]
-    return f" (keys {', '.join(keys)}{', ...' * (len(data) > _SHOWN_KEYS)})"
+        keys = ""
+        if isinstance(data, dict):
+            shown = ", ".join(map(short_value, islice(data, _SHOWN_KEYS)))
+            keys = f" (keys {shown}{', ...' * (len(data) > _SHOWN_KEYS)})"
+        return Sidecar(notes=(f"JSON beside it is another program's{keys}: not used",))
+    said = [f"{len(found.captions)} caption{'s' * (len(found.captions) > 1)}"] if found.captions else []
+    columns = ("taken", "title", "artist", "latitude", "longitude")
+    said += [key for key in columns if getattr(found.metadata, key) is not None]
+    notes = (f"JSON of {found.program} beside it: {', '.join(said)} used",)
+    return Sidecar(found_captions=found.captions, found=found.metadata, notes=notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import BinaryIO
 
 from bindsearch.ingest.media.kinds import RAW_EXTENSIONS, SOUND_EXTENSIONS, extensions_of
@@ -82,28 +81,8 @@ def sniff_recording(head: bytes, *, promised: bool) -> str | None:
     return frame[0]
 
 
-def sniff_behind(file: BinaryIO, head: bytes) -> str | None:
-    """Return the kind of sound or video behind tags (ID3v2, APE) and zeros at the start of `file`; None without any.
-
-    The position in the file changes.
-    """
-    start = content_start(file, head)
-    if not start:
-        return None
-    file.seek(start)
-    return sniff_recording(file.read(len(head)), promised=tag_size(head) > 0)
-
-
 def content_start(file: BinaryIO, head: bytes) -> int:
-    """Return the offset in bytes behind the tags and zeros that begin a file; `head`: its first bytes."""
-    start = 0
-    for size in _skipped(file, head):
-        start += size
-    return start
-
-
-def _skipped(file: BinaryIO, head: bytes) -> Iterator[int]:
-    """Yield the sizes in bytes of the tags and runs of zeros at the start of a file."""
+    """Return the offset in bytes behind the tags (ID3v2, APE) and zeros that begin a file; `head`: its first bytes."""
     start, left = 0, _MOST_PADDING
     for _ in range(_MOST_TAGS):
         size = tag_size(head)
@@ -111,11 +90,11 @@ def _skipped(file: BinaryIO, head: bytes) -> Iterator[int]:
             size = _zeros(file, start, left)
             left -= size
         if not size:
-            return
-        yield size
+            break
         start += size
         file.seek(start)
         head = file.read(32)
+    return start
 
 
 def is_padded(file: BinaryIO, head: bytes) -> bool:
@@ -138,14 +117,11 @@ def _zeros(file: BinaryIO, start: int, most: int) -> int:
     """Return the number of zero bytes from `start` on; 0 if there are more than `most`."""
     file.seek(start)
     count = 0
-    while count <= most:
-        block = file.read(1 << 16)
+    while count <= most and (block := file.read(1 << 16)):
         rest = block.lstrip(b"\0")
         count += len(block) - len(rest)
         if rest:
             return count if count <= most else 0
-        if not block:
-            return 0
     return 0
 
 
@@ -286,6 +262,7 @@ def sniff_file(file: BinaryIO, extension: str = "") -> tuple[str | None, bytes]:
     """
     head = file.read(HEAD_BYTES)
     kind = sniff(head, extension)
-    if head[:3] == b"ID3" or kind is None:
-        kind = sniff_behind(file, head) or kind
+    if (head[:3] == b"ID3" or kind is None) and (start := content_start(file, head)):
+        file.seek(start)
+        kind = sniff_recording(file.read(len(head)), promised=tag_size(head) > 0) or kind
     return kind, head

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from datetime import UTC, datetime
 
 from bindsearch.errors import MediaError
@@ -10,8 +9,6 @@ from bindsearch.small_files import parse_json_object
 
 MAX_TEXT = 500
 """Maximum characters of a text of metadata."""
-_NO_TEXTS = ("idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7")
-"""Codecs of Python that are no encodings of text files."""
 
 _MAX_READ = 8 * MAX_TEXT
 
@@ -50,19 +47,3 @@ def parse_user_object(raw: str | bytes) -> dict[str, object]:
         return parse_json_object(raw, finite=False)
     except ValueError as error:
         raise MediaError(f"no JSON object: {normalize_text(str(error))}") from error
-
-
-def text_encoding(name: str) -> str:
-    """Return Python's name of an encoding of texts, such as "cp1251" for "windows-1251".
-
-    Raises:
-        LookupError: there is none of this name.
-    """
-    try:
-        encoding = codecs.lookup(name[:MAX_TEXT]).name
-        b"a".decode(encoding, "replace")  # refused for codecs between bytes, such as base64
-    except (LookupError, ValueError):
-        raise LookupError(name) from None
-    if encoding.replace("_", "-") in {other.replace("_", "-") for other in _NO_TEXTS}:
-        raise LookupError(name)
-    return encoding

@@ -23,7 +23,7 @@ from bindsearch.ingest.media.hdr import REFERENCE_WHITE_NITS
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures import image
 from bindsearch.ingest.media.recordings.audio import _MOST_INVALID
-from bindsearch.ingest.media.recordings.sound_stream import _RATES_HZ
+from bindsearch.ingest.media.recordings.sound_track import _RATES_HZ
 from bindsearch.ingest.media.sniff import HEAD_BYTES
 from bindsearch.ingest.media.texts import documents, pdf
 from bindsearch.ingest.scan.default_ignores import FILES, FOLDERS

@@ -21,9 +21,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from bindsearch.ingest.media.text_fields import normalize_text, valid_place, without_zone
 from bindsearch.types import Metadata
@@ -42,8 +43,7 @@ _COPY = re.compile(r"(?P<stem>.+)(?P<number>\(\d{1,4}\))(?P<suffix>\.[^.]+)")
 def foreign_names(name: str) -> list[str]:
     """Return the names that other programs' JSON beside a file may have, besides `name`.json.
 
-    Args:
-        name: the file's name, or its path with forward slashes: then these are paths too.
+    `name`: the file's name, or its path with forward slashes: then these are paths too.
     """
     folder, slash, name = name.rpartition("/")
     copy = _COPY.fullmatch(name) if ")." in name else None
@@ -103,19 +103,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Record = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
-    """Content of another program's JSON about a file.
+class Foreign(NamedTuple):
+    """Content of another program's JSON about a file."""
 
-    Attributes:
-        program: the program, or the kind of program.
-        captions: texts about the file.
-        metadata: title, artist, time and place.
-    """
-
-    program: str
-    captions: tuple[str, ...] = ()
-    metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
+    program: str  # or the kind of program
+    captions: tuple[str, ...]
+    metadata: Metadata  # title, artist, time and place
 
 
 def read_foreign(data: object, name: str) -> Foreign | None:
@@ -132,10 +125,9 @@ def read_foreign(data: object, name: str) -> Foreign | None:
         return None if is_other else _takeout(data)
     if isinstance(data.get("extractor"), str) and "webpage_url" in data:
         return _download(data, "yt-dlp")
-    if any(isinstance(data.get(key), str) for key in ("caption", "description", "content")) or (
-        isinstance(data.get("title"), str) and isinstance(data.get("category"), str)
-    ):
-        is_gallery = isinstance(data.get("category"), str)
+    is_gallery = isinstance(data.get("category"), str)
+    is_described = any(isinstance(data.get(key), str) for key in ("caption", "description", "content"))
+    if is_described or (is_gallery and isinstance(data.get("title"), str)):
         return _download(data, "gallery-dl" if is_gallery else "another program")
     return None
 
@@ -172,18 +164,10 @@ def _composite(record: Record, tags: Record, axis: str, negative: str) -> float 
 def _takeout(data: Record) -> Foreign:
     taken_time = data.get("photoTakenTime")
     taken = _seconds(taken_time.get("timestamp")) if isinstance(taken_time, dict) else None
-    places = (data.get(key) for key in ("geoData", "geoDataExif"))
-    coordinates = (
-        valid_place(_degrees(place.get("latitude")), _degrees(place.get("longitude")))
-        for place in places
-        if isinstance(place, dict)
-    )
-    place = next(filter(None, coordinates), None)
-    return Foreign(
-        "Google Takeout",
-        _captions(None, _first_text(data, "description"), []),  # `title` is the file's name
-        _metadata(None, None, taken, place),
-    )
+    records = (data.get(key) for key in ("geoData", "geoDataExif"))
+    place = next(filter(None, (_place(record) for record in records if isinstance(record, dict))), None)
+    captions = _captions(None, _first_text(data, "description"), [])  # `title` is the file's name
+    return Foreign("Google Takeout", captions, _metadata(None, None, taken, place))
 
 
 def _download(data: Record, program: str) -> Foreign:
@@ -192,24 +176,20 @@ def _download(data: Record, program: str) -> Foreign:
     description = _first_text(data, "caption", "description", "content")
     taken = _seconds(data.get("timestamp")) or _time(data.get("date"), None) or _time(data.get("upload_date"), None)
     artist = _first_text(data, "artist", "creator", "uploader", "author", "username")
-    return Foreign(
-        program,
-        _captions(title, description, _tags(data.get("tags"))),
-        _metadata(title, artist, taken, valid_place(_degrees(data.get("latitude")), _degrees(data.get("longitude")))),
-    )
+    captions = _captions(title, description, _tags(data.get("tags")))
+    return Foreign(program, captions, _metadata(title, artist, taken, _place(data)))
+
+
+def _place(record: Record) -> tuple[float, float] | None:
+    return valid_place(_degrees(record.get("latitude")), _degrees(record.get("longitude")))
 
 
 def _metadata(
     title: str | None, artist: str | None, taken: datetime | None, place: tuple[float, float] | None
 ) -> Metadata:
     latitude, longitude = place or (None, None)
-    return Metadata(
-        taken=taken,
-        latitude=latitude,
-        longitude=longitude,
-        title=normalize_text(title or ""),
-        artist=normalize_text(artist or ""),
-    )
+    title, artist = normalize_text(title or ""), normalize_text(artist or "")
+    return Metadata(taken=taken, latitude=latitude, longitude=longitude, title=title, artist=artist)
 
 
 def _captions(title: str | None, description: str | None, keywords: list[str]) -> tuple[str, ...]:
@@ -252,28 +232,22 @@ def _time(value: object, zone: object) -> datetime | None:
     if offset is None and isinstance(zone, str) and re.fullmatch(r"Z|[+-]\d\d:\d\d", zone.strip(), re.ASCII):
         offset = zone.strip()
     clock = timedelta(hours=int(hour or 0), minutes=int(minute or 0), seconds=int(second or 0) + float(fraction or 0))
-    try:
-        return without_zone(datetime(int(year or 0), int(month or 0), int(day or 0), tzinfo=_zone(offset)) + clock)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _zone(offset: str | None) -> timezone | None:
-    if offset is None or offset in ("Z", "UTC"):
-        return UTC if offset else None
-    minutes = int(offset[1:3]) * 60 + int(offset[-2:])
-    return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
+    with suppress(ValueError, OverflowError):
+        tzinfo = UTC if offset else None
+        if offset and offset not in ("Z", "UTC"):
+            minutes = int(offset[1:3]) * 60 + int(offset[-2:])
+            tzinfo = timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
+        return without_zone(datetime(int(year or 0), int(month or 0), int(day or 0), tzinfo=tzinfo) + clock)
+    return None
 
 
 def _seconds(value: object) -> datetime | None:
     """Return the time of seconds since 1970, in UTC; None if it is none, or 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        seconds = float(value)
-        return without_zone(_EPOCH + timedelta(seconds=seconds)) if seconds else None
-    except (ValueError, OverflowError):
-        return None
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            seconds = float(value)
+            return without_zone(_EPOCH + timedelta(seconds=seconds)) if seconds else None
+    return None
 
 
 def _degrees(value: object) -> float | None:

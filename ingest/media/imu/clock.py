@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError, UsageError
-from bindsearch.ingest.media.imu.structure import count_of
-from bindsearch.ingest.media.options import check_imu_rate
+from bindsearch.ingest.media.imu.table import count_of
+from bindsearch.ingest.media.options import check_imu_rate, check_limit
 
 _WAY_OUT = "give sample_rate_hz in the sidecar <file>.json"
 _LONGEST_PAUSE_S = 1.0
@@ -50,33 +50,19 @@ class ImuRun:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The time of the rows of a table.
-
-    Attributes:
-        rate_hz: samples per second.
-        source: its origin, such as "'time_s'".
-        order: rows in the order of time, int64 (n,); None: as they are.
-        runs: (first row, end row) of each run without a pause, in that order.
-        times_s: seconds of each row from the first, float64 (n,); ascending within a run.
-        is_even: the rows of a run are evenly spaced; else they have to be resampled.
-        notes: what was assumed or repaired.
-    """
+    """The time of the n rows of a table."""
 
     rate_hz: float
-    source: str
-    order: NDArray[np.int64] | None
-    runs: tuple[tuple[int, int], ...]
-    times_s: NDArray[np.float64]
-    is_even: tuple[bool, ...]
-    notes: tuple[str, ...]
+    source: str  # of the rate, such as "'time_s'"
+    order: NDArray[np.int64] | None  # rows in the order of time, (n,); None: as they are
+    runs: tuple[tuple[int, int], ...]  # first row and end row of each run without a pause, in that order
+    times_s: NDArray[np.float64]  # of each row from the first, (n,); ascending within a run
+    is_even: tuple[bool, ...]  # whether the rows of a run are evenly spaced; else they have to be resampled
+    notes: tuple[str, ...]  # what was assumed or repaired
 
 
 def stated_rate(rate_hz: float, source: str) -> float:
-    """Return a rate after checking that it is one of motion.
-
-    Raises:
-        MediaError: it is not.
-    """
+    """Return a rate after checking that it is one of motion; MediaError: it is not."""
     try:
         return check_imu_rate(rate_hz, source)
     except UsageError as error:
@@ -86,10 +72,7 @@ def stated_rate(rate_hz: float, source: str) -> float:
 def read_clock(raw: NDArray[Any], name: str, step_s: float | None) -> Clock:
     """Return the clock of a time column.
 
-    Args:
-        raw: its values, (n,), n at least 2.
-        name: its name.
-        step_s: seconds per step, if known.
+    `raw`: its values, (n,), n at least 2; `step_s`: seconds per step, if known.
 
     Raises:
         MediaError: it does not advance, is a sample counter, runs backwards or has too many missing values; or the
@@ -101,10 +84,8 @@ def read_clock(raw: NDArray[Any], name: str, step_s: float | None) -> Clock:
         raise MediaError(f"time column {name!r} does not advance: {_WAY_OUT}")
     back = np.flatnonzero(steps < 0)
     if len(back) and (len(back) > max(1, _MAX_BAD_SHARE * len(ticks)) or len(ticks) < 20):
-        raise MediaError(
-            f"time column {name!r} runs backwards in row {back[0] + 2}"
-            + (f", and in {len(back) - 1} others" if len(back) > 1 else "")
-        )
+        others = f", and in {len(back) - 1} others" if len(back) > 1 else ""
+        raise MediaError(f"time column {name!r} runs backwards in row {back[0] + 2}{others}")
     unit = ""
     if step_s is None:
         start = float(raw[0]) if np.isfinite(raw[0]) else 0.0
@@ -138,11 +119,7 @@ def even_runs(samples: NDArray[np.float32], clock: Clock, max_samples: int) -> l
     rate_hz, times_s = clock.rate_hz, clock.times_s
     parts = list(zip(clock.runs, clock.is_even, strict=True))
     count = sum(b - a if even else int((times_s[b - 1] - times_s[a]) * rate_hz) + 1 for (a, b), even in parts)
-    if count > max_samples:
-        raise MediaError(
-            f"at {rate_hz:g} Hz the recording has {count} samples: more than {max_samples} are not read "
-            "(--limit samples=N)"
-        )
+    check_limit(count, max_samples, f"at {rate_hz:g} Hz the recording has {count} samples", "samples")
     if clock.order is not None:
         samples = samples[clock.order]
     return [
@@ -153,10 +130,8 @@ def even_runs(samples: NDArray[np.float32], clock: Clock, max_samples: int) -> l
 
 def _ticks(raw: NDArray[Any], name: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Return a time column from its first value on, float64 (n,), missing values interpolated, with notes."""
-    if raw.dtype.kind not in "biuf":
-        raise MediaError(f"time column {name!r} has no numbers: {_WAY_OUT}")
     notes: tuple[str, ...] = ()
-    is_good = np.isfinite(raw)
+    is_good = np.isfinite(raw) if raw.dtype.kind in "biuf" else np.zeros(len(raw), np.bool_)
     bad = np.flatnonzero(~is_good)
     if len(bad) == len(raw):
         raise MediaError(f"time column {name!r} has no numbers: {_WAY_OUT}")
@@ -185,10 +160,7 @@ def _ticks(raw: NDArray[Any], name: str) -> tuple[NDArray[np.float64], tuple[str
 def time_unit(steps: NDArray[np.float64], start: float, name: str) -> tuple[float, str]:
     """Return seconds per step of a time column whose name does not say it, and the unit for messages.
 
-    Args:
-        steps: differences of its values, (n - 1,).
-        start: its first value.
-        name: its name.
+    `steps`: differences of its values, (n - 1,), of which `start` is the first.
 
     Raises:
         MediaError: it counts rows, or no unit gives a rate of motion.
@@ -229,11 +201,9 @@ def _sorted(
     """
     steps = np.diff(times_s)
     back = np.flatnonzero(steps < 0)
-    none = np.empty(0, np.int64)
     if not len(back):
-        return None, times_s, none, ()
-    limit_s = max(10 / max(_mean_rate(steps[steps >= 0]), 1e-9), 0.5)
-    limit_s = min(limit_s, _LONGEST_PAUSE_S)
+        return None, times_s, back, ()
+    limit_s = min(max(10 / max(_mean_rate(steps[steps >= 0]), 1e-9), 0.5), _LONGEST_PAUSE_S)
     restarts = back[steps[back] < -limit_s] + 1
     order = np.arange(len(times_s))
     for a, b in pairwise((0, *restarts.tolist(), len(times_s))):
@@ -281,9 +251,10 @@ def _rate(times_s: NDArray[np.float64], runs: tuple[tuple[int, int], ...], name:
     deviation_s = max(_deviation(times_s[a:b]) for a, b in runs)
     if ties <= 0.1 and median / 2 < mean < median * 2:
         return stated_rate(1 / _step_without_losses(steps, mean, median, deviation_s), source), False
-    packets = [_packets(times_s[a:b], mean) for a, b in runs]
-    counts = np.concatenate([count for count, _ in packets])
-    lengths_s = np.concatenate([length for _, length in packets])
+    # packets start with rows after a step above the mean
+    starts = [a + 1 + np.flatnonzero(np.diff(times_s[a:b]) > mean) for a, b in runs]
+    counts = np.concatenate([np.diff(rows) for rows in starts])
+    lengths_s = np.concatenate([np.diff(times_s[rows]) for rows in starts])
     if len(counts) >= 2 and (ties > 0.1 or (_varies_little(counts) and _varies_little(lengths_s))):
         return stated_rate(float(counts.sum()) / float(lengths_s.sum()), source), True
     if median > 0 and ties <= 0.1:  # rows are missing here and there
@@ -308,12 +279,6 @@ def _deviation(times_s: NDArray[np.float64]) -> float:
     return float(np.abs(times_s - np.linspace(times_s[0], times_s[-1], len(times_s))).max())
 
 
-def _packets(times_s: NDArray[np.float64], mean_s: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return rows and seconds between the starts of packets: rows after a step above the mean."""
-    starts = np.flatnonzero(np.diff(times_s) > mean_s) + 1
-    return np.diff(starts), np.diff(times_s[starts])
-
-
 def _varies_little(values: NDArray[Any]) -> bool:
     low, median, high = np.percentile(values, (25, 50, 75))
     return bool(high - low <= 0.5 * median)
@@ -323,9 +288,7 @@ def _one_after_another(
     times_s: NDArray[np.float64], runs: tuple[tuple[int, int], ...], restarts: NDArray[np.int64], rate_hz: float
 ) -> NDArray[np.float64]:
     """Return the times with every restarted run moved behind the run before it."""
-    moved = times_s.copy()
-    again = set(restarts.tolist())
-    shift = 0.0
+    moved, again, shift = times_s.copy(), set(restarts.tolist()), 0.0
     for (_, previous), (a, b) in pairwise(runs):
         if a in again:
             shift = moved[previous - 1] + 1 / rate_hz - times_s[a]
@@ -346,13 +309,10 @@ def _is_even(times_s: NDArray[np.float64], rate_hz: float) -> bool:
 
 def _untied(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ascending times with rows of equal times spread evenly up to the next time."""
-    is_new = np.concatenate([[True], np.diff(times_s) > 0])
-    if is_new.all():
+    first = np.flatnonzero(np.concatenate([[True], np.diff(times_s) > 0]))
+    if len(first) in (1, len(times_s)):
         return times_s
-    first = np.flatnonzero(is_new)
     distinct = times_s[first]
-    if len(first) < 2:
-        return times_s
     step = (distinct[-1] - distinct[0]) / (first[-1] - first[0])
     end = distinct[-1] + step * (len(times_s) - first[-1])
     rows = np.arange(len(times_s))

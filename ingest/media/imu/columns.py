@@ -55,46 +55,33 @@ _TIMES_S = {
 
 @dataclass(frozen=True, slots=True)
 class SensorColumns:
-    """Columns of one sensor.
+    """Columns of one sensor."""
 
-    Attributes:
-        axes: x, y and z as the names of columns, or signed sums of them.
-        terms: the same, parsed.
-        unit: their unit; None: not in the names.
-        kind: what the names say about gravity: "plain" nothing, "total" it is in it, "linear" it is not.
-        place: other words of the names, such as "hand".
-    """
-
-    axes: tuple[str, str, str]
-    terms: tuple[Terms, Terms, Terms]
-    unit: str | None = None
-    kind: Literal["plain", "total", "linear"] = "plain"
-    place: str = ""
+    axes: tuple[str, ...]  # x, y and z as the names of columns, or signed sums of them
+    terms: tuple[Terms, ...]  # the same, parsed
+    unit: str | None = None  # None: not in the names
+    kind: Literal["plain", "total", "linear"] = "plain"  # the names say nothing of gravity, that it is in it, is not
+    place: str = ""  # other words of the names, such as "hand"
 
 
 @dataclass(frozen=True, slots=True)
 class MotionColumns:
-    """Columns of a motion table.
+    """Columns of a motion table: candidates, of which the first ones are the first choice."""
 
-    Attributes:
-        axes: the six columns by their names, accelerometer x, y, z, gyroscope x, y, z: the first choice.
-        units: units of the two sensors; None: not in the names.
-        time: name of the time column; None: there is none.
-        time_step_s: seconds per step of the time column, if its name contains the unit; else None.
-        accelerometers: all candidates, those whose names say that gravity is missing last.
-        gyroscopes: all candidates.
-        gravity: the gravity sensor, if there is one.
-        times: all time columns, with seconds per step.
-    """
+    accelerometers: tuple[SensorColumns, ...]  # those whose names say that gravity is missing last
+    gyroscopes: tuple[SensorColumns, ...]
+    gravity: SensorColumns | None  # the gravity sensor
+    times: tuple[tuple[str, float | None], ...]  # with seconds per step; None: the name does not contain the unit
 
-    axes: tuple[str, ...]
-    units: tuple[str | None, str | None]
-    time: str | None
-    time_step_s: float | None
-    accelerometers: tuple[SensorColumns, ...] = ()
-    gyroscopes: tuple[SensorColumns, ...] = ()
-    gravity: SensorColumns | None = None
-    times: tuple[tuple[str, float | None], ...] = ()
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The six columns by their names, accelerometer x, y, z, gyroscope x, y, z."""
+        return self.accelerometers[0].axes + self.gyroscopes[0].axes
+
+    @property
+    def time(self) -> str | None:
+        """The name of the time column."""
+        return self.times[0][0] if self.times else None
 
 
 def find_columns(
@@ -110,47 +97,28 @@ def find_columns(
     """
     times = _time_columns(names) if time is None else (_sidecar_time(names, time),)
     if axes:
-        columns = []
-        for axis in axes:
-            if isinstance(axis, int) and axis < len(names):
-                columns.append(names[axis])
-            elif isinstance(axis, str) and parse_axis(axis, names) is not None:
-                columns.append(axis)
-            else:
+        chosen = [names[axis] if isinstance(axis, int) and axis < len(names) else axis for axis in axes]
+        for axis in chosen:
+            if isinstance(axis, int) or parse_axis(axis, names) is None:
                 raise MediaError(f"sidecar axes: no column {axis!r} among {', '.join(names)[:200]}")
-        chosen = tuple(columns)
-        accelerometers: tuple[SensorColumns, ...] = (_sidecar_sensor(chosen[:3], names, ACCELERATION),)
-        gyroscopes: tuple[SensorColumns, ...] = (_sidecar_sensor(chosen[3:], names, ROTATION),)
-        gravity = None
-    else:
-        found = _sensors(names, _ACCELEROMETER, ACCELERATION)
-        accelerometers = tuple(sorted(found, key=lambda sensor: ("total", "plain", "linear").index(sensor.kind)))
-        gyroscopes = _sensors(names, _GYROSCOPE, ROTATION)
-        gravity = next(iter(_sensors(names, "|".join(_GRAVITY_WORDS), ACCELERATION)), None)
-    if not accelerometers or not gyroscopes:
-        return None
-    first, second = accelerometers[0], gyroscopes[0]
-    time_name, step_s = times[0] if times else (None, None)
-    return MotionColumns(
-        first.axes + second.axes,
-        (first.unit, second.unit),
-        time_name,
-        step_s,
-        accelerometers,
-        gyroscopes,
-        gravity,
-        times,
-    )
+        columns = tuple(map(str, chosen))
+        accelerometer = _sidecar_sensor(columns[:3], names, ACCELERATION)
+        return MotionColumns((accelerometer,), (_sidecar_sensor(columns[3:], names, ROTATION),), None, times)
+    found = _sensors(names, _ACCELEROMETER, ACCELERATION)
+    accelerometers = tuple(sorted(found, key=lambda sensor: ("total", "plain", "linear").index(sensor.kind)))
+    gyroscopes = _sensors(names, _GYROSCOPE, ROTATION)
+    gravity = next(iter(_sensors(names, "|".join(_GRAVITY_WORDS), ACCELERATION)), None)
+    return MotionColumns(accelerometers, gyroscopes, gravity, times) if accelerometers and gyroscopes else None
 
 
 def add(first: SensorColumns, second: SensorColumns) -> SensorColumns:
     """Return the sum of two sensors, such as gravity and the acceleration without it."""
-    axes = [f"{a}+{b}" for a, b in zip(first.axes, second.axes, strict=True)]
-    terms = [a + b for a, b in zip(first.terms, second.terms, strict=True)]
+    axes = tuple(f"{a}+{b}" for a, b in zip(first.axes, second.axes, strict=True))
+    terms = tuple(a + b for a, b in zip(first.terms, second.terms, strict=True))
     unit = first.unit or second.unit
     if first.unit and second.unit and first.unit != second.unit:
         unit = "m/s^2"  # each is converted by its own name
-    return SensorColumns((axes[0], axes[1], axes[2]), (terms[0], terms[1], terms[2]), unit, "total")
+    return SensorColumns(axes, terms, unit, "total")
 
 
 def unit_in_name(name: str, known: Mapping[str, float]) -> str | None:
@@ -166,12 +134,12 @@ def unit_in_name(name: str, known: Mapping[str, float]) -> str | None:
 
 def _sidecar_sensor(axes: tuple[str, ...], names: Sequence[str], known: Mapping[str, float]) -> SensorColumns:
     """Return the columns of a sensor that a sidecar names, with the unit in their names."""
-    terms = [parse_axis(axis, names) or () for axis in axes]
+    terms = tuple(parse_axis(axis, names) or () for axis in axes)
     units = {unit_in_name(name, known) for axis in terms for _, name in axis}
     if len(units) > 1 and None in units:
         raise MediaError(f"columns {', '.join(axes)[:120]}: some names have a unit, others have none")
     unit = next(iter(units)) if len(units) == 1 else next(iter(known))  # several are converted to the first of `known`
-    return SensorColumns((axes[0], axes[1], axes[2]), (terms[0], terms[1], terms[2]), unit)
+    return SensorColumns(axes, terms, unit)
 
 
 def _sidecar_time(names: Sequence[str], time: str | int) -> tuple[str, float | None]:
@@ -209,22 +177,20 @@ def _sensors(names: Sequence[str], sensor: str, known: Mapping[str, float]) -> t
         unit = unit_of(suffix, known) if re.search(r"[^\W_]|°", suffix) else ""
         if unit is None:
             continue
-        unit = (
-            "g" if not unit and word.startswith("g") and known is ACCELERATION and word not in _GRAVITY_WORDS else unit
-        )
+        if not unit and known is ACCELERATION and word.startswith("g") and word not in _GRAVITY_WORDS:
+            unit = "g"
         groups.setdefault((words, word, unit), {}).setdefault(axis, name)
     sensors = []
     for (words, word, unit), columns in groups.items():
         if set(columns) == set("xyz"):
             axes = columns["x"], columns["y"], columns["z"]
-            x, y, z = (((1.0, name),) for name in axes)
             kind: Literal["plain", "total", "linear"] = "plain"
             if _WITHOUT_GRAVITY.search(words + " " + word):
                 kind = "linear"
             elif _TOTAL.search(words + " " + word):
                 kind = "total"
             place = " ".join(re.findall(rf"imu[0-9]*|{_PLACES}", words))
-            sensors.append(SensorColumns(axes, (x, y, z), unit or None, kind, place))
+            sensors.append(SensorColumns(axes, tuple(((1.0, name),) for name in axes), unit or None, kind, place))
     return tuple(sensors)
 
 

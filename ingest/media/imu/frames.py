@@ -51,16 +51,12 @@ def parse_axis(text: str, names: Sequence[str]) -> Terms | None:
             rest = rest[1:].lstrip()
         elif terms:
             return None
-        name = next((name for name in known if name and rest.startswith(name) and _ends(rest[len(name) :])), None)
-        if name is None:
+        behind = ((name, rest[len(name) :].strip()) for name in known if name and rest.startswith(name))
+        name, rest = next((found for found in behind if found[1][:1] in ("", "+", "-")), ("", ""))
+        if not name:
             return None
         terms.append((sign, name))
-        rest = rest[len(name) :].lstrip()
     return tuple(terms) if terms and not rest else None
-
-
-def _ends(rest: str) -> bool:
-    return not rest.strip() or rest.lstrip()[0] in "+-"
 
 
 def frame_by_attitude(
@@ -70,12 +66,7 @@ def frame_by_attitude(
 
     In Core Motion gravity is (cos p sin r, -sin p, -cos p cos r): roll is about y, pitch about x, and both are 0 with
     the screen up. Android's roll is the same and its gravity the opposite (`SensorManager.getOrientation`); its pitch
-    has the other sign, so x and z decide.
-
-    Args:
-        acceleration: with gravity, (n, 3), in any unit.
-        roll: radians, (n,).
-        pitch: radians, (n,).
+    has the other sign, so x and z decide. The acceleration (n, 3) is with gravity, in any unit, angles (n,) in radians.
     """
     down = np.column_stack([np.cos(pitch) * np.sin(roll), -np.cos(pitch) * np.cos(roll)])
     with np.errstate(all="ignore"):
@@ -86,11 +77,10 @@ def frame_by_attitude(
     if not len(down) or power < _LEAST_TILT**2 * len(down):
         return None
     slope = float((seen * down).sum()) / power
-    sign = 1.0 if slope > 0 else -1.0
-    distance = float(np.median(np.linalg.norm(seen - sign * down, axis=1)))
+    distance = float(np.median(np.linalg.norm(seen - np.sign(slope) * down, axis=1)))
     if not 0.6 < abs(slope) < 1.4 or distance > min(_FARTHEST, abs(slope) * float(np.sqrt(power / len(down)))):
         return None
-    return "ios" if sign > 0 else "android"
+    return "ios" if slope > 0 else "android"
 
 
 def turn(samples: NDArray[np.float32], frame: str | None) -> NDArray[np.float32]:

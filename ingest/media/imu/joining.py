@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.clock import time_unit
 from bindsearch.ingest.media.imu.columns import find_columns
-from bindsearch.ingest.media.imu.partners import Recording, is_uci_signal, recording_of, sensor_role
-from bindsearch.ingest.media.imu.table import AXES, SI, Layout, Table
+from bindsearch.ingest.media.imu.partners import UCI_SIGNAL, UCI_SIGNALS, Recording, recording_of, sensor_role
+from bindsearch.ingest.media.imu.table import AXES, SI, Layout, Table, parse_dates
 from bindsearch.ingest.media.imu.text_table import read_text_table, text_structure
 
 _LONGEST_GAP_S = 1.0
@@ -46,13 +46,10 @@ class _Sensor:
 def find_recording(path: Path) -> Recording | None:
     """Return the recording in several files that a file is part of; None if it is a recording by itself."""
     recording = recording_of(path.as_posix())
-    if recording is None:
-        return None
-    if recording.form == "sensors":
+    if recording is not None and recording.form == "sensors":
         for file in {path.as_posix(), recording.main}:
             structure = text_structure(Path(file))
-            names = None if structure is None or structure.names is None else list(structure.names)
-            if names is not None and find_columns(names) is not None:
+            if structure is not None and structure.names and find_columns(structure.names) is not None:
                 return None
     return recording
 
@@ -66,25 +63,21 @@ def part_paths(path: Path) -> list[Path]:
 
 
 def lone_sensor(name: str, names: Sequence[str]) -> str | None:
-    """Return why a table of one sensor is no recording; None if it has both, or none that is known.
-
-    Args:
-        name: of the file.
-        names: of the columns.
-    """
-    if is_uci_signal(name):
+    """Return why a table of one sensor, by the names of its file and columns, is no recording; None if it may be."""
+    if UCI_SIGNAL.fullmatch(name) is not None:
         return "one axis of UCI HAR: it needs total_acc_x, _y, _z and body_gyro_x, _y, _z in the same folder"
     if find_columns(names) is not None:
         return None
-    has_accelerometer = find_columns([*names, *AXES[3:]]) is not None
-    has_gyroscope = find_columns([*names, *AXES[:3]]) is not None
-    if not (has_accelerometer or has_gyroscope) and _xyz(names) is not None and len(names) < 10:
+    role = None
+    if find_columns([*names, *AXES[3:]]) is not None:
+        role = "accelerometer"
+    elif find_columns([*names, *AXES[:3]]) is not None:
+        role = "gyroscope"
+    elif _xyz(names) is not None and len(names) < 10:
         role = sensor_role(name)
-        has_gyroscope = role == "gyroscope"
-        has_accelerometer = role in ("accelerometer", "total", "linear")
-    if has_accelerometer:
+    if role in ("accelerometer", "total", "linear"):
         return "only an accelerometer: BindSearch needs a gyroscope too, in the same table or a file beside it"
-    if has_gyroscope:
+    if role == "gyroscope":
         return "only a gyroscope: BindSearch needs an accelerometer too, in the same table or a file beside it"
     return None
 
@@ -95,27 +88,19 @@ def read_recording(recording: Recording, max_bytes: int) -> Table:
     Raises:
         MediaError: a file cannot be read, or the files do not fit each other.
     """
-    if recording.form == "uci-har":
-        return _read_uci(recording, max_bytes)
-    if recording.form == "kitti-oxts":
-        return _read_oxts(recording, max_bytes)
-    return _read_sensors(recording, max_bytes)
+    read = {"uci-har": _read_uci, "kitti-oxts": _read_oxts, "sensors": _read_sensors}[recording.form]
+    return read(recording, max_bytes)
 
 
 def _read_sensors(recording: Recording, max_bytes: int) -> Table:
     """Read accelerometer and gyroscope from two files, and gravity from a third one if it is missing."""
     main = Path(recording.main)
     files = {role: Path(path) for role, path in recording.parts.items()}
-    notes: list[str] = []
-    tables = {"main": read_text_table(main, max_bytes), "gyroscope": read_text_table(files["gyroscope"], max_bytes)}
-    acceleration = _sensor(main, tables["main"], None)
-    origin = tables["main"]
-    gyroscope = _sensor(files["gyroscope"], tables["gyroscope"], origin)
-    notes += [
-        f"{path.name}: {note}"
-        for path, table in zip((main, files["gyroscope"]), tables.values(), strict=True)
-        for note in table.notes
-    ]
+    origin, turns = read_text_table(main, max_bytes), read_text_table(files["gyroscope"], max_bytes)
+    acceleration = _sensor(main, origin, None)
+    gyroscope = _sensor(files["gyroscope"], turns, origin)
+    read = ((main, origin), (files["gyroscope"], turns))
+    notes = [f"{path.name}: {note}" for path, table in read for note in table.notes]
     if "gravity" in files and sensor_role(main.name) != "total":
         gravity = _sensor(files["gravity"], read_text_table(files["gravity"], max_bytes), origin)
         acceleration, added = _with_gravity(acceleration, gravity)
@@ -123,19 +108,16 @@ def _read_sensors(recording: Recording, max_bytes: int) -> Table:
     base, other = acceleration, gyroscope
     if _rate_hz(gyroscope) > (1 + _EQUAL_RATES) * _rate_hz(acceleration):
         base, other = gyroscope, acceleration
-    times_s, base_values, other_values = _at_times_of(base, other)
-    left_out = len(base.times_s) - len(times_s)
-    first, second = (base_values, other_values) if base is acceleration else (other_values, base_values)
-    names = [
-        f"{axis} {sensor.unit}".strip()
-        for sensor, axes in ((acceleration, AXES[:3]), (gyroscope, AXES[3:]))
-        for axis in axes
-    ]
-    columns = {"time": times_s, **dict(zip(names, np.hstack([first, second]).T, strict=True))}
+    times_s, *values = _at_times_of(base, other)
+    if base is gyroscope:
+        values.reverse()
+    units = [acceleration.unit] * 3 + [gyroscope.unit] * 3
+    names = [f"{axis} {unit}".strip() for axis, unit in zip(AXES, units, strict=True)]
+    columns = {"time": times_s, **dict(zip(names, np.hstack(values).T, strict=True))}
     notes.insert(0, f"{main.name} and {files['gyroscope'].name} joined by time, at the times of {base.name}")
-    if left_out:
+    if left_out := len(base.times_s) - len(times_s):
         notes.append(f"{left_out} samples of {base.name} where {other.name} has none left out")
-    header = list(tables["main"].columns)
+    header = origin.columns
     layout = None
     if "seconds_elapsed" in header:
         frame, source = _sensor_logger_frame(main, files)
@@ -144,9 +126,7 @@ def _read_sensors(recording: Recording, max_bytes: int) -> Table:
             columns |= _attitude(read_text_table(files["orientation"], max_bytes), origin, times_s)
     elif "Time (s)" in header:
         layout = Layout("phyphox")
-    elif (
-        len(tables["main"].columns) == 6 and re.fullmatch(r"data_\d+_accel_(?:phone|watch)\.txt", main.name) is not None
-    ):
+    elif len(header) == 6 and re.fullmatch(r"data_\d+_accel_(?:phone|watch)\.txt", main.name) is not None:
         layout = Layout("wisdm", units=SI)
     return Table(columns, seconds=frozenset({"time"}), notes=tuple(notes), layout=layout)
 
@@ -165,10 +145,10 @@ def _sensor_logger_frame(main: Path, files: Mapping[str, Path]) -> tuple[str | N
         lines = file.read(_METADATA_BYTES).decode(errors="replace").splitlines()
     names, values = (next(csv.reader([line]), []) for line in [*lines[:2], "", ""][:2])
     said = {name.strip().lower(): value.strip().lower() for name, value in zip(names, values, strict=False)}
-    is_ios = said.get("platform") == "ios"
-    if not is_ios and said.get("platform") != "android":
+    frame = said.get("platform")
+    if frame not in ("ios", "android"):
         return None, ""
-    return "ios" if is_ios and said.get("standardisation") != "true" else "android", files["metadata"].name
+    return "android" if said.get("standardisation") == "true" else frame, files["metadata"].name
 
 
 def _attitude(table: Table, origin: Table, times_s: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
@@ -202,13 +182,14 @@ def _sensor(path: Path, table: Table, origin: Table | None) -> _Sensor:
     """
     names = list(table.columns)
     axes = _xyz(names)
-    time: str | None
-    if axes is not None:
-        time = "seconds_elapsed" if "seconds_elapsed" in names else _time_name(names)
-    else:
+    time: str | None = "seconds_elapsed"
+    if axes is None:
         if len(names) < 4 or not all(name.startswith("column ") for name in names):
             raise MediaError(f"{path.name}: no x, y and z among the columns {', '.join(names)[:120]}")
         axes, time = tuple(names[-3:]), names[-4]
+    elif time not in names:
+        columns = find_columns([*names, *AXES])
+        time = None if columns is None else columns.time
     if time is None:
         raise MediaError(f"{path.name}: no time among the columns {', '.join(names)[:120]}: sensors are joined by time")
     values = np.column_stack([np.asarray(table.columns[name], np.float64) for name in axes])
@@ -217,24 +198,14 @@ def _sensor(path: Path, table: Table, origin: Table | None) -> _Sensor:
     if not (np.isfinite(raw).all() and np.isfinite(values).all()):
         bad = next((cell for name, cell in table.texts.items() if name in (*axes, time)), None)
         raise MediaError(f"{path.name}: " + (f"row {bad[0]} says {bad[1]!r}" if bad else "a cell without a number"))
-    ticks = (raw - start).astype(np.float64)
-    times_s = ticks if time in table.seconds else ticks * _tick_s(time, ticks, float(raw[0]))
+    times_s = (raw - start).astype(np.float64)
+    if time not in table.seconds:  # by the name of the column, else as of a table of both sensors
+        columns = find_columns([time, *AXES])
+        step_s = None if columns is None else dict(columns.times).get(time)
+        times_s *= time_unit(np.diff(times_s), float(raw[0]), time)[0] if step_s is None else step_s
     order = np.argsort(times_s, kind="stable")
     unit = _UNIT.search(axes[0])
     return _Sensor(path.name, times_s[order], values[order], unit[0].strip() if unit else "")
-
-
-def _time_name(names: Sequence[str]) -> str | None:
-    columns = find_columns([*names, *AXES])
-    return None if columns is None else columns.time
-
-
-def _tick_s(name: str, ticks: NDArray[np.float64], start: float) -> float:
-    """Return seconds per tick of a time column: by its name, else as of a table of both sensors."""
-    columns = find_columns([name, *AXES])
-    if columns is not None and columns.time == name and columns.time_step_s is not None:
-        return columns.time_step_s
-    return time_unit(np.diff(ticks), start, name)[0]
 
 
 def _rate_hz(sensor: _Sensor) -> float:
@@ -251,25 +222,23 @@ def _at_times_of(base: _Sensor, other: _Sensor) -> tuple[NDArray[np.float64], ND
     Raises:
         MediaError: they have no time in common.
     """
-    times_s = base.times_s
-    steps = np.diff(other.times_s)
-    half_step = 0.5 * float(np.median(steps)) if len(steps) else 0.0
-    longest_s = max(_LONGEST_GAP_S, 20 * half_step)
-    after = np.searchsorted(other.times_s, times_s, "left").clip(1, max(1, len(other.times_s) - 1))
-    is_known = (times_s >= other.times_s[0] - 2 * half_step) & (times_s <= other.times_s[-1] + 2 * half_step)
+    times_s, known_s = base.times_s, other.times_s
+    steps = np.diff(known_s)
+    step_s = float(np.median(steps)) if len(steps) else 0.0
+    after = np.searchsorted(known_s, times_s, "left").clip(1, max(1, len(known_s) - 1))
+    is_known = (times_s >= known_s[0] - step_s) & (times_s <= known_s[-1] + step_s)
     if len(steps):
-        is_known &= (steps[after - 1] <= longest_s) | np.isin(times_s, other.times_s)
+        is_known &= (steps[after - 1] <= max(_LONGEST_GAP_S, 10 * step_s)) | np.isin(times_s, known_s)
     if is_known.sum() < 2:
         raise MediaError(
-            f"{base.name} and {other.name} have no time in common: {base.times_s[0]:g} to {base.times_s[-1]:g} s and "
-            f"{other.times_s[0]:g} to {other.times_s[-1]:g} s"
+            f"{base.name} and {other.name} have no time in common: {times_s[0]:g} to {times_s[-1]:g} s and "
+            f"{known_s[0]:g} to {known_s[-1]:g} s"
         )
-    times_s = times_s[is_known]
+    times_s, after = times_s[is_known], after[is_known]
     if abs(_rate_hz(base) / max(_rate_hz(other), 1e-9) - 1) < _EQUAL_RATES:
-        after = np.searchsorted(other.times_s, times_s, "left").clip(1, max(1, len(other.times_s) - 1))
-        is_after = other.times_s[after] - times_s < times_s - other.times_s[after - 1]
+        is_after = known_s[after] - times_s < times_s - known_s[after - 1]
         return times_s, base.values[is_known], other.values[np.where(is_after, after, after - 1)]
-    values = np.column_stack([np.interp(times_s, other.times_s, column) for column in other.values.T])
+    values = np.column_stack([np.interp(times_s, known_s, column) for column in other.values.T])
     return times_s, base.values[is_known], values
 
 
@@ -285,20 +254,14 @@ def _with_gravity(acceleration: _Sensor, gravity: _Sensor) -> tuple[_Sensor, boo
     return _Sensor(acceleration.name, times_s, values + down, acceleration.unit), True
 
 
-def _array(path: Path, max_bytes: int) -> NDArray[np.float64]:
-    """Return a table of numbers without header."""
-    table = read_text_table(path, max_bytes)
-    return np.column_stack([np.asarray(column, np.float64) for column in table.columns.values()])
-
-
 def _read_uci(recording: Recording, max_bytes: int) -> Table:
     """Read the Inertial Signals of UCI HAR (Anguita 2013): windows of 128 samples at 50 Hz, each half in the next one.
 
     Windows that follow each other are joined to runs, so that no sample counts twice; between runs is a pause.
     """
     files = {"total_acc_x": recording.main, **recording.parts}
-    axes = [f"{signal}_{axis}" for signal in ("total_acc", "body_gyro") for axis in "xyz"]
-    signals = [_array(Path(files[axis]), max_bytes) for axis in axes]
+    tables = [read_text_table(Path(files[signal]), max_bytes) for signal in UCI_SIGNALS]
+    signals = [np.stack([*table.columns.values()], axis=1, dtype=np.float64) for table in tables]
     shapes = {signal.shape for signal in signals}
     if len(shapes) != 1 or signals[0].shape[1] != _UCI_WINDOW:
         raise MediaError(
@@ -308,14 +271,8 @@ def _read_uci(recording: Recording, max_bytes: int) -> Table:
     half = _UCI_WINDOW // 2
     follows = np.array([False, *((windows[1:, :half] == windows[:-1, half:]).all(axis=(1, 2)))], np.bool_)
     pieces = [window[half:] if is_next else window for window, is_next in zip(windows, follows, strict=True)]
-    starts = np.cumsum([0, *(len(piece) for piece in pieces[:-1])])
-    pauses = np.cumsum(~follows) - 1
-    times = np.concatenate(
-        [
-            start + np.arange(len(piece)) + pause * 2 * _UCI_RATE_HZ
-            for start, piece, pause in zip(starts, pieces, pauses, strict=True)
-        ]
-    )
+    pauses = np.repeat(np.cumsum(~follows) - 1, [len(piece) for piece in pieces])
+    times = np.arange(len(pauses)) + pauses * 2 * _UCI_RATE_HZ
     columns = dict(zip(AXES, np.concatenate(pieces).T, strict=True))
     notes = (f"{len(windows)} windows of {_UCI_WINDOW} samples at 50 Hz joined to {int((~follows).sum())} runs",)
     layout = Layout("uci-har", units={"accelerometer": "g", "gyroscope": "rad/s"})
@@ -324,6 +281,8 @@ def _read_uci(recording: Recording, max_bytes: int) -> Table:
 
 def _read_oxts(recording: Recording, max_bytes: int) -> Table:
     """Read the oxts folder of a KITTI drive (Geiger 2013): one line of 30 numbers a file, times in timestamps.txt."""
+    import pyarrow as pa
+
     paths = [recording.main, *(path for role, path in recording.parts.items() if role != "times")]
     lines, size = [], 0
     for path in paths:
@@ -343,20 +302,10 @@ def _read_oxts(recording: Recording, max_bytes: int) -> Table:
     if "times" not in recording.parts:
         notes.append("no timestamps.txt: 10 Hz, as in the synchronised data")
         return Table(columns, notes=tuple(notes), layout=Layout("kitti-oxts", units=SI, sample_rate_hz=10.0))
-    times_s = _kitti_times(Path(recording.parts["times"]), len(paths))
-    layout = Layout("kitti-oxts", units=SI)
-    return Table({"time": times_s, **columns}, seconds=frozenset({"time"}), notes=tuple(notes), layout=layout)
-
-
-def _kitti_times(path: Path, n: int) -> NDArray[np.float64]:
-    """Return the seconds of the first `n` lines "2011-09-26 13:02:25.964389445" of timestamps.txt."""
-    import pyarrow as pa
-
-    from bindsearch.ingest.media.imu.table import parse_dates
-
-    with path.open("rb") as file:
-        lines = file.read(64 * (n + 1)).decode(errors="replace").splitlines()[:n]
-    times = parse_dates(pa.array(lines, pa.string())) if lines else None
-    if times is None or len(times) < n:
-        raise MediaError(f"KITTI oxts: timestamps.txt has {len(lines)} times for {n} files")
-    return times
+    with Path(recording.parts["times"]).open("rb") as file:  # lines such as "2011-09-26 13:02:25.964389445"
+        dates = file.read(64 * (len(paths) + 1)).decode(errors="replace").splitlines()[: len(paths)]
+    times_s = parse_dates(pa.array(dates, pa.string())) if dates else None
+    if times_s is None or len(times_s) < len(paths):
+        raise MediaError(f"KITTI oxts: timestamps.txt has {len(dates)} times for {len(paths)} files")
+    columns["time"] = times_s
+    return Table(columns, seconds=frozenset({"time"}), notes=tuple(notes), layout=Layout("kitti-oxts", units=SI))

@@ -44,16 +44,13 @@ def lay_out(table: Table, sidecar: Sidecar) -> tuple[Table, Sidecar]:
         MediaError: the sidecar names an unknown layout or one that the table does not have, the table has one sensor
             only, or two columns of one name that is needed.
     """
-    name = sidecar.layout
+    name, layout = sidecar.layout, table.layout
     if name is not None and name not in LAYOUTS:
         raise MediaError(f"sidecar layout {name!r}: expected one of {', '.join(sorted(LAYOUTS))}")
-    layout = table.layout
-    if layout is None:
-        presets = [preset for preset in PRESETS if name in (None, preset.name)]
-        preset = next((preset for preset in presets if _fits(preset, table, is_said=name is not None)), None)
-        if preset is not None:
-            table, layout = _apply(preset, table)
-            table, layout = _without_wrong_unit(table, layout)
+    presets = [preset for preset in PRESETS if layout is None and name in (None, preset.name)]
+    preset = next((preset for preset in presets if _fits(preset, table, is_said=name is not None)), None)
+    if preset is not None:
+        table, layout = _without_wrong_unit(*_apply(preset, table))
     if name is not None and (layout is None or layout.name != name):
         if any(preset.name == name for preset in PRESETS):
             raise MediaError(f"sidecar layout {name!r}: its columns are not among {', '.join(table.columns)[:160]}")
@@ -73,13 +70,17 @@ def _without_wrong_unit(table: Table, layout: Layout) -> tuple[Table, Layout]:
     said = layout.units.get("accelerometer")
     if said is None:
         return table, layout
-    vectors = np.column_stack([np.asarray(table.columns[axis], np.float64) for axis in layout.axes[:3]])
-    seen = gravity_unit(measure(vectors, layout.sample_rate_hz or USUAL_RATE_HZ))
+    seen = gravity_unit(measure(_vectors(table, layout.axes[:3]), layout.sample_rate_hz or USUAL_RATE_HZ))
     if seen in (None, unit_of(said, ACCELERATION)):
         return table, layout
     units = {sensor: unit for sensor, unit in layout.units.items() if sensor != "accelerometer"}
     note = f"{layout.name} writes the accelerometer in {said}, but its values are in {seen}"
     return replace(table, notes=(*table.notes, note)), replace(layout, units=units)
+
+
+def _vectors(table: Table, names: Sequence[str]) -> NDArray[np.float64]:
+    """Return columns side by side, float64 (n, columns)."""
+    return np.column_stack([np.asarray(table.columns[name], np.float64) for name in names])
 
 
 def _with_frame(table: Table, layout: Layout, sidecar: Sidecar) -> tuple[Table, Layout]:
@@ -90,15 +91,17 @@ def _with_frame(table: Table, layout: Layout, sidecar: Sidecar) -> tuple[Table, 
     attitude = next((preset.attitude for preset in PRESETS if preset.name == layout.name), ())
     if not attitude or sidecar.frame is not None:
         return table, layout
-    if sidecar.axes:
-        is_signed = any(str(axis).startswith("-") for axis in sidecar.axes[:3])
-        notes = () if is_signed else (SIGNS_UNKNOWN,)
-        return replace(table, notes=(*table.notes, *notes)), replace(layout, frame=None)
     frame, source = layout.frame, layout.frame_source
-    if frame is None:
+    if sidecar.axes:
+        frame = None
+    elif frame is None:
         frame, source = _frame_by_values(table, layout, attitude), "roll and pitch"
-    note = {"ios": f"frame: ios, by {source}: the accelerometer is negated", None: SIGNS_UNKNOWN}.get(frame, "")
-    return replace(table, notes=(*table.notes, *([note] if note else []))), replace(layout, frame=frame)
+    notes = table.notes
+    if frame == "ios":
+        notes = (*notes, f"frame: ios, by {source}: the accelerometer is negated")
+    elif frame is None and not any(str(axis).startswith("-") for axis in sidecar.axes[:3]):
+        notes = (*notes, SIGNS_UNKNOWN)
+    return replace(table, notes=notes), replace(layout, frame=frame)
 
 
 def _frame_by_values(table: Table, layout: Layout, attitude: Sequence[str]) -> str | None:
@@ -107,9 +110,10 @@ def _frame_by_values(table: Table, layout: Layout, attitude: Sequence[str]) -> s
     columns = find_columns(list(table.columns), layout.axes)
     if roll is None or pitch is None or columns is None:
         return None
-    vectors = np.column_stack([np.asarray(table.columns[axis], np.float64) for axis in columns.axes[:3]])
-    angles = [np.asarray(table.columns[name], np.float64) for name in (roll, pitch)]
-    return frame_by_attitude(vectors, *angles) if len(vectors) == len(angles[0]) == len(angles[1]) else None
+    names = (*columns.axes[:3], roll, pitch)
+    if len({len(table.columns[name]) for name in names}) > 1:
+        return None
+    return frame_by_attitude(_vectors(table, names[:3]), *_vectors(table, names[3:]).T)
 
 
 def merge_layout(sidecar: Sidecar, layout: Layout) -> Sidecar:
@@ -140,17 +144,15 @@ def layout_by_names(names: Sequence[str], preamble: Sequence[str]) -> str | None
 def _check_names(table: Table) -> None:
     """Raise for one sensor only, or for a motion column whose name is repeated."""
     columns = find_columns(list(table.columns))
-    if columns is None:
-        if table.lone is not None:
-            raise MediaError(table.lone)
-        if table.columns and all(name.startswith("column ") for name in table.columns):
-            raise MediaError(
-                f"the table has {len(table.columns)} columns without names: expected 6, accelerometer x, y, z then "
-                "gyroscope x, y, z, or 7 with the time first, or axes in the sidecar <file>.json"
-            )
-        return
-    twice = [name for name in (*columns.axes, columns.time) if name in table.repeated]
-    if twice:
+    if columns is None and table.lone is not None:
+        raise MediaError(table.lone)
+    if columns is None and table.columns and all(name.startswith("column ") for name in table.columns):
+        raise MediaError(
+            f"the table has {len(table.columns)} columns without names: expected 6, accelerometer x, y, z then "
+            "gyroscope x, y, z, or 7 with the time first, or axes in the sidecar <file>.json"
+        )
+    used = () if columns is None else (*columns.axes, columns.time)
+    if twice := [name for name in used if name in table.repeated]:
         raise MediaError(
             f"several columns are named {twice[0]!r}: list the positions of the six axes, numbers from 0, under axes "
             "in the sidecar <file>.json"
@@ -162,14 +164,12 @@ def _fits(preset: Preset, table: Table, *, is_said: bool) -> bool:
     names = list(table.columns)
     if _axes(preset, names) is None:
         return False
-    if not is_said:
-        if preset.width is not None and len([name for name in names if name]) != preset.width:
-            return False
-        if preset.marks and not any(re.search(preset.marks, line) for line in table.preamble):
-            return False
-        if not all(any(_matches(pattern, name) for name in names) for pattern in preset.needs):
-            return False
-    return preset.check is None or preset.check(table)
+    is_recognised = is_said or (
+        preset.width in (None, len([name for name in names if name]))
+        and (not preset.marks or any(re.search(preset.marks, line) for line in table.preamble))
+        and all(any(_matches(pattern, name) for name in names) for pattern in preset.needs)
+    )
+    return is_recognised and (preset.check is None or preset.check(table))
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -209,34 +209,26 @@ def _apply(preset: Preset, table: Table) -> tuple[Table, Layout]:
         table = preset.prepare(table)
     axes = _axes(preset, list(table.columns))
     assert axes is not None
-    columns = dict(table.columns)
-    for axis in axes:
-        if axis not in columns:
-            columns[axis] = _sum(table, axis)
-    seconds, notes = set(table.seconds), list(table.notes)
-    time = None
+    columns = table.columns | {axis: _sum(table, axis) for axis in axes}
+    seconds, time = table.seconds, None
     for pattern, step_s in preset.time:
         found = [_find(part, list(table.columns)) for part in pattern.split("+")]
-        if None in found:
-            continue
         name = "+".join(map(str, found))
-        values = _sum(table, name)
-        if not np.isfinite(values).all():
+        if None in found or not np.isfinite(values := _sum(table, name)).all():
             continue
         if step_s is not None and not table.seconds.issuperset(map(str, found)):
             start = values[:1] if values.dtype.kind in "iu" else 0.0
             values = (values - start).astype(np.float64) * step_s
         if step_s is not None:
-            seconds.add(name)
+            seconds |= {name}
         columns[name], time = values, name
         break
-    if preset.note:
-        notes.append(preset.note)
+    notes = (*table.notes, preset.note) if preset.note else table.notes
     rate_hz = preset.rate_hz
-    if preset.rate_pattern and time is None:
+    if preset.rate_pattern:
         said = next((match for line in table.preamble if (match := re.search(preset.rate_pattern, line))), None)
         rate_hz = float(said[1]) if said else None
-    table = replace(table, columns=columns, seconds=frozenset(seconds), notes=tuple(notes))
+    table = replace(table, columns=columns, seconds=seconds, notes=notes)
     return table, Layout(preset.name, axes, preset.units, time, None if time else rate_hz)
 
 

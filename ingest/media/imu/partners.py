@@ -11,6 +11,7 @@ import os.path
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from types import MappingProxyType
 
 from bindsearch.hashing import files_version
@@ -30,16 +31,10 @@ _WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Words for sensors in names of files, by role; the order of roles is that of the search."""
 
 _UNCALIBRATED = re.compile(r"[ _]?uncalibrated", re.IGNORECASE)
-_SENSOR = re.compile(
-    "(?<![A-Za-z])(?:"
-    + "|".join(
-        f"(?P<{role}>{'|'.join(word.replace(' ', '[ _]?') for word in words)})" for role, words in _WORDS.items()
-    )
-    + ")(?![a-z])",
-    re.IGNORECASE,
-)
-_UCI_SIGNAL = re.compile(r"(total_acc|body_acc|body_gyro)_([xyz])(_train|_test)?(\.txt)")
-_UCI_NEEDED = tuple(f"{signal}_{axis}" for signal in ("total_acc", "body_gyro") for axis in "xyz")
+_ROLES = (f"(?P<{role}>{'|'.join(words).replace(' ', '[ _]?')})" for role, words in _WORDS.items())
+_SENSOR = re.compile(f"(?<![A-Za-z])(?:{'|'.join(_ROLES)})(?![a-z])", re.IGNORECASE)
+UCI_SIGNAL = re.compile(r"(total_acc|body_acc|body_gyro)_([xyz])(_train|_test)?(\.txt)")
+UCI_SIGNALS = tuple(f"{signal}_{axis}" for signal in ("total_acc", "body_gyro") for axis in "xyz")
 _OXTS = re.compile(r"(.*oxts/data/)(\d{10})(\.txt)")
 _FIRST_SAMPLE = f"oxts/data/{0:010d}.txt"
 _MAX_FILES = 100_000
@@ -49,17 +44,11 @@ _OF_APP = MappingProxyType({"metadata": "Metadata.csv", "orientation": "Orientat
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording in several files.
+    """A recording in several files."""
 
-    Attributes:
-        form: "sensors", "uci-har" or "kitti-oxts".
-        main: path of the file that is the item.
-        parts: paths of the other files, by role; roles of "kitti-oxts" are numbers, and "times".
-    """
-
-    form: str
-    main: str
-    parts: Mapping[str, str]
+    form: str  # "sensors", "uci-har" or "kitti-oxts"
+    main: str  # path of the file that is the item
+    parts: Mapping[str, str]  # paths of the other files, by role; roles of "kitti-oxts" are numbers, and "times"
 
 
 def recording_of(path: str, exists: Callable[[str], bool] = os.path.isfile) -> Recording | None:
@@ -70,7 +59,7 @@ def recording_of(path: str, exists: Callable[[str], bool] = os.path.isfile) -> R
     if not path.lower().endswith(TEXT_TABLES):
         return None
     folder, slash, name = path.rpartition("/")
-    if (signal := _UCI_SIGNAL.fullmatch(name)) is not None:
+    if (signal := UCI_SIGNAL.fullmatch(name)) is not None:
         return _uci_recording(folder + slash, signal[3] or "", signal[4], exists)
     if (sample := _OXTS.fullmatch(path)) is not None:
         return _oxts_recording(sample[1], exists)
@@ -82,7 +71,7 @@ def recording_key(path: str) -> str | None:
     folder, slash, name = path.rpartition("/")
     if not name.lower().endswith(TEXT_TABLES):
         return None
-    if (signal := _UCI_SIGNAL.fullmatch(name)) is not None:
+    if (signal := UCI_SIGNAL.fullmatch(name)) is not None:
         return f"{folder}{slash}*{signal[3] or ''}"
     if name in _OF_APP.values():
         return f"{folder}{slash}*.csv"
@@ -95,26 +84,19 @@ def recording_key(path: str) -> str | None:
 
 def _uci_recording(folder: str, suffix: str, extension: str, exists: Callable[[str], bool]) -> Recording | None:
     """Return the recording of the Inertial Signals of UCI HAR, one axis a file."""
-    paths = {role: f"{folder}{role}{suffix}{extension}" for role in _UCI_NEEDED}
+    paths = {role: f"{folder}{role}{suffix}{extension}" for role in UCI_SIGNALS}
     if not all(exists(path) for path in paths.values()):
         return None
     main = paths.pop("total_acc_x")
-    for axis in "xyz":
-        body = f"{folder}body_acc_{axis}{suffix}{extension}"
-        if exists(body):
-            paths[f"body_acc_{axis}"] = body
-    return Recording("uci-har", main, paths)
+    bodies = {f"body_acc_{axis}": f"{folder}body_acc_{axis}{suffix}{extension}" for axis in "xyz"}
+    return Recording("uci-har", main, paths | {role: body for role, body in bodies.items() if exists(body)})
 
 
 def _oxts_recording(folder: str, exists: Callable[[str], bool]) -> Recording | None:
     """Return the recording of the oxts folder of a KITTI drive, one sample a file."""
+    paths = ((str(i), f"{folder}{i:010d}.txt") for i in range(1, _MAX_FILES))
+    parts = dict(takewhile(lambda part: exists(part[1]), paths))
     main = f"{folder}{0:010d}.txt"
-    parts = {}
-    for i in range(1, _MAX_FILES):
-        path = f"{folder}{i:010d}.txt"
-        if not exists(path):
-            break
-        parts[str(i)] = path
     if not parts or not exists(main):
         return None
     times = folder.removesuffix("data/") + "timestamps.txt"
@@ -132,13 +114,9 @@ def _sensor_recording(path: str, exists: Callable[[str], bool]) -> Recording | N
         if role == match.lastgroup:
             files[role] = path
             continue
-        candidates = (
-            f"{in_folder}{slash}{name[: match.start()]}{word}{name[match.end() :]}"
-            for in_folder in _folders(folder, role)
-            for word in _spellings(role, match[0])
-        )
-        found = next((candidate for candidate in candidates if exists(candidate)), None)
-        if found is not None:
+        names = [f"{name[: match.start()]}{word}{name[match.end() :]}" for word in _spellings(role, match[0])]
+        candidates = (f"{place}{slash}{other}" for place in _folders(folder, role) for other in names)
+        if (found := next(filter(exists, candidates), None)) is not None:
             files[role] = found
     wanted = ("total", "accelerometer", *(["linear"] if "gravity" in files else []))
     main = next((role for role in wanted if role in files), None)
@@ -166,14 +144,14 @@ def _spellings(role: str, like: str) -> list[str]:
     """Return the words of a role in the case of the word `like`."""
     spellings: dict[str, None] = {}
     for word in _WORDS[role]:
-        parts = word.split(" ")
+        title = word.title()
         if like.isupper():
-            forms = ["_".join(parts).upper(), "".join(parts).upper()]
+            forms = [word.upper().replace(" ", "_"), word.upper().replace(" ", "")]
         elif like[0].isupper():
-            titled = [part.title() for part in parts]
-            forms = ["".join(titled), " ".join(titled), " ".join([titled[0], *parts[1:]]), "_".join(titled)]
+            forms = [title.replace(" ", ""), title, word.capitalize(), title.replace(" ", "_")]
         else:
-            forms = ["_".join(parts), "".join(parts), word, parts[0] + "".join(part.title() for part in parts[1:])]
+            joined = title.replace(" ", "")
+            forms = [word.replace(" ", "_"), word.replace(" ", ""), word, word[0] + joined[1:]]
         spellings.update(dict.fromkeys(forms))
     return list(spellings)
 
@@ -189,11 +167,6 @@ def parts_version(path: str) -> int:
     if recording is None or recording.main != path:
         return 0
     return files_version(sorted(recording.parts.values()))
-
-
-def is_uci_signal(name: str) -> bool:
-    """Return whether a file is named as one of the Inertial Signals of UCI HAR."""
-    return _UCI_SIGNAL.fullmatch(name) is not None
 
 
 def sensor_role(name: str) -> str | None:

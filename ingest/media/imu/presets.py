@@ -18,41 +18,23 @@ _G_DEG = MappingProxyType({"accelerometer": "g", "gyroscope": "deg/s"})
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A layout of one table. Patterns are regular expressions for whole names, without case; "{}" is x, y and z.
-
-    Attributes:
-        name: of the layout.
-        source: where it is described.
-        needs: patterns that must each match a column.
-        accelerometer: alternatives, the first that is there counts; each is one triple, or several to be added.
-        gyroscope: alternatives.
-        units: of the two sensors.
-        time: alternatives: pattern, and seconds per step (None: the column's name or its values tell).
-        rate_hz: rate without a time column.
-        rate_pattern: regular expression for the rate in the lines before the header.
-        marks: regular expression for a line before the header, without which the layout is not recognised.
-        width: number of columns that the table must have; None: any.
-        check: returns whether the values fit too.
-        prepare: scales the table by facts in its preamble.
-        note: what is assumed.
-        attitude: roll and pitch in radians, of layouts that may have iOS's signs: they show which (`frames`).
-    """
+    """A layout of one table. Patterns are regular expressions for whole names, without case; "{}" is x, y and z."""
 
     name: str
-    source: str
-    accelerometer: tuple[tuple[str, ...], ...]
-    gyroscope: tuple[str, ...]
-    needs: tuple[str, ...] = ()
+    source: str  # where it is described
+    accelerometer: tuple[tuple[str, ...], ...]  # alternatives: one triple, or several to be added; the first counts
+    gyroscope: tuple[str, ...]  # alternatives
+    needs: tuple[str, ...] = ()  # patterns that must each match a column
     units: Mapping[str, str] = field(default_factory=dict)
-    time: tuple[tuple[str, float | None], ...] = ()
-    rate_hz: float | None = None
-    rate_pattern: str = ""
-    marks: str = ""
-    width: int | None = None
-    check: Callable[[Table], bool] | None = None
-    prepare: Callable[[Table], Table] | None = None
-    note: str = ""
-    attitude: tuple[str, ...] = ()
+    time: tuple[tuple[str, float | None], ...] = ()  # alternatives: pattern, seconds per step (None: by name or values)
+    rate_hz: float | None = None  # without a time column
+    rate_pattern: str = ""  # regular expression for the rate in the lines before the header
+    marks: str = ""  # regular expression for a line before the header, without which the layout is not recognised
+    width: int | None = None  # number of columns that the table must have; None: any
+    check: Callable[[Table], bool] | None = None  # returns whether the values fit too
+    prepare: Callable[[Table], Table] | None = None  # scales the table by the factors in its preamble
+    note: str = ""  # what is assumed
+    attitude: tuple[str, ...] = ()  # roll and pitch in radians, of layouts that may have iOS's signs: they show which
 
 
 def _has_dot_ticks(table: Table) -> bool:
@@ -68,18 +50,19 @@ def _has_activity_numbers(table: Table) -> bool:
     return bool(np.isin(activity, np.arange(25)).all())
 
 
+_GCSV_AXES = {"tscale": ("",), "gscale": "xyz", "ascale": "xyz"}
+
+
 def _scale_gcsv(table: Table) -> Table:
     """Return a table of gyroflow in seconds, g and rad/s by the factors in its preamble."""
     factors = dict(line.split(",", 1) for line in table.preamble if "," in line)
     columns = dict(table.columns)
     try:
-        scale = {key: float(factors.get(key, "1")) for key in ("tscale", "gscale", "ascale")}
+        scales = {f"{key[0]}{axis}": float(factors.get(key, "1")) for key, axes in _GCSV_AXES.items() for axis in axes}
     except ValueError as error:
         raise MediaError(f"gyroflow log: tscale, gscale or ascale is not a number ({error})") from error
-    for key, names in (("tscale", ("t",)), ("gscale", ("gx", "gy", "gz")), ("ascale", ("ax", "ay", "az"))):
-        for name in names:
-            if name in columns:
-                columns[name] = np.asarray(columns[name], np.float64) * scale[key]
+    for name in scales.keys() & columns.keys():
+        columns[name] = np.asarray(columns[name], np.float64) * scales[name]
     note = f"orientation {factors['orientation']} not applied" if factors.get("orientation", "XYZ") != "XYZ" else ""
     notes = (*table.notes, note) if note else table.notes
     return replace(table, columns=columns, seconds=table.seconds | {"t"}, notes=notes)

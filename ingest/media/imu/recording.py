@@ -21,10 +21,9 @@ from bindsearch.ingest.media.imu.columns import MotionColumns, find_columns
 from bindsearch.ingest.media.imu.frames import turn
 from bindsearch.ingest.media.imu.layouts import lay_out
 from bindsearch.ingest.media.imu.sensors import read_sensors
-from bindsearch.ingest.media.imu.structure import count_of
-from bindsearch.ingest.media.imu.table import Table
+from bindsearch.ingest.media.imu.table import Table, count_of
 from bindsearch.ingest.media.imu.tables import read_table
-from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.options import DecodeOptions, check_limit
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s, span_edges
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.media import NO_READING, Motion, Reading
@@ -37,46 +36,26 @@ NO_RATE = (
 
 @dataclass(frozen=True, slots=True)
 class MotionSpan:
-    """A span of a motion recording.
-
-    Attributes:
-        motion: its samples.
-        start_s: its start in seconds.
-        end_s: its end in seconds.
-        reading: what was found out about the recording; only the first span has it.
-    """
+    """A span of a motion recording: its samples, and its start and end in seconds."""
 
     motion: Motion
     start_s: float
     end_s: float
-    reading: Reading = NO_READING
+    reading: Reading = NO_READING  # what was found out about the recording; only the first span has it
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A whole motion recording.
+    """A whole motion recording, and what was found out about it."""
 
-    Attributes:
-        runs: its parts without pauses.
-        rate_hz: samples per second.
-        source: the origin of the rate, such as "from 'time_s'" or "from the sidecar".
-        reading: what was found out.
-    """
-
-    runs: tuple[ImuRun, ...]
+    runs: tuple[ImuRun, ...]  # its parts without pauses
     rate_hz: float
-    source: str
+    source: str  # of the rate, such as "from 'time_s'" or "from the sidecar"
     reading: Reading
 
 
 def read_imu(path: Path, sidecar: Sidecar, options: DecodeOptions, span: Span | None = None) -> Iterator[MotionSpan]:
     """Yield the motion recording at `path` in spans of `options.imu_segment_s` seconds.
-
-    Args:
-        path: the file.
-        sidecar: its sidecar, with axes, units and rate.
-        options: length of spans, maximum size, and default rate.
-        span: only this span of seconds; None: the whole recording.
 
     Raises:
         MediaError: no table, axes or rate unknown, a value missing, time not ascending, or `span` after the end.
@@ -108,39 +87,24 @@ def read_recording(path: Path, sidecar: Sidecar, options: DecodeOptions) -> Reco
         MediaError: as for `read_imu`.
     """
     table, sidecar = lay_out(read_table(path, options), sidecar)
-    columns = _columns(table, sidecar)
+    columns = find_columns(list(table.columns), sidecar.axes, sidecar.time)
+    if columns is None:
+        raise MediaError(
+            "no accelerometer and gyroscope x, y, z among the columns "
+            f"{', '.join(table.columns)[:120] or '(none)'}: "
+            "name them acc_x, ..., gyro_z, or list them under axes in the sidecar <file>.json"
+        )
     table, dropped = _without_blank_rows(table, columns)
     count = len(table.columns[columns.accelerometers[0].terms[0][0][1]])
     if count < 2:
         raise MediaError(f"the table has {count} rows: a recording needs at least 2")
-    if count > options.max_samples:
-        raise MediaError(
-            f"the table has {count} rows: more than {options.max_samples} are not read (--limit samples=N)"
-        )
+    check_limit(count, options.max_samples, f"the table has {count} rows", "samples")
     clock = _clock(table, columns, sidecar, options, count)
     samples, notes = read_sensors(table, columns, sidecar, clock.rate_hz)
     runs = even_runs(turn(samples, sidecar.frame), clock, options.max_samples)
     source = () if sidecar.sample_rate_hz is not None else (f"rate {clock.source}",)
     reading = Reading((*table.notes, *source, *dropped, *clock.notes, *notes), {"rate_hz": clock.rate_hz})
     return Recording(tuple(runs), clock.rate_hz, clock.source, reading)
-
-
-def _columns(table: Table, sidecar: Sidecar) -> MotionColumns:
-    names = list(table.columns)
-    columns = find_columns(names, sidecar.axes, sidecar.time)
-    if columns is None:
-        raise MediaError(
-            f"no accelerometer and gyroscope x, y, z among the columns {', '.join(names)[:120] or '(none)'}: "
-            "name them acc_x, ..., gyro_z, or list them under axes in the sidecar <file>.json"
-        )
-    return columns
-
-
-def _used(columns: MotionColumns) -> set[str]:
-    """Return the names of the columns that may be read."""
-    sensors = (*columns.accelerometers, *columns.gyroscopes, *((columns.gravity,) if columns.gravity else ()))
-    names = {name for sensor in sensors for axis in sensor.terms for _, name in axis}
-    return names | {name for name, _ in columns.times}
 
 
 def _without_blank_rows(table: Table, columns: MotionColumns) -> tuple[Table, tuple[str, ...]]:
@@ -150,26 +114,26 @@ def _without_blank_rows(table: Table, columns: MotionColumns) -> tuple[Table, tu
     """
     if not columns.times:
         return table, ()
-    used = [table.columns[name] for name in sorted(_used(columns)) if name in table.columns]
+    sensors = (*columns.accelerometers, *columns.gyroscopes, *((columns.gravity,) if columns.gravity else ()))
+    names = {name for sensor in sensors for axis in sensor.terms for _, name in axis}
+    names.update(name for name, _ in columns.times)
+    used = [table.columns[name] for name in sorted(names.intersection(table.columns))]
     used = [column for column in used if column.dtype.kind in "biuf"]
-    if len({len(column) for column in used}) != 1 or any(column.dtype.kind in "biu" for column in used):
+    if len(set(map(len, used))) != 1 or any(column.dtype.kind in "biu" for column in used):
         return table, ()
     is_blank = np.isnan(used[0])
     for column in used[1:]:
         if not is_blank.any():
             return table, ()
         is_blank &= np.isnan(column)
-    blank = np.flatnonzero(is_blank)
-    if not len(blank) or len(blank) == len(is_blank):
+    blank, count = np.flatnonzero(is_blank), len(is_blank)
+    if len(blank) in (0, count):
         return table, ()
-    kept = {
-        name: column[~is_blank] if len(column) == len(is_blank) else column for name, column in table.columns.items()
-    }
+    kept = {name: column[~is_blank] if len(column) == count else column for name, column in table.columns.items()}
     text = next((text for row, text in table.texts.values() if row == blank[0] + 1), "")
     first = f"row {blank[0] + 1}" + (f", {text!r}" if text else "")
-    return replace(table, columns=kept), (
-        f"{count_of(len(blank), 'row')} without a number left out (the first is {first})",
-    )
+    note = f"{count_of(len(blank), 'row')} without a number left out (the first is {first})"
+    return replace(table, columns=kept), (note,)
 
 
 def _clock(table: Table, columns: MotionColumns, sidecar: Sidecar, options: DecodeOptions, count: int) -> Clock:
@@ -178,11 +142,11 @@ def _clock(table: Table, columns: MotionColumns, sidecar: Sidecar, options: Deco
         rate_hz = stated_rate(sidecar.sample_rate_hz, "sidecar sample_rate_hz")
         said = even_clock(rate_hz, "from the sidecar", count)
         seen, _ = _column_clock(table, columns, count)
-        if seen is not None and not 0.8 < seen.rate_hz / rate_hz < 1.25:
-            column = seen.source.removeprefix("from ")
-            note = f"sample_rate_hz says {rate_hz:g} Hz, but time column {column} shows {seen.rate_hz:.4g} Hz"
-            return replace(said, notes=(note,))
-        return said
+        if seen is None or 0.8 < seen.rate_hz / rate_hz < 1.25:
+            return said
+        column = seen.source.removeprefix("from ")
+        note = f"sample_rate_hz says {rate_hz:g} Hz, but time column {column} shows {seen.rate_hz:.4g} Hz"
+        return replace(said, notes=(note,))
     clock, problem = _column_clock(table, columns, count)
     if clock is not None:
         return clock

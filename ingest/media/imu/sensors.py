@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.imu.columns import MotionColumns, SensorColumns, add, unit_in_name
-from bindsearch.ingest.media.imu.structure import count_of
-from bindsearch.ingest.media.imu.table import Table
+from bindsearch.ingest.media.imu.table import Table, count_of
 from bindsearch.ingest.media.imu.units import (
     ACCELERATION,
     ROTATION,
@@ -51,25 +49,23 @@ def read_sensors(
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Return the samples of a table, float32 (n, 6), accelerometer in m/s^2 and gyroscope in rad/s, with notes.
 
-    Args:
-        table: the table.
-        columns: its columns.
-        sidecar: `axes` and `units` of the user.
-        rate_hz: its rate.
+    `axes` and `units` of the sidecar precede those of the columns.
 
     Raises:
         MediaError: units are not clear, no accelerometer has gravity in it, or too many values are missing.
     """
-    said = sidecar.units.get("accelerometer"), sidecar.units.get("gyroscope")
+    said, said_turns = sidecar.units.get("accelerometer"), sidecar.units.get("gyroscope")
     accelerometers = [_read(table, candidate, rate_hz, ACCELERATION) for candidate in columns.accelerometers]
     gyroscopes = columns.gyroscopes
     if table.is_unnamed and not sidecar.axes:
-        gyroscope = _read(table, gyroscopes[0], rate_hz, ROTATION)
-        both = np.hstack([accelerometers[0].vectors, gyroscope.vectors])
-        _fill_gaps(both, accelerometers[0].columns.axes + gyroscope.columns.axes, table.texts, rate_hz)
-        acc, gyro, chosen_notes = _roles(accelerometers[0], gyroscope, said[0])
+        acc, gyro = accelerometers[0], _read(table, gyroscopes[0], rate_hz, ROTATION)
+        both = np.hstack([acc.vectors, gyro.vectors])
+        _fill_gaps(both, acc.columns.axes + gyro.columns.axes, table.texts, rate_hz)
+        acc, gyro, chosen_notes = _roles(acc, gyro, said)
     else:
-        acc, chosen_notes = _accelerometer(table, accelerometers, columns.gravity, said[0], rate_hz, bool(sidecar.axes))
+        acc, chosen_notes = accelerometers[0], ()
+        if not sidecar.axes:
+            acc, chosen_notes = _accelerometer(table, accelerometers, columns.gravity, said, rate_hz)
         same_place = [candidate for candidate in gyroscopes if candidate.place == acc.columns.place]
         gyro = _read(table, (same_place or gyroscopes)[0], rate_hz, ROTATION)
     if len(acc.vectors) != len(gyro.vectors):
@@ -77,9 +73,9 @@ def read_sensors(
     values = np.hstack([acc.vectors, gyro.vectors])
     gap_notes = _fill_gaps(values, acc.columns.axes + gyro.columns.axes, table.texts, rate_hz)
     names = ", ".join(acc.columns.axes)[:120]
-    acc_factor, acc_notes = acceleration_factor(acc.level, said[0] or acc.columns.unit, names)
+    acc_factor, acc_notes = acceleration_factor(acc.level, said or acc.columns.unit, names)
     tilt = tilt_factor(acc.vectors, gyro.vectors, rate_hz)
-    gyro_factor, gyro_notes = rotation_factor(gyro.level, said[1] or gyro.columns.unit, acc_factor, tilt)
+    gyro_factor, gyro_notes = rotation_factor(gyro.level, said_turns or gyro.columns.unit, acc_factor, tilt)
     samples = (values * np.repeat((acc_factor, gyro_factor), 3)).astype(np.float32)
     return samples, (*gap_notes, *chosen_notes, *acc_notes, *gyro_notes)
 
@@ -90,19 +86,17 @@ def _read(table: Table, columns: SensorColumns, rate_hz: float, known: Mapping[s
     is_mixed = len(units) > 1
     axes = []
     for axis in columns.terms:
-        total: NDArray[Any] | None = None
+        parts: list[NDArray[np.float64]] = []
         for sign, name in axis:
             raw = table.columns[name]
             if raw.ndim != 1 or raw.dtype.kind not in "biuf":
                 raise MediaError(f"column {name!r} has no numbers")
             unit = unit_in_name(name, known) if is_mixed else None
             weight = sign * (said_factor(unit, known, "sensor") if unit else 1.0)
-            values = raw.astype(np.float64) * weight if weight != 1.0 else raw.astype(np.float64)
-            if total is not None and len(total) != len(values):
-                raise MediaError(f"column {name!r} has {len(values)} rows, another axis {len(total)}")
-            total = values if total is None else total + values
-        assert total is not None
-        axes.append(total)
+            parts.append(raw.astype(np.float64) * weight if weight != 1.0 else raw.astype(np.float64))
+            if len(parts[0]) != len(raw):
+                raise MediaError(f"column {name!r} has {len(raw)} rows, another axis {len(parts[0])}")
+        axes.append(sum(parts[1:], parts[0]))
     if len({len(axis) for axis in axes}) > 1:
         raise MediaError(f"columns {', '.join(columns.axes)[:120]} have different numbers of rows")
     vectors = np.column_stack(axes)
@@ -110,35 +104,25 @@ def _read(table: Table, columns: SensorColumns, rate_hz: float, known: Mapping[s
 
 
 def _accelerometer(
-    table: Table,
-    candidates: list[_Values],
-    gravity: SensorColumns | None,
-    said: str | None,
-    rate_hz: float,
-    is_said: bool,
+    table: Table, candidates: list[_Values], gravity: SensorColumns | None, said: str | None, rate_hz: float
 ) -> tuple[_Values, tuple[str, ...]]:
     """Return the accelerometer with gravity in it, or the sum of the gravity sensor and one without, and notes.
 
     Raises:
         MediaError: none has gravity in it.
     """
-    if is_said:
-        return candidates[0], ()
     down = _read(table, gravity, rate_hz, ACCELERATION) if gravity is not None else None
-    with_gravity = [
-        candidate
-        for candidate in candidates
-        if _has_gravity(candidate, said) and (down is None or _is_parallel(candidate.vectors, down.vectors))
-    ]
-    if with_gravity:
-        chosen = with_gravity[0]
-        notes = []
-        left_out = [c.columns.axes[0] for c in candidates if c not in with_gravity and c.columns.kind != "linear"]
+    shows = [_has_gravity(c, said) and (down is None or _is_parallel(c.vectors, down.vectors)) for c in candidates]
+    if any(shows):
+        chosen = candidates[shows.index(True)]
+        name, notes = chosen.columns.axes[0], []
+        columns = [(candidate.columns, shown) for candidate, shown in zip(candidates, shows, strict=True)]
+        left_out = [other.axes[0] for other, shown in columns if not shown and other.kind != "linear"]
         if left_out:
-            notes.append(f"accelerometer: {chosen.columns.axes[0]!r}, since {left_out[0]!r} has no gravity in it")
-        places = dict.fromkeys(c.columns.place for c in with_gravity)
+            notes.append(f"accelerometer: {name!r}, since {left_out[0]!r} has no gravity in it")
+        places = dict.fromkeys(other.place for other, shown in columns if shown)
         if len(places) > 1:
-            notes.append(f"{len(places)} accelerometers ({', '.join(places)}): only {chosen.columns.axes[0]!r} is read")
+            notes.append(f"{len(places)} accelerometers ({', '.join(places)}): only {name!r} is read")
         return chosen, tuple(notes)
     if down is not None and _has_gravity(down, said):
         without = next((c for c in candidates if c.columns.kind == "linear"), candidates[0])
@@ -174,11 +158,7 @@ def _is_parallel(vectors: NDArray[np.float64], gravity: NDArray[np.float64]) -> 
 
 
 def _roles(first: _Values, second: _Values, said: str | None) -> tuple[_Values, _Values, tuple[str, ...]]:
-    """Return which of two sensors without names is the accelerometer, which the gyroscope, and notes.
-
-    Raises:
-        MediaError: the values do not show it.
-    """
+    """Return the accelerometer and the gyroscope of two sensors without names, and notes; MediaError: unclear."""
     shown = [_has_gravity(first, said), _has_gravity(second, said)]
     if all(shown):
         shown = [_is_steadier(first.level, second.level), _is_steadier(second.level, first.level)]
@@ -204,22 +184,16 @@ def _is_steadier(one: Level, other: Level) -> bool:
 def _fill_gaps(
     samples: NDArray[np.float64], names: tuple[str, ...], texts: Mapping[str, tuple[int, str]], rate_hz: float
 ) -> tuple[str, ...]:
-    """Interpolate short gaps of `samples` (n, 6) in place, and return notes.
-
-    Raises:
-        MediaError: a gap is longer than 0.2 s, or too many rows have one.
-    """
+    """Interpolate short gaps of `samples` (n, 6) in place, and return notes; MediaError: one is long, or many are."""
     is_good = np.abs(samples) < _LARGEST  # also False for NaN
     if is_good.all():
         return ()
     rows = np.flatnonzero(~is_good.all(axis=1))
     axis = int(np.argmin(is_good[rows[0]]))
     row, text = texts.get(names[axis], (0, ""))
-    place = f"row {rows[0] + 1} has no number in column {names[axis]!r}" + (
-        f" ({text!r})" if row == rows[0] + 1 else ""
-    )
-    gaps = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
-    longest = max(len(gap) for gap in gaps)
+    said = f" ({text!r})" if row == rows[0] + 1 else ""
+    place = f"row {rows[0] + 1} has no number in column {names[axis]!r}{said}"
+    longest = max(map(len, np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)))
     if longest > max(2, _MAX_GAP_S * rate_hz) or len(rows) > _MAX_BAD_SHARE * len(samples):
         raise MediaError(f"{place}: {len(rows)} of {len(samples)} rows lack numbers, which is too many to interpolate")
     for column in range(samples.shape[1]):

@@ -35,19 +35,10 @@ def parse_dates(column: Any) -> NDArray[np.float64] | None:
     """
     import pyarrow.compute as pc
 
-    for form in _FORMS:
-        if pc.match_substring_regex(column.slice(0, 1), form).to_pylist() != [True]:
-            continue
-        fields = pc.extract_regex(column, form)
-        if fields.null_count != column.null_count:
-            return None
-        return _seconds(fields, has_date="first" in form, has_time="hour" in form)
-    return None
-
-
-def _seconds(fields: Any, *, has_date: bool, has_time: bool) -> NDArray[np.float64]:
-    """Return seconds of the fields of one of _FORMS."""
-    import pyarrow.compute as pc
+    first = column.slice(0, 1)
+    form = next((form for form in _FORMS if pc.match_substring_regex(first, form).to_pylist() == [True]), None)
+    if form is None or (fields := pc.extract_regex(column, form)).null_count != column.null_count:
+        return None
 
     def texts(name: str) -> Any:
         return pc.struct_field(fields, name)
@@ -57,7 +48,7 @@ def _seconds(fields: Any, *, has_date: bool, has_time: bool) -> NDArray[np.float
         return np.asarray(pc.cast(text, "float64").to_numpy(zero_copy_only=False), np.float64)
 
     total = np.zeros(len(fields))
-    if has_time:
+    if "hour" in form:
         hour = field("hour")
         half = np.asarray(pc.utf8_upper(texts("half")).to_numpy(zero_copy_only=False))
         hour = np.where(half == "PM", hour % 12 + 12, np.where(half == "AM", hour % 12, hour))
@@ -66,23 +57,21 @@ def _seconds(fields: Any, *, has_date: bool, has_time: bool) -> NDArray[np.float
         total += hour * 3600 + field("minute") * 60 + field("second") + fraction
         zone = field("zone")
         total -= zone * 3600 + np.sign(zone) * field("zone_minute") * 60
-    if has_date:
+    if "first" in form:
         total += _days(field("first"), field("middle"), field("last")) * _DAY_S
     return total
 
 
 def _days(first: NDArray[Any], middle: NDArray[Any], last: NDArray[Any]) -> NDArray[np.float64]:
     """Return days since 1970 of dates in three fields; the year is the first or the last one."""
-    if np.nanmax(first, initial=0) > 31:
-        year, month, day = first, middle, last
-    elif np.nanmax(first, initial=0) > 12:
-        year, month, day = last, middle, first
-    else:
-        year, month, day = last, first, middle
-    known = np.isfinite(year)
-    whole = [np.where(known, part, 1).astype(np.int64) for part in (year, month, day)]
-    months = (whole[0] - 1970) * 12 + whole[1] - 1
-    days = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) + whole[2] - 1
+    largest = np.nanmax(first, initial=0)
+    parts = (first, middle, last) if largest > 31 else (last, first, middle)
+    if 12 < largest <= 31:
+        parts = last, middle, first
+    known = np.isfinite(parts[0])
+    year, month, day = (np.where(known, part, 1).astype(np.int64) for part in parts)
+    months = (year - 1970) * 12 + month - 1
+    days = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) + day - 1
     return np.where(known, days.astype(np.float64), np.nan)
 
 
@@ -93,54 +82,31 @@ AXES = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Facts of the layout of a table, under the names that a sidecar has for them.
-
-    Attributes:
-        name: of the layout, such as "motionsense".
-        axes: six columns, accelerometer x, y, z, gyroscope x, y, z; (): not said.
-        units: of "accelerometer" and "gyroscope".
-        time: the time column.
-        sample_rate_hz: rate, where there is no time column.
-        frame: convention of the axes.
-        frame_source: what tells it, such as "Metadata.csv".
-    """
+    """Properties of the layout of a table, under the names that a sidecar has for them."""
 
     name: str
-    axes: tuple[str, ...] = ()
-    units: Mapping[str, str] = field(default_factory=dict)
+    axes: tuple[str, ...] = ()  # six columns, accelerometer x, y, z, gyroscope x, y, z; (): not said
+    units: Mapping[str, str] = field(default_factory=dict)  # of "accelerometer" and "gyroscope"
     time: str | None = None
-    sample_rate_hz: float | None = None
+    sample_rate_hz: float | None = None  # where there is no time column
     frame: str | None = None
-    frame_source: str = ""
+    frame_source: str = ""  # what the frame was read from, such as "Metadata.csv"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A motion table.
-
-    Attributes:
-        columns: arrays of equal length n by name.
-        rate_hz: the rate in the file; None: there is none.
-        seconds: columns known to be in seconds.
-        notes: what was assumed or left out, as short lines.
-        preamble: the lines before the header, without line ends.
-        repeated: names that several columns have; the later ones got a number.
-        is_unnamed: the columns have no names and got them by their positions.
-        texts: the first cell that is not a number, as (row from 1, text), of columns that have one.
-        layout: its layout, if the reader of the file knows it already.
-        lone: why it cannot be a whole recording, if it has one sensor only.
-    """
+    """A motion table: arrays of equal length by the names of its columns."""
 
     columns: dict[str, NDArray[Any]]
-    rate_hz: float | None = None
-    seconds: frozenset[str] = frozenset()
-    notes: tuple[str, ...] = ()
-    preamble: tuple[str, ...] = ()
-    repeated: frozenset[str] = frozenset()
-    is_unnamed: bool = False
-    texts: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    layout: Layout | None = None
-    lone: str | None = None
+    rate_hz: float | None = None  # the rate in the file
+    seconds: frozenset[str] = frozenset()  # columns known to be in seconds
+    notes: tuple[str, ...] = ()  # what was assumed or left out, as short lines
+    preamble: tuple[str, ...] = ()  # the lines before the header, without line ends
+    repeated: frozenset[str] = frozenset()  # names that several columns have; the later ones got a number
+    is_unnamed: bool = False  # the columns have no names and got them by their positions
+    texts: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # first cell that is no number: row from 1, text
+    layout: Layout | None = None  # if the reader of the file knows it already
+    lone: str | None = None  # why it cannot be a whole recording, if it has one sensor only
 
 
 def array_columns(array: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -149,14 +115,12 @@ def array_columns(array: NDArray[Any]) -> dict[str, NDArray[Any]]:
     Raises:
         MediaError: another shape.
     """
-    if array.ndim == 2 and array.shape[1] == 6:
-        return dict(zip(AXES, array.T, strict=True))
-    if array.ndim == 2 and array.shape[1] == 7:
-        return dict(zip(("time", *AXES), array.T, strict=True))
-    raise MediaError(
-        f"the array has the shape {array.shape}: expected (n, 6), accelerometer x, y, z then gyroscope x, y, z "
-        "(or 7 columns with the time first)"
-    )
+    if array.ndim != 2 or array.shape[1] not in (6, 7):
+        raise MediaError(
+            f"the array has the shape {array.shape}: expected (n, 6), accelerometer x, y, z then gyroscope x, y, z "
+            "(or 7 columns with the time first)"
+        )
+    return dict(zip(("time", *AXES)[-array.shape[1] :], array.T, strict=True))
 
 
 def arrow_table(table: Any) -> Table:
@@ -181,18 +145,23 @@ def numbers(column: Any) -> tuple[NDArray[Any], bool]:
     """
     import pyarrow as pa
 
-    kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind) or pa.types.is_time(kind):
+    kind, types = column.type, pa.types
+    if types.is_timestamp(kind) or types.is_duration(kind) or types.is_time(kind):
         unit = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[kind.unit]
-        whole = pa.int32() if pa.types.is_time32(kind) else pa.int64()
+        whole = pa.int32() if types.is_time32(kind) else pa.int64()
         ticks = column.cast(whole).to_numpy(zero_copy_only=False)
         return np.asarray(ticks.astype(np.float64) * unit), True
-    if pa.types.is_integer(kind) and not column.null_count:
-        return np.asarray(column.to_numpy(zero_copy_only=False)), False
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False)), False
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        is_whole = types.is_integer(kind) and not column.null_count
+        values = column if is_whole else column.cast(pa.float64())
+        return np.asarray(values.to_numpy(zero_copy_only=False)), False
+    if types.is_string(kind) or types.is_large_string(kind):
         times = parse_dates(column)
         if times is not None:
             return times, True
     return np.full(len(column), np.nan), False
+
+
+def count_of(n: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{n} {noun}" + ("s" if n != 1 else "")

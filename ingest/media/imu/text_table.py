@@ -7,19 +7,22 @@ are left out and counted: comments, headers that are repeated, a last line that 
 
 from __future__ import annotations
 
+import csv
 import re
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median, mode
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.imu.structure import COMMENTS, Structure, count_of, find_structure
-from bindsearch.ingest.media.imu.table import Table, array_columns, arrow_table
+from bindsearch.ingest.media.imu.table import AXES, Table, arrow_table, count_of
+from bindsearch.ingest.media.options import check_limit
 from bindsearch.ingest.media.texts.encoding import decode_table
 
 HEAD_BYTES = 1 << 16
@@ -28,6 +31,21 @@ HEAD_BYTES = 1 << 16
 GZIP_MAGIC = b"\x1f\x8b"
 
 _RE2_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+
+_DELIMITERS = ("\t", ";", ",", "|", " ")
+COMMENTS = ("#", "//", "%")
+"""Marks of lines of comment."""
+
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf)", re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+_UNIT = re.compile(
+    r"[(\[]?(?:no ?units?|cal|raw|unix|[munµ]?s(?:ec(?:onds)?)?|millis(?:econds)?|m?g|gs|m?g's|dps|[munµ]?t|gauss|hz|"
+    r"m\s*/\s*\(?s(?:ec)?\s*(?:\^|\*\*)?\s*[2²]\)?|ms-2|m ?s\^?-2|(?:m?rad|deg|°|degrees?)\s*/\s*s(?:ec)?|"
+    r"(?:rad|deg) ?s\^?-1|°c|degc|c|deg|rad|°|yyyy.*|hh.*|-|local|counts?|lsb)[)\]]?",
+    re.IGNORECASE,
+)
+_SAMPLE_LINES = 40
+_MAX_COLUMNS = 10_000
 
 
 def read_text_table(path: Path, max_bytes: int) -> Table:
@@ -41,36 +59,25 @@ def read_text_table(path: Path, max_bytes: int) -> Table:
     if raw.startswith(GZIP_MAGIC):
         raw = _unzipped(raw, max_bytes + 1)
         size = len(raw)
-    if size > max_bytes:
-        raise MediaError(f"the table has {size} bytes: more than {max_bytes} are not read (--limit array=N)")
+    check_limit(size, max_bytes, f"the table has {size} bytes", "array")
     body = _utf8(raw)
     structure = find_structure(_lines(body[:HEAD_BYTES], whole=len(body) <= HEAD_BYTES))
     if structure is None:
         raise MediaError("the table is empty" if not body.strip() else "not a table: it has no rows of numbers")
-    table, texts = _arrow_rows(_rows(_skip_lines(body, structure.start), structure), structure)
-    table, more_notes, unread = _without_text_rows(table, structure.names or (), texts)
-    notes = (*structure.notes, *more_notes)
+    lines = body.split(b"\n", structure.start)  # the last one is all behind them
+    body = lines[-1] if len(lines) > structure.start else b""
+    rows, texts = _arrow_rows(_rows(body, structure), structure)
+    rows, notes, unread = _without_text_rows(rows, structure.names or (), texts)
+    notes = (*structure.notes, *notes)
+    table = replace(arrow_table(rows), notes=notes, preamble=structure.preamble, texts=unread)
     if structure.names is not None:
-        return replace(arrow_table(table), notes=notes, preamble=structure.preamble, texts=unread)
-    read = arrow_table(table)
-    if table.num_columns in (6, 7) and all(
-        len(column) and np.isfinite(column).any() for column in read.columns.values()
-    ):
-        arrays = [read.columns[name] for name in table.column_names]
-        columns = dict(zip(array_columns(np.empty((0, len(arrays)))), arrays, strict=True))
+        return table
+    arrays = [*table.columns.values()]
+    if len(arrays) in (6, 7) and all(np.isfinite(column).any() for column in arrays):
+        columns = dict(zip(("time", *AXES)[-len(arrays) :], arrays, strict=True))
         notes = (*notes, f"no header: the columns are read as {', '.join(columns)}")
         return Table(columns, notes=notes, preamble=structure.preamble, is_unnamed=True)
-    return replace(read, notes=(*notes, "no header"), preamble=structure.preamble, texts=unread)
-
-
-def text_column_names(path: Path) -> list[str]:
-    """Return the names in the header of a text table; [] if it has none, or is no table.
-
-    Raises:
-        MediaError: the gzip data is damaged.
-    """
-    structure = text_structure(path)
-    return [] if structure is None or structure.names is None else [name.strip() for name in structure.names]
+    return replace(table, notes=(*notes, "no header"))
 
 
 def text_structure(path: Path) -> Structure | None:
@@ -123,15 +130,6 @@ def _lines(head: bytes, *, whole: bool) -> list[str]:
     return lines if whole or len(lines) == 1 else lines[:-1]
 
 
-def _skip_lines(body: bytes, count: int) -> bytes:
-    position = 0
-    for _ in range(count):
-        position = body.find(b"\n", position) + 1
-        if not position:
-            return b""
-    return body[position:]
-
-
 def _rows(rows: bytes, structure: Structure) -> bytes:
     """Return the rows of numbers ready for pyarrow."""
     if structure.delimiter == " " and re.search(rb"\t|  |^ | $", rows, re.MULTILINE):
@@ -143,7 +141,7 @@ def _rows(rows: bytes, structure: Structure) -> bytes:
 
 
 def _arrow_rows(rows: bytes, structure: Structure) -> tuple[Any, list[str]]:
-    """Return the rows as a pyarrow.Table, and the lines that have another number of cells."""
+    """Return the rows as a pyarrow.Table, and the lines that have another number of cells, "\\n" before a cut one."""
     import pyarrow as pa
     from pyarrow import csv as pacsv
 
@@ -154,32 +152,26 @@ def _arrow_rows(rows: bytes, structure: Structure) -> tuple[Any, list[str]]:
         return "skip"
 
     names = structure.names or tuple(f"column {i}" for i in range(structure.width))
+    block_size = max(len(rows) + 1, 1 << 20)  # one block: the kind of a column is found from all its cells
     if not rows.strip():
         return pa.Table.from_arrays([pa.array([], pa.float64()) for _ in names], names=names), []
     try:
         table = pacsv.read_csv(
             pa.BufferReader(rows),
-            # in one block: the kind of a column is found from all its cells
-            read_options=pacsv.ReadOptions(
-                use_threads=False, column_names=names, block_size=max(len(rows) + 1, 1 << 20)
-            ),
-            parse_options=pacsv.ParseOptions(delimiter=structure.delimiter, invalid_row_handler=take_misfit),
-            convert_options=pacsv.ConvertOptions(decimal_point=structure.decimal),
+            pacsv.ReadOptions(use_threads=False, column_names=names, block_size=block_size),
+            pacsv.ParseOptions(delimiter=structure.delimiter, invalid_row_handler=take_misfit),
+            pacsv.ConvertOptions(decimal_point=structure.decimal),
         )
     except pa.ArrowInvalid as error:
         raise MediaError(f"not a table: {(str(error).splitlines() or ['unreadable'])[0][:160]}") from error
     last = rows[rows.rstrip().rfind(b"\n") + 1 :].decode(errors="replace").strip()
-    is_cut = bool(misfits) and misfits[-1].strip() == last
-    if not is_cut and table.num_rows > 1 and not rows.endswith(b"\n") and _last_row_is_cut(table):
-        table, is_cut = table.slice(0, table.num_rows - 1), True
-        misfits.append(last)
-    return table, [f"\n{text}" if is_cut and i == len(misfits) - 1 else text for i, text in enumerate(misfits)]
-
-
-def _last_row_is_cut(table: Any) -> bool:
-    """Return whether only the last row lacks a value in the last column."""
     column = table.columns[-1]
-    return column.null_count == 1 and not column[-1].is_valid
+    if misfits and misfits[-1].strip() == last:
+        misfits[-1] = f"\n{misfits[-1]}"
+    elif table.num_rows > 1 and not rows.endswith(b"\n") and column.null_count == 1 and not column[-1].is_valid:
+        table = table.slice(0, table.num_rows - 1)
+        misfits.append(f"\n{last}")
+    return table, misfits
 
 
 def _without_text_rows(
@@ -207,40 +199,31 @@ def _without_text_rows(
         )
     if len(inner) > comments:
         notes.append(f"{count_of(len(inner) - comments, 'line')} with another number of cells left out")
-    repaired: dict[int, tuple[Any, Any]] = {}
+    bad: dict[int, tuple[Any, NDArray[np.bool_]]] = {}
+    is_text = np.ones(table.num_rows, np.bool_)
     for i, column in enumerate(table.columns):
         if pa.types.is_string(column.type) and len(column):
+            trimmed = pc.utf8_trim_whitespace(column)
             is_value = pc.fill_null(pc.match_substring_regex(column, _RE2_NUMBER), False)
-            filled = (
-                pc.sum(pc.and_(pc.is_valid(column), pc.not_equal(pc.utf8_trim_whitespace(column), ""))).as_py() or 0
-            )
-            if 2 * (pc.sum(is_value).as_py() or 0) > filled:
-                repaired[i] = column, is_value
-    if not repaired:
-        return table, tuple(notes), {}
-    is_text = np.ones(table.num_rows, np.bool_)
-    bad: dict[int, Any] = {}
-    for i, column in enumerate(table.columns):
-        if i in repaired:
-            is_value = np.asarray(repaired[i][1].to_numpy(zero_copy_only=False))
-            is_missing = np.asarray(
-                pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True).to_numpy(zero_copy_only=False)
-            )
-            bad[i] = ~is_value & ~is_missing
-            is_text &= bad[i]
-            cells = pc.if_else(repaired[i][1], pc.utf8_trim_whitespace(column), None)
-            table = table.set_column(i, table.column_names[i], _as_numbers(cells))
+            is_filled = pc.fill_null(pc.not_equal(trimmed, ""), False)
+            if 2 * (pc.sum(is_value).as_py() or 0) > (pc.sum(is_filled).as_py() or 0):
+                is_bad = pc.and_not(is_filled, is_value).to_numpy(zero_copy_only=False)
+                bad[i] = column, np.asarray(is_bad, np.bool_)
+                is_text &= bad[i][1]
+                cells = pc.if_else(is_value, trimmed, None)
+                table = table.set_column(i, table.column_names[i], _as_numbers(cells))
         elif not (pa.types.is_string(column.type) or pa.types.is_null(column.type)):
             is_text &= False
+    if not bad:
+        return table, tuple(notes), {}
     unread: dict[str, tuple[int, str]] = {}
-    for i, rows in bad.items():
-        left = np.flatnonzero(rows & ~is_text)
+    for i, (column, is_bad) in bad.items():
+        left = np.flatnonzero(is_bad & ~is_text)
         if len(left):
-            said = str(repaired[i][0][int(left[0])].as_py())[:40]
-            unread[table.column_names[i].strip()] = int(left[0]) + 1, said
+            unread[table.column_names[i].strip()] = int(left[0]) + 1, str(column[int(left[0])].as_py())[:40]
     if is_text.any():
-        i = next(iter(repaired))
-        said = repaired[i][0].filter(pa.array(is_text)).to_pylist()
+        i = next(iter(bad))
+        said = bad[i][0].filter(pa.array(is_text)).to_pylist()
         headers = sum(names[i : i + 1] == (text.strip(),) for text in said) if names else 0
         if headers:
             notes.append(f"{count_of(headers, 'repeated header')} left out")
@@ -259,3 +242,141 @@ def _as_numbers(cells: Any) -> Any:
         with suppress(pa.ArrowInvalid):  # beyond 64 bits
             return pc.cast(cells, pa.int64())
     return pc.cast(cells, pa.float64())
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The structure of a text table."""
+
+    delimiter: str  # between cells; " " stands for any run of spaces and tabs
+    decimal: str  # "." or ","
+    names: tuple[str, ...] | None  # of the columns, with the units of a line of units; None: there is no header
+    width: int  # number of columns
+    start: int  # number of lines before the first row of numbers
+    preamble: tuple[str, ...] = ()  # the lines before the header
+    notes: tuple[str, ...] = ()  # what was assumed or skipped
+
+
+def find_structure(lines: Sequence[str]) -> Structure | None:
+    """Return the structure of a table by its first lines; None if there are no rows of numbers, and no header."""
+    said = re.fullmatch(r"\"?sep=(.)\"?", lines[0].strip("\r\n ")) if lines else None
+    end = next((i for i, line in enumerate(lines) if line.strip()), 0)
+    sample = [line for line in lines[end:] if line.strip() and not line.lstrip().startswith(COMMENTS)]
+    sample = sample[-max(1, min(_SAMPLE_LINES, (len(sample) + 1) // 2)) :]
+    best: tuple[float, str, str] | None = None
+    for delimiter in (said[1],) if said else _DELIMITERS:
+        for decimal in ".," if delimiter != "," else ".":
+            score = median(_numeric(split_line(line, delimiter), decimal) for line in sample) if sample else 0
+            if score >= 1 and (best is None or score > best[0]):
+                best = score, delimiter, decimal
+    if best is None:  # a header without rows, or no table
+        line = next((line for line in lines if line.strip()), "")
+        delimiter = max(",;\t", key=line.count)
+        names = tuple(split_line(line, delimiter))
+        return Structure(delimiter, ".", names, len(names), len(lines)) if 1 < len(names) <= _MAX_COLUMNS else None
+    score, delimiter, decimal = best
+    rows = [split_line(line, delimiter) for line in sample]
+    width = mode(len(row) for row in rows if _numeric(row, decimal) * 2 >= score)
+    start = next((i for i, line in enumerate(lines) if _is_row(line, delimiter, decimal, width, score)), None)
+    if start is None or width > _MAX_COLUMNS:
+        return None
+    return _with_header(lines[:start], delimiter, decimal, width, is_said=said is not None)
+
+
+def split_line(line: str, delimiter: str) -> list[str]:
+    """Return the cells of a line, stripped; `delimiter` " " stands for any run of spaces and tabs."""
+    line = line.strip("\r\n")
+    if delimiter == " ":
+        return line.split()
+    line = line.rstrip(" ")
+    if delimiter == "," and line.endswith(";"):  # as WISDM ends its lines
+        line = line[:-1]
+    if '"' not in line:
+        return [cell.strip() for cell in line.split(delimiter)]
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        return [line]
+
+
+def is_number(cell: str, decimal: str = ".") -> bool:
+    """Return whether a cell is a number."""
+    return _NUMBER.fullmatch(cell) is not None or (decimal == "," and _DECIMAL_COMMA.fullmatch(cell) is not None)
+
+
+def _numeric(cells: Sequence[str], decimal: str) -> int:
+    """Return how many cells are numbers; with a decimal comma, 0 if there is none, or a point."""
+    if decimal == ",":
+        has_comma = any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
+        if not has_comma or any("." in cell and is_number(cell) for cell in cells):
+            return 0
+    return sum(is_number(cell, decimal) for cell in cells)
+
+
+def _is_row(line: str, delimiter: str, decimal: str, width: int, score: float) -> bool:
+    """Return whether a line is a row of numbers, with a share of missing cells."""
+    if line.lstrip().startswith(COMMENTS):
+        return False
+    cells = split_line(line, delimiter)
+    count = sum(is_number(cell, decimal) for cell in cells)
+    texts = sum(bool(re.match(r"[A-Za-z_]", cell)) for cell in cells)
+    return len(cells) == width and count >= max(1, score / 2) and count > texts
+
+
+def _with_header(above: Sequence[str], delimiter: str, decimal: str, width: int, *, is_said: bool) -> Structure:
+    """Return the structure, with the header among the lines `above` the numbers."""
+    names: list[str] | None = None
+    units: list[str] = []
+    notes = []
+    header_at = len(above)
+    for i, line in reversed([*enumerate(above)]):
+        cells = _header_cells(line, delimiter, width)
+        if cells is None:
+            if line.strip():
+                break
+            continue
+        filled = [cell for cell in cells if cell]
+        known = sum(_UNIT.fullmatch(cell) is not None for cell in filled)
+        if units or known <= 1 or 2 * known < len(filled):
+            names, header_at = cells, i
+            break
+        units = cells
+    if names is None and units:
+        names, header_at, units = units, len(above) - 1, []
+    if names is not None and units:
+        names = [_with_unit(name, unit) for name, unit in zip(names, units, strict=True)]
+        notes.append("a line of units read")
+    if delimiter not in ",\t":
+        notes.append(f"cells separated by {'spaces' if delimiter == ' ' else repr(delimiter)}")
+    if decimal == ",":
+        notes.append("decimal commas")
+    preamble = tuple(line.strip() for line in above[:header_at])
+    skipped = sum(bool(line) for line in preamble) - is_said
+    if skipped:
+        notes.append(f"{count_of(skipped, 'line')} before the table skipped")
+    return Structure(delimiter, decimal, tuple(names) if names else None, width, len(above), preamble, tuple(notes))
+
+
+def _with_unit(name: str, unit: str) -> str:
+    """Return a name with the unit below it, in brackets."""
+    if not unit or re.fullmatch(r"no ?units?|-|cal|raw", unit, re.IGNORECASE):
+        return name
+    wrapped = re.fullmatch(r"[(\[](.*)[)\]]", unit)
+    return f"{name} ({wrapped[1] if wrapped else unit})"
+
+
+def _header_cells(line: str, delimiter: str, width: int) -> list[str] | None:
+    """Return the cells of a line that has names or units for `width` columns; None if it has not."""
+    text = line.strip("\r\n")
+    for mark in COMMENTS:
+        if text.lstrip().startswith(mark):
+            text = text.lstrip()[len(mark) :]
+    for separator in (delimiter, *_DELIMITERS):
+        cells = split_line(text, separator)
+        if len(cells) == width + 1 and not cells[-1]:
+            cells = cells[:-1]
+        elif len(cells) == width - 1:
+            cells = [*cells, ""]
+        if len(cells) == width and width > 1 and any(re.search(r"[^\W\d_]", cell) for cell in cells):
+            return cells
+    return None

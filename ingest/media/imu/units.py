@@ -66,21 +66,13 @@ _STILL_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Robust statistics of the vectors of one sensor, in its own unit.
+    """Robust statistics of the lengths of the vectors of one sensor, in its own unit."""
 
-    Attributes:
-        median: median length.
-        steady: median length of the averages over windows of 2 s: gravity stays, movement cancels out.
-        spread: interquartile range of the length, relative to the median.
-        high: 99th percentile of the length.
-        length_s: length of the recording in seconds.
-    """
-
-    median: float
-    steady: float
-    spread: float
-    high: float
-    length_s: float
+    median: float = 0.0
+    steady: float = 0.0  # median length of the averages over windows of 2 s: gravity stays, movement cancels out
+    spread: float = 0.0  # interquartile range, relative to the median
+    high: float = 0.0  # 99th percentile
+    length_s: float = 0.0  # of the recording, in seconds
 
 
 def unit_of(spelling: str, known: Mapping[str, float]) -> str | None:
@@ -117,12 +109,12 @@ def measure(values: NDArray[np.float64], rate_hz: float) -> Level:
     width = int(min(max(round(_WINDOW_S * rate_hz), 2), 4096, max(len(values), 1)))
     count = min(len(values) // width, max(8, _MAX_SAMPLES // width))
     if count == 0:
-        return Level(0.0, 0.0, 0.0, 0.0, 0.0)
+        return Level()
     starts = np.linspace(0, len(values) - width, count).astype(np.int64)
     windows = values[starts[:, None] + np.arange(width)]
     good = np.isfinite(windows).all(axis=2)
     if not good.any():
-        return Level(0.0, 0.0, 0.0, 0.0, 0.0)
+        return Level()
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.linalg.norm(windows[good], axis=1)
         low, median, top, high = np.percentile(lengths, (25, 50, 75, 99))
@@ -155,16 +147,16 @@ def shows_gravity(level: Level, unit: str, scale: float = 1.0) -> bool:
 def acceleration_factor(level: Level, said: str | None, names: str) -> tuple[float, tuple[str, ...]]:
     """Return the factor of an accelerometer to m/s^2, and notes.
 
-    Args:
-        level: its statistics.
-        said: its unit, if the sidecar or the names of the columns say it.
-        names: its columns, for messages.
+    `said`: its unit, if the sidecar or the names of the columns say it; `names`: its columns, for messages.
 
     Raises:
         MediaError: no gravity in it, or its unit is neither said nor shown.
     """
     found = gravity_unit(level)
-    if said is None and found is None:
+    if said is None and found is not None:
+        note = f"accelerometer in {found} (median {_shown(level.median)}): converted to m/s^2"
+        return ACCELERATION[found], (note,) if found != "m/s^2" else ()
+    if said is None:
         if level.length_s < _SHORTEST_S or level.median > 13 or level.steady >= 0.4 * level.median > 0:
             raise MediaError(
                 f"the unit of the accelerometer is not clear ({names}: median {_shown(level.median)}; with gravity it "
@@ -172,18 +164,12 @@ def acceleration_factor(level: Level, said: str | None, names: str) -> tuple[flo
                 '"16384 LSB/g" for raw counts'
             )
         raise no_gravity(level.median, "", names)
-    if said is None:
-        assert found is not None
-        is_converted = found != "m/s^2"
-        note = f"accelerometer in {found} (median {_shown(level.median)}): converted to m/s^2"
-        return ACCELERATION[found], (note,) if is_converted else ()
     factor = said_factor(said, ACCELERATION, "accelerometer")
     if shows_gravity(level, "m/s^2", factor):
         return factor, ()
     if found is not None and not math.isclose(ACCELERATION[found], factor, rel_tol=1e-6):
-        return factor, (
-            f"accelerometer: the unit is given as {said}, but the median {_shown(level.median)} looks like {found}",
-        )
+        seen = f"the median {_shown(level.median)} looks like {found}"
+        return factor, (f"accelerometer: the unit is given as {said}, but {seen}",)
     if level.steady * factor < _NO_GRAVITY_M_S2:
         raise no_gravity(level.median * factor, " m/s^2", names)
     return factor, (f"accelerometer: the median {level.median * factor:.3g} m/s^2 is far from gravity, 9.8",)
@@ -202,34 +188,29 @@ def rotation_factor(
 ) -> tuple[float, tuple[str, ...]]:
     """Return the factor of a gyroscope to rad/s, and notes.
 
-    Args:
-        level: its statistics.
-        said: its unit, if the sidecar or the names of the columns say it.
-        accelerometer_unit: the accelerometer's factor to m/s^2.
-        tilt: the factor by `tilt_factor`.
+    `said`: its unit, if the sidecar or the names of the columns say it; `accelerometer_unit`: the accelerometer's
+    factor to m/s^2; `tilt`: the factor by `tilt_factor`.
 
     Raises:
         MediaError: its unit is neither said nor shown.
     """
+    high = _shown(level.high)
     if said is not None:
         factor = said_factor(said, ROTATION, "gyroscope")
-        if level.high * factor <= 2 * FASTEST_RAD_S:
-            return factor, ()
-        high = _shown(level.high)
-        return factor, (f"gyroscope: the unit is given as {said}, but the 99th percentile {high} is too fast for it",)
+        note = f"gyroscope: the unit is given as {said}, but the 99th percentile {high} is too fast for it"
+        return factor, () if level.high * factor <= 2 * FASTEST_RAD_S else (note,)
     if level.high > _FASTEST_DEG_S:
         raise MediaError(
-            f"the unit of the gyroscope is not clear (99th percentile {_shown(level.high)}): give units in the sidecar "
+            f"the unit of the gyroscope is not clear (99th percentile {high}): give units in the sidecar "
             '<file>.json, such as "deg/s", or "131 LSB/(deg/s)" for raw counts'
         )
     if level.high > FASTEST_RAD_S:
-        note = f"gyroscope in deg/s (99th percentile {_shown(level.high)}): converted to rad/s"
-        return ROTATION["deg/s"], (note,)
+        return ROTATION["deg/s"], (f"gyroscope in deg/s (99th percentile {high}): converted to rad/s",)
     if tilt == ROTATION["deg/s"]:
         return tilt, ("gyroscope in deg/s (by the turns of gravity): converted to rad/s",)
     if tilt is None and (accelerometer_unit != 1.0 or level.high > FASTEST_RAD_S / 3):
         return 1.0, (
-            f"gyroscope assumed in rad/s (99th percentile {_shown(level.high)}): if it is in deg/s, give units "
+            f"gyroscope assumed in rad/s (99th percentile {high}): if it is in deg/s, give units "
             '{"gyroscope": "deg/s"} in the sidecar',
         )
     return 1.0, ()
@@ -257,10 +238,8 @@ def tilt_factor(acc: NDArray[np.float64], gyro: NDArray[np.float64], rate_hz: fl
         turning = gyro[part].reshape(count, width, 3).mean(axis=1)
         lengths = np.linalg.norm(up, axis=1)
         up = up / lengths[:, None]
-        is_calm = np.abs(lengths / np.nanmedian(lengths) - 1) < 0.15
-        usable = (
-            is_calm[1:] & is_calm[:-1] & np.isfinite(turning).all(axis=1)[1:] & np.isfinite(turning).all(axis=1)[:-1]
-        )
+        is_good = (np.abs(lengths / np.nanmedian(lengths) - 1) < 0.15) & np.isfinite(turning).all(axis=1)
+        usable = is_good[1:] & is_good[:-1]
         predicted = -np.cross(turning[1:] + turning[:-1], up[1:] + up[:-1])[usable] / 4 * (width / rate_hz)
         change = np.diff(up, axis=0)[usable]
         power = float((predicted**2).sum())

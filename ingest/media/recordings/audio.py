@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,7 @@ from bindsearch.ingest.media.kinds import SOUNDS, VIDEOS, one_of
 from bindsearch.ingest.media.recordings.av_container import open_container, recording_kind
 from bindsearch.ingest.media.recordings.segmenting import check_span, shortest_tail_s
 from bindsearch.ingest.media.recordings.sound_file import open_sound
-from bindsearch.ingest.media.recordings.sound_stream import Block, SoundStream
-from bindsearch.ingest.media.recordings.sound_track import open_track
+from bindsearch.ingest.media.recordings.sound_track import Block, SoundStream, open_track
 from bindsearch.media import Note, Sound, drop_note
 from bindsearch.types import Span
 
@@ -29,8 +28,7 @@ _MOST_INVALID = 0.001
 """Greatest share of samples that are NaN or infinite and are replaced by 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class SoundSpan:
+class SoundSpan(NamedTuple):
     """A span of a recording: its sound, and its start and end in seconds."""
 
     sound: Sound
@@ -78,7 +76,7 @@ def read_sound_track(
             return
         if stream is None:
             return
-        stream = replace(stream, blocks=_as_far_as_possible(stream.blocks, note))
+        stream = stream._replace(blocks=_as_far_as_possible(stream.blocks, note))
         for piece in cut_sound(stream, segment_s, span, may_be_empty=True, max_s=max_s, note=note):
             if piece.sound.samples.any():
                 yield piece
@@ -115,7 +113,9 @@ def cut_sound(
             hole = place - end
             if parts and hole >= length + tail:
                 parts.append(np.zeros(max(0, start + length - end), np.float32))
-                for samples in _cut(np.concatenate(parts), length):
+                rest = np.concatenate(parts)
+                for first in range(0, rest.size, length):
+                    samples = rest[first : first + length]
                     yield piece(samples)
                     start, was_cut = start + samples.size, True
                 parts = []
@@ -138,12 +138,6 @@ def cut_sound(
         raise MediaError(f"the sound ends before {span.start_s:g} s" if span else "the file contains no sound samples")
 
 
-def _cut(samples: NDArray[np.float32], length: int) -> Iterator[NDArray[np.float32]]:
-    """Yield pieces of at most `length` samples."""
-    for place in range(0, samples.size, length):
-        yield samples[place : place + length]
-
-
 def _bounded(stream: SoundStream, span: Span | None, max_s: float, note: Note) -> Iterator[Block]:
     """Yield blocks inside `span`, all samples finite; without a span at most `max_s` seconds."""
     rate_hz, length_s = stream.sample_rate_hz, stream.length_s
@@ -157,8 +151,8 @@ def _bounded(stream: SoundStream, span: Span | None, max_s: float, note: Note) -
             )
         before = max(0, stream.first - first)
         place, block = first + before, samples[before : None if end is None else max(0, end - first)]
-        if not np.isfinite(block).all():
-            is_valid = np.isfinite(block)
+        is_valid = np.isfinite(block)
+        if not is_valid.all():
             invalid += block.size - int(is_valid.sum())
             block = np.where(is_valid, block, np.float32(0))
         count += block.size

@@ -52,9 +52,6 @@ class _Part(io.RawIOBase):
         left = max(0, self._end - self._file.tell())
         return self._file.read(left if size < 0 else min(size, left))
 
-    def tell(self) -> int:
-        return self._file.tell() - self._start
-
     def seek(self, offset: int, whence: int = 0) -> int:
         origin = {0: self._start, 1: self._file.tell(), 2: self._end}[whence]
         return self._file.seek(max(self._start, origin + offset)) - self._start
@@ -104,17 +101,15 @@ def open_container(
     """
     import av
 
-    options = dict(_NO_OTHER_FILES)
-    if probe_bytes is not None:
-        options["probesize"] = str(probe_bytes)
+    options = _NO_OTHER_FILES if probe_bytes is None else {**_NO_OTHER_FILES, "probesize": str(probe_bytes)}
     with path.open("rb") as file:
         head = file.read(32)
-        start = content_start(file, head) if kind in SOUNDS - {"m4a"} else 0
-        if kind in _TAGGED and head[:3] == b"ID3" and not is_padded(file, head):
-            start = 0
+        is_skipped = kind in _TAGGED and head[:3] == b"ID3" and not is_padded(file, head)  # by the demuxer
+        start = content_start(file, head) if kind in SOUNDS - {"m4a"} and not is_skipped else 0
         file.seek(0)
+        source = _Part(file, *(part or (start,))) if part or start else file
         with av.open(
-            _Part(file, *part) if part is not None else _Part(file, start) if start else file,
+            source,
             mode="r",
             format=_DEMUXERS[kind],
             metadata_errors="ignore",
@@ -153,15 +148,11 @@ def is_cut_short(path: Path, kind: str) -> bool:
                 return last_segment_end(file) > size
             case "avi":
                 end = 0
-                while end + 12 <= size and (head := _riff_head(file, end)) is not None:
-                    end += 8 + head
+                while end + 12 <= size:
+                    file.seek(end)
+                    head = file.read(8)
+                    if head[:4] != b"RIFF" or head[4:] == bytes(4):  # another chunk, or a size that was never written
+                        break
+                    end += 8 + int.from_bytes(head[4:], "little")
                 return end > size + 1
     return False
-
-
-def _riff_head(file: BinaryIO, start: int) -> int | None:
-    """Return the size of the RIFF chunk at a place; None if there is none, or its size was never written."""
-    file.seek(start)
-    head = file.read(8)
-    size = int.from_bytes(head[4:8], "little")
-    return size if head[:4] == b"RIFF" and size else None

@@ -21,19 +21,17 @@ MAX_TABLE_BYTES = 16 << 20
 """Maximum size of a table of samples: 2,000,000 entries."""
 
 
+_Range = tuple[int, int]
+"""Start and end of a content in bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class SampleTable:
-    """Samples of a track.
+    """The n samples of a track."""
 
-    Attributes:
-        offsets: int64 (n,), places of the samples in the file in bytes.
-        sizes: int64 (n,), in bytes.
-        times_s: float64 (n + 1,), start of each sample and end of the last one, in seconds.
-    """
-
-    offsets: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    times_s: NDArray[np.float64]
+    offsets: NDArray[np.int64]  # (n,), places in the file in bytes
+    sizes: NDArray[np.int64]  # (n,), in bytes
+    times_s: NDArray[np.float64]  # (n + 1,), start of each sample and end of the last one
 
 
 def read_sample_table(path: Path, codec: bytes) -> SampleTable | None:
@@ -60,23 +58,21 @@ def has_track(path: Path, codecs: Collection[bytes]) -> bool:
     """Return whether the headers have a track with one of some codecs (four letters); False if they are damaged."""
     with path.open("rb") as file:
         for _, stbl in _tracks(file):
-            start, _ = next(_boxes(file, stbl, b"stsd"), (0, 0))
+            start, _ = _box(file, stbl, b"stsd")
             file.seek(start + 12)  # behind version, number of entries and size of the first one (8.5.2)
             if start and file.read(4) in codecs:
                 return True
     return False
 
 
-def _tracks(file: BinaryIO) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield start and end of the contents of the boxes mdia and stbl of each track, (0, 0) where there is none."""
-    moov = next(_boxes(file, (0, file.seek(0, 2)), b"moov"), (0, 0))
-    for trak in _boxes(file, moov, b"trak"):
-        mdia = next(_boxes(file, trak, b"mdia"), (0, 0))
-        minf = next(_boxes(file, mdia, b"minf"), (0, 0))
-        yield mdia, next(_boxes(file, minf, b"stbl"), (0, 0))
+def _tracks(file: BinaryIO) -> Iterator[tuple[_Range, _Range]]:
+    """Yield the contents of the boxes mdia and stbl of each track."""
+    for trak in _boxes(file, _box(file, (0, file.seek(0, 2)), b"moov"), b"trak"):
+        mdia = _box(file, trak, b"mdia")
+        yield mdia, _box(file, _box(file, mdia, b"minf"), b"stbl")
 
 
-def _sample_table(file: BinaryIO, mdia: tuple[int, int], stbl: tuple[int, int]) -> SampleTable:
+def _sample_table(file: BinaryIO, mdia: _Range, stbl: _Range) -> SampleTable:
     """Return the samples of a track. IndexError or ValueError: a table is damaged."""
     mdhd = _content(file, mdia, b"mdhd")
     scale = int.from_bytes(mdhd[20:24] if mdhd[:1] == b"\1" else mdhd[12:16])
@@ -97,26 +93,25 @@ def _sample_table(file: BinaryIO, mdia: tuple[int, int], stbl: tuple[int, int]) 
     of_chunk = _repeated(np.arange(len(samples_a_chunk)), samples_a_chunk, count)
     if not len(sizes) == len(lengths) == len(of_chunk) == count:
         raise ValueError
-    before = np.concatenate([[0], np.cumsum(sizes)])
-    firsts = np.concatenate([[0], np.cumsum(samples_a_chunk)])[of_chunk]
-    times_s = np.concatenate([[0.0], np.cumsum(lengths)]) / scale
-    return SampleTable(chunks[of_chunk] + before[:-1] - before[firsts], sizes, times_s)
+    before, firsts = _sums(sizes), _sums(samples_a_chunk)[of_chunk]
+    return SampleTable(chunks[of_chunk] + before[:-1] - before[firsts], sizes, _sums(lengths) / scale)
+
+
+def _sums(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sums of the values before each one, and of all, int64 (n + 1,)."""
+    return np.concatenate([[0], np.cumsum(values)])
 
 
 def _repeated(values: NDArray[np.int64], repeats: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Return each value as often as `repeats` says, at most `count` values in all, in memory of that order."""
-    before = np.concatenate([[0], np.cumsum(np.minimum(repeats, count))])[:-1]
+    before = _sums(np.minimum(repeats, count))[:-1]
     needed = before < count
     return np.repeat(values[needed], np.minimum(repeats[needed], count))[:count]
 
 
-def _content(file: BinaryIO, parent_range: tuple[int, int], wanted: bytes) -> bytes:
-    """Return the content of the first box of a kind in `parent_range`; empty if there is none.
-
-    Raises:
-        MediaError: it is too large.
-    """
-    start, end = next(_boxes(file, parent_range, wanted), (0, 0))
+def _content(file: BinaryIO, parent: _Range, wanted: bytes) -> bytes:
+    """Return the content of the first box of a kind in `parent`, empty without one; MediaError: it is too large."""
+    start, end = _box(file, parent, wanted)
     if end - start > MAX_TABLE_BYTES:
         raise MediaError(f"box {wanted.decode()} of {end - start} bytes: more than {MAX_TABLE_BYTES} are not read")
     file.seek(start)
@@ -134,8 +129,7 @@ def rotated_tracks(path: Path) -> frozenset[int]:
     """Return the ids of tracks that are shown rotated by 90 degrees (ISO 14496-12, 8.3.2: matrix of tkhd)."""
     track_ids: set[int] = set()
     with path.open("rb") as file:
-        moov = next(_boxes(file, (0, file.seek(0, 2)), b"moov"), (0, 0))
-        for trak in _boxes(file, moov, b"trak"):
+        for trak in _boxes(file, _box(file, (0, file.seek(0, 2)), b"moov"), b"trak"):
             for start, _ in _boxes(file, trak, b"tkhd"):
                 file.seek(start)
                 header = file.read(96)
@@ -147,9 +141,14 @@ def rotated_tracks(path: Path) -> frozenset[int]:
     return frozenset(track_ids - {0})
 
 
-def _boxes(file: BinaryIO, parent_range: tuple[int, int], wanted: bytes) -> Iterator[tuple[int, int]]:
-    """Yield start and end of the contents of the boxes of one kind, directly inside `parent_range`."""
-    start, last = parent_range
+def _box(file: BinaryIO, parent: _Range, wanted: bytes) -> _Range:
+    """Return the content of the first box of one kind, (0, 0) without one."""
+    return next(_boxes(file, parent, wanted), (0, 0))
+
+
+def _boxes(file: BinaryIO, parent: _Range, wanted: bytes) -> Iterator[_Range]:
+    """Yield the contents of the boxes of one kind, directly inside `parent`."""
+    start, last = parent
     for _ in range(MAX_BOXES):
         file.seek(start)
         head = file.read(16)
@@ -195,7 +194,7 @@ def has_text_track(path: Path) -> bool:
     return False
 
 
-def _of_tracks(file: BinaryIO, wanted: int) -> Iterator[tuple[int, int]]:
+def _of_tracks(file: BinaryIO, wanted: int) -> Iterator[_Range]:
     """Yield the first element of an ID in each track that the first list of tracks has."""
     segments = _elements(file, (0, file.seek(0, 2)), _SEGMENT)
     lists = (tracks for segment in segments for tracks in _elements(file, segment, _TRACKS))
@@ -212,13 +211,13 @@ def last_segment_end(file: BinaryIO) -> int:
         if element is None or start >= last:
             return 0
         number, body, size = element
-        if number == _SEGMENT:
+        if size is None or number == _SEGMENT:
             return 0 if size is None else body + size
-        start = last if size is None else body + size
+        start = body + size
     return 0
 
 
-def _is_turned(file: BinaryIO, video: tuple[int, int]) -> bool:
+def _is_turned(file: BinaryIO, video: _Range) -> bool:
     for projection in _elements(file, video, _PROJECTION):
         for start, end in _elements(file, projection, _POSE_ROLL):
             file.seek(start)
@@ -230,8 +229,8 @@ def _is_turned(file: BinaryIO, video: tuple[int, int]) -> bool:
     return False
 
 
-def _elements(file: BinaryIO, parent: tuple[int, int], wanted: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of the contents of the elements of one ID, directly inside `parent`."""
+def _elements(file: BinaryIO, parent: _Range, wanted: int) -> Iterator[_Range]:
+    """Yield the contents of the elements of one ID, directly inside `parent`."""
     start, last = parent
     for _ in range(_MAX_ELEMENTS):
         element = _element(file, start)
@@ -275,10 +274,9 @@ def recording_edges(path: Path) -> list[int]:
     """
     edges: list[int] = []
     was_beginning = False
-    size_bytes = path.stat().st_size
     with path.open("rb") as file:
         place = searched = _next_page(file, 0)
-        while place is not None and searched is not None:
+        while place >= 0 and len(edges) < _MOST_RECORDINGS:
             file.seek(place)
             header = file.read(27 + 255)
             if header[:4] != b"OggS" or len(header) < 27:  # the page before is cut off: others begin inside its size
@@ -288,11 +286,9 @@ def recording_edges(path: Path) -> list[int]:
             is_beginning = bool(header[5] & _BEGINS)
             if is_beginning and not was_beginning:
                 edges.append(place)
-                if len(edges) > _MOST_RECORDINGS:
-                    break
             was_beginning = is_beginning
-            place += 27 + header[26] + sum(header[27 : 27 + header[26]])
-    return [*(edges[:_MOST_RECORDINGS] or [0]), size_bytes]
+            place += _page_size(header)
+    return [*(edges or [0]), path.stat().st_size]
 
 
 def is_chained(path: Path) -> bool:
@@ -311,15 +307,19 @@ def _first_pages(head: bytes) -> Iterator[int]:
     place = head.find(b"OggS")
     while place >= 0 and len(head) > place + 27 and head[place + 5] & _BEGINS:
         yield place
-        place += 27 + head[place + 26] + sum(head[place + 27 : place + 27 + head[place + 26]])
+        place += _page_size(head[place : place + 27 + 255])
 
 
-def _next_page(file: BinaryIO, start: int) -> int | None:
-    """Return the offset of the first page at or behind `start`; None if there is none."""
+def _page_size(header: bytes) -> int:
+    return 27 + header[26] + sum(header[27 : 27 + header[26]])
+
+
+def _next_page(file: BinaryIO, start: int) -> int:
+    """Return the offset of the first page at or behind `start`; -1 if there is none."""
     file.seek(start)
     held = b""
     while block := file.read(_BLOCK_BYTES):
         held = held[-3:] + block
         if (found := held.find(b"OggS")) >= 0:
             return file.tell() - len(held) + found
-    return None
+    return -1

@@ -13,8 +13,9 @@ TSMP, the number of samples so far, is not needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -64,21 +65,13 @@ class Entry:
 
 @dataclass(slots=True)
 class SensorStream:
-    """Samples of one sensor over all payloads.
-
-    Attributes:
-        device: Name of the device.
-        properties: Entries of its last STRM before the samples, by key.
-        spans_s: Start and end of each payload in seconds.
-        stamps_us: Time stamps of payloads (STMP), None where there is none.
-        parts: Samples (n, 3) of each payload, as stored.
-    """
+    """Samples of one sensor over all payloads."""
 
     device: str
-    properties: dict[str, Entry] = field(default_factory=dict)
-    spans_s: list[tuple[float, float]] = field(default_factory=list)
-    stamps_us: list[float | None] = field(default_factory=list)
-    parts: list[NDArray[np.float64]] = field(default_factory=list)
+    properties: dict[str, Entry] = field(default_factory=dict)  # of its last STRM before the samples, by key
+    spans_s: list[tuple[float, float]] = field(default_factory=list)  # start and end of each payload
+    stamps_us: list[float] = field(default_factory=list)  # time stamp of each payload (STMP); NaN: none
+    parts: list[NDArray[np.float64]] = field(default_factory=list)  # samples (n, 3) of each payload, as stored
 
 
 def read_motion_track(path: Path, options: DecodeOptions, span: Span | None) -> tuple[list[MotionSpan], Reading]:
@@ -94,13 +87,13 @@ def read_motion_track(path: Path, options: DecodeOptions, span: Span | None) -> 
             return [], NO_READING
         samples, times_s, notes = join_sensors(*_read_streams(path, table, options))
         clock = read_clock(times_s, "of the track", 1.0)
-        rate_hz, start_s = clock.rate_hz, float(times_s[0])
+        start_s = float(times_s[0])
         runs = [replace(run, start_s=start_s + run.start_s) for run in even_runs(samples, clock, options.max_samples)]
-        spans = list(motion_spans(runs, rate_hz, options.imu_segment_s, span))
+        spans = list(motion_spans(runs, clock.rate_hz, options.imu_segment_s, span))
     except (MediaError, OSError, ValueError, ArithmeticError) as error:
         return [], Reading((f"the motion track (GPMF) is left out: {error}",))
     if spans:
-        spans[0] = replace(spans[0], reading=Reading((*notes, *clock.notes), {"rate_hz": rate_hz}))
+        spans[0] = replace(spans[0], reading=Reading((*notes, *clock.notes), {"rate_hz": clock.rate_hz}))
     return spans, NO_READING
 
 
@@ -155,9 +148,9 @@ def _read_streams(
         raise MediaError(f"its size is {total} bytes: more than {options.max_array_bytes} are not read")
     streams: dict[str, dict[str, SensorStream]] = {}
     damaged, reason = 0, ""
+    spans_s = pairwise(table.times_s.tolist())
     with path.open("rb") as file:
-        for number, (offset, size) in enumerate(zip(table.offsets.tolist(), table.sizes.tolist(), strict=True)):
-            start_s, end_s = float(table.times_s[number]), float(table.times_s[number + 1])
+        for offset, size, span_s in zip(table.offsets.tolist(), table.sizes.tolist(), spans_s, strict=True):
             try:
                 if size > MAX_PAYLOAD_BYTES:
                     raise MediaError(f"a payload of {size} bytes")
@@ -165,7 +158,7 @@ def _read_streams(
                 payload = file.read(size)
                 if len(payload) < size:
                     raise MediaError("the file is cut")
-                _add_payload(streams, payload, start_s, end_s)
+                _add_payload(streams, payload, span_s)
             except (MediaError, ValueError) as error:
                 damaged, reason = damaged + 1, str(error)
     notes = (f"{damaged} of {len(table.sizes)} payloads of the motion track are damaged ({reason})",) if damaged else ()
@@ -176,7 +169,7 @@ def _read_streams(
     raise MediaError(f"no device in it has accelerometer and gyroscope, but {found}{'; ' * bool(reason)}{reason}")
 
 
-def _add_payload(streams: dict[str, dict[str, SensorStream]], payload: bytes, start_s: float, end_s: float) -> None:
+def _add_payload(streams: dict[str, dict[str, SensorStream]], payload: bytes, span_s: tuple[float, float]) -> None:
     """Add the samples of one payload to the streams, by device and key; MediaError: the payload is damaged."""
     budget = MAX_ENTRIES
     for device in entries(payload):
@@ -196,14 +189,12 @@ def _add_payload(streams: dict[str, dict[str, SensorStream]], payload: bytes, st
                         raise MediaError(f"a payload has more than {MAX_ENTRIES} entries")
                     if entry.key in ("ACCL", "GYRO"):
                         stream = streams.setdefault(identity, {}).setdefault(entry.key, SensorStream(name))
-                        _add_samples(stream, entry, properties, start_s, end_s)
+                        _add_samples(stream, entry, properties, span_s)
                     else:
                         properties[entry.key] = entry
 
 
-def _add_samples(
-    stream: SensorStream, entry: Entry, properties: dict[str, Entry], start_s: float, end_s: float
-) -> None:
+def _add_samples(stream: SensorStream, entry: Entry, properties: dict[str, Entry], span_s: tuple[float, float]) -> None:
     """Add the samples of one sensor in one payload."""
     samples = numbers(entry)
     if not len(samples):
@@ -217,10 +208,10 @@ def _add_samples(
         samples = samples / scale
     if not np.isfinite(samples).all():
         raise MediaError(f"{entry.key} has values that are not finite")
-    stamp = numbers(properties["STMP"]).ravel() if "STMP" in properties else np.empty(0)
+    stamp = numbers(properties["STMP"]).ravel().tolist() if "STMP" in properties else []
     stream.properties.update(properties)
-    stream.spans_s.append((start_s, end_s))
-    stream.stamps_us.append(float(stamp[0]) if len(stamp) else None)
+    stream.spans_s.append(span_s)
+    stream.stamps_us.append(stamp[0] if stamp else math.nan)
     stream.parts.append(samples)
 
 
@@ -258,7 +249,7 @@ def _times(stream: SensorStream) -> NDArray[np.float64]:
     """Return the time of each sample in seconds, ascending: evenly spread over its payload."""
     starts_s, ends_s = np.array(stream.spans_s).T
     follows = np.isclose(ends_s[:-1], starts_s[1:])  # no payload is missing between them
-    stamps_s = np.array([np.nan if stamp is None else stamp / 1e6 for stamp in stream.stamps_us])
+    stamps_s = np.array(stream.stamps_us) / 1e6
     if np.isfinite(stamps_s).all() and (np.diff(stamps_s) > 0).all():
         lengths_s = ends_s - starts_s
         starts_s = starts_s[0] + stamps_s - stamps_s[0]
@@ -278,10 +269,10 @@ def _turn(stream: SensorStream) -> tuple[NDArray[np.float64], str]:
     if said["ORIN"]:
         return _axes(said["ORIN"]), ""
     if "MTRX" in stream.properties:
-        matrix = numbers(stream.properties["MTRX"]).ravel()
-        if len(matrix) != 9 or not np.allclose(matrix.reshape(3, 3) @ matrix.reshape(3, 3).T, np.eye(3), atol=0.01):
+        matrix = numbers(stream.properties["MTRX"])
+        if matrix.size != 9 or not np.allclose((matrix := matrix.reshape(3, 3)) @ matrix.T, np.eye(3), atol=0.01):
             raise MediaError("MTRX is not a rotation or reflection")
-        return _axes(said["ORIO"] or DEFAULT_ORDER) @ matrix.reshape(3, 3), ""
+        return _axes(said["ORIO"] or DEFAULT_ORDER) @ matrix, ""
     if "up/down, right/left, forward/back" in said["STNM"].lower():
         return _axes("ZXY"), ""
     camera = stream.device.lower().replace(" ", "")
@@ -295,10 +286,10 @@ def _described(order: str) -> str:
     return ",".join(f"-{letter.upper()}" if letter.islower() else letter for letter in order)
 
 
-def _axes(order: Sequence[str]) -> NDArray[np.float64]:
+def _axes(order: str) -> NDArray[np.float64]:
     """Return the matrix from channels in an order such as "YxZ" (lower case: reversed) to x, y, z."""
-    if sorted(letter.upper() for letter in order) != ["X", "Y", "Z"]:
-        raise MediaError(f"order of axes {str(order)[:20]!r}: expected X, Y and Z, such as YxZ")
+    if sorted(order.upper()) != ["X", "Y", "Z"]:
+        raise MediaError(f"order of axes {order[:20]!r}: expected X, Y and Z, such as YxZ")
     matrix = np.zeros((3, 3))
     for channel, letter in enumerate(order):
         matrix["XYZ".index(letter.upper()), channel] = 1.0 if letter.isupper() else -1.0

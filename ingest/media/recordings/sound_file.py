@@ -6,19 +6,17 @@ import io
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.damage import check_damage
 from bindsearch.ingest.media.kinds import LIBSNDFILE, SOUND_KINDS
 from bindsearch.ingest.media.recordings.av_container import open_container
 from bindsearch.ingest.media.recordings.containers import recording_edges
-from bindsearch.ingest.media.recordings.sound_stream import Block, SoundStream, check_rate, make_mixer
-from bindsearch.ingest.media.recordings.sound_track import open_track
+from bindsearch.ingest.media.recordings.sound_track import Block, SoundStream, check_rate, make_mixer, open_track
 from bindsearch.media import Note
 
 _BY_LIBSNDFILE = frozenset(kind.name for kind in SOUND_KINDS if kind.module == LIBSNDFILE)
@@ -32,8 +30,7 @@ _UNKNOWN_FRAMES = 1 << 62
 _NO_SAMPLES = "the file contains no sound samples"
 
 
-@dataclass(frozen=True, slots=True)
-class _DataSize:
+class _DataSize(NamedTuple):
     """Size of the samples in bytes: by the header, 0 if it does not say, and in the file; and their offset there."""
 
     stated: int
@@ -46,8 +43,7 @@ class _DataSize:
         return 0 < self.existing < self.stated
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
+class _Layout(NamedTuple):
     """Chunks of a format, sizes in bytes: of the head of the file, of a chunk's name, and of its name and size."""
 
     first: int
@@ -84,9 +80,6 @@ class _Overlaid(io.RawIOBase):
 
     def seekable(self) -> bool:
         return True
-
-    def tell(self) -> int:
-        return self._file.tell()
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)
@@ -126,20 +119,15 @@ def open_sound(path: Path, kind: str, start_s: float, note: Note) -> Iterator[So
         if kind != "wav" and data is not None and data.is_cut:  # of others, FFmpeg's length is what is left
             check_damage(data.existing / data.stated, f"{data.existing} of {data.stated} bytes of sound", note)
         if len(edges) > 2:
-            blocks = _with_others(path, kind, edges[1:], start_s, stream, note)
-            first = round(start_s * stream.sample_rate_hz)
-            stream = SoundStream(stream.sample_rate_hz, first, blocks)
+            rate_hz, blocks = stream.sample_rate_hz, _with_others(path, kind, edges[1:], start_s, stream, note)
+            stream = SoundStream(rate_hz, round(start_s * rate_hz), blocks)
         yield stream
 
 
 def _with_others(
     path: Path, kind: str, edges: list[int], start_s: float, first: SoundStream, note: Note
 ) -> Iterator[Block]:
-    """Yield the blocks of the first recording in a file, then of those behind it, at the rate of the first.
-
-    Raises:
-        MediaError: most of the file cannot be decoded.
-    """
+    """Yield the blocks of the first recording in a file, then of those behind it, at the rate of the first."""
     import av
 
     end = lost = 0
@@ -166,14 +154,14 @@ def _true_sizes(file: BinaryIO, data: _DataSize) -> dict[int, bytes]:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(16)
-    if head[:4] == b".snd":
+    begin = head[:4]
+    if begin == b".snd":
         return {8: b"\xff" * 4}
-    if head[:4] in _LONG and head[12:] == b"ds64":
+    if begin in _LONG and head[12:] == b"ds64":
         return {0: b"RF64", 20: struct.pack("<QQ", size - 8, data.existing), data.offset - 4: b"\xff" * 4}
-    if head[:4] not in (*_LONG, b"RIFF", b"RIFX") or size >= _NO_LENGTH:
+    if begin not in (*_LONG, b"RIFF", b"RIFX") or size >= _NO_LENGTH:
         return {}
-    order = _LAYOUTS[head[:4]].order
-    riff = b"RIFX" if head[:4] == b"RIFX" else b"RIFF"
+    order, riff = _LAYOUTS[begin].order, b"RIFX" if begin == b"RIFX" else b"RIFF"
     return {0: riff + (size - 8).to_bytes(4, order), data.offset - 4: data.existing.to_bytes(4, order)}
 
 
@@ -181,15 +169,12 @@ def _open_plain(source: Any, kind: str) -> Any:
     """Return the open soundfile.SoundFile of a path or file, None if FFmpeg has to read it."""
     import soundfile
 
-    if kind not in _BY_LIBSNDFILE:
-        return None
-    try:
-        file = soundfile.SoundFile(source)
-    except soundfile.LibsndfileError:
-        return None
-    if file.subtype.startswith(_PLAIN):
-        return file
-    file.close()
+    if kind in _BY_LIBSNDFILE:
+        with suppress(soundfile.LibsndfileError):
+            file = soundfile.SoundFile(source)
+            if file.subtype.startswith(_PLAIN):
+                return file
+            file.close()
     return None
 
 
@@ -205,14 +190,12 @@ def _file_stream(file: Any, path: Path, kind: str, start_s: float, data: _DataSi
 
     def blocks() -> Iterator[Block]:
         read = first
-        try:
+        with suppress(soundfile.LibsndfileError):
             if first:
                 file.seek(first)
             while len(block := file.read(size, dtype="float32", always_2d=True)):
                 yield read, mix_down(block)
                 read += len(block)
-        except soundfile.LibsndfileError:
-            pass
         if read < frames:
             yield from _rest(path, kind, read, frames / rate_hz, note)
         elif data is not None and data.is_cut:
@@ -257,18 +240,18 @@ def _data_size(path: Path) -> _DataSize | None:
             length = int.from_bytes(header[layout.name : layout.header], layout.order)
             if layout.counts_header:
                 length = max(0, length - layout.header)
+            offset += layout.header
             if header[:4] == layout.data:
                 if length == 0xFFFFFFFF and long_size is not None:
                     length = long_size
-                return _known(length, size - offset - layout.header, offset + layout.header, header[layout.header :])
-            offset += layout.header + length + -length % layout.align
+                return _known(length, size - offset, offset, header[layout.header :])
+            offset += length + -length % layout.align
     return None
 
 
 def _known(stated: int, existing: int, offset: int, behind: bytes) -> _DataSize:
     """Return a size, with those that mean "not known" as 0; `behind`: the bytes after an empty chunk."""
-    if stated == 0 and (
-        existing <= 0 or (behind[:4].isalnum() and int.from_bytes(behind[4:8], "little") + 8 <= existing)
-    ):
+    is_chunk = behind[:4].isalnum() and int.from_bytes(behind[4:8], "little") + 8 <= existing
+    if stated == 0 and (existing <= 0 or is_chunk):
         return _DataSize(1, 1, offset)  # no samples, and none are missing
     return _DataSize(stated if stated < _NO_LENGTH or 1 << 32 <= stated < 1 << 63 else 0, existing, offset)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,6 @@ from bindsearch.ingest.media.damage import check_damage
 from bindsearch.ingest.media.kinds import SOUNDS
 from bindsearch.ingest.media.recordings.av_container import origin_s
 from bindsearch.ingest.media.recordings.containers import is_chained
-from bindsearch.ingest.media.recordings.sound_stream import (
-    Block,
-    SoundStream,
-    check_rate,
-    frame_channels,
-    make_mixer,
-)
 from bindsearch.ingest.media.sniff import content_start
 from bindsearch.media import Note
 
@@ -40,6 +33,13 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.stream import Stream
 
+Block = tuple[int, NDArray[np.float32]]
+"""Place of the first sample, counted from the beginning of the recording, and the samples of one channel (n,)."""
+
+_RATES_HZ = (1_000, 1_000_000)
+_FULL_SCALE = {"uint8": 128.0, "int16": 32768.0, "int32": 2147483648.0, "int64": 9223372036854775808.0}
+_CANCELLED = 0.01
+"""Share of the channels' energy below which their mean is no mix: an inverted channel has cancelled the other."""
 _HOLE_S = 0.05
 _LONGEST_HOLE_S = 86_400.0
 """Bounds of a hole in seconds: stamps are rounded below, and damaged above."""
@@ -62,6 +62,59 @@ _WITHOUT_HOLES = SOUNDS - {"m4a"}
 """Kinds whose samples have no time stamps of their own, so that a hole is damage."""
 
 
+class SoundStream(NamedTuple):
+    """An open sound."""
+
+    sample_rate_hz: int
+    first: int  # place of the first sample that is asked for
+    blocks: Iterator[Block]  # in order, without overlap; what is missing between two of them is silence
+    length_s: float = 0.0  # of the whole recording by its header; 0 if it says none or an estimate
+
+
+def check_rate(rate_hz: int) -> int:
+    """Return the sample rate in Hz after checking its range; MediaError: it is out of range."""
+    low, high = _RATES_HZ
+    if not low <= rate_hz <= high:
+        raise MediaError(f"the sample rate is {rate_hz} Hz: expected {low} to {high}")
+    return int(rate_hz)
+
+
+def make_mixer(note: Note) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return a function that mixes samples (n, channels) down to (n,) by their mean.
+
+    Where the mean has less than a hundredth of the channels' energy, they cancel each other (microphones wired the
+    other way round): it returns the first channel, and notes it once.
+    """
+    notes: list[str] = []
+
+    def mix_down(block: NDArray[np.float32]) -> NDArray[np.float32]:
+        channels = block.shape[1]
+        if channels == 1:
+            return block[:, 0].copy()
+        with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are counted later
+            mixed: NDArray[np.float32] = block.mean(axis=1, dtype=np.float32)
+            flat = block.ravel("K")  # a view
+            if np.dot(mixed, mixed) * channels < _CANCELLED * np.dot(flat, flat):
+                if not notes:
+                    notes.append("the channels are inverted and cancel each other: the first one is used")
+                    note(notes[0])
+                return np.array(block[:, 0], np.float32)
+        return mixed
+
+    return mix_down
+
+
+def frame_channels(frame: Any) -> NDArray[np.float32]:
+    """Return the samples (n, channels) of an av.AudioFrame, integers scaled to -1..1."""
+    raw = frame.to_ndarray()
+    block = raw.T if frame.format.is_planar else raw.reshape(-1, len(frame.layout.channels))
+    if block.dtype.kind == "f":
+        return np.asarray(block, np.float32)
+    scale = _FULL_SCALE[block.dtype.name]
+    centred = block.astype(np.float64) - (scale if block.dtype == np.uint8 else 0.0)
+    return np.asarray(centred / scale, np.float32)
+
+
 @dataclass(slots=True)
 class _Piece:
     """A frame, or one that was not decoded: its time by the container in seconds, and its samples at a rate in Hz."""
@@ -81,6 +134,10 @@ class _Packets:
     reason: str = ""
     is_last_bad: bool = False
 
+    def count_bad(self, error: Exception) -> None:
+        """Count a packet that cannot be decoded."""
+        self.bad, self.reason = self.bad + 1, str(getattr(error, "strerror", None) or error)
+
 
 def open_track(
     container: InputContainer, path: Path, kind: str, start_s: float, note: Note, rate_hz: int | None = None
@@ -95,19 +152,19 @@ def open_track(
     """
     from av.stream import Discard
 
-    tracks = list(container.streams.audio)
-    tracks.sort(key=lambda track: not track.disposition & track.disposition.default)
+    tracks = list(enumerate(container.streams.audio, 1))
+    tracks.sort(key=lambda numbered: not numbered[1].disposition & numbered[1].disposition.default)
     reasons: list[str] = []
     for stream in container.streams:
         stream.discard = Discard.all
-    for track in tracks:
+    for number, track in tracks:
         track.discard = Discard.default
-        number = container.streams.audio.index(track) + 1
         packets = _Packets()
         pieces = _pieces(container, track, start_s, packets)
         first = next((piece for piece in pieces if piece.samples), None)
         if first is not None:
-            reasons.extend([f"only sound track {number} of {len(tracks)} is indexed"] if len(tracks) > 1 else [])
+            if len(tracks) > 1:
+                reasons.append(f"only sound track {number} of {len(tracks)} is indexed")
             for reason in reasons:
                 note(reason)
             length_s = _stated_length_s(container, track, path, kind)
@@ -227,7 +284,7 @@ def _pieces(container: InputContainer, track: Stream, start_s: float, packets: _
         try:
             frames = packet.decode()
         except (av.FFmpegError, ValueError) as error:
-            packets.bad, packets.reason = packets.bad + 1, str(getattr(error, "strerror", None) or error)
+            packets.count_bad(error)
             packets.is_last_bad = True
             if packets.bad > _MOST_BAD_PACKETS + packets.good:
                 break
@@ -251,14 +308,13 @@ def _demuxed(container: InputContainer, track: Stream, packets: _Packets) -> Ite
     try:
         yield from container.demux(track)
     except (av.FFmpegError, ValueError) as error:
-        packets.bad, packets.reason = packets.bad + 1, str(getattr(error, "strerror", None) or error)
+        packets.count_bad(error)
 
 
 def _lasts(packet: Any, length_s: float) -> bool:
     """Return whether a packet says that it lasts `length_s` seconds, as exactly as its container counts."""
-    return bool(packet.duration) and abs(float(packet.duration * packet.time_base) - length_s) < max(
-        0.001, float(packet.time_base)
-    )
+    exactness_s = max(0.001, float(packet.time_base))
+    return bool(packet.duration) and abs(float(packet.duration * packet.time_base) - length_s) < exactness_s
 
 
 def _placed(
@@ -270,20 +326,18 @@ def _placed(
     while True:
         following = next(rest, None)
         if piece.time_s is not None and following is not None and following.time_s is not None:
-            hole_s = piece.time_s - place / rate_hz
-            if _HOLE_S < hole_s < _LONGEST_HOLE_S:
-                length_s = piece.samples / piece.rate_hz
-                if abs(following.time_s - piece.time_s - length_s) < _HOLE_S:
-                    size = round(hole_s * rate_hz)
-                    frame = round(length_s * rate_hz)
-                    whole = round(size / max(1, frame)) * frame
-                    holes.append(whole if abs(whole - size) < _ROUNDING_S * rate_hz else size)
-                    place += holes[-1]
+            hole_s, length_s = piece.time_s - place / rate_hz, piece.samples / piece.rate_hz
+            is_hole = _HOLE_S < hole_s < _LONGEST_HOLE_S
+            if is_hole and abs(following.time_s - piece.time_s - length_s) < _HOLE_S:
+                size, frame = round(hole_s * rate_hz), round(length_s * rate_hz)
+                whole = round(size / max(1, frame)) * frame
+                holes.append(whole if abs(whole - size) < _ROUNDING_S * rate_hz else size)
+                place += holes[-1]
         if piece.frame is None:
             samples = np.broadcast_to(np.float32(0), (piece.samples,))
         else:
             parts = [mix_down(channels) for channels in to_rate(piece.frame, following is None)]
-            samples = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.float32)])
+            samples = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
         yield place, piece, samples
         place += len(samples)
         if following is None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import unescape
 from itertools import pairwise
+from typing import NamedTuple
 
 MAX_CUES = 50_000
 """Most cues of a file or track: a film has 2,000, a day of speech 30,000."""
@@ -32,8 +33,7 @@ _ROLLING_S = 0.1
 """Greatest pause in seconds between cues that repeat lines: on the screen a line moves up while the next appears."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cue:
+class Cue(NamedTuple):
     """A text with its time: start and end in seconds from the beginning of the recording, start < end."""
 
     start_s: float
@@ -52,9 +52,7 @@ class Counts:
 def parse_cues(text: str, counts: Counts) -> list[Cue]:
     """Return the cues of a subtitle file by their times, without marks and without lines that are only repeated.
 
-    Args:
-        text: its content.
-        counts: to which cues are added.
+    Their numbers are added to `counts`.
     """
     is_ass = _ARROW not in text or _SCRIPT in text[:_HEAD].lower()
     return tidy_cues(_ass_cues(text) if is_ass else _arrow_cues(text), counts)
@@ -79,7 +77,8 @@ def tidy_cues(found: Iterator[Cue | None], counts: Counts) -> list[Cue]:
 
 def plain_text(text: str) -> str:
     """Return the text of a cue without marks of SubRip and WebVTT: a line for each of its lines."""
-    return _shown(unescape(_TAG.sub("", _STYLE.sub(_without_style, text))))
+    without_styles = _STYLE.sub(lambda style: "" if style[0][1:2] == "\\" else style[0], text)  # such as "{\an8}"
+    return _shown(unescape(_TAG.sub("", without_styles)))
 
 
 def ass_text(text: str) -> str:
@@ -87,11 +86,6 @@ def ass_text(text: str) -> str:
     if any(_DRAWING.search(style) for style in _STYLE.findall(text)):
         return ""
     return _shown(_BREAKS.sub(lambda mark: " " if mark[0] == "\\h" else "\n", _STYLE.sub("", text)))
-
-
-def _without_style(style: re.Match[str]) -> str:
-    """Return a text in braces, unless it is a style: "{\\an8}"."""
-    return "" if style[0][1:2] == "\\" else style[0]
 
 
 def _shown(text: str) -> str:
@@ -108,7 +102,7 @@ def _lines(text: str) -> list[str]:
 def _arrow_cues(text: str) -> Iterator[Cue | None]:
     """Yield the cues of SubRip or WebVTT; None for one whose times are damaged."""
     lines = _lines(text)
-    starts = [place for place, line in enumerate(lines) if "->" in line and _is_start(line)]
+    starts = [n for n, line in enumerate(lines) if "->" in line and (_ARROW in line or _TIMES.fullmatch(line))]
     for place, following in pairwise([*starts, len(lines) + 1]):
         last = following - 1  # the line before the next cue's times is its number or name, as a rule
         body: list[str] = []
@@ -117,8 +111,9 @@ def _arrow_cues(text: str) -> Iterator[Cue | None]:
                 body.append(line)
             elif body:  # an empty line behind the times is no end: some programs double all line breaks
                 break
-        if place < last < len(lines) and lines[last] and not _is_label(lines, last) and len(body) == last - place - 1:
-            body.append(lines[last])
+        if place < last < len(lines) and lines[last] and len(body) == last - place - 1:
+            is_label = lines[last].strip().isdecimal() or not lines[last - 1]  # a number, or a name behind a blank
+            body += [] if is_label else [lines[last]]
         yield _cue(lines[place], plain_text("\n".join(body)))
 
 
@@ -126,16 +121,6 @@ def _cue(times: str, text: str) -> Cue | None:
     """Return the cue of a line of times; None if it is damaged."""
     found = _TIMES.fullmatch(times)
     return None if found is None else Cue(_seconds(*found.groups()[:5]), _seconds(*found.groups()[5:]), text)
-
-
-def _is_start(line: str) -> bool:
-    """Return whether a line is one of times, damaged or not."""
-    return _TIMES.fullmatch(line) is not None or _ARROW in line
-
-
-def _is_label(lines: list[str], place: int) -> bool:
-    """Return whether the line before the times of a cue is its number, or its name, with an empty line above."""
-    return lines[place].strip().isdecimal() or not lines[place - 1]
 
 
 def _seconds(sign: str, hours: str | None, minutes: str, seconds: str, fraction: str | None) -> float:
@@ -170,8 +155,8 @@ def _unrolled(cues: list[Cue]) -> list[Cue]:
             repeated = next((n for n in range(most, 0, -1) if before[-n:] == lines[:n]), 0)
             new = lines[repeated:]
         if new:
-            kept.append(replace(cue, text=" ".join(new)))
+            kept.append(cue._replace(text=" ".join(new)))
         else:
-            kept[-1] = replace(kept[-1], end_s=max(kept[-1].end_s, cue.end_s))
+            kept[-1] = kept[-1]._replace(end_s=max(kept[-1].end_s, cue.end_s))
         before, until_s = lines, max(until_s, cue.end_s)
     return kept

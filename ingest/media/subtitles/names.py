@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bindsearch.hashing import files_version
 from bindsearch.ingest.media.kinds import SOUND_EXTENSIONS, VIDEO_EXTENSIONS, extensions_of
@@ -31,17 +31,11 @@ _TAG = re.compile(r"(?=.{2,32}$)[^\W\d_]{2,}+(?:[-_ ()\[\]+]++[^\W_]*+)*+", re.D
 """A language or another word between dots; not "s01e02", which is a part of another recording's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class SubtitleNames:
-    """Recordings and subtitle files of a folder that belong together.
+class SubtitleNames(NamedTuple):
+    """Recordings and subtitle files of a folder that belong together."""
 
-    Attributes:
-        of_recording: names of the subtitle files by that of the recording, those without tags first.
-        recordings: names of the recordings by that of the subtitle file.
-    """
-
-    of_recording: Mapping[str, list[str]]
-    recordings: Mapping[str, list[str]]
+    of_recording: Mapping[str, list[str]]  # names of the subtitle files by that of the recording, without tags first
+    recordings: Mapping[str, list[str]]  # names of the recordings by that of the subtitle file
 
 
 NO_SUBTITLES = SubtitleNames({}, {})
@@ -65,17 +59,16 @@ def pair_subtitles(names: Iterable[str]) -> SubtitleNames:
     by_stem: dict[str, list[str]] = {}
     for name in names:
         suffix = _suffix(name)
-        if suffix in _RECORDINGS:
-            for stem in (name, name[: -len(suffix)]):
-                by_stem.setdefault(_normal(stem), []).append(name)
+        for stem in (name, name[: -len(suffix)]) if suffix in _RECORDINGS else ():
+            by_stem.setdefault(_normal(stem), []).append(name)
     recordings: dict[str, list[str]] = {}
     of_recording: dict[str, list[tuple[int, str]]] = {}
     for subtitle in subtitles:
-        found = _recordings_of(subtitle, by_stem)
-        if found is not None:
-            recordings[subtitle] = found[1]
-            for name in found[1]:
-                of_recording.setdefault(name, []).append((found[0], subtitle))
+        tags, found = _recordings_of(subtitle, by_stem)
+        if found:
+            recordings[subtitle] = found
+        for name in found:
+            of_recording.setdefault(name, []).append((tags, subtitle))
     sorted_names = {name: [subtitle for _, subtitle in sorted(found)] for name, found in of_recording.items()}
     return SubtitleNames(sorted_names, recordings)
 
@@ -97,16 +90,16 @@ def subtitles_version(folder: str, names: Sequence[str]) -> int:
     return files_version(f"{folder}/{name}" for name in names)
 
 
-def _recordings_of(subtitle: str, by_stem: Mapping[str, list[str]]) -> tuple[int, list[str]] | None:
-    """Return the number of tags in the name of a subtitle file, and its recordings; None if there are none."""
+def _recordings_of(subtitle: str, by_stem: Mapping[str, list[str]]) -> tuple[int, list[str]]:
+    """Return the number of tags in the name of a subtitle file, and its recordings."""
     stem = subtitle[: -len(_suffix(subtitle))]
     for tags in range(_MAX_TAGS + 1):
         if (found := by_stem.get(_normal(stem))) is not None:
             return tags, found
         stem, dot, tag = stem.rpartition(".")
         if not dot or _TAG.fullmatch(tag) is None:
-            return None
-    return None
+            break
+    return 0, []
 
 
 def _suffix(name: str) -> str:

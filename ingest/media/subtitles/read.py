@@ -8,7 +8,8 @@ then the text (3GPP TS 26.245, 5.17). Pictures of words, as on DVDs, are not rea
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +40,7 @@ def hash_subtitles(paths: Sequence[Path]) -> str:
 def read_subtitles(paths: Sequence[Path], encoding: str | None, note: Note) -> list[list[Cue]]:
     """Return the cues of each subtitle file that can be read; of the others a note says why.
 
-    Args:
-        paths: the files.
-        encoding: their declared encoding; None: it is found out.
-        note: takes notes.
+    `encoding`: that declared for them; None: it is found out.
     """
     counts = Counts()
     found = []
@@ -153,45 +151,34 @@ def read_text_tracks(path: Path, kind: str, note: Note) -> list[list[Cue]]:
     """Return the cues of each text track of a video; the file is gone through only if its headers name one.
 
     Damaged packets are skipped, and what is behind a place at which the container cannot be read.
-
-    Args:
-        path: the file.
-        kind: its kind.
-        note: takes notes.
     """
     if not (has_matroska_text(path) if kind == "matroska" else kind == "mp4" and has_track(path, _MP4_CODECS)):
         return []
     counts = Counts()
     with open_container(path, kind) as container:
-        by_track = _packets(container)
-        found = [tidy_cues(iter(cues), counts) for cues in by_track.values()]
-    found = [cues for cues in found if cues]
+        tidied = [tidy_cues(iter(cues), counts) for cues in _packets(container)]
+    found = [cues for cues in tidied if cues]
     note_cues(found, counts, f"{len(found)} subtitle track{'s' * (len(found) > 1)} in the file", note)
     return found
 
 
-def _packets(container: InputContainer) -> dict[int, list[Cue | None]]:
-    """Return the cues of text tracks by the number of the stream."""
+def _packets(container: InputContainer) -> Iterable[list[Cue | None]]:
+    """Return the cues of each text track."""
     import av
     from av.stream import Discard
 
-    tracks = [
-        stream
-        for stream in container.streams
-        if stream.type == "subtitle" and stream.codec_context is not None and stream.codec_context.name in _CODECS
-    ][:MAX_TRACKS]
+    codecs = {stream.index: stream.codec_context.name for stream in container.streams.subtitles if stream.codec_context}
+    tracks = [stream for stream in container.streams.subtitles if codecs.get(stream.index) in _CODECS][:MAX_TRACKS]
     for stream in container.streams:
         stream.discard = Discard.default if stream in tracks else Discard.all
     found: dict[int, list[Cue | None]] = {track.index: [] for track in tracks}
     begin_s = origin_s(container)
-    try:
+    with suppress(av.FFmpegError, ValueError):  # the pictures and the sound have told it
         for packet in container.demux(*tracks) if tracks else ():
             cues = found[packet.stream.index]
             if packet.size and len(cues) <= MAX_CUES:
-                cues += _cues(packet, packet.stream.codec_context.name, begin_s)
-    except (av.FFmpegError, ValueError):
-        pass  # the pictures and the sound have told it
-    return found
+                cues += _cues(packet, codecs[packet.stream.index], begin_s)
+    return found.values()
 
 
 def _cues(packet: Any, codec: str, begin_s: float) -> Iterator[Cue | None]:
@@ -202,8 +189,8 @@ def _cues(packet: Any, codec: str, begin_s: float) -> Iterator[Cue | None]:
         return
     if codec == "mov_text":
         raw = raw[2 : 2 + int.from_bytes(raw[:2])]
-        wide = {b"\xfe\xff": "utf-16-be", b"\xff\xfe": "utf-16-le"}.get(raw[:2])
-        text = raw.decode("utf-8" if wide is None else wide, errors="replace").lstrip("\ufeff")
+        encoding = {b"\xfe\xff": "utf-16-be", b"\xff\xfe": "utf-16-le"}.get(raw[:2], "utf-8")
+        text = raw.decode(encoding, errors="replace").lstrip("\ufeff")
     else:
         text = raw.decode("utf-8", errors="replace")
     text = ass_text(text.split(",", _ASS_FIELDS)[-1]) if codec in ("ass", "ssa") else plain_text(text)

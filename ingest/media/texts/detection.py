@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _USUAL = (
     *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874", "tis-620"),
@@ -72,8 +72,7 @@ _MIN_SHARE = 0.5
 """Least share of the highest rank, odd encodings included: else the text is in none that is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """An encoding, its rank from 0 to 1, and what the text reads in it."""
 
     encoding: str
@@ -83,12 +82,11 @@ class _Candidate:
 
 def guess_encoding(raw: bytes) -> str | list[str]:
     """Return the Python name of the encoding that a text is most likely in, or a list of them if it is unclear."""
-    candidates = _candidates(raw)
     beyond_ascii = sum(byte >= 0x80 for byte in raw)
-    odd = [_count_odd(candidate.text) for candidate in candidates]
-    fitting = [one for one, count in zip(candidates, odd, strict=True) if not count]
-    if not fitting:
-        fitting = [one for one, count in zip(candidates, odd, strict=True) if count <= beyond_ascii // 50]
+    candidates = _candidates(raw)
+    odd = {one: _count_odd(one.text) for one in candidates}
+    most = 0 if 0 in odd.values() else beyond_ascii // 50
+    fitting = [one for one, count in odd.items() if count <= most]
     best = fitting[0].rank if fitting else 0.0
     western = raw.decode(_WESTERN, errors="replace")
     if _is_western(western) and not _count_odd(western):

@@ -11,7 +11,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from html import unescape
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -70,12 +70,7 @@ def document_kind(path: Path, head: bytes) -> str | None:
 def read_document(path: Path, kind: str, max_bytes: int, encoding: str | None, note: Note) -> str:
     """Return the text of a document of a kind of `document_kind`, besides PDF.
 
-    Args:
-        path: the file.
-        kind: its kind.
-        max_bytes: maximum size of its text, with markup and unpacked.
-        encoding: declared encoding of HTML.
-        note: takes notes.
+    `max_bytes`: maximum size of its text, with markup and unpacked; `encoding`: that declared for HTML.
 
     Raises:
         MediaError: damaged, encrypted, too large, without text, or the extra [rtf] is not installed.
@@ -83,10 +78,11 @@ def read_document(path: Path, kind: str, max_bytes: int, encoding: str | None, n
     if f".{kind}" in _READERS:
         text = _read_zip(path, _READERS[f".{kind}"], max_bytes)
     else:
+        most = min(max_bytes, _MAX_MARKUP_BYTES)
         with path.open("rb") as file:
-            raw = file.read(min(max_bytes, _MAX_MARKUP_BYTES) + 1)
-        if len(raw) > min(max_bytes, _MAX_MARKUP_BYTES):
-            raise MediaError(f"the {kind} document has more than {min(max_bytes, _MAX_MARKUP_BYTES)} bytes: split it")
+            raw = file.read(most + 1)
+        if len(raw) > most:
+            raise MediaError(f"the {kind} document has more than {most} bytes: split it")
         text = {"html": _html_file, "rtf": _rtf, "ipynb": _notebook, "subtitles": _subtitles}[kind](raw, encoding, note)
     text = re.sub(r"[ \t]*\n\s*\n\s*", "\n\n", text).strip()
     if not text:
@@ -132,12 +128,10 @@ def _docx(read: Read, names: list[str]) -> str:
 
 
 def _pptx(read: Read, names: list[str]) -> str:
-    slides = sorted(
-        (name for name in names if re.fullmatch(r"ppt/slides/slide\d{1,6}\.xml", name)),
-        key=lambda name: int(re.sub(r"\D", "", name)),
-    )
+    slides = [name for name in names if re.fullmatch(r"ppt/slides/slide\d{1,6}\.xml", name)]
     if not slides:
         raise MediaError("the presentation contains no slides")
+    slides.sort(key=lambda name: int(re.sub(r"\D", "", name)))
     return "\n\n".join(_xml_text(read(name), {"t"}, {"p"}) for name in slides)
 
 
@@ -182,20 +176,20 @@ def _parse_xml(raw: bytes, start: Callable[[str, dict[str, str]], None], **handl
         raise MediaError(f"damaged document: its XML is not well-formed ({error})") from error
 
 
-def _xml_text(raw: bytes, texts: set[str], paragraphs: set[str], skipped: set[str] | None = None) -> str:
+def _xml_text(raw: bytes, texts: set[str], paragraphs: set[str], skipped: Collection[str] = ()) -> str:
     """Return the characters inside elements `texts`; the end of one of `paragraphs` is a blank line."""
     found: list[str] = []
     inside = {"text": 0, "skipped": 0}
 
     def start(name: str, _: dict[str, str]) -> None:
         inside["text"] += name in texts
-        inside["skipped"] += name in (skipped or ())
+        inside["skipped"] += name in skipped
         if name in ("tab", "br", "line-break", "cr") or (name == "s" and inside["text"]):
             found.append(" " if name in ("tab", "s") else "\n")
 
     def end(name: str) -> None:
         inside["text"] -= name in texts
-        inside["skipped"] -= name in (skipped or ())
+        inside["skipped"] -= name in skipped
         if name in paragraphs and not inside["skipped"]:
             found.append("\n\n")
 
@@ -258,7 +252,7 @@ def _shown(text: str) -> str:
 def _html_file(raw: bytes, encoding: str | None, note: Note) -> str:
     """Return the text of an HTML file in the encoding that it names, else as texts are decoded."""
     named = _CHARSET.search(raw[:2048])
-    name = "utf-8" if named is None else named[1].decode("ascii", "ignore").lower()
+    name = named[1].decode("ascii", "ignore").lower() if named else "utf-8"
     if encoding is None and name not in ("utf-8", "utf8"):
         try:  # browsers read the names of Latin-1 as Windows-1252 (encoding.spec.whatwg.org, names and labels)
             return html_text(decode_text(raw, "cp1252" if name in ("iso-8859-1", "latin1", "us-ascii") else name))

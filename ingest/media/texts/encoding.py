@@ -13,7 +13,7 @@ import unicodedata
 from pathlib import Path
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.options import DecodeOptions, check_limit
 from bindsearch.media import Note, drop_note
 from bindsearch.small_files import read_small_file
 
@@ -210,8 +210,7 @@ def read_text(path: Path, options: DecodeOptions, encoding: str | None = None, n
     with path.open("rb") as file:
         raw = file.read(options.max_text_bytes + 1)
         size = max(len(raw), os.fstat(file.fileno()).st_size)
-    if size > options.max_text_bytes:
-        raise MediaError(f"the text has {size} bytes: more than {options.max_text_bytes} are not read (--limit text=N)")
+    check_limit(size, options.max_text_bytes, f"the text has {size} bytes", "text")
     text = decode_text(raw, encoding, note)
     if not text.strip():
         raise MediaError("the file contains no text" if raw else "the file is empty")

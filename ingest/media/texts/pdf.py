@@ -32,10 +32,7 @@ _PDFIUM = threading.Lock()
 def read_pdf(path: Path, picture_side_px: int, note: Note) -> Iterator[str | Picture]:
     """Yield the text of each page that has any, then its picture.
 
-    Args:
-        path: the file.
-        picture_side_px: least length of a picture's shorter side, in pixels.
-        note: takes notes on what is left out.
+    `picture_side_px`: least length of a picture's shorter side, in pixels.
 
     Raises:
         MediaError: the extra [pdf] is not installed, or the file is encrypted, damaged or without pages.
@@ -51,16 +48,16 @@ def read_pdf(path: Path, picture_side_px: int, note: Note) -> Iterator[str | Pic
             if "password" in str(error).lower():
                 raise MediaError("the PDF is encrypted: save it without a password") from error
             raise MediaError("damaged PDF, or none: it cannot be opened") from error
-    with closing(_Closing(document)):
-        count = len(document)
+    try:
+        count, damaged = len(document), 0
+        read = min(count, MAX_PAGES)
         if not count:
             raise MediaError("the PDF has no pages")
         if count > MAX_PAGES:
             note(f"only the first {MAX_PAGES} of {count} pages are read")
-        if min(count, MAX_PAGES) > MAX_PICTURES:
+        if read > MAX_PICTURES:
             note(f"the first {MAX_PICTURES} of {count} pages are indexed as pictures, too")
-        damaged = 0
-        for number in range(min(count, MAX_PAGES)):
+        for number in range(read):
             try:
                 with _PDFIUM:
                     parts = _page(document, number, picture_side_px)
@@ -68,27 +65,18 @@ def read_pdf(path: Path, picture_side_px: int, note: Note) -> Iterator[str | Pic
                 damaged += 1
                 continue
             yield from parts
+        if damaged == read:
+            raise MediaError("damaged PDF: none of its pages can be read")
         if damaged:
-            if damaged == min(count, MAX_PAGES):
-                raise MediaError("damaged PDF: none of its pages can be read")
             note(f"{damaged} of {count} pages are damaged and left out")
-
-
-class _Closing:
-    """Closes a document when no other thread uses PDFium."""
-
-    def __init__(self, document: Any) -> None:
-        self.document = document
-
-    def close(self) -> None:
+    finally:
         with _PDFIUM:
-            self.document.close()
+            document.close()
 
 
 def _page(document: Any, number: int, picture_side_px: int) -> list[str | Picture]:
     """Return the text and the picture of a page."""
-    page = document[number]
-    try:
+    with closing(document[number]) as page:
         text_page = page.get_textpage()
         characters = min(text_page.count_chars(), _MAX_CHARACTERS)
         text = text_page.get_text_range(0, characters) if characters > 0 else ""
@@ -104,5 +92,3 @@ def _page(document: Any, number: int, picture_side_px: int) -> list[str | Pictur
                 bitmap.close()
                 parts.append(Picture(np.broadcast_to(rows, (*rows.shape[:2], 3)) if rows.ndim == 3 else rows))
         return parts
-    finally:
-        page.close()

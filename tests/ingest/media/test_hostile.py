@@ -23,7 +23,7 @@ from bindsearch.ingest.media.imu.tables import read_table
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.image import read_image
 from bindsearch.ingest.media.recordings.audio import cut_sound, read_sound
-from bindsearch.ingest.media.recordings.sound_stream import SoundStream
+from bindsearch.ingest.media.recordings.sound_track import SoundStream
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.texts.passages import passages
 from bindsearch.media import DecodeHints

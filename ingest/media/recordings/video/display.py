@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,12 +55,10 @@ def prepare(stream: VideoStream, options: DecodeOptions) -> None:
     codec = stream.codec_context
     if codec is None:
         raise MediaError("the video codec is unknown")
-    if codec.width * codec.height > options.max_pixels:
-        raise MediaError(
-            f"the video is {codec.width}x{codec.height} pixels: "
-            f"more than {options.max_pixels} are not decoded (--limit pixels=N)"
-        )
-    codec.options = {"max_pixels": str(options.max_pixels)}
+    most, size = options.max_pixels, f"{codec.width}x{codec.height}"
+    if codec.width * codec.height > most:
+        raise MediaError(f"the video is {size} pixels: more than {most} are not decoded (--limit pixels=N)")
+    codec.options = {"max_pixels": str(most)}
     codec.thread_type = "AUTO"
     codec.thread_count = 2
 
@@ -132,11 +131,10 @@ def _boxed(frame: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint
     """Return a frame scaled to fit into a size, in the middle of a black one of that size."""
     scale = min(width / frame.shape[1], height / frame.shape[0])
     size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
-    boxed = np.zeros((height, width, 3), np.uint8)
-    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    boxed = Image.new("RGB", (width, height))
     scaled = Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)
-    boxed[top : top + size[1], left : left + size[0]] = np.asarray(scaled)
-    return boxed
+    boxed.paste(scaled, ((width - size[0]) // 2, (height - size[1]) // 2))
+    return np.array(boxed)
 
 
 def pixel_ratio(stream: VideoStream) -> float:
@@ -150,8 +148,7 @@ def header_size(path: Path, kind: str, stream: VideoStream) -> tuple[int, int]:
     codec: Any = stream.codec_context  # None if FFmpeg has no decoder
     if codec is None:
         return 0, 0
-    turned = is_turned_by_header(path, kind, stream)
-    return (codec.height, codec.width) if turned else (codec.width, codec.height)
+    return (codec.height, codec.width) if is_turned_by_header(path, kind, stream) else (codec.width, codec.height)
 
 
 def is_turned_by_header(path: Path, kind: str, stream: VideoStream) -> bool:
@@ -194,18 +191,16 @@ def frame_rgb(frame: Any, floor_px: int, ratio: float = 1.0) -> NDArray[np.uint8
 
 def packet_decoder(stream: VideoStream) -> Callable[[Packet[VideoStream]], list[Any]]:
     """Return what decodes the packets of a stream, with its transparency."""
-    name = _ALPHA_DECODERS.get(stream.codec_context.name)
-    if name is None or stream.metadata.get("alpha_mode") != "1":
-        return lambda packet: packet.decode()
     import av
 
-    try:
-        codec: Any = av.CodecContext.create(name, "r")
-    except av.FFmpegError:  # not in this build: shown without transparency
-        return lambda packet: packet.decode()
-    codec.extradata = stream.codec_context.extradata
-    codec.options = stream.codec_context.options
-    return lambda packet: codec.decode(packet if packet.size else None)
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is not None and stream.metadata.get("alpha_mode") == "1":
+        with suppress(av.FFmpegError):  # not in this build: shown without transparency
+            codec: Any = av.CodecContext.create(name, "r")
+            codec.extradata = stream.codec_context.extradata
+            codec.options = stream.codec_context.options
+            return lambda packet: codec.decode(packet if packet.size else None)
+    return lambda packet: packet.decode()
 
 
 @cache

@@ -6,6 +6,7 @@ A damaged packet is skipped, as in players. After the last frame, what was decod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -39,18 +40,15 @@ def packets_from(
 
     The same packets follow a key frame whether a file is read from its beginning or from `start_s`.
     """
-    if kind in _INDEXED:
-        if start_s <= 0:
-            yield from container.demux(stream)
-            return
-        if (packets := _sought(container, stream, start_s)) is not None:
-            yield from packets
+    if kind in _INDEXED and start_s > 0:
+        if (sought := _sought(container, stream, start_s)) is not None:
+            yield from sought
             return
         container.seek(container.start_time or 0)
-        yield from _skipped(container.demux(stream), stream, origin_s(container), start_s)
-        return
-    continuous = _continuous(container.demux(stream), stream, origin_s(container), note)
-    yield from _skipped(continuous, stream, origin_s(container), start_s) if start_s > 0 else continuous
+    packets, begin_s = container.demux(stream), origin_s(container)
+    if kind not in _INDEXED:
+        packets = _continuous(packets, stream, begin_s, note)
+    yield from _skipped(packets, stream, begin_s, start_s) if start_s > 0 else packets
 
 
 def packet_time_s(packet: Packet[VideoStream], stream: VideoStream, begin_s: float) -> float | None:
@@ -90,8 +88,8 @@ def _skipped(
             group, size = [], 0
         group.append(packet)
         size += packet.size
-        decoded_s = None if packet.dts is None else float(packet.dts * (stream.time_base or 0)) - begin_s
-        if size > _MAX_GROUP_BYTES or (decoded_s is not None and decoded_s > start_s):
+        is_decoded_later = packet.dts is not None and float(packet.dts * (stream.time_base or 0)) - begin_s > start_s
+        if size > _MAX_GROUP_BYTES or is_decoded_later:
             break
     yield from group
     yield from packets
@@ -130,50 +128,29 @@ _TOLERANCE_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class VideoSource:
-    """An open video.
-
-    Attributes:
-        path: the file.
-        kind: its kind by `sniff`.
-        container: the open container.
-        stream: its main video stream.
-        coded_px: width and height of its frames by the header; the decoder replaces those of the stream.
-        note: takes notes on the file.
-        measure: takes values of metadata columns that differ from the headers.
-    """
+    """An open video."""
 
     path: Path
     kind: str
     container: InputContainer
-    stream: VideoStream
-    coded_px: tuple[int, int]
+    stream: VideoStream  # the main one
+    coded_px: tuple[int, int]  # width and height of its frames by the header; the decoder replaces those of the stream
     note: Note
-    measure: Measure
+    measure: Measure  # takes values of metadata columns that differ from the headers
 
 
 @dataclass(slots=True)
 class _Tally:
-    """Counts of what is decoded.
+    """Counts of what is decoded."""
 
-    Attributes:
-        intact: number of intact frames.
-        lost: number of packets and frames that are damaged.
-        last_s: time of the last frame in seconds.
-        end_s: its end in seconds.
-        sizes: widths and heights of frames in pixels, in order of appearance.
-        is_turned: whether the first frame is displayed with width and height swapped.
-        reason: the last error of the decoder; empty: none.
-        is_broken: whether the file cannot be read to its end.
-    """
-
-    intact: int = 0
-    lost: int = 0
-    last_s: float = 0.0
-    end_s: float = 0.0
-    sizes: dict[tuple[int, int], None] = field(default_factory=dict)
-    is_turned: bool = False
-    reason: str = ""
-    is_broken: bool = False
+    intact: int = 0  # frames
+    lost: int = 0  # packets and frames that are damaged
+    last_s: float = 0.0  # time of the last frame
+    end_s: float = 0.0  # its end
+    sizes: dict[tuple[int, int], None] = field(default_factory=dict)  # of frames in pixels, in order of appearance
+    is_turned: bool = False  # the first frame is displayed with width and height swapped
+    reason: str = ""  # the last error of the decoder
+    is_broken: bool = False  # the file cannot be read to its end
 
 
 def timed_video(
@@ -181,11 +158,8 @@ def timed_video(
 ) -> Iterator[Timed]:
     """Yield every intact frame with its time from the beginning of the file, then the end.
 
-    Args:
-        source: the video.
-        start_s: only frames from the last key frame before this time in seconds on; None: the whole video, whose
-            lengths, sizes and damage are noted.
-        decode: decodes a packet.
+    `start_s`: only frames from the last key frame before this time on; None: the whole video, whose lengths, sizes and
+    damage are noted.
 
     Raises:
         MediaError: nothing can be decoded, or less than `check_damage` allows.
@@ -193,9 +167,8 @@ def timed_video(
     stream, tally = source.stream, _Tally()
     begin_s, step_s = origin_s(source.container), _step_s(stream)
     duration, shown_s = 0, 0.0
-    for frame in _decoded(
-        packets_from(source.container, stream, source.kind, start_s or 0.0, source.note), decode, tally
-    ):
+    packets = packets_from(source.container, stream, source.kind, start_s or 0.0, source.note)
+    for frame in _decoded(packets, decode, tally):
         time_s = tally.end_s if frame.time is None else max(0.0, frame.time - begin_s)
         if frame.duration != duration:  # almost always the same: fractions are slow
             duration = frame.duration
@@ -234,21 +207,16 @@ def _decoded(
     import av
 
     while True:
+        packet = None
         try:
             packet = next(packets, None)
+            frames = [] if packet is None else decode(packet)
         except (av.FFmpegError, ValueError) as error:
-            tally.is_broken, tally.reason = True, str(getattr(error, "strerror", None) or error)
+            tally.reason, frames = str(getattr(error, "strerror", None) or error), []
+            tally.lost += packet is not None
+            tally.is_broken = packet is None or tally.lost > 100 + tally.intact
+        if packet is None or tally.is_broken:
             return
-        if packet is None:
-            return
-        try:
-            frames = decode(packet)
-        except (av.FFmpegError, ValueError) as error:
-            tally.lost, tally.reason = tally.lost + 1, str(getattr(error, "strerror", None) or error)
-            if tally.lost > 100 + tally.intact:
-                tally.is_broken = True
-                return
-            continue
         yield from frames
 
 
@@ -266,18 +234,16 @@ def _check_length(source: VideoSource, tally: _Tally, header_s: float) -> None:
     file_s = header_length_s(source.container, source.kind)
     slack_s = max(_TOLERANCE_S, 2 * _step_s(source.stream))
     is_short = tally.end_s < header_s - slack_s
-    reach_s = tally.end_s
+    reach_s = whole_s = tally.end_s
     if is_short or not file_s:  # other streams may be longer
         reach_s = max(reach_s, _last_time_s(source, tally.end_s))
     share = tally.intact / (tally.intact + tally.lost)
-    whole_s = tally.end_s
     is_missing = is_short and (source.stream.duration or reach_s < header_s - slack_s)
     if is_missing and (tally.is_broken or is_cut_short(source.path, source.kind)):
         whole_s = header_s
         share *= tally.end_s / header_s
     check_damage(share, f"{share * whole_s:.1f} of {whole_s:.1f} s of video", source.note)
-    is_wrong = reach_s < header_s - slack_s or reach_s > file_s + slack_s
-    if is_wrong:
+    if reach_s < header_s - slack_s or reach_s > file_s + slack_s:
         source.measure("length_s", reach_s)
 
 
@@ -288,14 +254,12 @@ def _last_time_s(source: VideoSource, start_s: float) -> float:
     container, begin_s, last_s = source.container, origin_s(source.container), 0.0
     if len(container.streams) == 1:
         return 0.0
-    try:
+    with suppress(av.FFmpegError, ValueError):
         container.seek(int((start_s + begin_s) * 1_000_000))
         for packet in container.demux():
             stamp = packet.dts if packet.pts is None else packet.pts
             if stamp is not None and packet.time_base and packet.stream.type in ("video", "audio"):
                 last_s = max(last_s, float((stamp + (packet.duration or 0)) * packet.time_base) - begin_s)
-    except (av.FFmpegError, ValueError):
-        pass
     return last_s
 
 

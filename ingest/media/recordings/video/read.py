@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +36,7 @@ from bindsearch.media import DecodeHints, Frames, Measure, Note, drop_measure, d
 from bindsearch.types import Span
 
 
-@dataclass(frozen=True, slots=True)
-class VideoSpan:
+class VideoSpan(NamedTuple):
     """A span of a video: its sampled frames, and its start and end in seconds."""
 
     frames: Frames
@@ -71,24 +69,17 @@ def read_video(
 
     Frames are upright, square-pixelled, and reduced so that the shorter side is 2 * wants.picture_side_px.
 
-    Args:
-        path: the file.
-        wants: size and rate of the frames.
-        options: limits, and the length of a span.
-        span: only frames inside this span of seconds; None: the whole video.
-        note: takes notes on the file.
-        measure: takes its length and size where the headers are wrong (not with `span`).
+    `measure` takes its length and size where the headers are wrong (not with `span`).
 
     Raises:
         MediaError: not a video, damaged, larger than `options.max_pixels`, or `span` is after its end.
     """
     check_span(span)
     kind, floor_px = video_kind(path), 2 * wants.picture_side_px
+    rate, segment_s = wants.frames_per_s, options.video_segment_s
     if kind in ANIMATIONS:
-        to_rgb = partial(picture_rgb, floor_px=floor_px)
-        yield from _spans(
-            timed_frames(path, kind, options, note), to_rgb, wants.frames_per_s, options.video_segment_s, span
-        )
+        frames, to_rgb = timed_frames(path, kind, options, note), partial(picture_rgb, floor_px=floor_px)
+        yield from _spans(frames, to_rgb, rate, segment_s, span)
         return
     with open_container(path, kind) as container:
         stream = picture_stream(container)
@@ -100,10 +91,10 @@ def read_video(
         note_streams(container, stream, note)
         coded_px = stream.codec_context.width, stream.codec_context.height
         source = VideoSource(path, kind, container, stream, coded_px, note, measure)
-        cell_start_s = None if span is None else math.floor(span.start_s * wants.frames_per_s) / wants.frames_per_s
+        cell_start_s = None if span is None else math.floor(span.start_s * rate) / rate
         frames = timed_video(source, cell_start_s, packet_decoder(stream))
         to_rgb = partial(frame_rgb, floor_px=floor_px, ratio=pixel_ratio(stream))
-        yield from _spans(frames, to_rgb, wants.frames_per_s, options.video_segment_s, span)
+        yield from _spans(frames, to_rgb, rate, segment_s, span)
 
 
 def _spans(

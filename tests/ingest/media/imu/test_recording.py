@@ -107,7 +107,7 @@ def test_column_names_are_recognised(names: tuple[str, ...]) -> None:
     assert columns is not None
     assert set(columns.axes) == set(names)
     assert [name.lower()[-1] for name in columns.axes] == list("xyzxyz")
-    assert columns.units == (None, None)
+    assert (columns.accelerometers[0].unit, columns.gyroscopes[0].unit) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_column_names_are_recognised(names: tuple[str, ...]) -> None:
 def test_units_in_column_names_are_read(accelerometer: str, gyroscope: str, units: tuple[str, str]) -> None:
     columns = find_columns([pattern.format(axis) for pattern in (accelerometer, gyroscope) for axis in "xyz"])
     assert columns is not None
-    assert columns.units == units
+    assert (columns.accelerometers[0].unit, columns.gyroscopes[0].unit) == units
 
 
 @pytest.mark.parametrize("names", [("path", "label", "x", "y", "z"), ("body_acc_x", "axis", "gray", "ax", "ay", "gz")])

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.inspect.classify import classify
-from bindsearch.ingest.media.imu.structure import find_structure
 from bindsearch.ingest.media.imu.tables import column_names, read_table
-from bindsearch.ingest.media.imu.text_table import read_text_table
+from bindsearch.ingest.media.imu.text_table import find_structure, read_text_table
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.types import Modality
 

@@ -18,7 +18,7 @@ from bindsearch.ingest.media.recordings import sound_track
 from bindsearch.ingest.media.recordings.audio import cut_sound, read_sound, read_sound_track
 from bindsearch.ingest.media.recordings.av_container import recording_kind
 from bindsearch.ingest.media.recordings.segmenting import span_edges
-from bindsearch.ingest.media.recordings.sound_stream import Block, SoundStream
+from bindsearch.ingest.media.recordings.sound_track import Block, SoundStream
 from bindsearch.types import Span
 from helpers.containers import WRITTEN, mux_sound, write_container, write_vbr_mp3
 from helpers.media_files import tone, write_sound, write_video
