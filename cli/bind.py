@@ -9,9 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, JsonOption
+from bindsearch.cli.options import DeviceOption, JsonOption, option
 from bindsearch.cli.output import picked, plural, print_json, print_line, print_message
 from bindsearch.cli.settings.complete import complete_encoders, complete_modality
 from bindsearch.errors import UsageError
@@ -28,56 +26,37 @@ MAX_SWEEP = 32
 def bind_command(
     pairs: Annotated[
         Path,
-        typer.Option(
-            "--pairs",
-            help="CSV file: a column for the new modality, one for its partner (image, ...). With --bridge: captions.",
-            metavar="FILE",
+        option(
+            "--pairs FILE",
+            "CSV file: a column for the new modality, one for its partner (image, ...). With --bridge: captions.",
         ),
     ],
-    out: Annotated[str, typer.Option("--out", help="Name of the new encoder, loaded as bound:NAME.", metavar="NAME")],
+    out: Annotated[str, option("--out NAME", "Name of the new encoder, loaded as bound:NAME.")],
     modality: Annotated[
-        str | None,
-        typer.Option(
-            "--modality", help="The new modality, such as thermal.", metavar="M", autocompletion=complete_modality
-        ),
+        str | None, option("--modality M", "The new modality, such as thermal.", complete_modality)
     ] = None,
     bridge: Annotated[
         str | None,
-        typer.Option(
-            "--bridge",
-            help="Instead of training a tower: map the vectors of this encoder to the hub's, by captions.",
-            metavar="NAME",
-            autocompletion=complete_encoders,
+        option(
+            "--bridge NAME",
+            "Instead of training a tower: map the vectors of this encoder to the hub's, by captions.",
+            complete_encoders,
         ),
     ] = None,
-    hub: Annotated[
-        str,
-        typer.Option(
-            "--hub", help="Encoder whose space it is bound to.", metavar="NAME", autocompletion=complete_encoders
-        ),
-    ] = "mini",
+    hub: Annotated[str, option("--hub NAME", "Encoder whose space it is bound to.", complete_encoders)] = "mini",
     set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Set the network, the recipe or an augmentation. Repeatable.", metavar="NAME=VALUE"),
+        list[str] | None, option("--set NAME=VALUE", "Set the network, the recipe or an augmentation. Repeatable.")
     ] = None,
     sweep: Annotated[
-        str | None,
-        typer.Option(
-            "--sweep", help="Train once for each value, such as batch=32,64,128, and compare.", metavar="NAME=A,B,..."
-        ),
+        str | None, option("--sweep NAME=A,B,...", "Train once for each value, such as batch=32,64,128, and compare.")
     ] = None,
-    work: Annotated[
-        Path | None,
-        typer.Option("--work", help="Keep checkpoint, log and decoded files in this folder.", metavar="DIR"),
-    ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin again even if there is a checkpoint.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an installed encoder of that name.")] = False,
+    work: Annotated[Path | None, option("--work DIR", "Keep checkpoint, log and decoded files in this folder.")] = None,
+    restart: Annotated[bool, option("--restart", "Begin again even if there is a checkpoint.")] = False,
+    replace: Annotated[bool, option("--replace", "Replace an installed encoder of that name.")] = False,
     templates: Annotated[
-        str, typer.Option("--templates", help="Templates for the names of labels in validation.", metavar="NAME|FILE")
+        str, option("--templates NAME|FILE", "Templates for the names of labels in validation.")
     ] = "general",
-    tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", help="Also write events for TensorBoard.", metavar="DIR")
-    ] = None,
+    tensorboard: Annotated[Path | None, option("--tensorboard DIR", "Also write events for TensorBoard.")] = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> int:

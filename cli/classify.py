@@ -7,9 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from bindsearch.cli.options import CollectionOption, DeviceOption, ImuRateOption, JsonOption, StoreOption
+from bindsearch.cli.options import (
+    CollectionOption,
+    DeviceOption,
+    ImuRateOption,
+    JsonOption,
+    StoreOption,
+    argument,
+    option,
+)
 from bindsearch.cli.output import picked, plural, print_json, print_line, print_message
 from bindsearch.cli.progress import show_rows
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
@@ -25,58 +31,44 @@ SHOWN_LABELS = 50
 
 def classify_command(
     files: Annotated[
-        list[str] | None,
-        typer.Argument(help="Files of any modality; image:FILE and FILE@10s-20s as in queries.", metavar="[FILE...]"),
+        list[str] | None, argument("[FILE...]", "Files of any modality; image:FILE and FILE@10s-20s as in queries.")
     ] = None,
     labels: Annotated[
-        str | None,
-        typer.Option(help="Names of the classes; cat|kitten is one class of two names.", metavar="LABEL,LABEL"),
+        str | None, option("--labels LABEL,LABEL", "Names of the classes; cat|kitten is one class of two names.")
     ] = None,
     labels_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels-file", help="Text file of classes instead: one a line, its names separated by |.", metavar="FILE"
-        ),
+        Path | None, option("--labels-file FILE", "Text file of classes instead: one a line, its names separated by |.")
     ] = None,
     templates: Annotated[
         str | None,
-        typer.Option(
-            help="Templates of the names: general (default), imagenet, sound, motion, none, or a file with one a line.",
-            metavar="SET",
+        option(
+            "--templates SET",
+            "Templates of the names: general (default), imagenet, sound, motion, none, or a file with one a line.",
         ),
     ] = None,
     encoder: Annotated[
-        str | None,
-        typer.Option(help="Encoder of the files; default: that of the store, mini if there is none.", metavar="NAME"),
+        str | None, option("--encoder NAME", "Encoder of the files; default: that of the store, mini if there is none.")
     ] = None,
-    top: Annotated[int, typer.Option(help="Number of classes to show for each file.", metavar="N")] = 5,
+    top: Annotated[int, option("--top N", "Number of classes to show for each file.")] = 5,
     modality: Annotated[
         str | None,
-        typer.Option(
-            help="Modality of the files, or of the segments of a column; default: that of each file.", metavar="M"
-        ),
+        option("--modality M", "Modality of the files, or of the segments of a column; default: that of each file."),
     ] = None,
     imu_rate: ImuRateOption = None,
     write_column: Annotated[
         str | None,
-        typer.Option(
-            "--write-column",
-            help="Write the class of each item of the store into a column for --where; without labels: of new items, "
+        option(
+            "--write-column NAME",
+            "Write the class of each item of the store into a column for --where; without labels: of new items, "
             "with the labels that it has.",
-            metavar="NAME",
         ),
     ] = None,
     write_probability: Annotated[
-        str | None,
-        typer.Option("--write-probability", help="With --write-column: column of the probability.", metavar="NAME"),
+        str | None, option("--write-probability NAME", "With --write-column: column of the probability.")
     ] = None,
-    remove_column: Annotated[
-        str | None, typer.Option("--remove-column", help="Remove a column that was written.", metavar="NAME")
-    ] = None,
+    remove_column: Annotated[str | None, option("--remove-column NAME", "Remove a column that was written.")] = None,
     collection: CollectionOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --write-column: count the classes, write nothing.")
-    ] = False,
+    dry_run: Annotated[bool, option("--dry-run", "With --write-column: count the classes, write nothing.")] = False,
     device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bindsearch.cli.aliases import Command
-from bindsearch.cli.options import JsonOption
+from bindsearch.cli.options import JsonOption, argument, option
 from bindsearch.cli.output import print_json, print_line, print_message
 from bindsearch.cli.settings.complete import complete_keys
 from bindsearch.cli.settings.files import (
@@ -59,22 +59,22 @@ config_app = typer.Typer(
 )
 KeyArgument = Annotated[
     str,
-    typer.Argument(
-        help="Option, such as k; option of one command, such as search.k; or stores.NAME.",
-        metavar="KEY",
-        autocompletion=complete_keys,
+    argument(
+        "KEY",
+        "Option, such as k; option of one command, such as search.k; or stores.NAME.",
+        complete_keys,
         show_default=False,
     ),
 ]
 FolderOption = Annotated[
-    bool, typer.Option("--folder", help=f"Use {FOLDER_FILE} of the working folder instead of the user's file.")
+    bool, option("--folder", f"Use {FOLDER_FILE} of the working folder instead of the user's file.")
 ]
 
 
 @config_app.command("show", cls=Command)
 def show_command(
     ctx: typer.Context,
-    all_: Annotated[bool, typer.Option("--all", help="List every option of every command.")] = False,
+    all_: Annotated[bool, option("--all", "List every option of every command.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Show what is set, and where: in the environment, in a folder's file or in the user's file.
@@ -132,10 +132,7 @@ def path_command() -> int:
 def set_command(
     ctx: typer.Context,
     key: KeyArgument,
-    value: Annotated[
-        list[str],
-        typer.Argument(help="Value; several for a repeatable option.", metavar="VALUE...", show_default=False),
-    ],
+    value: Annotated[list[str], argument("VALUE...", "Value; several for a repeatable option.", show_default=False)],
     folder: FolderOption = False,
 ) -> int:
     """Set the default of an option for all commands that have it, or for one; or the folder of a named store.
@@ -235,10 +232,10 @@ def _rows(
         general = {**options, **general}
     scopes = commands if every else {"": dict(sorted(general.items())), **commands}
     for command, options in scopes.items():
-        for key, option in options.items():
-            found = list(settings_of(command, key, option, folder, user, os.environ))
+        for key, declared in options.items():
+            found = list(settings_of(command, key, declared, folder, user, os.environ))
             if every:
-                yield dotted_key(command, key), [*found, Setting(option.default, Source.DEFAULT, "", "")]
+                yield dotted_key(command, key), [*found, Setting(declared.default, Source.DEFAULT, "", "")]
             elif any(setting.key == dotted_key(command, key) for setting in found):
                 yield dotted_key(command, key), found
 

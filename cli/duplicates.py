@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bindsearch.cli.options import JsonOption, StoreOption, ToOption
+from bindsearch.cli.options import JsonOption, StoreOption, ToOption, option
 from bindsearch.cli.output import human_bytes, picked, plural, print_json, print_line, print_message, show_stages
 
 if TYPE_CHECKING:
@@ -17,16 +15,13 @@ if TYPE_CHECKING:
 
 
 def duplicates_command(
-    near: Annotated[
-        bool, typer.Option("--near", help="Find near-duplicates by similarity, not only identical files.")
-    ] = False,
+    near: Annotated[bool, option("--near", "Find near-duplicates by similarity, not only identical files.")] = False,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            "--threshold",
-            help="Minimum cosine of near-duplicates; default: 0.96 for pictures and videos, 0.97 for others. "
+        option(
+            "--threshold X",
+            "Minimum cosine of near-duplicates; default: 0.96 for pictures and videos, 0.97 for others. "
             "Implies --near.",
-            metavar="X",
         ),
     ] = None,
     to: ToOption = None,

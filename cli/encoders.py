@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bindsearch.cli.options import JsonOption
+from bindsearch.cli.options import JsonOption, option
 from bindsearch.cli.output import human_bytes, print_json, print_line, print_message
 
 if TYPE_CHECKING:
@@ -18,10 +16,9 @@ if TYPE_CHECKING:
 def encoders_command(
     purpose: Annotated[
         str | None,
-        typer.Option(
-            "--for",
-            help="Only encoders that fit, the best first: requirements such as 'free licence, all media, CPU'.",
-            metavar="REQUIREMENTS",
+        option(
+            "--for REQUIREMENTS",
+            "Only encoders that fit, the best first: requirements such as 'free licence, all media, CPU'.",
         ),
     ] = None,
     json: JsonOption = False,

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption
+from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption, argument, option
 from bindsearch.cli.output import picked, print_json, print_line, print_message
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
@@ -28,51 +26,30 @@ OF_STORE = ("engine", "space")
 def eval_command(
     what: Annotated[
         str,
-        typer.Argument(
-            help="Data set (`sets` lists them), paper, a CSV of path and label or caption, a suite in TOML; or engine "
+        argument(
+            "WHAT",
+            "Data set (`sets` lists them), paper, a CSV of path and label or caption, a suite in TOML; or engine "
             "or space, of a store.",
-            metavar="WHAT",
         ),
     ],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of the data set, or of several.", metavar="DIR")
-    ] = None,
-    encoder: Annotated[
-        str, typer.Option("--encoder", help="Encoder to measure.", metavar="NAME", autocompletion=complete_encoders)
-    ] = "mini",
-    split: Annotated[
-        str | None, typer.Option("--split", help="Part of the data set; default: the published one.", metavar="NAME")
-    ] = None,
+    data: Annotated[Path | None, option("--data DIR", "Folder of the data set, or of several.")] = None,
+    encoder: Annotated[str, option("--encoder NAME", "Encoder to measure.", complete_encoders)] = "mini",
+    split: Annotated[str | None, option("--split NAME", "Part of the data set; default: the published one.")] = None,
     modality: Annotated[
-        str | None,
-        typer.Option(
-            "--modality", help="Modality of the files of a CSV, if their extensions are those of pictures.", metavar="M"
-        ),
+        str | None, option("--modality M", "Modality of the files of a CSV, if their extensions are those of pictures.")
     ] = None,
     templates: Annotated[
-        str | None,
-        typer.Option(
-            "--templates", help="Prompt templates: general, imagenet, sound, motion, none, or a file.", metavar="SET"
-        ),
+        str | None, option("--templates SET", "Prompt templates: general, imagenet, sound, motion, none, or a file.")
     ] = None,
     shots: Annotated[
-        str | None,
-        typer.Option("--shots", help="Train linear probes too, with so many samples a class, 1,2,4,8.", metavar="K,K"),
+        str | None, option("--shots K,K", "Train linear probes too, with so many samples a class, 1,2,4,8.")
     ] = None,
-    sample: Annotated[
-        int | None, typer.Option("--sample", help="Measure an even sample of N items of each set.", metavar="N", min=2)
-    ] = None,
+    sample: Annotated[int | None, option("--sample N", "Measure an even sample of N items of each set.", min=2)] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(
-            "--cache",
-            help="Folder to keep vectors in: the next run is fast, an interrupted one continues.",
-            metavar="DIR",
-        ),
+        option("--cache DIR", "Folder to keep vectors in: the next run is fast, an interrupted one continues."),
     ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Also write one HTML file with charts and examples.", metavar="FILE")
-    ] = None,
+    html: Annotated[Path | None, option("--html FILE", "Also write one HTML file with charts and examples.")] = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,

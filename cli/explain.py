@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from bindsearch.cli.ask import prepare_for_few_rows
-from bindsearch.cli.options import DeviceOption, ImuRateOption, JsonOption, OnOption, QueryOptions, StoreOption, Words
+from bindsearch.cli.options import (
+    DeviceOption,
+    ImuRateOption,
+    JsonOption,
+    OnOption,
+    QueryOptions,
+    StoreOption,
+    Words,
+    option,
+)
 from bindsearch.cli.output import print_json, print_line
 from bindsearch.cli.parse import read_query
 
@@ -22,7 +29,7 @@ def explain_command(
     on: OnOption = None,
     json: JsonOption = False,
     analyze: Annotated[
-        bool, typer.Option("--analyze", help="Run the query and show actual rows and times next to the estimates.")
+        bool, option("--analyze", "Run the query and show actual rows and times next to the estimates.")
     ] = False,
 ) -> int:
     """Show the plan of a query: how each modality is searched, the estimated cost and the reasons.

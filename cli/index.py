@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from bindsearch.cli.options import (
     DeviceOption,
     EncoderOptions,
@@ -23,6 +21,8 @@ from bindsearch.cli.options import (
     ModalityRuleOption,
     OnOption,
     StoreOption,
+    argument,
+    option,
 )
 from bindsearch.cli.output import picked, print_json, print_line
 from bindsearch.cli.parse import parse_encoder_options, parse_limits, read_index_settings
@@ -50,55 +50,38 @@ EXAMPLES: Mapping[Modality, str] = MappingProxyType(
 
 
 def index_command(
-    paths: Annotated[list[str], typer.Argument(help="Folders or files to index.", metavar="PATH...")],
+    paths: Annotated[list[str], argument("PATH...", "Folders or files to index.")],
     store: StoreOption = None,
     on: OnOption = None,
     shards: Annotated[
-        int | None,
-        typer.Option("--shards", help="Number of shards of a new store, each a store of its own.", metavar="N"),
+        int | None, option("--shards N", "Number of shards of a new store, each a store of its own.")
     ] = None,
     workers: Annotated[
-        int | None,
-        typer.Option("--workers", help="With --on: cores, and decoders, of each task; default: 1.", metavar="N"),
+        int | None, option("--workers N", "With --on: cores, and decoders, of each task; default: 1.")
     ] = None,
-    gpus: Annotated[
-        float, typer.Option("--gpus", help="With --on: GPUs of each task, such as 0.5.", metavar="N")
-    ] = 0.0,
+    gpus: Annotated[float, option("--gpus N", "With --on: GPUs of each task, such as 0.5.")] = 0.0,
     modality_rule: ModalityRuleOption = None,
     encoder: Annotated[
         str | None,
-        typer.Option(
-            help="Encoder; default: that of the store, mini for a new store.",
-            metavar="NAME",
-            autocompletion=complete_encoders,
-        ),
+        option("--encoder NAME", "Encoder; default: that of the store, mini for a new store.", complete_encoders),
     ] = None,
     encoder_option: EncoderOptions = None,
     device: DeviceOption = "auto",
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Use torch.compile (worth it for long GPU runs).")
-    ] = False,
+    compile_: Annotated[bool, option("--compile", "Use torch.compile (worth it for long GPU runs).")] = False,
     imu_rate: ImuRateOption = None,
     segment: Annotated[
         list[str] | None,
-        typer.Option(
-            "--segment",
-            help="Segment length in a new store, in seconds, such as audio=5. Repeatable.",
-            metavar="MODALITY=S",
-        ),
+        option("--segment MODALITY=S", "Segment length in a new store, in seconds, such as audio=5. Repeatable."),
     ] = None,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show each file's modality, why, and how it is read; write nothing."),
+        bool, option("--dry-run", "Show each file's modality, why, and how it is read; write nothing.")
     ] = False,
     *,
     options: IndexTypeOptions,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Retry files that failed, even if unchanged.")
-    ] = False,
+    retry_failed: Annotated[bool, option("--retry-failed", "Retry files that failed, even if unchanged.")] = False,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove items even if a whole folder disappeared.")] = False,
+    prune: Annotated[bool, option("--prune", "Remove items even if a whole folder disappeared.")] = False,
     limit: LimitOption = None,
     json: JsonOption = False,
     json_lines: JsonLinesOption = False,

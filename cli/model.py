@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bindsearch.cli.aliases import Command
-from bindsearch.cli.options import JsonOption
+from bindsearch.cli.options import JsonOption, argument, option
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message
 from bindsearch.errors import EncoderError, UsageError
 
@@ -29,10 +29,10 @@ model_app = typer.Typer(
 )
 NameArgument = Annotated[
     str,
-    typer.Argument(
-        help="imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME, hf:ORG/NAME, owlv2:ORG/NAME, "
+    argument(
+        "NAME",
+        "imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME, hf:ORG/NAME, owlv2:ORG/NAME, "
         "or unclip:ORG/NAME.",
-        metavar="NAME",
         show_default=False,
     ),
 ]
@@ -43,38 +43,25 @@ def pull_command(
     name: NameArgument,
     from_: Annotated[
         Path | None,
-        typer.Option(
-            "--from",
-            help="Use this checkpoint, or the one in this folder, or of st:, hf:, owlv2: and unclip: this folder; "
+        option(
+            "--from PATH",
+            "Use this checkpoint, or the one in this folder, or of st:, hf:, owlv2: and unclip: this folder; "
             "no download.",
-            metavar="PATH",
         ),
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option(
-            "--url",
-            help="Download from this URL (a mirror); of st:, hf:, owlv2: and unclip: the address of a hub.",
-            metavar="URL",
-        ),
+        option("--url URL", "Download from this URL (a mirror); of st:, hf:, owlv2: and unclip: the address of a hub."),
     ] = None,
     revision: Annotated[
-        str | None,
-        typer.Option(
-            "--revision", help="Branch, tag or commit of the repository of st:, hf:, owlv2: and unclip:.", metavar="REV"
-        ),
+        str | None, option("--revision REV", "Branch, tag or commit of the repository of st:, hf:, owlv2: and unclip:.")
     ] = None,
     dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="fp16, bf16 or fp32; default: the fastest on this machine.", metavar="FORMAT"),
+        str | None, option("--dtype FORMAT", "fp16, bf16 or fp32; default: the fastest on this machine.")
     ] = None,
-    accept_license: Annotated[
-        bool, typer.Option("--accept-license", help="Accept the model's licence without a prompt.")
-    ] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Do not use the network (same as $BINDSEARCH_OFFLINE=1).")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Download again, even if installed.")] = False,
+    accept_license: Annotated[bool, option("--accept-license", "Accept the model's licence without a prompt.")] = False,
+    offline: Annotated[bool, option("--offline", "Do not use the network (same as $BINDSEARCH_OFFLINE=1).")] = False,
+    force: Annotated[bool, option("--force", "Download again, even if installed.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Download and convert a model, or convert a checkpoint file. Interrupted downloads are resumed.
@@ -170,7 +157,7 @@ def list_command(json: JsonOption = False) -> int:
 @model_app.command("info", cls=Command)
 def info_command(
     name: NameArgument,
-    check: Annotated[bool, typer.Option("--check", help="Read all files and compare checksums.")] = False,
+    check: Annotated[bool, option("--check", "Read all files and compare checksums.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Show details of an installed model, or of the built-in one (mini), and check its files.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, IndexTypeOptions, JsonOption, OnOption, StoreOption
+from bindsearch.cli.options import DeviceOption, IndexTypeOptions, JsonOption, OnOption, StoreOption, option
 from bindsearch.cli.output import print_json, print_line, show_stages
 from bindsearch.cli.parse import read_index_settings
 
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
 
 def optimize_command(
     options: IndexTypeOptions,
-    force: Annotated[bool, typer.Option("--force", help="Rebuild all indexes.")] = False,
+    force: Annotated[bool, option("--force", "Rebuild all indexes.")] = False,
     device: DeviceOption = "auto",
     store: StoreOption = None,
     on: OnOption = None,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from bindsearch.cli.options import (
     DecodingOptions,
     DeviceOption,
@@ -13,6 +11,7 @@ from bindsearch.cli.options import (
     JsonLinesOption,
     JsonOption,
     StoreOption,
+    option,
 )
 from bindsearch.cli.parse import decoding, parse_encoder_options
 from bindsearch.cli.progress import print_report, show_progress
@@ -21,16 +20,12 @@ from bindsearch.errors import EXIT_SOME_FAILED
 
 
 def reindex_command(
-    encoder: Annotated[
-        str, typer.Option(help="Encoder to change to.", metavar="NAME", autocompletion=complete_encoders)
-    ],
+    encoder: Annotated[str, option("--encoder NAME", "Encoder to change to.", complete_encoders)],
     encoder_option: EncoderOptions = None,
     store: StoreOption = None,
     *,
     decoded: DecodingOptions,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Drop items that cannot be embedded now, instead of stopping.")
-    ] = False,
+    prune: Annotated[bool, option("--prune", "Drop items that cannot be embedded now, instead of stopping.")] = False,
     device: DeviceOption = "auto",
     json: JsonOption = False,
     json_lines: JsonLinesOption = False,

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from bindsearch.cli.options import (
     DeviceOption,
     ImuRateOption,
@@ -17,6 +15,8 @@ from bindsearch.cli.options import (
     StoreOption,
     ToOption,
     WhereOption,
+    argument,
+    option,
 )
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ MAX_BYTES = 1 << 20
 def report_command(
     queries: Annotated[
         Path,
-        typer.Argument(
-            help="Text file with one query a line, as for --query; empty lines and lines that begin with # are left "
+        argument(
+            "QUERIES",
+            "Text file with one query a line, as for --query; empty lines and lines that begin with # are left "
             "out. -: standard input.",
-            metavar="QUERIES",
             allow_dash=True,
         ),
     ],
-    html: Annotated[Path, typer.Option("--html", help="HTML file to write.", metavar="FILE")],
-    title: Annotated[str | None, typer.Option("--title", help="Title; default: the name of QUERIES.")] = None,
+    html: Annotated[Path, option("--html FILE", "HTML file to write.")],
+    title: Annotated[str | None, option("--title", "Title; default: the name of QUERIES.")] = None,
     to: ToOption = None,
     k: KOption = 10,
     where: WhereOption = None,

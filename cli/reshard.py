@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, JsonOption, OnOption, StoreOption
+from bindsearch.cli.options import DeviceOption, JsonOption, OnOption, StoreOption, option
 from bindsearch.cli.output import picked, plural, print_json, print_line, print_message, show_stages
 
 
 def reshard_command(
-    shards: Annotated[int, typer.Option("--shards", help="Number of shards.", min=1, metavar="N")],
+    shards: Annotated[int, option("--shards N", "Number of shards.", min=1)],
     device: DeviceOption = "auto",
     store: StoreOption = None,
     on: OnOption = None,

@@ -10,8 +10,6 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-import typer
-
 from bindsearch.cli.options import (
     DeviceOption,
     ImuRateOption,
@@ -22,6 +20,7 @@ from bindsearch.cli.options import (
     RequireAllOption,
     StoreOption,
     Words,
+    option,
 )
 from bindsearch.cli.output import plural, print_json, print_line, print_message
 from bindsearch.cli.parse import read_query
@@ -50,45 +49,36 @@ def search_command(
     require_all: RequireAllOption = False,
     locate: LocateOption = False,
     json: JsonOption = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a hit and line.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    jsonl: Annotated[bool, option("--jsonl", "Print one JSON object a hit and line.")] = False,
+    csv: Annotated[bool, option("--csv", "Print CSV with a header.")] = False,
     paths: Annotated[
-        bool, typer.Option("--paths", help="Print paths only, one per line, with control characters escaped.")
+        bool, option("--paths", "Print paths only, one per line, with control characters escaped.")
     ] = False,
     print0: Annotated[
-        bool, typer.Option("--print0", "-0", help="Print paths only, as they are, each ended by NUL, for xargs -0.")
+        bool, option("--print0 -0", "Print paths only, as they are, each ended by NUL, for xargs -0.")
     ] = False,
     form: Annotated[
-        str | None,
-        typer.Option(
-            "--format", help="Print each hit in this form, such as '{path}\\t{start_s}'; see below.", metavar="FORM"
-        ),
+        str | None, option("--format FORM", "Print each hit in this form, such as '{path}\\t{start_s}'; see below.")
     ] = None,
     flat: Annotated[
-        bool, typer.Option("--flat", help="List all hits; else weak ones are one line a kind if there are better ones.")
+        bool, option("--flat", "List all hits; else weak ones are one line a kind if there are better ones.")
     ] = False,
     color: Annotated[
-        str, typer.Option("--color", help="Emphasise matched words, dim weak matches: auto, always or never.")
+        str, option("--color", "Emphasise matched words, dim weak matches: auto, always or never.")
     ] = "auto",
     preview: Annotated[
         str | None,
-        typer.Option(
-            "--preview",
-            help="Show a thumbnail of each hit in the terminal; =kitty, =iterm, =sixel or =blocks says how.",
-            metavar="[=HOW]",
+        option(
+            "--preview [=HOW]",
+            "Show a thumbnail of each hit in the terminal; =kitty, =iterm, =sixel or =blocks says how.",
         ),
     ] = None,
     no_server: Annotated[
-        bool, typer.Option("--no-server", help="Search in this process, even if `bindsearch serve` has the store open.")
+        bool, option("--no-server", "Search in this process, even if `bindsearch serve` has the store open.")
     ] = False,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Also write the answer as one HTML file.", metavar="FILE")
-    ] = None,
+    html: Annotated[Path | None, option("--html FILE", "Also write the answer as one HTML file.")] = None,
     open_: Annotated[
-        int | None,
-        typer.Option(
-            "--open", help="Open hit number N, by default the first, at its span if the player can.", metavar="[N]"
-        ),
+        int | None, option("--open [N]", "Open hit number N, by default the first, at its span if the player can.")
     ] = None,
 ) -> int:
     """Search with a text, files, or a weighted sum of several. Options are combined into one query.

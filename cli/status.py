@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from bindsearch.arguments import shell_command
-from bindsearch.cli.options import JsonOption, OnOption, StoreOption
+from bindsearch.cli.options import JsonOption, OnOption, StoreOption, option
 from bindsearch.cli.output import human_bytes, picked, plural, print_json, print_line, reasons_line
 from bindsearch.indexes.types import point_record
 from bindsearch.types import Modality
@@ -22,16 +20,13 @@ SHOWN_LABELS = 5
 
 
 def status_command(
-    failed: Annotated[
-        bool, typer.Option("--failed", help="List failed files, and those without content, with reasons.")
-    ] = False,
+    failed: Annotated[bool, option("--failed", "List failed files, and those without content, with reasons.")] = False,
     left_out: Annotated[
-        bool,
-        typer.Option("--left-out", help="List files and folders that are not media, hidden or ignored, with reasons."),
+        bool, option("--left-out", "List files and folders that are not media, hidden or ignored, with reasons.")
     ] = False,
-    start: Annotated[int, typer.Option(help="With --left-out: number of the first one, from 0.", metavar="N")] = 0,
+    start: Annotated[int, option("--start N", "With --left-out: number of the first one, from 0.")] = 0,
     most: Annotated[
-        int, typer.Option(help="With --left-out: maximum number of files that are listed.", metavar="N")
+        int, option("--most N", "With --left-out: maximum number of files that are listed.")
     ] = SHOWN_LEFT_OUT,
     store: StoreOption = None,
     on: OnOption = None,

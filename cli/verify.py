@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bindsearch.cli.options import JsonOption, OnOption, StoreOption
+from bindsearch.cli.options import JsonOption, OnOption, StoreOption, option
 from bindsearch.cli.output import human_bytes, picked, plural, print_json, print_line, print_message, show_stages
 
 if TYPE_CHECKING:
@@ -20,11 +18,10 @@ def verify_command(
     store: StoreOption = None,
     on: OnOption = None,
     check_media: Annotated[
-        bool, typer.Option("--check-media", help="Also check media files for changes, by size and time.")
+        bool, option("--check-media", "Also check media files for changes, by size and time.")
     ] = False,
     hash_media: Annotated[
-        bool,
-        typer.Option("--hash-media", help="Also check media files for changes, by content (reads all of them)."),
+        bool, option("--hash-media", "Also check media files for changes, by content (reads all of them).")
     ] = False,
     json: JsonOption = False,
 ) -> int:

@@ -6,8 +6,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from bindsearch.cli.options import (
     ExcludeOption,
     IncludeOption,
@@ -15,6 +13,8 @@ from bindsearch.cli.options import (
     ModalityRuleOption,
     OnOption,
     StoreOption,
+    argument,
+    option,
 )
 from bindsearch.cli.output import print_line, print_message
 from bindsearch.cli.progress import counts_line, print_event, print_notes, report_facts
@@ -27,22 +27,17 @@ if TYPE_CHECKING:
 
 
 def watch_command(
-    paths: Annotated[list[str], typer.Argument(help="Folders to watch.", metavar="PATH...")],
+    paths: Annotated[list[str], argument("PATH...", "Folders to watch.")],
     store: StoreOption = None,
     on: OnOption = None,
     modality_rule: ModalityRuleOption = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="Encoder of a new store.", metavar="NAME", autocompletion=complete_encoders)
-    ] = None,
+    encoder: Annotated[str | None, option("--encoder NAME", "Encoder of a new store.", complete_encoders)] = None,
     include: IncludeOption = None,
     exclude: ExcludeOption = None,
     rescan: Annotated[
-        float,
-        typer.Option("--rescan", help="Full rescan interval in seconds, to catch missed events.", metavar="S", min=1),
+        float, option("--rescan S", "Full rescan interval in seconds, to catch missed events.", min=1)
     ] = 300.0,
-    polling: Annotated[
-        bool, typer.Option("--polling", help="Poll instead of using file events (network drives).")
-    ] = False,
+    polling: Annotated[bool, option("--polling", "Poll instead of using file events (network drives).")] = False,
     json_lines: JsonLinesOption = False,
 ) -> int:
     """Index folders, then watch them: changes are searchable within seconds.

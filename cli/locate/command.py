@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from bindsearch.arguments import looks_like_path, shown
 from bindsearch.cli.options import (
     DeviceOption,
@@ -19,6 +17,8 @@ from bindsearch.cli.options import (
     QueryOption,
     StoreOption,
     TermOptions,
+    argument,
+    option,
 )
 from bindsearch.cli.output import check_output, print_json, print_message
 from bindsearch.cli.parse import read_terms, read_words
@@ -37,59 +37,49 @@ PNG, JSON = ".png", ".json"
 def locate_command(
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Query, then files to look in: pictures, videos, sounds, motion; depth:FILE and FILE@10s-20s as in "
+        argument(
+            "[QUERY] [FILE...]",
+            "Query, then files to look in: pictures, videos, sounds, motion; depth:FILE and FILE@10s-20s as in "
             "queries. With a query by options, all are files.",
-            metavar="[QUERY] [FILE...]",
         ),
     ] = None,
     *,
     media: MediaTerms,
     query: QueryOption = None,
     like: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--like",
-            help="Look in an indexed item, by id or path. Repeatable.",
-            metavar="ITEM",
-            autocompletion=complete_paths,
-        ),
+        list[str] | None, option("--like ITEM", "Look in an indexed item, by id or path. Repeatable.", complete_paths)
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            help="Least relevance of boxes and spans, above 0 and at most 1; default: 0.9, with --detector 0.2.",
-            metavar="X",
+        option(
+            "--threshold X",
+            "Least relevance of boxes and spans, above 0 and at most 1; default: 0.9, with --detector 0.2.",
         ),
     ] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Compare the query with this, such as 'a wall' or audio:rain.wav, in place of the built-in texts. "
+        option(
+            "--against QUERY",
+            "Compare the query with this, such as 'a wall' or audio:rain.wav, in place of the built-in texts. "
             "Repeatable.",
-            metavar="QUERY",
         ),
     ] = None,
     detail: Annotated[
-        int, typer.Option(help="1 to 4: finer maps and curves, which take 9, 25 or 49 times as long.", metavar="N")
+        int, option("--detail N", "1 to 4: finer maps and curves, which take 9, 25 or 49 times as long.")
     ] = 1,
-    max_boxes: Annotated[int, typer.Option("--max-boxes", help="Most boxes or spans of a file.", metavar="N")] = 20,
+    max_boxes: Annotated[int, option("--max-boxes N", "Most boxes or spans of a file.")] = 20,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Write a drawing of one file (.png), or the result with heat maps (.json).", metavar="FILE"),
+        Path | None, option("--out FILE", "Write a drawing of one file (.png), or the result with heat maps (.json).")
     ] = None,
     encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="Encoder; default: that of the store, else mini.", metavar="NAME", autocompletion=complete_encoders
-        ),
+        str | None, option("--encoder NAME", "Encoder; default: that of the store, else mini.", complete_encoders)
     ] = None,
     detector: Annotated[
         str | None,
-        typer.Option(
-            help="Boxes of this detector, such as owlv2:ORG/NAME; --encoder embeds the query if it shares its space.",
-            metavar="NAME",
-            autocompletion=complete_detectors,
+        option(
+            "--detector NAME",
+            "Boxes of this detector, such as owlv2:ORG/NAME; --encoder embeds the query if it shares its space.",
+            complete_detectors,
         ),
     ] = None,
     imu_rate: ImuRateOption = None,
