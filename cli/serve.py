@@ -59,10 +59,20 @@ def serve_command(
     folder = resolve_store(store).absolute()
     shown_store = None if store is None else str(folder)
     if on is not None:
-        from bindsearch.server.ray_serve.deploy import ClusterSettings, ServiceSettings, serve_store
+        from bindsearch.server.ray_serve.deploy import ServiceSettings, serve_store
 
-        settings = ServiceSettings(host, port, token_file, processes, shown_store=shown_store)
-        serve_store(folder, ClusterSettings(on, replicas, encoders, gpus), settings, tell)
+        settings = ServiceSettings(
+            host,
+            port,
+            token_file,
+            processes,
+            shown_store=shown_store,
+            on=on,
+            replicas=replicas,
+            encoders=encoders,
+            encoder_gpus=gpus,
+        )
+        serve_store(folder, settings, tell)
         return 0
     if is_sharded(folder):
         raise UsageError(f"{folder} has shards: serve it with --on local, or on a cluster")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from bindsearch.server.limits import Lane, Refusal
@@ -22,16 +22,8 @@ CHUNK_BYTES = 1 << 18
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
-@dataclass(frozen=True)
-class OpenFile:
-    """An open file and its size in bytes."""
-
-    file: BinaryIO
-    size: int
-
-
-def open_item(item: Item) -> OpenFile:
-    """Open the file of an item.
+def open_item(item: Item) -> BinaryIO:
+    """Open the file of an item, whose size is still `item.size_bytes`.
 
     A file that has changed since it was indexed is refused: it is not what was found, and something else may have been
     put in its place.
@@ -49,7 +41,7 @@ def open_item(item: Item) -> OpenFile:
     if (status.st_size, status.st_mtime_ns) != (item.size_bytes, item.mtime_ns):
         file.close()
         raise Refusal(409, f"{item.rel_path} has changed since it was indexed: run `bindsearch index` on its folder")
-    return OpenFile(file, status.st_size)
+    return file
 
 
 class HeldResponse(StreamingResponse):
@@ -65,21 +57,19 @@ class HeldResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-def media_response(
-    item: Item, opened: OpenFile, headers: Mapping[str, str], *, head: bool, files: Lane, held: ExitStack
-) -> Response:
+def media_response(item: Item, file: BinaryIO, request: Request, *, files: Lane, held: ExitStack) -> Response:
     """Return a file, the range of it that was asked for, or that the client has it.
 
     Conditions and ranges are those of RFC 9110, 13 and 14; a request for several ranges gets the whole file.
 
     Args:
         item: The item.
-        opened: Its file.
-        headers: Headers of the request.
-        head: Whether only the headers are wanted.
+        file: Its open file.
+        request: The request; HEAD wants the headers alone.
         files: Threads that read files.
         held: What a stream gives back at its end; the file is one of it.
     """
+    headers, size = request.headers, item.size_bytes
     tag = f'"{item.content_hash}"'
     content_type = playable_type(item.rel_path) or DOWNLOAD
     disposition = "attachment" if content_type == DOWNLOAD else "inline"
@@ -93,23 +83,22 @@ def media_response(
     }
     if tag in (headers.get("if-none-match") or "").replace("W/", "").split(", "):
         return Response(status_code=304, headers=sent)
-    start, end = 0, opened.size
-    asked = headers.get("range")
-    is_same = headers.get("if-range") in (None, tag)
+    start, end = 0, size
+    asked = headers.get("range", "") if headers.get("if-range") in (None, tag) else ""
     status = 200
-    if asked is not None and is_same and (match := _RANGE.fullmatch(asked.strip())) and any(match.groups()):
+    if (match := _RANGE.fullmatch(asked.strip())) and any(match.groups()):
         first, last = match.groups()
-        start = int(first) if first else max(0, opened.size - int(last))
-        end = min(opened.size, int(last) + 1) if first and last else opened.size
-        if start >= opened.size or start >= end:
-            sent["Content-Range"] = f"bytes */{opened.size}"
-            raise Refusal(416, f"{item.rel_path} has {opened.size} bytes: ask for a part of them", sent)
-        sent["Content-Range"] = f"bytes {start}-{end - 1}/{opened.size}"
+        start = int(first) if first else max(0, size - int(last))
+        end = min(size, int(last) + 1) if first and last else size
+        if start >= size or start >= end:
+            sent["Content-Range"] = f"bytes */{size}"
+            raise Refusal(416, f"{item.rel_path} has {size} bytes: ask for a part of them", sent)
+        sent["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         status = 206
     sent["Content-Length"] = str(end - start)
-    if head:
+    if request.method == "HEAD":
         return Response(status_code=status, headers=sent, media_type=content_type)
-    chunks = _chunks(opened.file, start, end, files)
+    chunks = _chunks(file, start, end, files)
     return HeldResponse(chunks, held, status_code=status, headers=sent, media_type=content_type)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +17,8 @@ from bindsearch.server.limits import MAX_HEAT_CELLS, Refusal
 from bindsearch.server.uploads import Upload
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Item, Modality
-from bindsearch.views.figures import figure
 from bindsearch.views.located_hits import frame_at
-from bindsearch.views.picture_cache import cached_picture, webp
+from bindsearch.views.picture_cache import webp
 from bindsearch.views.thumbnails import thumbnail
 
 if TYPE_CHECKING:
@@ -53,15 +51,6 @@ def find_place(snapshot: Snapshot, item: Item, modality: Modality | None, start_
 def nearest_size(asked: int, sizes: tuple[int, ...]) -> int:
     """Return the least size that is not smaller than asked, so that few sizes are kept."""
     return next((size for size in sizes if size >= asked), sizes[-1])
-
-
-def picture(store: Path, place: Place, size_px: int, *, is_figure: bool) -> bytes:
-    """Return the WebP of a segment, from the cache of the store if it is there.
-
-    Raises:
-        MediaError: its file is gone, has changed or is damaged.
-    """
-    return cached_picture(store, place, size_px, figure if is_figure else thumbnail)
 
 
 def located_pictures(place: Place, located: Located, options: DecodeOptions) -> dict[str, str | None]:

@@ -78,11 +78,9 @@ def _sound_clip(sound: Sound) -> Clip:
 
     file = BytesIO()
     samples = np.clip(sound.samples, -1, 1)
-    if sound.sample_rate_hz in _MP3_RATES_HZ:
-        soundfile.write(file, samples, sound.sample_rate_hz, format="MP3")
-        return Clip(file.getvalue(), "audio/mpeg")
-    soundfile.write(file, samples, sound.sample_rate_hz, format="FLAC")
-    return Clip(file.getvalue(), "audio/flac")
+    form, media_type = ("MP3", "audio/mpeg") if sound.sample_rate_hz in _MP3_RATES_HZ else ("FLAC", "audio/flac")
+    soundfile.write(file, samples, sound.sample_rate_hz, format=form)
+    return Clip(file.getvalue(), media_type)
 
 
 def _sound_of(place: Place, options: DecodeOptions) -> Sound | None:

@@ -8,13 +8,12 @@ from functools import partial
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.media import Media
 from bindsearch.operations.segment_media import Place
 from bindsearch.types import Modality
 from bindsearch.views.clips import clip_of
 from bindsearch.views.figures import figure
 from bindsearch.views.picture_cache import webp
-from bindsearch.views.thumbnails import thumbnail, thumbnail_of
+from bindsearch.views.thumbnails import thumbnail
 
 THUMBNAIL_PX, TERM_PX, FIGURE_PX = 400, 128, 640
 PLAYED = frozenset((Modality.AUDIO, Modality.VIDEO))
@@ -73,13 +72,6 @@ class Embedder:
         """Return a thumbnail of a segment."""
         try:
             return Embedded(self._url(webp(thumbnail(place, side_px, self.options)), "image/webp"))
-        except MediaError as error:
-            return Embedded(problem=str(error))
-
-    def medium(self, media: Media, side_px: int = THUMBNAIL_PX) -> Embedded:
-        """Return a thumbnail of a decoded medium."""
-        try:
-            return Embedded(self._url(webp(thumbnail_of(media, side_px)), "image/webp"))
         except MediaError as error:
             return Embedded(problem=str(error))
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from bindsearch.arguments import to_number
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
+from bindsearch.media import DecodeHints, DepthMap, Frames, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.operations.segment_media import INSTANT_S, Place, SegmentMedia, read_segment
 from bindsearch.operations.show.curves import DYNAMIC_RANGE_DB, Curve, curves_of, envelope, spectrogram_db
 from bindsearch.operations.show.drawing import (
@@ -66,29 +66,18 @@ def thumbnail(place: Place, side_px: int, options: DecodeOptions | None = None) 
     return _drawn(read_segment(place, options, hints), side_px)
 
 
-def thumbnail_of(media: Media, side_px: int) -> Image.Image:
-    """Return a thumbnail of a decoded medium, as `thumbnail` does of a segment.
-
-    Args:
-        media: The medium.
-        side_px: Size in pixels, MIN_SIDE_PX to MAX_SIDE_PX.
-    """
-    return _drawn(SegmentMedia(media), side_px)
-
-
 def _middle_frame(place: Place, options: DecodeOptions, hints: DecodeHints) -> SegmentMedia:
     """Return the frame shown in the middle of a span of video; of a whole video, of its first segment."""
     start_s, end_s = place.start_s or 0.0, place.end_s
     if end_s is None:
         end_s = options.video_segment_s
-    for time_s in ((start_s + end_s) / 2, start_s):
-        frame = replace(place, start_s=time_s, end_s=time_s + INSTANT_S)
-        try:
-            return read_segment(frame, options, hints)
-        except MediaError:  # it ends before: its last frame is shown longer, or it is shorter than a segment
-            if time_s == start_s:
-                raise
-    raise AssertionError
+    middle_s = (start_s + end_s) / 2
+    try:
+        return read_segment(replace(place, start_s=middle_s, end_s=middle_s + INSTANT_S), options, hints)
+    except MediaError:  # it ends before: its last frame is shown longer, or it is shorter than a segment
+        if middle_s == start_s:
+            raise
+        return read_segment(replace(place, start_s=start_s, end_s=start_s + INSTANT_S), options, hints)
 
 
 def _drawn(found: SegmentMedia, side_px: int) -> Image.Image:
@@ -100,7 +89,10 @@ def _drawn(found: SegmentMedia, side_px: int) -> Image.Image:
         case Frames(rgb=frames):
             return _reduced(frames[0], side_px)
         case Sound() as sound:
-            return _sound(sound, strip)
+            canvas, above = Image.new("RGB", strip, PAPER), round(_WAVEFORM_SHARE * strip[1])
+            canvas.paste(waveform(sound, (side_px, above)))
+            canvas.paste(spectrogram(sound, (side_px, strip[1] - above)), (0, above))
+            return canvas
         case Motion() as motion:
             return _motion(curves_of(motion), strip)
         case DepthMap(depth_m=depth_m, valid=valid):
@@ -131,16 +123,6 @@ def _false_colours(
     low, high = (float(edge) for edge in np.percentile(known, (1, 99)))
     room = max(1, side_px), max(1, side_px)
     return _reduced(colour_map(values, valid, (low, high), colours, room), side_px)
-
-
-def _sound(sound: Sound, size: tuple[int, int]) -> Image.Image:
-    """Return the waveform of a sound, by its loudest sample, above its spectrogram."""
-    width, height = size
-    above = round(_WAVEFORM_SHARE * height)
-    canvas = Image.new("RGB", size, PAPER)
-    canvas.paste(waveform(sound, (width, above)))
-    canvas.paste(spectrogram(sound, (width, height - above)), (0, above))
-    return canvas
 
 
 def waveform(sound: Sound, size: tuple[int, int]) -> Image.Image:
