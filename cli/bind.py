@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from bindsearch.cli.options import DeviceOption, JsonOption, option
-from bindsearch.cli.output import picked, plural, print_json, print_line, print_message
+from bindsearch.cli.output import picked, plural, print_json, print_line, print_message, print_notices
+from bindsearch.cli.progress import show_steps
 from bindsearch.cli.settings.complete import complete_encoders, complete_modality
 from bindsearch.errors import UsageError
 
@@ -79,37 +80,25 @@ def bind_command(
         return _bridge(pairs, hub, bridge, out, BindOptions(replace=replace, device=device), json=json)
     assert modality is not None
     options = BindOptions(work, restart, replace, device, templates, tensorboard)
-    settings = [*(set_ or [])]
     if sweep is not None and work is None:
         raise UsageError("--sweep needs --work DIR: there files are decoded and embedded once for all runs")
     results: list[BindResult] = []
-    runs = _runs(out, sweep)
-    for name, extra in runs:
-        check_run(name, modality, [*settings, *extra], options)
-    for name, extra in runs:
-        with _progress(name) as (on_progress, on_step):
+    runs = [(name, [*(set_ or []), *extra]) for name, extra in _runs(out, sweep)]
+    for name, settings in runs:
+        check_run(name, modality, settings, options)
+    for name, settings in runs:
+        with _progress(name) as (show, show_step):
             result = bind(
-                pairs,
-                modality,
-                hub,
-                name,
-                settings=[*settings, *extra],
-                options=options,
-                on_progress=on_progress,
-                on_step=on_step,
+                pairs, modality, hub, name, settings=settings, options=options, on_progress=show, on_step=show_step
             )
         if result.manifest is None:  # another process of torchrun shows it
             continue
-        for note in result.notes if not results else ():
-            print_message(f"note: {note}")
+        print_notices(result.notes if not results else ())
         results.append(result)
-    if not results:
-        return 0
-    if json:
+    if json and results:
         print_json({"runs": [_as_json(result) for result in results]})
-    else:
-        for result in results:
-            _print_result(result)
+    for result in () if json else results:
+        _print_result(result)
     return 0
 
 
@@ -119,8 +108,7 @@ def _bridge(pairs: Path, hub: str, second: str, out: str, options: BindOptions, 
 
     with _progress(out) as (show, _):
         result = bind_bridge(pairs, hub, second, out, options=options, on_embedded=show)
-    for note in result.notes:
-        print_message(f"note: {note}")
+    print_notices(result.notes)
     if json:
         figures = [asdict(figure) for figure in result.figures]
         data = {"name": result.manifest.name, "captions": result.captions, "figures": figures}
@@ -148,39 +136,24 @@ def _runs(out: str, sweep: str | None) -> list[tuple[str, Sequence[str]]]:
 
 
 @contextmanager
-def _progress(
-    name: str,
-) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[StepReport], None]]]:
+def _progress(name: str) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[StepReport], None]]]:
     """Yield callbacks that show the progress of a run: bars in a terminal, else a line for each validation."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description:9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
-    is_terminal = sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-        last = [""]
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(STAGES.get(stage, stage), total=total, figures="")
-            bar.update(tasks[stage], completed=done, total=total)
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}")
+    with show_steps(STAGES, TextColumn("{task.description:9}"), *columns) as show:
+        last = ""
 
         def show_step(report: StepReport) -> None:
+            nonlocal last
             if report.validation is not None:
-                last[0] = _figures(report.validation)
-                if not is_terminal:
-                    print_message(f"{name}: step {report.step} of {report.steps}, loss {report.loss:.3f}, {last[0]}")
-            show("train", report.step, report.steps)
-            bar.update(tasks["train"], figures=f"loss {report.loss:.3f}, {report.media_per_s:.0f}/s {last[0]}")
+                last = _figures(report.validation)
+                if not sys.stderr.isatty():
+                    print_message(f"{name}: step {report.step} of {report.steps}, loss {report.loss:.3f}, {last}")
+            figures = f"loss {report.loss:.3f}, {report.media_per_s:.0f}/s {last}"
+            show("train", report.step, report.steps, figures=figures)
 
-        yield show, show_step
+        yield lambda stage, done, total: show(stage, done, total, figures=""), show_step
 
 
 def _figures(validation: Validation) -> str:
@@ -192,8 +165,7 @@ def _figures(validation: Validation) -> str:
 def _print_result(result: BindResult) -> None:
     manifest = result.manifest
     assert manifest is not None
-    counts = f"{plural(result.pairs, 'pair')}, {plural(result.steps, 'step')}"
-    print_line(f"{manifest.name} installed: {counts}")
+    print_line(f"{manifest.name} installed: {plural(result.pairs, 'pair')}, {plural(result.steps, 'step')}")
     if result.last is not None and result.before is not None:
         print_line(f"validation on {plural(result.validation_pairs, 'pair')}: {_figures(result.last)}")
         print_line(f"before training: {_figures(result.before)}")

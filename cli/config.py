@@ -12,7 +12,7 @@ import typer
 
 from bindsearch.cli.aliases import Command
 from bindsearch.cli.options import JsonOption, argument, option
-from bindsearch.cli.output import print_json, print_line, print_message
+from bindsearch.cli.output import print_json, print_line, print_notices
 from bindsearch.cli.settings.complete import complete_keys
 from bindsearch.cli.settings.files import (
     FOLDER_FILE,
@@ -90,15 +90,9 @@ def show_command(
     stores = [_store_state(name, path) for name, path in sorted(named_stores().items())]
     notices = [*(folder.notices if folder else ()), *_unknown_variables()]
     if json:
-        print_json(
-            {
-                "user_file": str(user.path),
-                "folder_file": str(folder.path) if folder else None,
-                "values": [_row_json(key, settings) for key, settings in rows],
-                "stores": stores,
-                "notices": notices,
-            }
-        )
+        files = {"user_file": str(user.path), "folder_file": str(folder.path) if folder else None}
+        values = [_row_json(key, settings) for key, settings in rows]
+        print_json({**files, "values": values, "stores": stores, "notices": notices})
         return 0
     texts = [f"{key} = {_shown_value(settings[0].value)}" for key, settings in rows]
     width = min(max(map(len, texts), default=0), 60)
@@ -108,8 +102,7 @@ def show_command(
         print_line(f"store {store['name']}: {store['path']} ({store['error'] or store['encoder']})")
     if not rows and not stores:
         print_line("nothing is set: `bindsearch config set KEY VALUE`, such as `bindsearch config set k 20`")
-    for notice in notices:
-        print_message(f"note: {notice}")
+    print_notices(notices)
     return 0
 
 

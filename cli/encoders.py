@@ -53,7 +53,7 @@ def _print_entries(entries: Sequence[EncoderEntry]) -> None:
             print_line(f"    {entry.problem}")
             continue
         facts = [", ".join(entry.modalities), f"d {entry.dim}" if entry.dim else "", _size(entry)]
-        facts += [entry.license, _languages(entry.languages), _NEEDS.get(entry.needs, "")]
+        facts += [entry.license, _LANGUAGES.get(entry.languages, entry.languages), _NEEDS.get(entry.needs, "")]
         print_line(f"    {'; '.join(filter(None, facts))}")
         if entry.good_for:
             print_line(f"    for {entry.good_for}")
@@ -61,6 +61,7 @@ def _print_entries(entries: Sequence[EncoderEntry]) -> None:
             print_line(f"    measured: {figure}: {value:g}")
 
 
+_LANGUAGES = {"en": "English", "many": "many languages"}
 _NEEDS = {"cpu": "runs well on a CPU", "gpu": "slow without a GPU"}
 
 
@@ -70,10 +71,6 @@ def _size(entry: EncoderEntry) -> str:
     return "" if entry.parameters_m is None else f"{entry.parameters_m / 1000:.2g} billion parameters"
 
 
-def _languages(languages: str) -> str:
-    return {"": "", "en": "English", "many": "many languages"}.get(languages, languages)
-
-
 def _print_advice(fitting: Sequence[EncoderEntry]) -> None:
     """Print how the first of the fitting encoders is used, or that there is none."""
     from bindsearch.encoders.listing import State
@@ -81,8 +78,10 @@ def _print_advice(fitting: Sequence[EncoderEntry]) -> None:
     if not fitting:
         print_message("no encoder fits all requirements: leave one out, or bind one of your own (`bindsearch bind`)")
         return
-    first = fitting[0]
-    if first.state is State.TO_PULL:
-        print_message(f"fits best: {first.name}; get it with: bindsearch model pull {first.name}")
-    else:
-        print_message(f"fits best: {first.name}; use it with: bindsearch index PATH --encoder {first.name}")
+    name, is_here = fitting[0].name, fitting[0].state is not State.TO_PULL
+    way = (
+        f"use it with: bindsearch index PATH --encoder {name}"
+        if is_here
+        else f"get it with: bindsearch model pull {name}"
+    )
+    print_message(f"fits best: {name}; {way}")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption, argument, option
-from bindsearch.cli.output import picked, print_json, print_line, print_message
+from bindsearch.cli.output import picked, print_json, print_line, print_notices
+from bindsearch.cli.progress import show_rows
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
@@ -74,22 +72,10 @@ def eval_command(
         from bindsearch.views.html_page import check_target
 
         check_target(html)
-    report = (
-        _of_store(what, store, device)
-        if what in OF_STORE
-        else _of_data(
-            what,
-            data,
-            encoder,
-            device,
-            cache,
-            split=split,
-            modality=modality,
-            templates=templates,
-            shots=_numbers(shots),
-            sample=sample,
-        )
-    )
+    if what in OF_STORE:
+        report = _of_store(what, store, device)
+    else:
+        report = _of_data(what, data, encoder, device, cache, split, modality, templates, _numbers(shots), sample)
     if html is not None:
         from bindsearch.evaluation.report.page import write_report
 
@@ -101,8 +87,7 @@ def eval_command(
 
         for line in report_lines(report):
             print_line(line)
-    for note in report.notes:
-        print_message(f"note: {note}")
+    print_notices(report.notes)
     if not report.is_reached:
         return EXIT_BELOW
     return EXIT_SOME_FAILED if any(one.failures for one in report.sets) else 0
@@ -114,7 +99,6 @@ def _of_data(
     encoder: str,
     device: str,
     cache: Path | None,
-    *,
     split: str | None,
     modality: str | None,
     templates: str | None,
@@ -137,7 +121,7 @@ def _of_data(
         read_templates(templates)
     loaded = load_encoder(encoder, runtime=Runtime(device))
     kept = None if cache is None else VectorCache(cache, loaded)
-    with _progress() as (on_rows, on_stage):
+    with show_rows("measuring") as (on_rows, on_stage):
         work = Work(
             loaded,
             kept,
@@ -159,11 +143,7 @@ def _of_data(
 
 
 def _kind(what: str, data: Path | None) -> str:
-    """Return what is measured: csv, suite, paper or set.
-
-    Raises:
-        UsageError: it is none of them, or --data is missing.
-    """
+    """Return what is measured: csv, suite, paper or set. Raises UsageError: it is none, or --data is missing."""
     from bindsearch.arguments import did_you_mean, shown
     from bindsearch.evaluation.datasets.registry import DATASETS
 
@@ -189,7 +169,7 @@ def _of_store(what: str, store: str | None, device: str) -> Report:
     from bindsearch.evaluation.tasks.measure import Work
     from bindsearch.shards.connect import connect
 
-    with connect(store, device=device) as opened, _progress() as (on_rows, on_stage):
+    with connect(store, device=device) as opened, show_rows("measuring") as (on_rows, on_stage):
         generation = opened.generation()
         work = Work(opened.encoder, on_rows=on_rows, on_stage=on_stage)
         return (run_engine if what == "engine" else run_space)(generation, work)
@@ -203,18 +183,6 @@ def _numbers(text: str | None) -> tuple[int, ...]:
     if not all(part.isdecimal() and 1 <= int(part) <= 1000 for part in parts) or len(parts) > MAX_SHOTS:
         raise UsageError(f"--shots is {text!r}: give numbers of samples a class, such as 1,2,4,8")
     return tuple(dict.fromkeys(map(int, parts)))
-
-
-@contextmanager
-def _progress() -> Iterator[tuple[Any, Any]]:
-    """Yield functions that show how many items are done, and what is done, on a terminal."""
-    from bindsearch.cli.progress import show_rows
-
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None, lambda _stage: None
-        return
-    with show_rows("measuring") as shown:
-        yield shown
 
 
 def _print_sets(*, as_json: bool) -> None:

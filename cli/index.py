@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 from bindsearch.cli.options import (
+    DecodingOptions,
     DeviceOption,
     EncoderOptions,
     ExcludeOption,
@@ -25,10 +26,10 @@ from bindsearch.cli.options import (
     option,
 )
 from bindsearch.cli.output import picked, print_json, print_line
-from bindsearch.cli.parse import parse_encoder_options, parse_limits, read_index_settings
+from bindsearch.cli.parse import decoding, parse_encoder_options, parse_numbers, read_index_settings
 from bindsearch.cli.progress import print_report, show_progress, show_rows
 from bindsearch.cli.settings.complete import complete_encoders
-from bindsearch.errors import EXIT_SOME_FAILED, UsageError
+from bindsearch.errors import EXIT_SOME_FAILED
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -104,38 +105,28 @@ def index_command(
         encoder_options=parse_encoder_options(encoder_option),
         device=device,
         compile=compile_,
-        segment_s=_segment_lengths(segment or []),
+        segment_s=parse_numbers("--segment", segment, "MODALITY=SECONDS, such as audio=5"),
         shards=shards,
         workers=workers,
         gpus=gpus,
     ) as opened:
+        decoded = DecodingOptions(modality_rule=modality_rule, imu_rate=imu_rate, limit=limit)
+        chosen = {**decoding(decoded), "include": include or (), "exclude": exclude or ()}
         if dry_run:
             with show_rows("reading") as (on_rows, _):
-                planned = opened.plan_index(
-                    *paths,
-                    rules=modality_rule or (),
-                    imu_rate_hz=imu_rate,
-                    include=include or (),
-                    exclude=exclude or (),
-                    limits=parse_limits(limit),
-                    on_rows=on_rows,
-                )
+                planned = opened.plan_index(*paths, **chosen, on_rows=on_rows)
             _print_plan(planned, as_json=json or json_lines)
             return 0
         settings = read_index_settings(lambda: opened.index_settings, options)
-        with show_progress(as_lines=json_lines) as shown:
+        with show_progress(as_lines=json_lines) as (on_progress, on_stage):
             report = opened.index(
                 *paths,
-                rules=modality_rule or (),
-                imu_rate_hz=imu_rate,
+                **chosen,
                 retry_failed=retry_failed,
-                include=include or (),
-                exclude=exclude or (),
                 prune=prune,
-                limits=parse_limits(limit),
                 index_settings=settings,
-                on_progress=shown.progress,
-                on_stage=shown.stage,
+                on_progress=on_progress,
+                on_stage=on_stage,
             )
         has_texts = Modality.TEXT in opened.encoder.modalities
     print_report(report, as_json=json, as_lines=json_lines)
@@ -166,15 +157,3 @@ def _print_plan(planned: list[PlannedFile], *, as_json: bool) -> None:
     for file in planned:
         note = f"; {file.note}" if file.note else ""
         print_line(f"{file.modality or '-':8} {file.path}  ({file.why}{note})")
-
-
-def _segment_lengths(segments: list[str]) -> dict[str, float]:
-    """{"audio": 5.0} from ["audio=5"]."""
-    lengths = {}
-    for segment in segments:
-        modality, _, seconds = segment.partition("=")
-        try:
-            lengths[modality] = float(seconds)
-        except ValueError:
-            raise UsageError(f"--segment {segment!r}: expected MODALITY=SECONDS, such as audio=5") from None
-    return lengths

@@ -12,7 +12,8 @@ import typer
 
 from bindsearch.cli.aliases import Command
 from bindsearch.cli.options import JsonOption, argument, option
-from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message
+from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message, print_notices
+from bindsearch.cli.progress import show_steps
 from bindsearch.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -82,35 +83,24 @@ def pull_command(
         print_message(source.license_text)
         return consent(source)
 
+    shared: dict[str, Any] = {"url": url, "dtype": dtype, "offline": offline, "force": force}
     with _progress() as show:
         if snapshot_family(name) is None:
             if revision is not None:
                 raise UsageError(f"--revision {revision}: only models of {', '.join(SNAPSHOT_FAMILIES)} have revisions")
-            pulled = pull_model(
-                find_model_source(name),
-                from_file=from_,
-                url=url,
-                dtype=dtype,
-                offline=offline,
-                consent=shown_consent,
-                force=force,
-                on_progress=show,
-            )
+            source = find_model_source(name)
+            pulled = pull_model(source, from_file=from_, consent=shown_consent, on_progress=show, **shared)
         else:
             pulled = pull_snapshot(
                 name,
                 revision=revision,
                 from_folder=from_,
-                url=url,
-                dtype=dtype,
-                offline=offline,
                 show=lambda source: print_message(source.license_text),
                 consent=consent,
-                force=force,
                 on_progress=show,
+                **shared,
             )
-    for notice in pulled.notices:
-        print_message(f"note: {notice}")
+    print_notices(pulled.notices)
     if json:
         print_json({"pulled": pulled.is_new, **_model_json(pulled.manifest), "notices": list(pulled.notices)})
     elif pulled.is_new:
@@ -129,6 +119,7 @@ def list_command(json: JsonOption = False) -> int:
         damaged_models,
         list_models,
         models_folder,
+        towers_of,
         unfinished_pulls,
     )
 
@@ -146,7 +137,8 @@ def list_command(json: JsonOption = False) -> int:
         print_json({"models": [_model_json(model) for model in models], "damaged": faults, "unfinished": unfinished})
         return 0
     for model in models:
-        print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {_contents(model)}")
+        contents = ", ".join(towers_of(model)) or plural(len(model.files), "file")
+        print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {contents}")
     if not models:
         print_message(
             f"no downloaded models in {models_folder()} (mini is built in): run `bindsearch model pull imagebind-huge`"
@@ -211,26 +203,11 @@ def _ask_consent(source: ModelSource) -> bool:
 @contextmanager
 def _progress() -> Iterator[Callable[[PullProgress], None]]:
     """Yield a callback that shows a progress bar for each step, if stderr is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (
-        TextColumn("{task.description:11}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(progress: PullProgress) -> None:
-            if progress.step not in tasks:
-                # What an earlier run had received is no part of this one's rate.
-                tasks[progress.step] = bar.add_task(STEPS[progress.step], completed=progress.done)
-            bar.update(tasks[progress.step], completed=progress.done, total=progress.total)
-
-        yield show
+    rates = DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with show_steps(STEPS, TextColumn("{task.description:11}"), BarColumn(), *rates) as show:
+        yield lambda progress: show(progress.step, progress.done, progress.total)
 
 
 def _print_pulled(pulled: PullResult, folder: Path) -> None:
@@ -240,13 +217,6 @@ def _print_pulled(pulled: PullResult, folder: Path) -> None:
     index = f"bindsearch index PATH --encoder {model.name}"
     print_line(f"{model.name} installed: {model.dtype}, {human_bytes(_size(model))} in {folder}")
     print_line(f"licence: {model.license}; use it with: {other_use(model.name) or index}")
-
-
-def _contents(model: ModelManifest) -> str:
-    """Return the towers of a model, or of a repository how many files it has."""
-    from bindsearch.encoders.model_store.installed import towers_of
-
-    return ", ".join(towers_of(model)) or plural(len(model.files), "file")
 
 
 def _print_info(model: ModelManifest, state: str) -> None:

@@ -61,6 +61,12 @@ def print_message(text: str) -> None:
     typer.echo(visible(text), err=True)
 
 
+def print_notices(notices: Iterable[str]) -> None:
+    """Print notices on stderr, a line each."""
+    for notice in notices:
+        print_message(f"note: {notice}")
+
+
 @contextmanager
 def show_stages() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows the current stage on a terminal, in place of the previous one."""

@@ -38,14 +38,14 @@ def reindex_command(
     """
     from bindsearch.shards.connect import connect
 
-    with connect(store, device=device) as opened, show_progress(as_lines=json_lines) as shown:
+    with connect(store, device=device) as opened, show_progress(as_lines=json_lines) as (on_progress, on_stage):
         report = opened.reindex(
             encoder,
             encoder_options=parse_encoder_options(encoder_option),
             **decoding(decoded),
             prune=prune,
-            on_progress=shown.progress,
-            on_stage=shown.stage,
+            on_progress=on_progress,
+            on_stage=on_stage,
         )
     print_report(report, as_json=json, as_lines=json_lines)
     return EXIT_SOME_FAILED if report.failures else 0

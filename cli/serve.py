@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from bindsearch.cli.options import OnOption, StoreOption, option
-from bindsearch.cli.output import print_line, print_message
+from bindsearch.cli.output import print_line, print_message, print_notices
 
 DEFAULT_PORT = 8642
 EXTRA = "the page and the API need the extra [serve]: pip install 'bindsearch[serve]'"
@@ -87,7 +87,7 @@ def serve_command(
             shown_store=shown_store,
             use_socket=not no_socket,
             on_start=tell,
-            on_notice=lambda notice: print_message(f"note: {notice}"),
+            on_notice=lambda notice: print_notices([notice]),
         )
     except KeyboardInterrupt:  # while it starts
         return 0

@@ -57,24 +57,17 @@ def show_command(
     if png is not None:
         check_output("--png", png, (".png",), [file])
     with connect(store, encoder=encoder) as opened:
-        shown = opened.show(
-            file,
-            segment=segment,
-            at_s=at,
-            root=root,
-            **decoding(decoded),
-        )
-    drawn = png is not None and shown.chosen is not None
-    if png is not None and drawn:
-        _draw(shown, png)
+        shown = opened.show(file, segment=segment, at_s=at, root=root, **decoding(decoded))
+    drawn = None if shown.chosen is None else png
+    if drawn is not None:
+        _draw(shown, drawn)
     if json:
-        print_json(_facts(shown, png if drawn else None))
+        print_json(_facts(shown, drawn))
     else:
         _print(shown)
-    total = sum(shown.counts.values())
-    if drawn and total > 1:
+    if drawn is not None and (total := sum(shown.counts.values())) > 1:
         print_message(f"note: {png} shows segment {shown.number} of {total}; choose another one by --segment or --at")
-    if png is not None and not drawn:
+    if png is not None and drawn is None:
         print_message(f"note: {png} is not written: the file has no segment to draw")
     if shown.problem:
         print_message(f"failed: {shown.path}: {shown.problem}")

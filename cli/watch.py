@@ -16,7 +16,7 @@ from bindsearch.cli.options import (
     argument,
     option,
 )
-from bindsearch.cli.output import print_line, print_message
+from bindsearch.cli.output import print_line, print_message, print_notices
 from bindsearch.cli.progress import counts_line, print_event, print_notes, report_facts
 from bindsearch.cli.settings.complete import complete_encoders
 
@@ -59,7 +59,7 @@ def watch_command(
                 exclude=exclude or (),
                 rescan_s=rescan,
                 polling=polling,
-                on_report=_lines() if json_lines else _texts(),
+                on_report=_print_lines if json_lines else _texts(),
                 stop=threading.Event(),
             )
     except KeyboardInterrupt:  # the way to end it
@@ -67,12 +67,9 @@ def watch_command(
     return 0
 
 
-def _lines() -> Callable[[IndexReport], None]:
-    def show(report: IndexReport) -> None:
-        if _says_something(report, report.failures):
-            print_event("changes", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **report_facts(report)})
-
-    return show
+def _print_lines(report: IndexReport) -> None:
+    if _says_something(report, report.failures):
+        print_event("changes", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **report_facts(report)})
 
 
 def _texts() -> Callable[[IndexReport], None]:
@@ -83,8 +80,7 @@ def _texts() -> Callable[[IndexReport], None]:
         failures = [failure for failure in report.failures if failure not in told]
         notices = [notice for notice in report.notices if notice not in told]
         told.update(failures, notices)
-        for notice in notices:
-            print_message(f"note: {notice}")
+        print_notices(notices)
         print_notes([note for kind, note in report.notes_by_kind.items() if kind not in told_kinds])
         told_kinds.update(report.notes_by_kind)
         for failure in failures:

@@ -56,14 +56,7 @@ NOUNS = {
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Form of printed lines.
-
-    Attributes:
-        width: Columns of the terminal; None: no limit.
-        has_styles: Whether matched words are bold and weak matches dim.
-        has_links: Whether paths are links.
-        words: Words of the query, which are emphasised.
-    """
+    """Form of printed lines: columns of the terminal, None: no limit; bold and dim; links; words to emphasise."""
 
     width: int | None
     has_styles: bool
@@ -99,7 +92,8 @@ def print_hits(answer: HitData, *, flat: bool, color: Color, preview: Preview | 
 
 def hit_lines(hit: HitData, style: Style) -> list[str]:
     """Return the lines of a hit: match, modality and place, then the passage of a text."""
-    copies = f"  +{plural_copies(len(hit['copies']))}" if hit["copies"] else ""
+    n = len(hit["copies"])
+    copies = f"  +{n} {'copy' if n == 1 else 'copies'}" if n else ""
     gone = "  (no longer there)" if hit["is_missing"] else ""
     head = f"{hit['rank']:3}  {_match(hit)}  {hit['modality']:8} "
     lines = [head + _place(hit, style, len(head) + len(copies) + len(gone)) + copies + gone]
@@ -112,11 +106,6 @@ def hit_lines(hit: HitData, style: Style) -> list[str]:
     if style.has_styles and hit["match"] == Match.WEAK:
         return [styled(line, DIM) for line in lines]
     return lines
-
-
-def plural_copies(n: int) -> str:
-    """Return a number of copies in words."""
-    return "1 copy" if n == 1 else f"{n} copies"
 
 
 def query_words(answer: HitData) -> frozenset[str]:
@@ -177,23 +166,14 @@ def _match(hit: HitData) -> str:
     return f"{hit['match']:6} {full * filled}{empty * (BAR_CELLS - filled)}"
 
 
-def span_label(hit: HitData) -> str:
-    """Return the span of a hit, such as `0:10-0:20`; empty if it has none."""
-    if hit["start_s"] is None or hit["end_s"] is None:
-        return ""
-    return f"{clock(hit['start_s'])}-{clock(hit['end_s'])}"
-
-
 def _place(hit: HitData, style: Style, taken: int) -> str:
     """Return path and place of a hit: the span of a recording, or the line of a text as editors take it.
 
-    Args:
-        hit: The hit.
-        style: How lines are printed.
-        taken: Columns of its line that are taken.
+    On a terminal they fit into its width beside the columns that are `taken`.
     """
     line = "" if hit["line"] is None else f":{hit['line']}"
-    span = f" {label}" if (label := span_label(hit)) else ""
+    has_span = hit["start_s"] is not None and hit["end_s"] is not None
+    span = f" {clock(hit['start_s'])}-{clock(hit['end_s'])}" if has_span else ""
     path = shown_path(hit["path"])
     if style.width is not None:
         path = shorten_path(path, max(style.width - taken - cell_width(line + span), MIN_PATH_COLUMNS))

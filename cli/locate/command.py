@@ -127,11 +127,10 @@ def locate_command(
     options = LocateOptions(threshold, negatives, detail, max_boxes)
     with show_rows("locating") as (_, on_stage), connect(store, device=device) as opened:
         asking: dict[str, Any] = {"options": options, "imu_rate_hz": imu_rate, "on_stage": on_stage}
-        if detector is not None:
-            if opened.exists:
-                located = opened.locate_by_detector(terms, sources, detector, encoder=encoder, **asking)
-            else:
-                located = locate_by_detector(terms, sources, detector, encoder=encoder, device=device, **asking)
+        if detector is not None and opened.exists:
+            located = opened.locate_by_detector(terms, sources, detector, encoder=encoder, **asking)
+        elif detector is not None:
+            located = locate_by_detector(terms, sources, detector, encoder=encoder, device=device, **asking)
         elif encoder is None and opened.exists:
             located = opened.locate_files(terms, sources, **asking)
         else:
@@ -172,11 +171,7 @@ def _names_file(word: str) -> bool:
 
 
 def _check_own(out: Path) -> None:
-    """Check that what is at a path, if anything, is a file that `locate` wrote.
-
-    Raises:
-        UsageError: it is another one, or a link to nothing.
-    """
+    """Check that what is at a path, if anything, is a file that `locate` wrote. Raises UsageError: it is not."""
     if not os.path.lexists(out):
         return
     from bindsearch.cli.locate.output import is_own

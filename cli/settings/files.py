@@ -18,13 +18,7 @@ FOLDER_FILE = ".bindsearch.toml"
 
 @dataclass(frozen=True)
 class OptionsFile:
-    """Options that a file sets.
-
-    Attributes:
-        path: The file; it may not exist.
-        values: Values by command ("" for all commands) and key, as TOML has them.
-        notices: What is ignored, and why.
-    """
+    """Options that a file sets by command ("" for all) and key, as TOML has them, and what of it is ignored."""
 
     path: Path
     values: Mapping[tuple[str, str], Any] = field(default_factory=dict)
