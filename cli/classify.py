@@ -82,11 +82,7 @@ def classify_command(
     bindsearch classify --write-column animal --labels-file animals.txt --collection photos
     bindsearch search "at night" --where "animal = 'dog'"
     """
-    of_columns = {
-        "--write-probability": write_probability,
-        "--collection": collection or None,
-        "--dry-run": dry_run or None,
-    }
+    of_columns = {"--write-probability": write_probability, "--collection": collection, "--dry-run": dry_run or None}
     of_files = {"--encoder": encoder, "--imu-rate": imu_rate}
     _check_options(bool(files), write_column, remove_column, of_columns, of_files)
     from bindsearch.shards.connect import connect

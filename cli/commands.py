@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections import UserDict
+from collections.abc import Mapping
 from copy import copy
 from importlib import import_module
 from types import MappingProxyType
@@ -32,7 +33,7 @@ class CommandGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = _LoadedCommands()
+        self.commands = _LoadedCommands(dict.fromkeys(COMMANDS))
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  (given by Typer)
         """Return the names of the commands."""
@@ -53,36 +54,17 @@ class CommandGroup(TyperGroup):
     def _listed(self) -> CommandGroup:
         """Return a copy whose commands have names and summaries only."""
         listed = copy(self)
-        commands = ((name, SUMMARIES.get(name)) for name in self.commands)
-        listed.commands = {
-            name: self.commands[name] if summary is None else TyperCommand(name, help=summary)
-            for name, summary in commands
-        }
+        listed.commands = {name: TyperCommand(name, help=summary) for name, summary in SUMMARIES.items()}
         return listed
 
 
-class _LoadedCommands(MutableMapping[str, Any]):
+class _LoadedCommands(UserDict[str, Any]):
     """COMMANDS, each made when it is asked for."""
 
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
-
     def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
-            self._made[name] = _make(name, *COMMANDS[name])
-        return self._made[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._made[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(COMMANDS)
-
-    def __len__(self) -> int:
-        return len(COMMANDS)
+        if self.data[name] is None:
+            self.data[name] = _make(name, *COMMANDS[name])
+        return self.data[name]
 
 
 def _make(name: str, module: str, attribute: str) -> Any:

@@ -36,16 +36,7 @@ from bindsearch.cli.settings.values import Setting, Source, check_value, parse_v
 from bindsearch.errors import BindSearchError, StoreNotFoundError, UsageError
 from bindsearch.storage.user_file import check_named_store, named_stores, read_user_file, user_file
 
-OTHER_VARIABLES = frozenset(
-    {
-        "BINDSEARCH_CACHE",
-        "BINDSEARCH_CONFIG",
-        "BINDSEARCH_CORES",
-        "BINDSEARCH_DEBUG",
-        "BINDSEARCH_MODELS",
-        "BINDSEARCH_OFFLINE",
-    }
-)
+OTHER_VARIABLES = frozenset(PREFIX + name for name in ("CACHE", "CONFIG", "CORES", "DEBUG", "MODELS", "OFFLINE"))
 """Variables that set no option."""
 
 STORES = "stores."
@@ -204,11 +195,7 @@ def _check_meaning(key: str, value: Any) -> None:
 
 
 def _commands(root: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name of each command that has settings, and its options by key.
-
-    Args:
-        root: Context of the program.
-    """
+    """Yield the name of each command that has settings, and its options by key; `root` is the program's context."""
     for command in KNOWN:
         group: Any = root.command
         for name in command.split():
@@ -243,7 +230,7 @@ def _row_json(key: str, settings: list[Setting]) -> dict[str, object]:
 
 def _origin(settings: list[Setting]) -> str:
     """Return where a value is from, and which values it overrides, in words."""
-    first, *others = (setting for setting in settings)
+    first, *others = settings
     text = "default" if first.source is Source.DEFAULT else str(first)
     overridden = [other for other in others if other.source is not Source.DEFAULT]
     return text + "".join(f"; overrides {_shown_value(other.value)} of {other}" for other in overridden)

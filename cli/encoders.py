@@ -62,6 +62,7 @@ def _print_entries(entries: Sequence[EncoderEntry]) -> None:
 
 
 _LANGUAGES = {"en": "English", "many": "many languages"}
+_USE = "use it with: bindsearch index PATH --encoder"
 _NEEDS = {"cpu": "runs well on a CPU", "gpu": "slow without a GPU"}
 
 
@@ -78,10 +79,6 @@ def _print_advice(fitting: Sequence[EncoderEntry]) -> None:
     if not fitting:
         print_message("no encoder fits all requirements: leave one out, or bind one of your own (`bindsearch bind`)")
         return
-    name, is_here = fitting[0].name, fitting[0].state is not State.TO_PULL
-    way = (
-        f"use it with: bindsearch index PATH --encoder {name}"
-        if is_here
-        else f"get it with: bindsearch model pull {name}"
-    )
-    print_message(f"fits best: {name}; {way}")
+    name = fitting[0].name
+    way = "get it with: bindsearch model pull" if fitting[0].state is State.TO_PULL else _USE
+    print_message(f"fits best: {name}; {way} {name}")

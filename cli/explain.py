@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from bindsearch.cli import options as opts
 from bindsearch.cli.ask import prepare_for_few_rows
-from bindsearch.cli.options import (
-    DeviceOption,
-    ImuRateOption,
-    JsonOption,
-    OnOption,
-    QueryOptions,
-    StoreOption,
-    Words,
-    option,
-)
+from bindsearch.cli.options import option
 from bindsearch.cli.output import print_json, print_line
 from bindsearch.cli.parse import read_query
 
 
 def explain_command(
-    words: Words = None,
+    words: opts.Words = None,
     *,
-    options: QueryOptions,
-    imu_rate: ImuRateOption = None,
-    device: DeviceOption = "auto",
-    store: StoreOption = None,
-    on: OnOption = None,
-    json: JsonOption = False,
+    options: opts.QueryOptions,
+    imu_rate: opts.ImuRateOption = None,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    on: opts.OnOption = None,
+    json: opts.JsonOption = False,
     analyze: Annotated[
         bool, option("--analyze", "Run the query and show actual rows and times next to the estimates.")
     ] = False,

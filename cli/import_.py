@@ -5,15 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from bindsearch.cli.options import (
-    DeviceOption,
-    EncoderOptions,
-    JsonOption,
-    OptimizeOption,
-    StoreOption,
-    argument,
-    option,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import argument, option
 from bindsearch.cli.parse import parse_encoder_options
 from bindsearch.cli.progress import print_intake, show_rows
 from bindsearch.cli.settings.complete import complete_encoders
@@ -31,11 +24,11 @@ def import_command(
     encoder: Annotated[
         str | None, option("--encoder NAME", "Encoder that made the vectors, for a new store.", complete_encoders)
     ] = None,
-    encoder_option: EncoderOptions = None,
-    device: DeviceOption = "auto",
-    optimize: OptimizeOption = True,
-    store: StoreOption = None,
-    json: JsonOption = False,
+    encoder_option: opts.EncoderOptions = None,
+    device: opts.DeviceOption = "auto",
+    optimize: opts.OptimizeOption = True,
+    store: opts.StoreOption = None,
+    json: opts.JsonOption = False,
 ) -> int:
     """Import precomputed vectors; rows with the same path become one item, which replaces an existing one.
 

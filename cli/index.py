@@ -8,23 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
-from bindsearch.cli.options import (
-    DecodingOptions,
-    DeviceOption,
-    EncoderOptions,
-    ExcludeOption,
-    ImuRateOption,
-    IncludeOption,
-    IndexTypeOptions,
-    JsonLinesOption,
-    JsonOption,
-    LimitOption,
-    ModalityRuleOption,
-    OnOption,
-    StoreOption,
-    argument,
-    option,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import argument, option
 from bindsearch.cli.output import picked, print_json, print_line
 from bindsearch.cli.parse import decoding, parse_encoder_options, parse_numbers, read_index_settings
 from bindsearch.cli.progress import print_report, show_progress, show_rows
@@ -52,8 +37,8 @@ EXAMPLES: Mapping[Modality, str] = MappingProxyType(
 
 def index_command(
     paths: Annotated[list[str], argument("PATH...", "Folders or files to index.")],
-    store: StoreOption = None,
-    on: OnOption = None,
+    store: opts.StoreOption = None,
+    on: opts.OnOption = None,
     shards: Annotated[
         int | None, option("--shards N", "Number of shards of a new store, each a store of its own.")
     ] = None,
@@ -61,15 +46,15 @@ def index_command(
         int | None, option("--workers N", "With --on: cores, and decoders, of each task; default: 1.")
     ] = None,
     gpus: Annotated[float, option("--gpus N", "With --on: GPUs of each task, such as 0.5.")] = 0.0,
-    modality_rule: ModalityRuleOption = None,
+    modality_rule: opts.ModalityRuleOption = None,
     encoder: Annotated[
         str | None,
         option("--encoder NAME", "Encoder; default: that of the store, mini for a new store.", complete_encoders),
     ] = None,
-    encoder_option: EncoderOptions = None,
-    device: DeviceOption = "auto",
+    encoder_option: opts.EncoderOptions = None,
+    device: opts.DeviceOption = "auto",
     compile_: Annotated[bool, option("--compile", "Use torch.compile (worth it for long GPU runs).")] = False,
-    imu_rate: ImuRateOption = None,
+    imu_rate: opts.ImuRateOption = None,
     segment: Annotated[
         list[str] | None,
         option("--segment MODALITY=S", "Segment length in a new store, in seconds, such as audio=5. Repeatable."),
@@ -78,14 +63,14 @@ def index_command(
         bool, option("--dry-run", "Show each file's modality, why, and how it is read; write nothing.")
     ] = False,
     *,
-    options: IndexTypeOptions,
+    options: opts.IndexTypeOptions,
     retry_failed: Annotated[bool, option("--retry-failed", "Retry files that failed, even if unchanged.")] = False,
-    include: IncludeOption = None,
-    exclude: ExcludeOption = None,
+    include: opts.IncludeOption = None,
+    exclude: opts.ExcludeOption = None,
     prune: Annotated[bool, option("--prune", "Remove items even if a whole folder disappeared.")] = False,
-    limit: LimitOption = None,
-    json: JsonOption = False,
-    json_lines: JsonLinesOption = False,
+    limit: opts.LimitOption = None,
+    json: opts.JsonOption = False,
+    json_lines: opts.JsonLinesOption = False,
 ) -> int:
     """Index folders: add new files, update changed ones, remove deleted ones. Run it again at any time.
 
@@ -110,7 +95,7 @@ def index_command(
         workers=workers,
         gpus=gpus,
     ) as opened:
-        decoded = DecodingOptions(modality_rule=modality_rule, imu_rate=imu_rate, limit=limit)
+        decoded = opts.DecodingOptions(modality_rule=modality_rule, imu_rate=imu_rate, limit=limit)
         chosen = {**decoding(decoded), "include": include or (), "exclude": exclude or ()}
         if dry_run:
             with show_rows("reading") as (on_rows, _):

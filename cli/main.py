@@ -113,7 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finally:
         logging.getLogger("bindsearch").removeHandler(losses)
     if debug and caught is not None:
-        _print_traceback(caught)
+        import traceback
+
+        for line in "".join(traceback.format_exception(caught)).splitlines():
+            print_message(line)
     if code == EXIT_INTERRUPTED:  # Typer returns it as a result
         _complain("interrupted; committed work is kept, run the same command to resume")
     ending.code = code
@@ -171,14 +174,6 @@ def _usage_message(error: TyperException) -> str:
         near = did_you_mean(name, getattr(error, "possibilities", None) or ())
         message = f"{error.message}: {near}".rstrip(": ") if near else error.message
     return message.rstrip(".")
-
-
-def _print_traceback(error: BaseException) -> None:
-    """Print the traceback of an error on stderr, with control characters escaped."""
-    import traceback
-
-    for line in "".join(traceback.format_exception(error)).splitlines():
-        print_message(line)
 
 
 def _interrupt(*_: object) -> None:

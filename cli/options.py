@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
@@ -11,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from bindsearch.arguments import did_you_mean, shown
 from bindsearch.cli.settings.complete import (
     complete_collections,
     complete_filter,
@@ -20,7 +22,10 @@ from bindsearch.cli.settings.complete import (
     complete_rankings,
     complete_stores,
 )
-from bindsearch.cli.settings.store_name import store_folder
+from bindsearch.errors import StoreNotFoundError
+
+CREATE_STORES = frozenset({"import", "index", "merge", "recover", "watch"})
+"""Commands that may create the store that they are given."""
 
 Complete = Callable[..., Any]
 """Returns the values that a shell offers."""
@@ -43,6 +48,26 @@ def option(usage: str, help: str, complete: Complete | None = None, **others: An
 def argument(metavar: str, help: str, complete: Complete | None = None, **others: Any) -> Any:
     """Return the declaration of an argument, as `option` does that of an option."""
     return typer.Argument(metavar=metavar, help=help, autocompletion=complete, **others)
+
+
+def store_folder(ctx: Any, value: str | None) -> str | None:
+    """Return the folder of a store as a text. The callback of `--store`.
+
+    Raises:
+        UsageError: the name is ambiguous.
+        StoreNotFoundError: nothing has this name, some stores have names, and the command does not create a store.
+    """
+    if value is None or ctx.resilient_parsing:
+        return value
+    from bindsearch.storage.user_file import STORE_NAME, find_store, named_stores
+
+    folder = find_store(value)
+    is_unknown = STORE_NAME.fullmatch(value) and str(folder) == value and not os.path.lexists(value)
+    if is_unknown and ctx.command.name not in CREATE_STORES and (stores := named_stores()):
+        near = did_you_mean(value, stores)
+        names = ", ".join(sorted(stores))
+        raise StoreNotFoundError(f"no store at or named {shown(value)}: {near}the named stores are {names}")
+    return str(folder)
 
 
 StoreOption = Annotated[

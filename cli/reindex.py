@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from bindsearch.cli.options import (
-    DecodingOptions,
-    DeviceOption,
-    EncoderOptions,
-    JsonLinesOption,
-    JsonOption,
-    StoreOption,
-    option,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import option
 from bindsearch.cli.parse import decoding, parse_encoder_options
 from bindsearch.cli.progress import print_report, show_progress
 from bindsearch.cli.settings.complete import complete_encoders
@@ -21,14 +14,14 @@ from bindsearch.errors import EXIT_SOME_FAILED
 
 def reindex_command(
     encoder: Annotated[str, option("--encoder NAME", "Encoder to change to.", complete_encoders)],
-    encoder_option: EncoderOptions = None,
-    store: StoreOption = None,
+    encoder_option: opts.EncoderOptions = None,
+    store: opts.StoreOption = None,
     *,
-    decoded: DecodingOptions,
+    decoded: opts.DecodingOptions,
     prune: Annotated[bool, option("--prune", "Drop items that cannot be embedded now, instead of stopping.")] = False,
-    device: DeviceOption = "auto",
-    json: JsonOption = False,
-    json_lines: JsonLinesOption = False,
+    device: opts.DeviceOption = "auto",
+    json: opts.JsonOption = False,
+    json_lines: opts.JsonLinesOption = False,
 ) -> int:
     """Re-embed everything with another encoder. Searches use the old index until it finishes.
 

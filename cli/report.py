@@ -6,18 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from bindsearch.cli.options import (
-    DeviceOption,
-    ImuRateOption,
-    JsonOption,
-    KOption,
-    LocateOption,
-    StoreOption,
-    ToOption,
-    WhereOption,
-    argument,
-    option,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import argument, option
 
 if TYPE_CHECKING:
     from bindsearch.search.query import Query
@@ -38,14 +28,14 @@ def report_command(
     ],
     html: Annotated[Path, option("--html FILE", "HTML file to write.")],
     title: Annotated[str | None, option("--title", "Title; default: the name of QUERIES.")] = None,
-    to: ToOption = None,
-    k: KOption = 10,
-    where: WhereOption = None,
-    imu_rate: ImuRateOption = None,
-    locate: LocateOption = False,
-    device: DeviceOption = "auto",
-    store: StoreOption = None,
-    json: JsonOption = False,
+    to: opts.ToOption = None,
+    k: opts.KOption = 10,
+    where: opts.WhereOption = None,
+    imu_rate: opts.ImuRateOption = None,
+    locate: opts.LocateOption = False,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    json: opts.JsonOption = False,
 ) -> int:
     """Write the answers to a list of queries into one HTML file, which opens offline.
 

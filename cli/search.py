@@ -11,18 +11,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-from bindsearch.cli.options import (
-    DeviceOption,
-    ImuRateOption,
-    JsonOption,
-    LocateOption,
-    OnOption,
-    QueryOptions,
-    RequireAllOption,
-    StoreOption,
-    Words,
-    option,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import option
 from bindsearch.cli.output import plural, print_json, print_line, print_message, print_notices
 from bindsearch.cli.parse import read_query
 from bindsearch.search.query import Query
@@ -40,16 +30,16 @@ MAX_LINE = 100_000
 
 
 def search_command(
-    words: Words = None,
+    words: opts.Words = None,
     *,
-    options: QueryOptions,
-    imu_rate: ImuRateOption = None,
-    device: DeviceOption = "auto",
-    store: StoreOption = None,
-    on: OnOption = None,
-    require_all: RequireAllOption = False,
-    locate: LocateOption = False,
-    json: JsonOption = False,
+    options: opts.QueryOptions,
+    imu_rate: opts.ImuRateOption = None,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    on: opts.OnOption = None,
+    require_all: opts.RequireAllOption = False,
+    locate: opts.LocateOption = False,
+    json: opts.JsonOption = False,
     jsonl: Annotated[bool, option("--jsonl", "Print one JSON object a hit and line.")] = False,
     csv: Annotated[bool, option("--csv", "Print CSV with a header.")] = False,
     paths: Annotated[
@@ -59,7 +49,8 @@ def search_command(
         bool, option("--print0 -0", "Print paths only, as they are, each ended by NUL, for xargs -0.")
     ] = False,
     form: Annotated[
-        str | None, option("--format FORM", "Print each hit in this form, such as '{path}\\t{start_s}'; see below.")
+        str | None,
+        option("--format FORM", "Print each hit in this form, such as '{path}\\t{start_s}'; see below."),
     ] = None,
     flat: Annotated[
         bool, option("--flat", "List all hits; else weak ones are one line a kind if there are better ones.")

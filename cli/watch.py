@@ -6,16 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Annotated
 
-from bindsearch.cli.options import (
-    ExcludeOption,
-    IncludeOption,
-    JsonLinesOption,
-    ModalityRuleOption,
-    OnOption,
-    StoreOption,
-    argument,
-    option,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import argument, option
 from bindsearch.cli.output import print_line, print_message, print_notices
 from bindsearch.cli.progress import counts_line, print_event, print_notes, report_facts
 from bindsearch.cli.settings.complete import complete_encoders
@@ -28,17 +20,17 @@ if TYPE_CHECKING:
 
 def watch_command(
     paths: Annotated[list[str], argument("PATH...", "Folders to watch.")],
-    store: StoreOption = None,
-    on: OnOption = None,
-    modality_rule: ModalityRuleOption = None,
+    store: opts.StoreOption = None,
+    on: opts.OnOption = None,
+    modality_rule: opts.ModalityRuleOption = None,
     encoder: Annotated[str | None, option("--encoder NAME", "Encoder of a new store.", complete_encoders)] = None,
-    include: IncludeOption = None,
-    exclude: ExcludeOption = None,
+    include: opts.IncludeOption = None,
+    exclude: opts.ExcludeOption = None,
     rescan: Annotated[
         float, option("--rescan S", "Full rescan interval in seconds, to catch missed events.", min=1)
     ] = 300.0,
     polling: Annotated[bool, option("--polling", "Poll instead of using file events (network drives).")] = False,
-    json_lines: JsonLinesOption = False,
+    json_lines: opts.JsonLinesOption = False,
 ) -> int:
     """Index folders, then watch them: changes are searchable within seconds.
 

@@ -87,9 +87,5 @@ def _data_url(content: bytes, kind: str) -> str:
 
 
 def upload_picture(upload: Upload, size_px: int) -> bytes:
-    """Return the WebP of an upload.
-
-    Raises:
-        MediaError: it is damaged.
-    """
+    """Return the WebP of an upload. Raises MediaError: it is damaged."""
     return webp(thumbnail(Place(upload.path, upload.path.parent, upload.modality), size_px))

@@ -9,17 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from bindsearch.arguments import looks_like_path, shown
-from bindsearch.cli.options import (
-    DeviceOption,
-    ImuRateOption,
-    JsonOption,
-    MediaTerms,
-    QueryOption,
-    StoreOption,
-    TermOptions,
-    argument,
-    option,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import argument, option
 from bindsearch.cli.output import check_output, print_json, print_message
 from bindsearch.cli.parse import read_terms, read_words
 from bindsearch.cli.progress import show_rows
@@ -44,10 +35,11 @@ def locate_command(
         ),
     ] = None,
     *,
-    media: MediaTerms,
-    query: QueryOption = None,
+    media: opts.MediaTerms,
+    query: opts.QueryOption = None,
     like: Annotated[
-        list[str] | None, option("--like ITEM", "Look in an indexed item, by id or path. Repeatable.", complete_paths)
+        list[str] | None,
+        option("--like ITEM", "Look in an indexed item, by id or path. Repeatable.", complete_paths),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -69,7 +61,8 @@ def locate_command(
     ] = 1,
     max_boxes: Annotated[int, option("--max-boxes N", "Most boxes or spans of a file.")] = 20,
     out: Annotated[
-        Path | None, option("--out FILE", "Write a drawing of one file (.png), or the result with heat maps (.json).")
+        Path | None,
+        option("--out FILE", "Write a drawing of one file (.png), or the result with heat maps (.json)."),
     ] = None,
     encoder: Annotated[
         str | None, option("--encoder NAME", "Encoder; default: that of the store, else mini.", complete_encoders)
@@ -82,10 +75,10 @@ def locate_command(
             complete_detectors,
         ),
     ] = None,
-    imu_rate: ImuRateOption = None,
-    device: DeviceOption = "auto",
-    store: StoreOption = None,
-    json: JsonOption = False,
+    imu_rate: opts.ImuRateOption = None,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    json: opts.JsonOption = False,
 ) -> int:
     """Show where files answer a query: boxes of pictures and videos, spans of sounds and motion.
 
@@ -114,7 +107,7 @@ def locate_command(
         _check_own(out)
         if out.suffix.lower() == PNG and len(sources) > 1:
             raise UsageError(f"--out {out}: a drawing shows one file: give one, or a name that ends in .json")
-    terms = read_terms(asked, TermOptions(**vars(media), query=query))
+    terms = read_terms(asked, opts.TermOptions(**vars(media), query=query))
     from bindsearch.cli.locate.output import files_data, print_files
     from bindsearch.operations.locate.by_detector import DETECTOR_THRESHOLD, locate_by_detector
     from bindsearch.operations.locate.locate import locate

@@ -44,11 +44,7 @@ def set_value(file: Path, place: Sequence[str], value: Any) -> None:
 
 
 def unset_value(file: Path, place: Sequence[str]) -> None:
-    """Remove a value from a TOML file.
-
-    Raises:
-        UsageError: it is not there; or as for `set_value`.
-    """
+    """Remove a value from a TOML file. Raises UsageError: it is not there; or as for `set_value`."""
 
     def change(document: Any) -> None:
         table = document

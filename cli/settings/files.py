@@ -26,11 +26,7 @@ class OptionsFile:
 
 
 def read_user_options() -> OptionsFile:
-    """Return the options of the user's file.
-
-    Raises:
-        UsageError: the file cannot be read, or has an unknown key.
-    """
+    """Return the options of the user's file. Raises UsageError: the file cannot be read, or has an unknown key."""
     file = user_file()
     values = dict(_values(read_user_file().get("options", {}), file))
     for (command, key), value in values.items():

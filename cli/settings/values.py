@@ -81,11 +81,7 @@ def settings_of(
 
 
 def check_value(option: Any, value: Any, where: str) -> Any:
-    """Return a value of a TOML file as an option takes it.
-
-    Raises:
-        UsageError: it has another type.
-    """
+    """Return a value of a TOML file as an option takes it. Raises UsageError: it has another type."""
     kind = option.type_descriptor.annotation
     if option.is_flag:
         is_right, expected = isinstance(value, bool), "true or false"
