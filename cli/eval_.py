@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption, argument, option
 from bindsearch.cli.output import picked, print_json, print_line, print_notices
@@ -21,6 +22,29 @@ MAX_SHOTS = 16
 OF_STORE = ("engine", "space")
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Data to measure an encoder on, the encoder, and how."""
+
+    data: Annotated[Path | None, option("--data DIR", "Folder of the data set, or of several.")] = None
+    encoder: Annotated[str, option("--encoder NAME", "Encoder to measure.", complete_encoders)] = "mini"
+    split: Annotated[str | None, option("--split NAME", "Part of the data set; default: the published one.")] = None
+    modality: Annotated[
+        str | None, option("--modality M", "Modality of the files of a CSV, if their extensions are those of pictures.")
+    ] = None
+    templates: Annotated[
+        str | None, option("--templates SET", "Prompt templates: general, imagenet, sound, motion, none, or a file.")
+    ] = None
+    shots: Annotated[
+        str | None, option("--shots K,K", "Train linear probes too, with so many samples a class, 1,2,4,8.")
+    ] = None
+    sample: Annotated[int | None, option("--sample N", "Measure an even sample of N items of each set.", min=2)] = None
+    cache: Annotated[
+        Path | None,
+        option("--cache DIR", "Folder to keep vectors in: the next run is fast, an interrupted one continues."),
+    ] = None
+
+
 def eval_command(
     what: Annotated[
         str,
@@ -30,23 +54,8 @@ def eval_command(
             "or space, of a store.",
         ),
     ],
-    data: Annotated[Path | None, option("--data DIR", "Folder of the data set, or of several.")] = None,
-    encoder: Annotated[str, option("--encoder NAME", "Encoder to measure.", complete_encoders)] = "mini",
-    split: Annotated[str | None, option("--split NAME", "Part of the data set; default: the published one.")] = None,
-    modality: Annotated[
-        str | None, option("--modality M", "Modality of the files of a CSV, if their extensions are those of pictures.")
-    ] = None,
-    templates: Annotated[
-        str | None, option("--templates SET", "Prompt templates: general, imagenet, sound, motion, none, or a file.")
-    ] = None,
-    shots: Annotated[
-        str | None, option("--shots K,K", "Train linear probes too, with so many samples a class, 1,2,4,8.")
-    ] = None,
-    sample: Annotated[int | None, option("--sample N", "Measure an even sample of N items of each set.", min=2)] = None,
-    cache: Annotated[
-        Path | None,
-        option("--cache DIR", "Folder to keep vectors in: the next run is fast, an interrupted one continues."),
-    ] = None,
+    *,
+    options: EvalOptions,
     html: Annotated[Path | None, option("--html FILE", "Also write one HTML file with charts and examples.")] = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
@@ -72,10 +81,7 @@ def eval_command(
         from bindsearch.views.html_page import check_target
 
         check_target(html)
-    if what in OF_STORE:
-        report = _of_store(what, store, device)
-    else:
-        report = _of_data(what, data, encoder, device, cache, split, modality, templates, _numbers(shots), sample)
+    report = _of_store(what, store, device) if what in OF_STORE else _of_data(what, options, device)
     if html is not None:
         from bindsearch.evaluation.report.page import write_report
 
@@ -93,18 +99,7 @@ def eval_command(
     return EXIT_SOME_FAILED if any(one.failures for one in report.sets) else 0
 
 
-def _of_data(
-    what: str,
-    data: Path | None,
-    encoder: str,
-    device: str,
-    cache: Path | None,
-    split: str | None,
-    modality: str | None,
-    templates: str | None,
-    shots: tuple[int, ...],
-    sample: int | None,
-) -> Report:
+def _of_data(what: str, options: EvalOptions, device: str) -> Report:
     """Return the report on a data set, the paper's, a CSV or a suite."""
     from bindsearch.arguments import to_choice
     from bindsearch.encoders.registry import load_encoder
@@ -115,26 +110,20 @@ def _of_data(
     from bindsearch.evaluation.vector_cache import VectorCache
     from bindsearch.types import Modality
 
-    place = Path(what)
-    kind = _kind(what, data)
-    if templates is not None:
-        read_templates(templates)
-    loaded = load_encoder(encoder, runtime=Runtime(device))
-    kept = None if cache is None else VectorCache(cache, loaded)
+    place, folder = Path(what), options.data or Path()
+    split, sample = options.split, options.sample
+    shots = _numbers(options.shots)
+    kind = _kind(what, options.data)
+    if options.templates is not None:
+        read_templates(options.templates)
+    loaded = load_encoder(options.encoder, runtime=Runtime(device))
+    kept = None if options.cache is None else VectorCache(options.cache, loaded)
     with show_rows("measuring") as (on_rows, on_stage):
-        work = Work(
-            loaded,
-            kept,
-            templates=templates,
-            shots=shots,
-            model=model_for(loaded),
-            on_rows=on_rows,
-            on_stage=on_stage,
-        )
+        how: dict[str, Any] = {"templates": options.templates, "shots": shots, "model": model_for(loaded)}
+        work = Work(loaded, kept, **how, on_rows=on_rows, on_stage=on_stage)
         if kind == "csv":
-            of_modality = None if modality is None else to_choice(modality, Modality, "modality")
-            return run_list(place, work, split, sample, of_modality)
-        folder = data or Path()
+            modality = None if options.modality is None else to_choice(options.modality, Modality, "modality")
+            return run_list(place, work, split, sample, modality)
         if kind == "suite":
             return run_suite(place, folder, work, sample)
         if kind == "paper":

@@ -121,12 +121,7 @@ def index_command(
 
 
 def suggested_search(items: Counter[Modality], store: str | None) -> str:
-    """Return a search to try, quoted for a shell.
-
-    Args:
-        items: New items by modality; the query suits the most frequent one.
-        store: Value of `--store`; it is repeated if it is not the default.
-    """
+    """Return a search to try, quoted for a shell; it suits the modality of most items, and has the store if needed."""
     from bindsearch.storage.config import default_store, resolve_store
 
     words = ["bindsearch", "search", EXAMPLES[items.most_common(1)[0][0]]]

@@ -227,14 +227,12 @@ def _print_info(model: ModelManifest, state: str) -> None:
     print_line(f"folder        {facts['folder']}  ({human_bytes(_size(model))}, {model.dtype}, {state})")
     print_line(f"licence       {model.license}")
     print_line(f"source        {model.source}  ({human_bytes(model.source_bytes)})")
-    if model.revision:
-        print_line(f"revision      {model.revision}")
-    print_line(f"sha256        {model.source_sha256}")
-    print_line(f"created       {model.created}")
-    for key, value in model.architecture.items():
-        print_line(f"architecture  {key} = {value}")
-    for modality, temperature in model.temperatures.items():
-        print_line(f"temperature   {modality} = {temperature:g}")
+    rows = [("revision", model.revision)] if model.revision else []
+    rows += [("sha256", model.source_sha256), ("created", model.created)]
+    rows += [("architecture", f"{key} = {value}") for key, value in model.architecture.items()]
+    rows += [("temperature", f"{modality} = {value:g}") for modality, value in model.temperatures.items()]
+    for label, text in rows:
+        print_line(f"{label:12}  {text}")
     towers = towers_of(model)
     for key, file in model.files.items():
         kind = "tower" if key in towers else "file"

@@ -163,12 +163,14 @@ def reasons_line(counts: Mapping[str, int]) -> str:
         extension = reason.removeprefix(NOT_MEDIA)
         is_extension = reason.startswith(f"{NOT_MEDIA}.") and " " not in extension
         (extensions if is_extension else others)[extension if is_extension else reason] += n
-    parts = [f"{n} {reason}" for reason, n in others.most_common(SHOWN_REASONS)]
-    if rest := others.total() - sum(n for _, n in others.most_common(SHOWN_REASONS)):
-        parts.append(f"{rest} for other reasons")
+    parts = _most_common(others, "for other reasons")
     if extensions:
-        shown = [f"{n} {extension}" for extension, n in extensions.most_common(SHOWN_REASONS)]
-        if rest := extensions.total() - sum(n for _, n in extensions.most_common(SHOWN_REASONS)):
-            shown.append(f"{rest} others")
-        parts.insert(0, f"{extensions.total()} of kinds that are not read ({', '.join(shown)})")
+        shown = ", ".join(_most_common(extensions, "others"))
+        parts.insert(0, f"{extensions.total()} of kinds that are not read ({shown})")
     return "; ".join(parts)
+
+
+def _most_common(counts: Counter[str], rest: str) -> list[str]:
+    shown = counts.most_common(SHOWN_REASONS)
+    left = counts.total() - sum(n for _, n in shown)
+    return [f"{n} {name}" for name, n in shown] + ([f"{left} {rest}"] if left else [])

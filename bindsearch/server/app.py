@@ -73,17 +73,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Service:
-    """Parts that the requests of a server share.
+    """Parts that the requests of a server share: the store, its name in command lines, uploads and threads.
 
-    Attributes:
-        opened: The store.
-        shown_store: Store of command lines; None: the default.
-        uploads: Files that pages sent.
-        searches: Threads of searches.
-        pictures: Threads that decode media.
-        files: Threads that read files.
-        locating: The thread that locates, one medium at a time.
-        stopping: Set when the server stops.
+    One medium is located at a time. `stopping` is set when the server stops.
     """
 
     opened: OpenStore

@@ -45,13 +45,7 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Refusal(Exception):  # noqa: N818  (an answer, not a fault)
-    """A request that is refused.
-
-    Attributes:
-        status: Status of HTTP.
-        message: One line for the client.
-        headers: Headers of the answer.
-    """
+    """A request that is refused: the status of HTTP, one line for the client, and headers of the answer."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
         super().__init__(message)
@@ -72,13 +66,7 @@ class Lane:
     """
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
-        """Prepare the threads, which start when they are needed.
-
-        Args:
-            name: Name of the threads.
-            threads: Number of functions that run at once.
-            waiting: Number of requests that may wait.
-        """
+        """Prepare the threads, which start when they are needed; beyond them `waiting` requests may wait."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._places = threads + waiting
         self._taken: set[Future[Any]] = set()

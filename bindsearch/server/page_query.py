@@ -28,13 +28,7 @@ _PLAIN_WORDS = re.compile(r"\w[\w ',]*")
 
 @dataclass(frozen=True)
 class PageQuery:
-    """A query of a page.
-
-    Attributes:
-        query: The query, with paths of uploads.
-        names: Name of each upload by its path.
-        command: The command line that asks the same.
-    """
+    """A query of a page, with paths of uploads; their names by path; the command line that asks the same."""
 
     query: Query
     names: Mapping[str, str]

@@ -48,8 +48,7 @@ def check_store(value: object, where: str) -> None:
 def read_folder_options(start: Path | None = None) -> OptionsFile | None:
     """Return the options of the nearest `.bindsearch.toml` that has a table [options]; None if there is none.
 
-    Args:
-        start: The folder to start at, and to go up from (default: the working folder).
+    It is looked for in the folder `start`, by default the working folder, and those above it.
 
     Raises:
         UsageError: a file cannot be read, or has an unknown key.

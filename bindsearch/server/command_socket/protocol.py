@@ -28,7 +28,7 @@ MAX_PATH_BYTES = 100
 """Longest path of a socket: 108 bytes on Linux, 104 on macOS (unix(7), unix(4)), with its final zero."""
 
 SUFFIX = ".sock"
-ENVIRONMENT = [
+ENVIRONMENT = (
     "BINDSEARCH_MODELS",
     "BINDSEARCH_CACHE",
     "HOME",
@@ -36,7 +36,7 @@ ENVIRONMENT = [
     "XDG_CACHE_HOME",
     "CUDA_VISIBLE_DEVICES",
     "TZ",
-]
+)
 """Variables that answers may depend on."""
 
 
