@@ -132,11 +132,7 @@ def _escaped(text: str, escape: Callable[[str], str]) -> str:
 def check_output(option: str, path: Path, suffixes: Sequence[str], sources: Iterable[str]) -> None:
     """Check that a file can be written without replacing one that is read.
 
-    Args:
-        option: Name of the option, for messages.
-        path: The file to write.
-        suffixes: Endings that its name may have, such as ".png".
-        sources: Files that are read, as they were given: also MODALITY:FILE or FILE@10s-20s.
+    The `sources` are read; they are as they were given: also MODALITY:FILE or FILE@10s-20s.
 
     Raises:
         UsageError: the name has another ending, its folder is missing, or it is one of the sources.

@@ -26,13 +26,7 @@ HTTP_PORT = 80
 
 @dataclass(frozen=True)
 class Access:
-    """Conditions of a request.
-
-    Attributes:
-        host: Address that the server is bound to, as its user gave it.
-        port: Port that it is bound to.
-        token: What a client must know; None: nothing.
-    """
+    """Conditions of a request: the address that the server is bound to, and what a client must know, if anything."""
 
     host: str
     port: int
@@ -94,11 +88,7 @@ class Access:
         return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self.token.encode())
 
     def _check_host(self, given: str) -> None:
-        """Check that the browser means this server, not a name that was pointed at its address.
-
-        Raises:
-            Refusal: the Host header has another name or port.
-        """
+        """Check that the Host header means this server, not a name that was pointed at its address, else refuse."""
         name, colon, port = given.lower().rpartition(":")
         if not colon or given.endswith("]"):
             name, port = given.lower(), ""
@@ -116,12 +106,9 @@ class Access:
         )
 
     def _check_origin(self, method: str, path: str, headers: Mapping[str, str]) -> None:
-        """Check that the server's own page, or no page at all, makes the request.
+        """Check that the server's own page, or no page at all, makes the request, else refuse.
 
         Following a link to the page from elsewhere is allowed: it tells the other page nothing.
-
-        Raises:
-            Refusal: another page makes the request.
         """
         is_navigation = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
         if is_navigation and headers.get("sec-fetch-dest") == "document" and path == "/":

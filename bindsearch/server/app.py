@@ -50,7 +50,6 @@ from bindsearch.server.pictures import (
     find_place,
     located_pictures,
     nearest_size,
-    upload_picture,
 )
 from bindsearch.server.uploads import Uploads
 from bindsearch.storage.session import is_being_written
@@ -61,7 +60,7 @@ from bindsearch.views.collection_map import collection_map as map_of
 from bindsearch.views.figures import figure as draw_figure
 from bindsearch.views.located_figure import places_in_words
 from bindsearch.views.located_hits import hit_at
-from bindsearch.views.picture_cache import Draw, cached_picture
+from bindsearch.views.picture_cache import Draw, cached_picture, webp
 from bindsearch.views.thumbnails import thumbnail as draw_thumbnail
 
 WEB = Path(__file__).parent / "web"
@@ -239,7 +238,8 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
         """Return a small picture of an upload."""
         kept = uploads.find(key)
         size_px = nearest_size(side_px, SIDES_PX)
-        content = await service.pictures.run(lambda: upload_picture(kept, size_px))
+        place = Place(kept.path, kept.path.parent, kept.modality)
+        content = await service.pictures.run(lambda: webp(draw_thumbnail(place, size_px)))
         return Response(content, media_type="image/webp")
 
 
@@ -374,11 +374,7 @@ def _refuse_constant(name: str) -> float:
 
 
 async def _while_connected(request: Request, running: Awaitable[Result]) -> Result:
-    """Return what is awaited; what waits for a thread is given up when the client is gone.
-
-    Raises:
-        ClientDisconnect: the client is gone.
-    """
+    """Return what is awaited; what waits for a thread is given up when the client is gone (ClientDisconnect)."""
     task = asyncio.ensure_future(running)
     while not (await asyncio.wait([task], timeout=POLL_S))[0]:
         if await request.is_disconnected():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from functools import partial
+from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
@@ -14,12 +16,48 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from bindsearch.server.limits import Lane, Refusal
-from bindsearch.server.media_types import DOWNLOAD, playable_type
 from bindsearch.small_files import open_regular
 from bindsearch.types import Item
 
 CHUNK_BYTES = 1 << 18
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+_EXTENSIONS = {
+    "image/jpeg": "jpg jpeg jpe jfif",
+    "image/png": "png apng",
+    "image/gif": "gif",
+    "image/webp": "webp",
+    "image/avif": "avif",
+    "image/bmp": "bmp",
+    "audio/wav": "wav wave",
+    "audio/mpeg": "mp3 mpga",
+    "audio/flac": "flac",
+    "audio/ogg": "ogg oga opus",
+    "audio/mp4": "m4a m4b",
+    "audio/aac": "aac",
+    "audio/webm": "weba",
+    "video/mp4": "mp4 m4v",
+    "video/quicktime": "mov",
+    "video/webm": "webm",
+    "video/x-matroska": "mkv",
+    "video/ogg": "ogv",
+}
+PLAYABLE: Mapping[str, str] = MappingProxyType(
+    {extension: kind for kind, extensions in _EXTENSIONS.items() for extension in extensions.split()}
+)
+"""Types by extension of files that browsers show or play (those of WHATWG MIME Sniffing, and of their containers)."""
+
+TEXTS = frozenset(("txt", "md", "csv", "tsv", "json", "jsonl", "srt", "vtt", "rst", "log", "html", "htm", "svg", "xml"))
+"""Extensions of files that are shown as plain texts, also those that a browser would run."""
+
+PLAIN_TEXT = "text/plain; charset=utf-8"
+DOWNLOAD = "application/octet-stream"
+
+
+def playable_type(name: str) -> str | None:
+    """Return the content type of a file that browsers show, by its name; None for others."""
+    extension = PurePath(name).suffix.lower().removeprefix(".")
+    return PLAYABLE.get(extension, PLAIN_TEXT if extension in TEXTS else None)
 
 
 def open_item(item: Item) -> BinaryIO:

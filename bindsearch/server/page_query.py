@@ -95,11 +95,7 @@ def _term_data(term: object, find_upload: Callable[[object], Upload], names: dic
 
 
 def _filter(data: object, roots: Sequence[str]) -> Filter:
-    """Return the filter of a page; its folders are those of the index.
-
-    Raises:
-        UsageError: a key is unknown, a value wrong, or a folder not below a collection.
-    """
+    """Return the filter of a page. Raises UsageError: a key is unknown, a value wrong, or a folder not indexed."""
     if not isinstance(data, Mapping):
         raise UsageError(f"the filter is {shown(data)}: give a JSON object")
     if unknown := [key for key in data if key not in FILTER_KEYS]:

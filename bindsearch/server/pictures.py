@@ -14,7 +14,6 @@ from bindsearch.operations.locate.located import Located
 from bindsearch.operations.segment_media import Place
 from bindsearch.operations.show.drawing import INFERNO, coloured
 from bindsearch.server.limits import MAX_HEAT_CELLS, Refusal
-from bindsearch.server.uploads import Upload
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Item, Modality
 from bindsearch.views.located_hits import frame_at
@@ -84,8 +83,3 @@ def _heat_png(heat: NDArray[np.float32]) -> bytes:
 
 def _data_url(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{b64encode(content).decode()}"
-
-
-def upload_picture(upload: Upload, size_px: int) -> bytes:
-    """Return the WebP of an upload. Raises MediaError: it is damaged."""
-    return webp(thumbnail(Place(upload.path, upload.path.parent, upload.modality), size_px))

@@ -51,7 +51,7 @@ class Style:
 
 
 def print_hits(answer: HitData, *, flat: bool, color: terminal.Color, preview: Preview | None = None) -> None:
-    """Print hits, best first, and say so if none is better than what chance finds; all with `flat`, else see `grouped`."""
+    """Print hits, best first, and say so if none stands out; with `flat` all of them, else see `grouped`."""
     hits = answer["hits"]
     if hits and not answer["stands_out"]:
         print_message(f"nothing stands out; the best of {searched_in(answer)} below")

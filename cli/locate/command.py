@@ -174,9 +174,7 @@ def _check_own(out: Path) -> None:
 
 
 def _write(out: Path, located: Sequence[LocatedFile], imu_rate_hz: float | None) -> bool:
-    """Write the drawing of a file, or the result as JSON, and return whether there is one to write.
-
-    Of a file that could not be read there is no drawing.
+    """Write the drawing of a file, or the result as JSON, and return whether there is one: of unreadable files none.
 
     Raises:
         UsageError: it cannot be written, or another file was written there meanwhile.

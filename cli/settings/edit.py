@@ -16,12 +16,7 @@ from bindsearch.storage.user_file import MAX_BYTES, read_toml
 
 
 def set_value(file: Path, place: Sequence[str], value: Any) -> None:
-    """Set a value in a TOML file, which is created if it does not exist.
-
-    Args:
-        file: The file.
-        place: Names of the tables from the outermost one on, and the key.
-        value: A value that TOML has.
+    """Set the value at a place, the names of tables and the key, in a TOML file, which is created if it is missing.
 
     Raises:
         UsageError: the file is not valid TOML, cannot be written, or has another value where a table is needed.

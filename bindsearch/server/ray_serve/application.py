@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
@@ -34,27 +35,28 @@ STATUS_S = 5.0
 OpenStore = Callable[[], "Store"]
 
 
+@dataclass
 class SearchApplication:
-    """An ASGI application that opens a store when its process starts; it can be sent to other processes."""
+    """An ASGI application that opens a store when its process starts; it can be sent to other processes.
 
-    def __init__(self, open_store: OpenStore, access: Access, shown_store: str | None) -> None:
-        """Prepare the application.
+    Attributes:
+        open_store: Opens the store; called once in each process, which must be able to import it.
+        access: Conditions of a request.
+        shown_store: Store of command lines; None: the default.
+    """
 
-        Args:
-            open_store: Opens the store; called once in each process, which must be able to import it.
-            access: Conditions of a request.
-            shown_store: Store of command lines; None: the default.
-        """
-        self._open_store, self._access, self._shown_store = open_store, access, shown_store
-        self._app: App | None = None
+    open_store: OpenStore
+    access: Access
+    shown_store: str | None
+    _app: App | None = field(default=None, init=False)
 
     def __reduce__(self) -> tuple[type[SearchApplication], tuple[Any, ...]]:
-        return SearchApplication, (self._open_store, self._access, self._shown_store)
+        return SearchApplication, (self.open_store, self.access, self.shown_store)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if self._app is None:
-            self._app = Guard(make_search_app(self._open_store, self._shown_store), self._access)
+            self._app = Guard(make_search_app(self.open_store, self.shown_store), self.access)
         await self._app(scope, receive, send)
 
 
