@@ -167,7 +167,7 @@ def show_steps(verbs: Mapping[str, str], *columns: ProgressColumn) -> Iterator[C
     with _bars(*columns) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def show(step: str, done: int, total: int | None, **fields: str) -> None:
+        def show(step: str, done: int, total: int | None, **fields: Any) -> None:
             if step not in tasks:  # what an earlier run had done is no part of this one's rate
                 tasks[step] = bars.add_task(verbs.get(step, step), completed=done, **fields)
             bars.update(tasks[step], completed=done, total=total, **fields)

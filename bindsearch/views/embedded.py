@@ -8,12 +8,13 @@ from functools import partial
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.media import Media
 from bindsearch.operations.segment_media import Place
 from bindsearch.types import Modality
 from bindsearch.views.clips import clip_of
 from bindsearch.views.figures import figure
 from bindsearch.views.picture_cache import webp
-from bindsearch.views.thumbnails import thumbnail
+from bindsearch.views.thumbnails import thumbnail, thumbnail_of
 
 THUMBNAIL_PX, TERM_PX, FIGURE_PX = 400, 128, 640
 PLAYED = frozenset((Modality.AUDIO, Modality.VIDEO))
@@ -69,13 +70,19 @@ class Embedder:
         except MediaError as error:
             return Embedded(problem=str(error))
 
+    def medium(self, media: Media, side_px: int = THUMBNAIL_PX) -> Embedded:
+        """Return a thumbnail of a decoded medium."""
+        try:
+            return Embedded(self._url(webp(thumbnail_of(media, side_px)), "image/webp"))
+        except MediaError as error:
+            return Embedded(problem=str(error))
+
     def segment(self, place: Place) -> Embedded:
         """Return a figure of a segment, or a thumbnail where a figure has no scales, and its clip."""
         is_figure = place.modality in WITH_FIGURE
         draw = partial(figure, width_px=FIGURE_PX) if is_figure else partial(thumbnail, side_px=THUMBNAIL_PX)
         try:
-            picture = self._url(webp(draw(place, options=self.options)), "image/webp")
-            shown = Embedded(picture, is_figure)
+            shown = Embedded(self._url(webp(draw(place, options=self.options)), "image/webp"), is_figure)
             if place.modality not in PLAYED:
                 return shown
             clip, media_type = clip_of(place, self.options)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from bindsearch.arguments import to_number
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.options import DecodeOptions
-from bindsearch.media import DecodeHints, DepthMap, Frames, Motion, Passage, Picture, Sound, ThermalPicture
+from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.operations.segment_media import INSTANT_S, Place, SegmentMedia, read_segment
 from bindsearch.operations.show.curves import DYNAMIC_RANGE_DB, Curve, curves_of, envelope, spectrogram_db
 from bindsearch.operations.show.drawing import (
@@ -64,6 +64,11 @@ def thumbnail(place: Place, side_px: int, options: DecodeOptions | None = None) 
     if place.modality is Modality.VIDEO:
         return _drawn(_middle_frame(place, options, hints), side_px)
     return _drawn(read_segment(place, options, hints), side_px)
+
+
+def thumbnail_of(media: Media, side_px: int) -> Image.Image:
+    """Return a thumbnail of a decoded medium, as `thumbnail` does of a segment; MIN_SIDE_PX to MAX_SIDE_PX."""
+    return _drawn(SegmentMedia(media), side_px)
 
 
 def _middle_frame(place: Place, options: DecodeOptions, hints: DecodeHints) -> SegmentMedia:
@@ -121,8 +126,7 @@ def _false_colours(
 ) -> Image.Image:
     """Return values in colours from the 1st to the 99th percentile of those known: one far pixel does not hide all."""
     low, high = (float(edge) for edge in np.percentile(known, (1, 99)))
-    room = max(1, side_px), max(1, side_px)
-    return _reduced(colour_map(values, valid, (low, high), colours, room), side_px)
+    return _reduced(colour_map(values, valid, (low, high), colours, (side_px, side_px)), side_px)
 
 
 def waveform(sound: Sound, size: tuple[int, int]) -> Image.Image:

@@ -35,7 +35,7 @@ STATUS_S = 5.0
 OpenStore = Callable[[], "Store"]
 
 
-@dataclass
+@dataclass(eq=False)
 class SearchApplication:
     """An ASGI application that opens a store when its process starts; it can be sent to other processes.
 
