@@ -192,7 +192,7 @@ def test_a_server_that_does_not_answer_is_left(
     monkeypatch.setattr(socket_client, "ANSWER_S", 0.2)
     folder = server.runtime / "other"
     folder.mkdir(mode=0o700)
-    monkeypatch.setattr(socket_client, "socket_folder", lambda: folder)
+    monkeypatch.setattr(socket_client.protocol, "socket_folder", lambda: folder)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
         silent.bind(str(socket_path(folder, identity_of(world / "store"))))
         silent.listen()
