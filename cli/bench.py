@@ -10,7 +10,7 @@ import typer
 
 from bindsearch.arguments import to_choice
 from bindsearch.cli.aliases import Command
-from bindsearch.cli.options import DeviceOption, JsonOption
+from bindsearch.cli.options import DeviceOption, JsonOption, option
 from bindsearch.cli.output import human_bytes, print_json, print_line, print_message
 from bindsearch.cli.settings.complete import complete_encoders
 
@@ -30,25 +30,18 @@ def _bench() -> None:
 
 @bench_app.command("encode", cls=Command)
 def encode_command(
-    modality: Annotated[
-        str, typer.Option("--modality", help="Modality to embed: text, image, video, ...", metavar="M")
-    ],
-    encoder: Annotated[
-        str, typer.Option("--encoder", help="Encoder to measure.", metavar="NAME", autocompletion=complete_encoders)
-    ] = "imagebind-huge",
+    modality: Annotated[str, option("--modality M", "Modality to embed: text, image, video, ...")],
+    encoder: Annotated[str, option("--encoder NAME", "Encoder to measure.", complete_encoders)] = "imagebind-huge",
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Use random weights for imagebind-huge; needs no download.")
+        bool, option("--random-weights", "Use random weights for imagebind-huge; needs no download.")
     ] = False,
     dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="Format of random weights: fp32, bf16, fp16; default: the fastest.", metavar="D"),
+        str | None, option("--dtype D", "Format of random weights: fp32, bf16, fp16; default: the fastest.")
     ] = None,
     device: DeviceOption = "auto",
-    batch: Annotated[int | None, typer.Option("--batch", help="Batch size.", metavar="N")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Duration of the measurement.", metavar="S")] = 10.0,
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Use torch.compile (worth it for long GPU runs).")
-    ] = False,
+    batch: Annotated[int | None, option("--batch N", "Batch size.")] = None,
+    seconds: Annotated[float, option("--seconds S", "Duration of the measurement.")] = 10.0,
+    compile_: Annotated[bool, option("--compile", "Use torch.compile (worth it for long GPU runs).")] = False,
     json: JsonOption = False,
 ) -> int:
     """Embed synthetic media of one modality; report items/s, GFLOP/s, memory and MFU (FLOP/s relative to a matmul).

@@ -9,10 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, JsonOption
-from bindsearch.cli.output import picked, plural, print_json, print_line, print_message
+from bindsearch.cli.options import DeviceOption, JsonOption, option
+from bindsearch.cli.output import picked, plural, print_json, print_line, print_message, print_notices
+from bindsearch.cli.progress import show_steps
 from bindsearch.cli.settings.complete import complete_encoders, complete_modality
 from bindsearch.errors import UsageError
 
@@ -28,56 +27,37 @@ MAX_SWEEP = 32
 def bind_command(
     pairs: Annotated[
         Path,
-        typer.Option(
-            "--pairs",
-            help="CSV file: a column for the new modality, one for its partner (image, ...). With --bridge: captions.",
-            metavar="FILE",
+        option(
+            "--pairs FILE",
+            "CSV file: a column for the new modality, one for its partner (image, ...). With --bridge: captions.",
         ),
     ],
-    out: Annotated[str, typer.Option("--out", help="Name of the new encoder, loaded as bound:NAME.", metavar="NAME")],
+    out: Annotated[str, option("--out NAME", "Name of the new encoder, loaded as bound:NAME.")],
     modality: Annotated[
-        str | None,
-        typer.Option(
-            "--modality", help="The new modality, such as thermal.", metavar="M", autocompletion=complete_modality
-        ),
+        str | None, option("--modality M", "The new modality, such as thermal.", complete_modality)
     ] = None,
     bridge: Annotated[
         str | None,
-        typer.Option(
-            "--bridge",
-            help="Instead of training a tower: map the vectors of this encoder to the hub's, by captions.",
-            metavar="NAME",
-            autocompletion=complete_encoders,
+        option(
+            "--bridge NAME",
+            "Instead of training a tower: map the vectors of this encoder to the hub's, by captions.",
+            complete_encoders,
         ),
     ] = None,
-    hub: Annotated[
-        str,
-        typer.Option(
-            "--hub", help="Encoder whose space it is bound to.", metavar="NAME", autocompletion=complete_encoders
-        ),
-    ] = "mini",
+    hub: Annotated[str, option("--hub NAME", "Encoder whose space it is bound to.", complete_encoders)] = "mini",
     set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Set the network, the recipe or an augmentation. Repeatable.", metavar="NAME=VALUE"),
+        list[str] | None, option("--set NAME=VALUE", "Set the network, the recipe or an augmentation. Repeatable.")
     ] = None,
     sweep: Annotated[
-        str | None,
-        typer.Option(
-            "--sweep", help="Train once for each value, such as batch=32,64,128, and compare.", metavar="NAME=A,B,..."
-        ),
+        str | None, option("--sweep NAME=A,B,...", "Train once for each value, such as batch=32,64,128, and compare.")
     ] = None,
-    work: Annotated[
-        Path | None,
-        typer.Option("--work", help="Keep checkpoint, log and decoded files in this folder.", metavar="DIR"),
-    ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin again even if there is a checkpoint.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an installed encoder of that name.")] = False,
+    work: Annotated[Path | None, option("--work DIR", "Keep checkpoint, log and decoded files in this folder.")] = None,
+    restart: Annotated[bool, option("--restart", "Begin again even if there is a checkpoint.")] = False,
+    replace: Annotated[bool, option("--replace", "Replace an installed encoder of that name.")] = False,
     templates: Annotated[
-        str, typer.Option("--templates", help="Templates for the names of labels in validation.", metavar="NAME|FILE")
+        str, option("--templates NAME|FILE", "Templates for the names of labels in validation.")
     ] = "general",
-    tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", help="Also write events for TensorBoard.", metavar="DIR")
-    ] = None,
+    tensorboard: Annotated[Path | None, option("--tensorboard DIR", "Also write events for TensorBoard.")] = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> int:
@@ -100,37 +80,25 @@ def bind_command(
         return _bridge(pairs, hub, bridge, out, BindOptions(replace=replace, device=device), json=json)
     assert modality is not None
     options = BindOptions(work, restart, replace, device, templates, tensorboard)
-    settings = [*(set_ or [])]
     if sweep is not None and work is None:
         raise UsageError("--sweep needs --work DIR: there files are decoded and embedded once for all runs")
     results: list[BindResult] = []
-    runs = _runs(out, sweep)
-    for name, extra in runs:
-        check_run(name, modality, [*settings, *extra], options)
-    for name, extra in runs:
-        with _progress(name) as (on_progress, on_step):
+    runs = [(name, [*(set_ or []), *extra]) for name, extra in _runs(out, sweep)]
+    for name, settings in runs:
+        check_run(name, modality, settings, options)
+    for name, settings in runs:
+        with _progress(name) as (show, show_step):
             result = bind(
-                pairs,
-                modality,
-                hub,
-                name,
-                settings=[*settings, *extra],
-                options=options,
-                on_progress=on_progress,
-                on_step=on_step,
+                pairs, modality, hub, name, settings=settings, options=options, on_progress=show, on_step=show_step
             )
         if result.manifest is None:  # another process of torchrun shows it
             continue
-        for note in result.notes if not results else ():
-            print_message(f"note: {note}")
+        print_notices(result.notes if not results else ())
         results.append(result)
-    if not results:
-        return 0
-    if json:
+    if json and results:
         print_json({"runs": [_as_json(result) for result in results]})
-    else:
-        for result in results:
-            _print_result(result)
+    for result in () if json else results:
+        _print_result(result)
     return 0
 
 
@@ -140,8 +108,7 @@ def _bridge(pairs: Path, hub: str, second: str, out: str, options: BindOptions, 
 
     with _progress(out) as (show, _):
         result = bind_bridge(pairs, hub, second, out, options=options, on_embedded=show)
-    for note in result.notes:
-        print_message(f"note: {note}")
+    print_notices(result.notes)
     if json:
         figures = [asdict(figure) for figure in result.figures]
         data = {"name": result.manifest.name, "captions": result.captions, "figures": figures}
@@ -169,39 +136,24 @@ def _runs(out: str, sweep: str | None) -> list[tuple[str, Sequence[str]]]:
 
 
 @contextmanager
-def _progress(
-    name: str,
-) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[StepReport], None]]]:
+def _progress(name: str) -> Iterator[tuple[Callable[[str, int, int], None], Callable[[StepReport], None]]]:
     """Yield callbacks that show the progress of a run: bars in a terminal, else a line for each validation."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description:9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
-    is_terminal = sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-        last = [""]
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(STAGES.get(stage, stage), total=total, figures="")
-            bar.update(tasks[stage], completed=done, total=total)
+    columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}")
+    with show_steps(STAGES, TextColumn("{task.description:9}"), *columns) as show:
+        last = ""
 
         def show_step(report: StepReport) -> None:
+            nonlocal last
             if report.validation is not None:
-                last[0] = _figures(report.validation)
-                if not is_terminal:
-                    print_message(f"{name}: step {report.step} of {report.steps}, loss {report.loss:.3f}, {last[0]}")
-            show("train", report.step, report.steps)
-            bar.update(tasks["train"], figures=f"loss {report.loss:.3f}, {report.media_per_s:.0f}/s {last[0]}")
+                last = _figures(report.validation)
+                if not sys.stderr.isatty():
+                    print_message(f"{name}: step {report.step} of {report.steps}, loss {report.loss:.3f}, {last}")
+            figures = f"loss {report.loss:.3f}, {report.media_per_s:.0f}/s {last}"
+            show("train", report.step, report.steps, figures=figures)
 
-        yield show, show_step
+        yield lambda stage, done, total: show(stage, done, total, figures=""), show_step
 
 
 def _figures(validation: Validation) -> str:
@@ -213,8 +165,7 @@ def _figures(validation: Validation) -> str:
 def _print_result(result: BindResult) -> None:
     manifest = result.manifest
     assert manifest is not None
-    counts = f"{plural(result.pairs, 'pair')}, {plural(result.steps, 'step')}"
-    print_line(f"{manifest.name} installed: {counts}")
+    print_line(f"{manifest.name} installed: {plural(result.pairs, 'pair')}, {plural(result.steps, 'step')}")
     if result.last is not None and result.before is not None:
         print_line(f"validation on {plural(result.validation_pairs, 'pair')}: {_figures(result.last)}")
         print_line(f"before training: {_figures(result.before)}")

@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption
+from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption, argument
 from bindsearch.cli.output import picked, plural, print_json, print_line
 
 
 def calibrate_command(
     pairs: Annotated[
-        Path | None,
-        typer.Argument(
-            help="CSV file with the columns query and answer; default: the captions in sidecars.", metavar="PAIRS"
-        ),
+        Path | None, argument("PAIRS", "CSV file with the columns query and answer; default: the captions in sidecars.")
     ] = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from bindsearch.cli.options import CollectionOption, DeviceOption, ImuRateOption, JsonOption, StoreOption
-from bindsearch.cli.output import picked, plural, print_json, print_line, print_message
+from bindsearch.cli.options import (
+    CollectionOption,
+    DeviceOption,
+    ImuRateOption,
+    JsonOption,
+    StoreOption,
+    argument,
+    option,
+)
+from bindsearch.cli.output import picked, plural, print_json, print_line, print_message, print_notices
 from bindsearch.cli.progress import show_rows
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
@@ -25,58 +31,44 @@ SHOWN_LABELS = 50
 
 def classify_command(
     files: Annotated[
-        list[str] | None,
-        typer.Argument(help="Files of any modality; image:FILE and FILE@10s-20s as in queries.", metavar="[FILE...]"),
+        list[str] | None, argument("[FILE...]", "Files of any modality; image:FILE and FILE@10s-20s as in queries.")
     ] = None,
     labels: Annotated[
-        str | None,
-        typer.Option(help="Names of the classes; cat|kitten is one class of two names.", metavar="LABEL,LABEL"),
+        str | None, option("--labels LABEL,LABEL", "Names of the classes; cat|kitten is one class of two names.")
     ] = None,
     labels_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--labels-file", help="Text file of classes instead: one a line, its names separated by |.", metavar="FILE"
-        ),
+        Path | None, option("--labels-file FILE", "Text file of classes instead: one a line, its names separated by |.")
     ] = None,
     templates: Annotated[
         str | None,
-        typer.Option(
-            help="Templates of the names: general (default), imagenet, sound, motion, none, or a file with one a line.",
-            metavar="SET",
+        option(
+            "--templates SET",
+            "Templates of the names: general (default), imagenet, sound, motion, none, or a file with one a line.",
         ),
     ] = None,
     encoder: Annotated[
-        str | None,
-        typer.Option(help="Encoder of the files; default: that of the store, mini if there is none.", metavar="NAME"),
+        str | None, option("--encoder NAME", "Encoder of the files; default: that of the store, mini if there is none.")
     ] = None,
-    top: Annotated[int, typer.Option(help="Number of classes to show for each file.", metavar="N")] = 5,
+    top: Annotated[int, option("--top N", "Number of classes to show for each file.")] = 5,
     modality: Annotated[
         str | None,
-        typer.Option(
-            help="Modality of the files, or of the segments of a column; default: that of each file.", metavar="M"
-        ),
+        option("--modality M", "Modality of the files, or of the segments of a column; default: that of each file."),
     ] = None,
     imu_rate: ImuRateOption = None,
     write_column: Annotated[
         str | None,
-        typer.Option(
-            "--write-column",
-            help="Write the class of each item of the store into a column for --where; without labels: of new items, "
+        option(
+            "--write-column NAME",
+            "Write the class of each item of the store into a column for --where; without labels: of new items, "
             "with the labels that it has.",
-            metavar="NAME",
         ),
     ] = None,
     write_probability: Annotated[
-        str | None,
-        typer.Option("--write-probability", help="With --write-column: column of the probability.", metavar="NAME"),
+        str | None, option("--write-probability NAME", "With --write-column: column of the probability.")
     ] = None,
-    remove_column: Annotated[
-        str | None, typer.Option("--remove-column", help="Remove a column that was written.", metavar="NAME")
-    ] = None,
+    remove_column: Annotated[str | None, option("--remove-column NAME", "Remove a column that was written.")] = None,
     collection: CollectionOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --write-column: count the classes, write nothing.")
-    ] = False,
+    dry_run: Annotated[bool, option("--dry-run", "With --write-column: count the classes, write nothing.")] = False,
     device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
@@ -90,17 +82,9 @@ def classify_command(
     bindsearch classify --write-column animal --labels-file animals.txt --collection photos
     bindsearch search "at night" --where "animal = 'dog'"
     """
-    _check_options(
-        files=bool(files),
-        column=write_column,
-        removed=remove_column,
-        of_columns={
-            "--write-probability": write_probability is not None,
-            "--collection": bool(collection),
-            "--dry-run": dry_run,
-        },
-        of_files={"--encoder": encoder is not None, "--imu-rate": imu_rate is not None},
-    )
+    of_columns = {"--write-probability": write_probability, "--collection": collection, "--dry-run": dry_run or None}
+    of_files = {"--encoder": encoder, "--imu-rate": imu_rate}
+    _check_options(bool(files), write_column, remove_column, of_columns, of_files)
     from bindsearch.shards.connect import connect
 
     if remove_column is not None:
@@ -111,9 +95,10 @@ def classify_command(
             print_line(f"removed the column {remove_column.lower()}")
         return 0
     classes = _read_labels(labels, labels_file, needed=write_column is None)
-    with show_rows("classifying") as (on_rows, _):
-        if write_column is not None:
-            report = connect(store, device=device).classify(
+    opened = connect(store, device=device)
+    if write_column is not None:
+        with show_rows("classifying") as (on_rows, _):
+            report = opened.classify(
                 classes,
                 column=write_column,
                 probability_column=write_probability,
@@ -123,56 +108,40 @@ def classify_command(
                 dry_run=dry_run,
                 on_rows=on_rows,
             )
-            classified = []
-        else:
-            assert classes is not None  # they were needed
-            opened = connect(store, device=device)
-            chosen: dict[str, Any] = {
-                "templates": templates or "general",
-                "top": top,
-                "modality": modality,
-                "imu_rate_hz": imu_rate,
-            }
-            if encoder is None and opened.exists:
-                classified = opened.classify_files(files or (), classes, on_rows=on_rows, **chosen)
-            else:
-                from bindsearch.operations.classify.files import classify
-
-                classified = classify(
-                    files or (), classes, encoder=encoder or "mini", device=device, on_rows=on_rows, **chosen
-                )
-    if write_column is not None:
         _print_column(report, as_json=json)
         return 0
+    assert classes is not None  # they were needed
+    chosen: dict[str, Any] = {"top": top, "modality": modality, "imu_rate_hz": imu_rate}
+    chosen["templates"] = templates or "general"
+    with show_rows("classifying") as (on_rows, _):
+        chosen["on_rows"] = on_rows
+        if encoder is None and opened.exists:
+            classified = opened.classify_files(files or (), classes, **chosen)
+        else:
+            from bindsearch.operations.classify.files import classify
+
+            classified = classify(files or (), classes, encoder=encoder or "mini", device=device, **chosen)
     return _print_files(classified, as_json=json)
 
 
 def _check_options(
-    *, files: bool, column: str | None, removed: str | None, of_columns: dict[str, bool], of_files: dict[str, bool]
+    has_files: bool, column: str | None, removed: str | None, of_columns: Mapping[str, Any], of_files: Mapping[str, Any]
 ) -> None:
-    """Check that options belong together; `of_columns` and `of_files`: whether an option is given.
-
-    Raises:
-        UsageError: they do not.
-    """
-    if removed is not None and (files or column is not None):
+    """Check that options belong together. Raises UsageError: they do not, or an option of the others is not None."""
+    if removed is not None and (has_files or column is not None):
         raise UsageError("--remove-column only removes: classify in another command")
-    if files and column is not None:
+    if has_files and column is not None:
         raise UsageError("files are not written into a column: give either files or --write-column")
-    if not files and column is None and removed is None:
+    if not has_files and column is None and removed is None:
         raise UsageError("nothing to classify: give files, or --write-column NAME for the items of the store")
     others = of_files if column is not None or removed is not None else of_columns
-    if wrong := [name for name, given in others.items() if given]:
+    if wrong := [name for name, given in others.items() if given not in (None, [])]:
         where = "--write-column" if others is of_columns else "files"
         raise UsageError(f"{wrong[0]} belongs to {where}: leave it out")
 
 
 def _read_labels(labels: str | None, file: Path | None, *, needed: bool) -> ClassNames | None:
-    """Return the classes that were given; None if none were.
-
-    Raises:
-        UsageError: they are invalid, given twice, or missing.
-    """
+    """Return the classes that were given; None: none. Raises UsageError: invalid, given twice, or missing."""
     if labels is not None and file is not None:
         raise UsageError("--labels and --labels-file are both given: leave one out")
     if labels is None and file is None:
@@ -210,8 +179,7 @@ def _print_files(classified: Sequence[ClassifiedFile], *, as_json: bool) -> int:
             print_line(f"{file.source}  ({file.modality})")
             for one in file.classes:
                 print_line(f"  {one.probability:6.1%}  cosine {one.cosine:6.3f}  {one.label}")
-            for notice in file.notices:
-                print_message(f"note: {notice}")
+            print_notices(file.notices)
         for file in failed:
             print_message(f"failed: {file.source}: {file.failure}")
         if len(failed) < len(classified):

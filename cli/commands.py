@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections import UserDict
+from collections.abc import Mapping
 from copy import copy
 from importlib import import_module
 from types import MappingProxyType
@@ -13,7 +14,49 @@ from typer.core import TyperCommand, TyperGroup
 
 from bindsearch.cli.aliases import Command
 from bindsearch.cli.settings.plain_values import with_plain_values
-from bindsearch.cli.summaries import SUMMARIES
+
+SUMMARIES: Mapping[str, str] = MappingProxyType(
+    {
+        "index": "Index folders: add new files, update changed ones, remove deleted ones. Run it again at any time.",
+        "search": "Search with a text, files, or a weighted sum of several. Options are combined into one query.",
+        "explain": "Show the plan of a query: how each modality is searched, the estimated cost and the reasons.",
+        "classify": "Name the classes of files by labels in words, "
+        "or write the class of each item of a store into a column.",
+        "imagine": "Make a picture from a query of any modality: "
+        "its embedding takes the place of a picture's in a decoder.",
+        "locate": "Show where files answer a query: boxes of pictures and videos, spans of sounds and motion.",
+        "show": "Show what reaches the encoder for a file, and why: "
+        "decoded exactly as `index` does, but nothing is written.",
+        "serve": "Serve a page to search with, its JSON API, and the commands of this user, until interrupted.",
+        "report": "Write the answers to a list of queries into one HTML file, which opens offline.",
+        "watch": "Index folders, then watch them: changes are searchable within seconds.",
+        "retry": "Index failed files again (see `bindsearch status --failed`), optionally with other options.",
+        "optimize": "Create, extend or rebuild indexes if needed, and tune search parameters.",
+        "calibrate": "Fit the match of hits to queries whose answers you know, and keep it in the store.",
+        "reindex": "Re-embed everything with another encoder. Searches use the old index until it finishes.",
+        "status": "Show collections, items and segments by modality, indexes and failures.",
+        "verify": "Check the store's files for consistency and checksums. Changes nothing.",
+        "compact": "Repair the store, remove deleted rows and unreferenced files, and compact the catalog.",
+        "reshard": "Distribute the items of a sharded store to another number of shards. Nothing is embedded again.",
+        "recover": "Rebuild a damaged, missing or outdated catalog from the snapshot that searches use.",
+        "doctor": "Check Python, libraries, GPU, codecs, encoders, store and disk; report how to fix each problem.",
+        "duplicates": "List identical files, or with --near items that are similar to each other.",
+        "forget": "Remove files or folders from the store, with their recorded failures; the files on disk are kept.",
+        "relocate": "Change the root of a collection whose folder was moved. Nothing is embedded again.",
+        "export": "Write vectors and metadata to a folder, which `import` reads back, or to Qdrant or PostgreSQL.",
+        "import": "Import precomputed vectors; "
+        "rows with the same path become one item, which replaces an existing one.",
+        "merge": "Merge stores into --store (created if missing), without embedding anything.",
+        "encoders": "List the encoders: built in, of other packages, pulled, bound, "
+        "and known models that can be pulled.",
+        "bind": "Bind a new modality to an encoder: train a tower on pairs, and install both as a new encoder.",
+        "eval": "Measure an encoder on data sets by published protocols, or a store's indexes and vectors.",
+        "bench": "Measure the speed of encoders on this machine.",
+        "config": "Show and set defaults of options, and names of stores. Example: bindsearch config set k 20",
+        "model": "Download, list and delete models. Example: bindsearch model pull imagebind-huge",
+    }
+)
+"""First paragraph of the help of each command, for the list of commands: it is shown without importing them."""
 
 _ELSEWHERE = {
     "locate": ("locate.command", "locate_command"),
@@ -32,7 +75,7 @@ class CommandGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = _LoadedCommands()
+        self.commands = _LoadedCommands(dict.fromkeys(COMMANDS))
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  (given by Typer)
         """Return the names of the commands."""
@@ -53,36 +96,17 @@ class CommandGroup(TyperGroup):
     def _listed(self) -> CommandGroup:
         """Return a copy whose commands have names and summaries only."""
         listed = copy(self)
-        commands = ((name, SUMMARIES.get(name)) for name in self.commands)
-        listed.commands = {
-            name: self.commands[name] if summary is None else TyperCommand(name, help=summary)
-            for name, summary in commands
-        }
+        listed.commands = {name: TyperCommand(name, help=summary) for name, summary in SUMMARIES.items()}
         return listed
 
 
-class _LoadedCommands(MutableMapping[str, Any]):
+class _LoadedCommands(UserDict[str, Any]):
     """COMMANDS, each made when it is asked for."""
 
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
-
     def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
-            self._made[name] = _make(name, *COMMANDS[name])
-        return self._made[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._made[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(COMMANDS)
-
-    def __len__(self) -> int:
-        return len(COMMANDS)
+        if self.data[name] is None:
+            self.data[name] = _make(name, *COMMANDS[name])
+        return self.data[name]
 
 
 def _make(name: str, module: str, attribute: str) -> Any:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from bindsearch.cli.aliases import Command
-from bindsearch.cli.options import JsonOption
-from bindsearch.cli.output import print_json, print_line, print_message
+from bindsearch.cli.options import JsonOption, argument, option
+from bindsearch.cli.output import print_json, print_line, print_notices
 from bindsearch.cli.settings.complete import complete_keys
 from bindsearch.cli.settings.files import (
     FOLDER_FILE,
@@ -36,16 +36,7 @@ from bindsearch.cli.settings.values import Setting, Source, check_value, parse_v
 from bindsearch.errors import BindSearchError, StoreNotFoundError, UsageError
 from bindsearch.storage.user_file import check_named_store, named_stores, read_user_file, user_file
 
-OTHER_VARIABLES = frozenset(
-    {
-        "BINDSEARCH_CACHE",
-        "BINDSEARCH_CONFIG",
-        "BINDSEARCH_CORES",
-        "BINDSEARCH_DEBUG",
-        "BINDSEARCH_MODELS",
-        "BINDSEARCH_OFFLINE",
-    }
-)
+OTHER_VARIABLES = frozenset(PREFIX + name for name in ("CACHE", "CONFIG", "CORES", "DEBUG", "MODELS", "OFFLINE"))
 """Variables that set no option."""
 
 STORES = "stores."
@@ -59,22 +50,22 @@ config_app = typer.Typer(
 )
 KeyArgument = Annotated[
     str,
-    typer.Argument(
-        help="Option, such as k; option of one command, such as search.k; or stores.NAME.",
-        metavar="KEY",
-        autocompletion=complete_keys,
+    argument(
+        "KEY",
+        "Option, such as k; option of one command, such as search.k; or stores.NAME.",
+        complete_keys,
         show_default=False,
     ),
 ]
 FolderOption = Annotated[
-    bool, typer.Option("--folder", help=f"Use {FOLDER_FILE} of the working folder instead of the user's file.")
+    bool, option("--folder", f"Use {FOLDER_FILE} of the working folder instead of the user's file.")
 ]
 
 
 @config_app.command("show", cls=Command)
 def show_command(
     ctx: typer.Context,
-    all_: Annotated[bool, typer.Option("--all", help="List every option of every command.")] = False,
+    all_: Annotated[bool, option("--all", "List every option of every command.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Show what is set, and where: in the environment, in a folder's file or in the user's file.
@@ -90,15 +81,9 @@ def show_command(
     stores = [_store_state(name, path) for name, path in sorted(named_stores().items())]
     notices = [*(folder.notices if folder else ()), *_unknown_variables()]
     if json:
-        print_json(
-            {
-                "user_file": str(user.path),
-                "folder_file": str(folder.path) if folder else None,
-                "values": [_row_json(key, settings) for key, settings in rows],
-                "stores": stores,
-                "notices": notices,
-            }
-        )
+        files = {"user_file": str(user.path), "folder_file": str(folder.path) if folder else None}
+        values = [_row_json(key, settings) for key, settings in rows]
+        print_json({**files, "values": values, "stores": stores, "notices": notices})
         return 0
     texts = [f"{key} = {_shown_value(settings[0].value)}" for key, settings in rows]
     width = min(max(map(len, texts), default=0), 60)
@@ -108,8 +93,7 @@ def show_command(
         print_line(f"store {store['name']}: {store['path']} ({store['error'] or store['encoder']})")
     if not rows and not stores:
         print_line("nothing is set: `bindsearch config set KEY VALUE`, such as `bindsearch config set k 20`")
-    for notice in notices:
-        print_message(f"note: {notice}")
+    print_notices(notices)
     return 0
 
 
@@ -132,10 +116,7 @@ def path_command() -> int:
 def set_command(
     ctx: typer.Context,
     key: KeyArgument,
-    value: Annotated[
-        list[str],
-        typer.Argument(help="Value; several for a repeatable option.", metavar="VALUE...", show_default=False),
-    ],
+    value: Annotated[list[str], argument("VALUE...", "Value; several for a repeatable option.", show_default=False)],
     folder: FolderOption = False,
 ) -> int:
     """Set the default of an option for all commands that have it, or for one; or the folder of a named store.
@@ -214,11 +195,7 @@ def _check_meaning(key: str, value: Any) -> None:
 
 
 def _commands(root: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name of each command that has settings, and its options by key.
-
-    Args:
-        root: Context of the program.
-    """
+    """Yield the name of each command that has settings, and its options by key; `root` is the program's context."""
     for command in KNOWN:
         group: Any = root.command
         for name in command.split():
@@ -235,10 +212,10 @@ def _rows(
         general = {**options, **general}
     scopes = commands if every else {"": dict(sorted(general.items())), **commands}
     for command, options in scopes.items():
-        for key, option in options.items():
-            found = list(settings_of(command, key, option, folder, user, os.environ))
+        for key, declared in options.items():
+            found = list(settings_of(command, key, declared, folder, user, os.environ))
             if every:
-                yield dotted_key(command, key), [*found, Setting(option.default, Source.DEFAULT, "", "")]
+                yield dotted_key(command, key), [*found, Setting(declared.default, Source.DEFAULT, "", "")]
             elif any(setting.key == dotted_key(command, key) for setting in found):
                 yield dotted_key(command, key), found
 
@@ -253,7 +230,7 @@ def _row_json(key: str, settings: list[Setting]) -> dict[str, object]:
 
 def _origin(settings: list[Setting]) -> str:
     """Return where a value is from, and which values it overrides, in words."""
-    first, *others = (setting for setting in settings)
+    first, *others = settings
     text = "default" if first.source is Source.DEFAULT else str(first)
     overridden = [other for other in others if other.source is not Source.DEFAULT]
     return text + "".join(f"; overrides {_shown_value(other.value)} of {other}" for other in overridden)

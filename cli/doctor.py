@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bindsearch.cli.options import JsonOption, StoreOption
+from bindsearch.cli.options import JsonOption, StoreOption, option
 from bindsearch.cli.output import plural, print_json, print_line
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ EXIT_PROBLEMS = 5
 
 def doctor_command(
     deep: Annotated[
-        bool, typer.Option("--deep", help="Also import torch and embed a tiny item of each modality (takes seconds).")
+        bool, option("--deep", "Also import torch and embed a tiny item of each modality (takes seconds).")
     ] = False,
     store: StoreOption = None,
     json: JsonOption = False,

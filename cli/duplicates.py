@@ -5,28 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bindsearch.cli.options import JsonOption, StoreOption, ToOption
-from bindsearch.cli.output import human_bytes, picked, plural, print_json, print_line, print_message, show_stages
+from bindsearch.cli.options import JsonOption, StoreOption, ToOption, option
+from bindsearch.cli.output import human_bytes, picked, plural, print_json, print_line, print_notices, show_stages
 
 if TYPE_CHECKING:
-    from bindsearch.operations.duplicates import NearDuplicate, NearGroup
+    from bindsearch.operations.duplicates import NearGroup
     from bindsearch.store import Store
     from bindsearch.types import Item, Modality
 
 
 def duplicates_command(
-    near: Annotated[
-        bool, typer.Option("--near", help="Find near-duplicates by similarity, not only identical files.")
-    ] = False,
+    near: Annotated[bool, option("--near", "Find near-duplicates by similarity, not only identical files.")] = False,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            "--threshold",
-            help="Minimum cosine of near-duplicates; default: 0.96 for pictures and videos, 0.97 for others. "
+        option(
+            "--threshold X",
+            "Minimum cosine of near-duplicates; default: 0.96 for pictures and videos, 0.97 for others. "
             "Implies --near.",
-            metavar="X",
         ),
     ] = None,
     to: ToOption = None,
@@ -52,14 +47,12 @@ def duplicates_command(
             print_json({"groups": [_near_json(group) for group in near_groups], "notices": notices})
         else:
             _print_near(near_groups)
-        for notice in notices:
-            print_message(f"note: {notice}")
+        print_notices(notices)
         return 0
     groups = [(group, same_files(group)) for group in opened.duplicates(to=to)]
     if json:
-        print_json(
-            {"groups": [{"items": [_json(item, same.get(item.item_id)) for item in group]} for group, same in groups]}
-        )
+        items = [[_json(item, same.get(item.item_id)) for item in group] for group, same in groups]
+        print_json({"groups": [{"items": of_group} for of_group in items]})
     else:
         _print_same(groups)
     return 0
@@ -103,8 +96,8 @@ def _print_near(groups: list[NearGroup]) -> None:
         print_line(f"{len(items)} {group.modality} items")
         for one in group.items:
             medoid = "  (medoid)" if one.item.item_id == group.medoid_id else ""
-            relation = _relation(one.item, items, same)
-            print_line(f"    {one.cosine:.3f}  {one.item.path}{_share(one)}{medoid}{relation}")
+            share = f"  ({one.matching} of {one.segments} segments)" if one.segments > 1 else ""
+            print_line(f"    {one.cosine:.3f}  {one.item.path}{share}{medoid}{_relation(one.item, items, same)}")
     print_line(plural(len(groups), "group") if groups else "no near-duplicates")
 
 
@@ -115,7 +108,3 @@ def _relation(item: Item, group: Sequence[Item], same: Mapping[int, int]) -> str
         first = next(one for one in group if one.item_id == same[item.item_id])
         return f"  (same file as {first.path})"
     return "" if earlier is item else f"  (copy of {earlier.path})"
-
-
-def _share(one: NearDuplicate) -> str:
-    return f"  ({one.matching} of {one.segments} segments)" if one.segments > 1 else ""

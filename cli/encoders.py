@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bindsearch.cli.options import JsonOption
+from bindsearch.cli.options import JsonOption, option
 from bindsearch.cli.output import human_bytes, print_json, print_line, print_message
 
 if TYPE_CHECKING:
@@ -18,10 +16,9 @@ if TYPE_CHECKING:
 def encoders_command(
     purpose: Annotated[
         str | None,
-        typer.Option(
-            "--for",
-            help="Only encoders that fit, the best first: requirements such as 'free licence, all media, CPU'.",
-            metavar="REQUIREMENTS",
+        option(
+            "--for REQUIREMENTS",
+            "Only encoders that fit, the best first: requirements such as 'free licence, all media, CPU'.",
         ),
     ] = None,
     json: JsonOption = False,
@@ -56,7 +53,7 @@ def _print_entries(entries: Sequence[EncoderEntry]) -> None:
             print_line(f"    {entry.problem}")
             continue
         facts = [", ".join(entry.modalities), f"d {entry.dim}" if entry.dim else "", _size(entry)]
-        facts += [entry.license, _languages(entry.languages), _NEEDS.get(entry.needs, "")]
+        facts += [entry.license, _LANGUAGES.get(entry.languages, entry.languages), _NEEDS.get(entry.needs, "")]
         print_line(f"    {'; '.join(filter(None, facts))}")
         if entry.good_for:
             print_line(f"    for {entry.good_for}")
@@ -64,6 +61,8 @@ def _print_entries(entries: Sequence[EncoderEntry]) -> None:
             print_line(f"    measured: {figure}: {value:g}")
 
 
+_LANGUAGES = {"en": "English", "many": "many languages"}
+_USE = "use it with: bindsearch index PATH --encoder"
 _NEEDS = {"cpu": "runs well on a CPU", "gpu": "slow without a GPU"}
 
 
@@ -73,10 +72,6 @@ def _size(entry: EncoderEntry) -> str:
     return "" if entry.parameters_m is None else f"{entry.parameters_m / 1000:.2g} billion parameters"
 
 
-def _languages(languages: str) -> str:
-    return {"": "", "en": "English", "many": "many languages"}.get(languages, languages)
-
-
 def _print_advice(fitting: Sequence[EncoderEntry]) -> None:
     """Print how the first of the fitting encoders is used, or that there is none."""
     from bindsearch.encoders.listing import State
@@ -84,8 +79,6 @@ def _print_advice(fitting: Sequence[EncoderEntry]) -> None:
     if not fitting:
         print_message("no encoder fits all requirements: leave one out, or bind one of your own (`bindsearch bind`)")
         return
-    first = fitting[0]
-    if first.state is State.TO_PULL:
-        print_message(f"fits best: {first.name}; get it with: bindsearch model pull {first.name}")
-    else:
-        print_message(f"fits best: {first.name}; use it with: bindsearch index PATH --encoder {first.name}")
+    name = fitting[0].name
+    way = "get it with: bindsearch model pull" if fitting[0].state is State.TO_PULL else _USE
+    print_message(f"fits best: {name}; {way} {name}")

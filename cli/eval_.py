@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption
-from bindsearch.cli.output import picked, print_json, print_line, print_message
+from bindsearch.cli.options import DeviceOption, JsonOption, StoreOption, argument, option
+from bindsearch.cli.output import picked, print_json, print_line, print_notices
+from bindsearch.cli.progress import show_rows
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 
@@ -25,54 +22,41 @@ MAX_SHOTS = 16
 OF_STORE = ("engine", "space")
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Data to measure an encoder on, the encoder, and how."""
+
+    data: Annotated[Path | None, option("--data DIR", "Folder of the data set, or of several.")] = None
+    encoder: Annotated[str, option("--encoder NAME", "Encoder to measure.", complete_encoders)] = "mini"
+    split: Annotated[str | None, option("--split NAME", "Part of the data set; default: the published one.")] = None
+    modality: Annotated[
+        str | None, option("--modality M", "Modality of the files of a CSV, if their extensions are those of pictures.")
+    ] = None
+    templates: Annotated[
+        str | None, option("--templates SET", "Prompt templates: general, imagenet, sound, motion, none, or a file.")
+    ] = None
+    shots: Annotated[
+        str | None, option("--shots K,K", "Train linear probes too, with so many samples a class, 1,2,4,8.")
+    ] = None
+    sample: Annotated[int | None, option("--sample N", "Measure an even sample of N items of each set.", min=2)] = None
+    cache: Annotated[
+        Path | None,
+        option("--cache DIR", "Folder to keep vectors in: the next run is fast, an interrupted one continues."),
+    ] = None
+
+
 def eval_command(
     what: Annotated[
         str,
-        typer.Argument(
-            help="Data set (`sets` lists them), paper, a CSV of path and label or caption, a suite in TOML; or engine "
+        argument(
+            "WHAT",
+            "Data set (`sets` lists them), paper, a CSV of path and label or caption, a suite in TOML; or engine "
             "or space, of a store.",
-            metavar="WHAT",
         ),
     ],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of the data set, or of several.", metavar="DIR")
-    ] = None,
-    encoder: Annotated[
-        str, typer.Option("--encoder", help="Encoder to measure.", metavar="NAME", autocompletion=complete_encoders)
-    ] = "mini",
-    split: Annotated[
-        str | None, typer.Option("--split", help="Part of the data set; default: the published one.", metavar="NAME")
-    ] = None,
-    modality: Annotated[
-        str | None,
-        typer.Option(
-            "--modality", help="Modality of the files of a CSV, if their extensions are those of pictures.", metavar="M"
-        ),
-    ] = None,
-    templates: Annotated[
-        str | None,
-        typer.Option(
-            "--templates", help="Prompt templates: general, imagenet, sound, motion, none, or a file.", metavar="SET"
-        ),
-    ] = None,
-    shots: Annotated[
-        str | None,
-        typer.Option("--shots", help="Train linear probes too, with so many samples a class, 1,2,4,8.", metavar="K,K"),
-    ] = None,
-    sample: Annotated[
-        int | None, typer.Option("--sample", help="Measure an even sample of N items of each set.", metavar="N", min=2)
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache",
-            help="Folder to keep vectors in: the next run is fast, an interrupted one continues.",
-            metavar="DIR",
-        ),
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Also write one HTML file with charts and examples.", metavar="FILE")
-    ] = None,
+    *,
+    options: EvalOptions,
+    html: Annotated[Path | None, option("--html FILE", "Also write one HTML file with charts and examples.")] = None,
     device: DeviceOption = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
@@ -97,22 +81,7 @@ def eval_command(
         from bindsearch.views.html_page import check_target
 
         check_target(html)
-    report = (
-        _of_store(what, store, device)
-        if what in OF_STORE
-        else _of_data(
-            what,
-            data,
-            encoder,
-            device,
-            cache,
-            split=split,
-            modality=modality,
-            templates=templates,
-            shots=_numbers(shots),
-            sample=sample,
-        )
-    )
+    report = _of_store(what, store, device) if what in OF_STORE else _of_data(what, options, device)
     if html is not None:
         from bindsearch.evaluation.report.page import write_report
 
@@ -124,26 +93,13 @@ def eval_command(
 
         for line in report_lines(report):
             print_line(line)
-    for note in report.notes:
-        print_message(f"note: {note}")
+    print_notices(report.notes)
     if not report.is_reached:
         return EXIT_BELOW
     return EXIT_SOME_FAILED if any(one.failures for one in report.sets) else 0
 
 
-def _of_data(
-    what: str,
-    data: Path | None,
-    encoder: str,
-    device: str,
-    cache: Path | None,
-    *,
-    split: str | None,
-    modality: str | None,
-    templates: str | None,
-    shots: tuple[int, ...],
-    sample: int | None,
-) -> Report:
+def _of_data(what: str, options: EvalOptions, device: str) -> Report:
     """Return the report on a data set, the paper's, a CSV or a suite."""
     from bindsearch.arguments import to_choice
     from bindsearch.encoders.registry import load_encoder
@@ -154,26 +110,20 @@ def _of_data(
     from bindsearch.evaluation.vector_cache import VectorCache
     from bindsearch.types import Modality
 
-    place = Path(what)
-    kind = _kind(what, data)
-    if templates is not None:
-        read_templates(templates)
-    loaded = load_encoder(encoder, runtime=Runtime(device))
-    kept = None if cache is None else VectorCache(cache, loaded)
-    with _progress() as (on_rows, on_stage):
-        work = Work(
-            loaded,
-            kept,
-            templates=templates,
-            shots=shots,
-            model=model_for(loaded),
-            on_rows=on_rows,
-            on_stage=on_stage,
-        )
+    place, folder = Path(what), options.data or Path()
+    split, sample = options.split, options.sample
+    shots = _numbers(options.shots)
+    kind = _kind(what, options.data)
+    if options.templates is not None:
+        read_templates(options.templates)
+    loaded = load_encoder(options.encoder, runtime=Runtime(device))
+    kept = None if options.cache is None else VectorCache(options.cache, loaded)
+    with show_rows("measuring") as (on_rows, on_stage):
+        how: dict[str, Any] = {"templates": options.templates, "shots": shots, "model": model_for(loaded)}
+        work = Work(loaded, kept, **how, on_rows=on_rows, on_stage=on_stage)
         if kind == "csv":
-            of_modality = None if modality is None else to_choice(modality, Modality, "modality")
-            return run_list(place, work, split, sample, of_modality)
-        folder = data or Path()
+            modality = None if options.modality is None else to_choice(options.modality, Modality, "modality")
+            return run_list(place, work, split, sample, modality)
         if kind == "suite":
             return run_suite(place, folder, work, sample)
         if kind == "paper":
@@ -182,11 +132,7 @@ def _of_data(
 
 
 def _kind(what: str, data: Path | None) -> str:
-    """Return what is measured: csv, suite, paper or set.
-
-    Raises:
-        UsageError: it is none of them, or --data is missing.
-    """
+    """Return what is measured: csv, suite, paper or set. Raises UsageError: it is none, or --data is missing."""
     from bindsearch.arguments import did_you_mean, shown
     from bindsearch.evaluation.datasets.registry import DATASETS
 
@@ -212,7 +158,7 @@ def _of_store(what: str, store: str | None, device: str) -> Report:
     from bindsearch.evaluation.tasks.measure import Work
     from bindsearch.shards.connect import connect
 
-    with connect(store, device=device) as opened, _progress() as (on_rows, on_stage):
+    with connect(store, device=device) as opened, show_rows("measuring") as (on_rows, on_stage):
         generation = opened.generation()
         work = Work(opened.encoder, on_rows=on_rows, on_stage=on_stage)
         return (run_engine if what == "engine" else run_space)(generation, work)
@@ -226,18 +172,6 @@ def _numbers(text: str | None) -> tuple[int, ...]:
     if not all(part.isdecimal() and 1 <= int(part) <= 1000 for part in parts) or len(parts) > MAX_SHOTS:
         raise UsageError(f"--shots is {text!r}: give numbers of samples a class, such as 1,2,4,8")
     return tuple(dict.fromkeys(map(int, parts)))
-
-
-@contextmanager
-def _progress() -> Iterator[tuple[Any, Any]]:
-    """Yield functions that show how many items are done, and what is done, on a terminal."""
-    from bindsearch.cli.progress import show_rows
-
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None, lambda _stage: None
-        return
-    with show_rows("measuring") as shown:
-        yield shown
 
 
 def _print_sets(*, as_json: bool) -> None:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
+from bindsearch.cli import options as opts
 from bindsearch.cli.ask import prepare_for_few_rows
-from bindsearch.cli.options import DeviceOption, ImuRateOption, JsonOption, OnOption, QueryOptions, StoreOption, Words
+from bindsearch.cli.options import option
 from bindsearch.cli.output import print_json, print_line
 from bindsearch.cli.parse import read_query
 
 
 def explain_command(
-    words: Words = None,
+    words: opts.Words = None,
     *,
-    options: QueryOptions,
-    imu_rate: ImuRateOption = None,
-    device: DeviceOption = "auto",
-    store: StoreOption = None,
-    on: OnOption = None,
-    json: JsonOption = False,
+    options: opts.QueryOptions,
+    imu_rate: opts.ImuRateOption = None,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    on: opts.OnOption = None,
+    json: opts.JsonOption = False,
     analyze: Annotated[
-        bool, typer.Option("--analyze", help="Run the query and show actual rows and times next to the estimates.")
+        bool, option("--analyze", "Run the query and show actual rows and times next to the estimates.")
     ] = False,
 ) -> int:
     """Show the plan of a query: how each modality is searched, the estimated cost and the reasons.

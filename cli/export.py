@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import FilterOptions, JsonOption, StoreOption, ToOption
+from bindsearch.cli.options import FilterOptions, JsonOption, StoreOption, ToOption, argument, option
 from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message
 from bindsearch.cli.parse import read_filter
 from bindsearch.cli.progress import show_rows
@@ -15,21 +13,15 @@ from bindsearch.cli.progress import show_rows
 def export_command(
     target: Annotated[
         str,
-        typer.Argument(
-            help="Output folder, empty or created; or s3://BUCKET/PATH, qdrant:DIR, qdrant:URL, pgvector:DSN.",
-            metavar="TARGET",
+        argument(
+            "TARGET", "Output folder, empty or created; or s3://BUCKET/PATH, qdrant:DIR, qdrant:URL, pgvector:DSN."
         ),
     ] = "",
     layout: Annotated[
-        str | None,
-        typer.Option(
-            "--layout", help="Of a folder: parquet (default), or npy (clip-retrieval's layout).", metavar="LAYOUT"
-        ),
+        str | None, option("--layout LAYOUT", "Of a folder: parquet (default), or npy (clip-retrieval's layout).")
     ] = None,
-    name: Annotated[
-        str, typer.Option("--name", help="Collection of a Qdrant server, or table.", metavar="NAME")
-    ] = "bindsearch",
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an earlier export to an engine.")] = False,
+    name: Annotated[str, option("--name NAME", "Collection of a Qdrant server, or table.")] = "bindsearch",
+    replace: Annotated[bool, option("--replace", "Replace an earlier export to an engine.")] = False,
     to: ToOption = None,
     *,
     options: FilterOptions,

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import JsonOption, OnOption, StoreOption
+from bindsearch.cli.options import JsonOption, OnOption, StoreOption, argument, option
 from bindsearch.cli.output import plural, print_json, print_line
 
 
 def forget_command(
     paths: Annotated[
-        list[str] | None,
-        typer.Argument(help="Files, folders, archives or archive members (photos.zip/a.jpg).", metavar="PATH"),
+        list[str] | None, argument("PATH", "Files, folders, archives or archive members (photos.zip/a.jpg).")
     ] = None,
-    item: Annotated[list[int] | None, typer.Option("--item", help="Item id. Repeatable.", metavar="ID")] = None,
+    item: Annotated[list[int] | None, option("--item ID", "Item id. Repeatable.")] = None,
     store: StoreOption = None,
     on: OnOption = None,
     json: JsonOption = False,

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, ImuRateOption, JsonOption, StoreOption, TermOptions
+from bindsearch.cli.options import DeviceOption, ImuRateOption, JsonOption, StoreOption, TermOptions, argument, option
 from bindsearch.cli.output import print_json, print_line, print_message
 from bindsearch.cli.parse import read_terms
 from bindsearch.cli.progress import show_rows
@@ -18,63 +16,50 @@ from bindsearch.errors import UsageError
 def imagine_command(
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Text, with or without quotes; or a file that exists. text:WORDS is always a text.", metavar="[TEXT]"
-        ),
+        argument("[TEXT]", "Text, with or without quotes; or a file that exists. text:WORDS is always a text."),
     ] = None,
     *,
     options: TermOptions,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="PNG file to write; several pictures are numbered after it.", metavar="FILE"),
+        Path | None, option("--out FILE", "PNG file to write; several pictures are numbered after it.")
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            help="Decoder: unclip:ORG/NAME, or the folder of a pipeline; default: the one that is installed.",
-            metavar="NAME",
+        option(
+            "--model NAME", "Decoder: unclip:ORG/NAME, or the folder of a pipeline; default: the one that is installed."
         ),
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(
-            help="Encoder of the query, without a store; default: that of the store.",
-            metavar="NAME",
-            autocompletion=complete_encoders,
+        option(
+            "--encoder NAME", "Encoder of the query, without a store; default: that of the store.", complete_encoders
         ),
     ] = None,
-    prompt: Annotated[
-        str, typer.Option("--prompt", help="Text for the decoder besides the query; default: none.", metavar="TEXT")
-    ] = "",
+    prompt: Annotated[str, option("--prompt TEXT", "Text for the decoder besides the query; default: none.")] = "",
     strength: Annotated[
         float,
-        typer.Option(
-            help="How strongly the query drives the picture, 0 to 1: noise of level (1 - X) * 999 (of a decoder with "
+        option(
+            "--strength X",
+            "How strongly the query drives the picture, 0 to 1: noise of level (1 - X) * 999 (of a decoder with "
             "1000 levels) is added to its embedding.",
-            metavar="X",
         ),
     ] = 1.0,
     seed: Annotated[
-        int | None,
-        typer.Option(help="Seed of the noise; the same one gives the same picture. Default: drawn.", metavar="N"),
+        int | None, option("--seed N", "Seed of the noise; the same one gives the same picture. Default: drawn.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of a picture; more are slower and finer.", metavar="N")] = 25,
+    steps: Annotated[int, option("--steps N", "Steps of a picture; more are slower and finer.")] = 25,
     size: Annotated[
         str | None,
-        typer.Option(
-            help="Size in pixels, such as 768 or 768x512; default: that of the decoder.", metavar="WIDTH[xHEIGHT]"
-        ),
+        option("--size WIDTH[xHEIGHT]", "Size in pixels, such as 768 or 768x512; default: that of the decoder."),
     ] = None,
-    count: Annotated[int, typer.Option(help="Number of pictures; each has the next seed.", metavar="N")] = 1,
+    count: Annotated[int, option("--count N", "Number of pictures; each has the next seed.")] = 1,
     any_space: Annotated[
-        bool,
-        typer.Option("--any-space", help="Make a picture although the encoder is not in the space of the decoder."),
+        bool, option("--any-space", "Make a picture although the encoder is not in the space of the decoder.")
     ] = False,
     imu_rate: ImuRateOption = None,
     device: DeviceOption = "auto",
     dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="fp16, bf16 or fp32; default: fp16 on a GPU, else fp32.", metavar="FORMAT"),
+        str | None, option("--dtype FORMAT", "fp16, bf16 or fp32; default: fp16 on a GPU, else fp32.")
     ] = None,
     store: StoreOption = None,
     json: JsonOption = False,

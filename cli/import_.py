@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, EncoderOptions, JsonOption, OptimizeOption, StoreOption
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import argument, option
 from bindsearch.cli.parse import parse_encoder_options
 from bindsearch.cli.progress import print_intake, show_rows
 from bindsearch.cli.settings.complete import complete_encoders
@@ -15,33 +14,21 @@ from bindsearch.cli.settings.complete import complete_encoders
 
 def import_command(
     paths: Annotated[
-        list[str],
-        typer.Argument(
-            help="Output of `export` or clip-retrieval, .parquet or .npy files; or s3://...", metavar="PATH..."
-        ),
+        list[str], argument("PATH...", "Output of `export` or clip-retrieval, .parquet or .npy files; or s3://...")
     ],
-    root: Annotated[
-        Path | None,
-        typer.Option("--root", help="Root folder of the items.", metavar="DIR"),
-    ] = None,
-    modality: Annotated[
-        str | None, typer.Option("--modality", help="Modality, if not given in the file.", metavar="M")
-    ] = None,
+    root: Annotated[Path | None, option("--root DIR", "Root folder of the items.")] = None,
+    modality: Annotated[str | None, option("--modality M", "Modality, if not given in the file.")] = None,
     vector_column: Annotated[
-        str | None,
-        typer.Option("--vector-column", help="Column of vectors; default: the only list column.", metavar="NAME"),
+        str | None, option("--vector-column NAME", "Column of vectors; default: the only list column.")
     ] = None,
     encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="Encoder that made the vectors, for a new store.", metavar="NAME", autocompletion=complete_encoders
-        ),
+        str | None, option("--encoder NAME", "Encoder that made the vectors, for a new store.", complete_encoders)
     ] = None,
-    encoder_option: EncoderOptions = None,
-    device: DeviceOption = "auto",
-    optimize: OptimizeOption = True,
-    store: StoreOption = None,
-    json: JsonOption = False,
+    encoder_option: opts.EncoderOptions = None,
+    device: opts.DeviceOption = "auto",
+    optimize: opts.OptimizeOption = True,
+    store: opts.StoreOption = None,
+    json: opts.JsonOption = False,
 ) -> int:
     """Import precomputed vectors; rows with the same path become one item, which replaces an existing one.
 

@@ -8,27 +8,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bindsearch.cli.options import (
-    DeviceOption,
-    EncoderOptions,
-    ExcludeOption,
-    ImuRateOption,
-    IncludeOption,
-    IndexTypeOptions,
-    JsonLinesOption,
-    JsonOption,
-    LimitOption,
-    ModalityRuleOption,
-    OnOption,
-    StoreOption,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import argument, option
 from bindsearch.cli.output import picked, print_json, print_line
-from bindsearch.cli.parse import parse_encoder_options, parse_limits, read_index_settings
+from bindsearch.cli.parse import decoding, parse_encoder_options, parse_numbers, read_index_settings
 from bindsearch.cli.progress import print_report, show_progress, show_rows
 from bindsearch.cli.settings.complete import complete_encoders
-from bindsearch.errors import EXIT_SOME_FAILED, UsageError
+from bindsearch.errors import EXIT_SOME_FAILED
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -50,58 +36,41 @@ EXAMPLES: Mapping[Modality, str] = MappingProxyType(
 
 
 def index_command(
-    paths: Annotated[list[str], typer.Argument(help="Folders or files to index.", metavar="PATH...")],
-    store: StoreOption = None,
-    on: OnOption = None,
+    paths: Annotated[list[str], argument("PATH...", "Folders or files to index.")],
+    store: opts.StoreOption = None,
+    on: opts.OnOption = None,
     shards: Annotated[
-        int | None,
-        typer.Option("--shards", help="Number of shards of a new store, each a store of its own.", metavar="N"),
+        int | None, option("--shards N", "Number of shards of a new store, each a store of its own.")
     ] = None,
     workers: Annotated[
-        int | None,
-        typer.Option("--workers", help="With --on: cores, and decoders, of each task; default: 1.", metavar="N"),
+        int | None, option("--workers N", "With --on: cores, and decoders, of each task; default: 1.")
     ] = None,
-    gpus: Annotated[
-        float, typer.Option("--gpus", help="With --on: GPUs of each task, such as 0.5.", metavar="N")
-    ] = 0.0,
-    modality_rule: ModalityRuleOption = None,
+    gpus: Annotated[float, option("--gpus N", "With --on: GPUs of each task, such as 0.5.")] = 0.0,
+    modality_rule: opts.ModalityRuleOption = None,
     encoder: Annotated[
         str | None,
-        typer.Option(
-            help="Encoder; default: that of the store, mini for a new store.",
-            metavar="NAME",
-            autocompletion=complete_encoders,
-        ),
+        option("--encoder NAME", "Encoder; default: that of the store, mini for a new store.", complete_encoders),
     ] = None,
-    encoder_option: EncoderOptions = None,
-    device: DeviceOption = "auto",
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Use torch.compile (worth it for long GPU runs).")
-    ] = False,
-    imu_rate: ImuRateOption = None,
+    encoder_option: opts.EncoderOptions = None,
+    device: opts.DeviceOption = "auto",
+    compile_: Annotated[bool, option("--compile", "Use torch.compile (worth it for long GPU runs).")] = False,
+    imu_rate: opts.ImuRateOption = None,
     segment: Annotated[
         list[str] | None,
-        typer.Option(
-            "--segment",
-            help="Segment length in a new store, in seconds, such as audio=5. Repeatable.",
-            metavar="MODALITY=S",
-        ),
+        option("--segment MODALITY=S", "Segment length in a new store, in seconds, such as audio=5. Repeatable."),
     ] = None,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show each file's modality, why, and how it is read; write nothing."),
+        bool, option("--dry-run", "Show each file's modality, why, and how it is read; write nothing.")
     ] = False,
     *,
-    options: IndexTypeOptions,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Retry files that failed, even if unchanged.")
-    ] = False,
-    include: IncludeOption = None,
-    exclude: ExcludeOption = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove items even if a whole folder disappeared.")] = False,
-    limit: LimitOption = None,
-    json: JsonOption = False,
-    json_lines: JsonLinesOption = False,
+    options: opts.IndexTypeOptions,
+    retry_failed: Annotated[bool, option("--retry-failed", "Retry files that failed, even if unchanged.")] = False,
+    include: opts.IncludeOption = None,
+    exclude: opts.ExcludeOption = None,
+    prune: Annotated[bool, option("--prune", "Remove items even if a whole folder disappeared.")] = False,
+    limit: opts.LimitOption = None,
+    json: opts.JsonOption = False,
+    json_lines: opts.JsonLinesOption = False,
 ) -> int:
     """Index folders: add new files, update changed ones, remove deleted ones. Run it again at any time.
 
@@ -121,38 +90,28 @@ def index_command(
         encoder_options=parse_encoder_options(encoder_option),
         device=device,
         compile=compile_,
-        segment_s=_segment_lengths(segment or []),
+        segment_s=parse_numbers("--segment", segment, "MODALITY=SECONDS, such as audio=5"),
         shards=shards,
         workers=workers,
         gpus=gpus,
     ) as opened:
+        decoded = opts.DecodingOptions(modality_rule=modality_rule, imu_rate=imu_rate, limit=limit)
+        chosen = {**decoding(decoded), "include": include or (), "exclude": exclude or ()}
         if dry_run:
             with show_rows("reading") as (on_rows, _):
-                planned = opened.plan_index(
-                    *paths,
-                    rules=modality_rule or (),
-                    imu_rate_hz=imu_rate,
-                    include=include or (),
-                    exclude=exclude or (),
-                    limits=parse_limits(limit),
-                    on_rows=on_rows,
-                )
+                planned = opened.plan_index(*paths, **chosen, on_rows=on_rows)
             _print_plan(planned, as_json=json or json_lines)
             return 0
         settings = read_index_settings(lambda: opened.index_settings, options)
-        with show_progress(as_lines=json_lines) as shown:
+        with show_progress(as_lines=json_lines) as (on_progress, on_stage):
             report = opened.index(
                 *paths,
-                rules=modality_rule or (),
-                imu_rate_hz=imu_rate,
+                **chosen,
                 retry_failed=retry_failed,
-                include=include or (),
-                exclude=exclude or (),
                 prune=prune,
-                limits=parse_limits(limit),
                 index_settings=settings,
-                on_progress=shown.progress,
-                on_stage=shown.stage,
+                on_progress=on_progress,
+                on_stage=on_stage,
             )
         has_texts = Modality.TEXT in opened.encoder.modalities
     print_report(report, as_json=json, as_lines=json_lines)
@@ -162,12 +121,7 @@ def index_command(
 
 
 def suggested_search(items: Counter[Modality], store: str | None) -> str:
-    """Return a search to try, quoted for a shell.
-
-    Args:
-        items: New items by modality; the query suits the most frequent one.
-        store: Value of `--store`; it is repeated if it is not the default.
-    """
+    """Return a search to try, quoted for a shell; it suits the modality of most items, and has the store if needed."""
     from bindsearch.storage.config import default_store, resolve_store
 
     words = ["bindsearch", "search", EXAMPLES[items.most_common(1)[0][0]]]
@@ -183,15 +137,3 @@ def _print_plan(planned: list[PlannedFile], *, as_json: bool) -> None:
     for file in planned:
         note = f"; {file.note}" if file.note else ""
         print_line(f"{file.modality or '-':8} {file.path}  ({file.why}{note})")
-
-
-def _segment_lengths(segments: list[str]) -> dict[str, float]:
-    """{"audio": 5.0} from ["audio=5"]."""
-    lengths = {}
-    for segment in segments:
-        modality, _, seconds = segment.partition("=")
-        try:
-            lengths[modality] = float(seconds)
-        except ValueError:
-            raise UsageError(f"--segment {segment!r}: expected MODALITY=SECONDS, such as audio=5") from None
-    return lengths

@@ -68,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Command-line arguments; None: those of the process.
     """
-    ending = Ending()
+    codes: list[int] = []
     if arguments is None:
-        atexit.register(ending.end_now)  # before others are registered: they run in reverse order, this one last
+        atexit.register(_end_now, codes)  # before others are registered: they run in reverse order, this one last
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal cannot show are escaped
             stream.reconfigure(errors="backslashreplace")
@@ -113,29 +113,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finally:
         logging.getLogger("bindsearch").removeHandler(losses)
     if debug and caught is not None:
-        _print_traceback(caught)
+        import traceback
+
+        for line in "".join(traceback.format_exception(caught)).splitlines():
+            print_message(line)
     if code == EXIT_INTERRUPTED:  # Typer returns it as a result
         _complain("interrupted; committed work is kept, run the same command to resume")
-    ending.code = code
+    codes.append(code)
     sys.exit(code)
 
 
-class Ending:
-    """End of the process without unloading libraries: that takes 0.1 s. Threads and exit handlers have ended before."""
+def _end_now(codes: Sequence[int]) -> None:
+    """End the process with a code, if there is one, without unloading libraries, which takes 0.1 s.
 
-    code: int | None = None
-
-    def end_now(self) -> None:
-        """End the process with `code`, unless there is none or output cannot be written: Python then ends as usual."""
-        if self.code is None:
-            return
-        try:
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:  # None if it was closed before the start
-                    stream.flush()
-        except (OSError, ValueError):
-            return
-        os._exit(self.code)
+    Threads and exit handlers have ended before. If output cannot be written, Python ends as usual.
+    """
+    if not codes:
+        return
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # None if it was closed before the start
+                stream.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(codes[0])
 
 
 class LossHandler(logging.Handler):
@@ -171,14 +172,6 @@ def _usage_message(error: TyperException) -> str:
         near = did_you_mean(name, getattr(error, "possibilities", None) or ())
         message = f"{error.message}: {near}".rstrip(": ") if near else error.message
     return message.rstrip(".")
-
-
-def _print_traceback(error: BaseException) -> None:
-    """Print the traceback of an error on stderr, with control characters escaped."""
-    import traceback
-
-    for line in "".join(traceback.format_exception(error)).splitlines():
-        print_message(line)
 
 
 def _interrupt(*_: object) -> None:

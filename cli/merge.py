@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, JsonOption, OptimizeOption, StoreOption
+from bindsearch.cli.options import DeviceOption, JsonOption, OptimizeOption, StoreOption, argument
 from bindsearch.cli.progress import print_intake, show_rows
 
 
 def merge_command(
-    stores: Annotated[
-        list[str], typer.Argument(help="Stores of the same encoder, also s3://BUCKET/PATH.", metavar="STORE...")
-    ],
+    stores: Annotated[list[str], argument("STORE...", "Stores of the same encoder, also s3://BUCKET/PATH.")],
     device: DeviceOption = "auto",
     optimize: OptimizeOption = True,
     store: StoreOption = None,

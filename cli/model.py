@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bindsearch.cli.aliases import Command
-from bindsearch.cli.options import JsonOption
-from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message
+from bindsearch.cli.options import JsonOption, argument, option
+from bindsearch.cli.output import human_bytes, plural, print_json, print_line, print_message, print_notices
+from bindsearch.cli.progress import show_steps
 from bindsearch.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ model_app = typer.Typer(
 )
 NameArgument = Annotated[
     str,
-    typer.Argument(
-        help="imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME, hf:ORG/NAME, owlv2:ORG/NAME, "
+    argument(
+        "NAME",
+        "imagebind-huge, openclip:MODEL/PRETRAINED, timm:MODEL, st:ORG/NAME, hf:ORG/NAME, owlv2:ORG/NAME, "
         "or unclip:ORG/NAME.",
-        metavar="NAME",
         show_default=False,
     ),
 ]
@@ -43,38 +44,25 @@ def pull_command(
     name: NameArgument,
     from_: Annotated[
         Path | None,
-        typer.Option(
-            "--from",
-            help="Use this checkpoint, or the one in this folder, or of st:, hf:, owlv2: and unclip: this folder; "
+        option(
+            "--from PATH",
+            "Use this checkpoint, or the one in this folder, or of st:, hf:, owlv2: and unclip: this folder; "
             "no download.",
-            metavar="PATH",
         ),
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option(
-            "--url",
-            help="Download from this URL (a mirror); of st:, hf:, owlv2: and unclip: the address of a hub.",
-            metavar="URL",
-        ),
+        option("--url URL", "Download from this URL (a mirror); of st:, hf:, owlv2: and unclip: the address of a hub."),
     ] = None,
     revision: Annotated[
-        str | None,
-        typer.Option(
-            "--revision", help="Branch, tag or commit of the repository of st:, hf:, owlv2: and unclip:.", metavar="REV"
-        ),
+        str | None, option("--revision REV", "Branch, tag or commit of the repository of st:, hf:, owlv2: and unclip:.")
     ] = None,
     dtype: Annotated[
-        str | None,
-        typer.Option("--dtype", help="fp16, bf16 or fp32; default: the fastest on this machine.", metavar="FORMAT"),
+        str | None, option("--dtype FORMAT", "fp16, bf16 or fp32; default: the fastest on this machine.")
     ] = None,
-    accept_license: Annotated[
-        bool, typer.Option("--accept-license", help="Accept the model's licence without a prompt.")
-    ] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Do not use the network (same as $BINDSEARCH_OFFLINE=1).")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Download again, even if installed.")] = False,
+    accept_license: Annotated[bool, option("--accept-license", "Accept the model's licence without a prompt.")] = False,
+    offline: Annotated[bool, option("--offline", "Do not use the network (same as $BINDSEARCH_OFFLINE=1).")] = False,
+    force: Annotated[bool, option("--force", "Download again, even if installed.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Download and convert a model, or convert a checkpoint file. Interrupted downloads are resumed.
@@ -95,35 +83,24 @@ def pull_command(
         print_message(source.license_text)
         return consent(source)
 
+    shared: dict[str, Any] = {"url": url, "dtype": dtype, "offline": offline, "force": force}
     with _progress() as show:
         if snapshot_family(name) is None:
             if revision is not None:
                 raise UsageError(f"--revision {revision}: only models of {', '.join(SNAPSHOT_FAMILIES)} have revisions")
-            pulled = pull_model(
-                find_model_source(name),
-                from_file=from_,
-                url=url,
-                dtype=dtype,
-                offline=offline,
-                consent=shown_consent,
-                force=force,
-                on_progress=show,
-            )
+            source = find_model_source(name)
+            pulled = pull_model(source, from_file=from_, consent=shown_consent, on_progress=show, **shared)
         else:
             pulled = pull_snapshot(
                 name,
                 revision=revision,
                 from_folder=from_,
-                url=url,
-                dtype=dtype,
-                offline=offline,
                 show=lambda source: print_message(source.license_text),
                 consent=consent,
-                force=force,
                 on_progress=show,
+                **shared,
             )
-    for notice in pulled.notices:
-        print_message(f"note: {notice}")
+    print_notices(pulled.notices)
     if json:
         print_json({"pulled": pulled.is_new, **_model_json(pulled.manifest), "notices": list(pulled.notices)})
     elif pulled.is_new:
@@ -142,6 +119,7 @@ def list_command(json: JsonOption = False) -> int:
         damaged_models,
         list_models,
         models_folder,
+        towers_of,
         unfinished_pulls,
     )
 
@@ -159,7 +137,8 @@ def list_command(json: JsonOption = False) -> int:
         print_json({"models": [_model_json(model) for model in models], "damaged": faults, "unfinished": unfinished})
         return 0
     for model in models:
-        print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {_contents(model)}")
+        contents = ", ".join(towers_of(model)) or plural(len(model.files), "file")
+        print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {contents}")
     if not models:
         print_message(
             f"no downloaded models in {models_folder()} (mini is built in): run `bindsearch model pull imagebind-huge`"
@@ -170,7 +149,7 @@ def list_command(json: JsonOption = False) -> int:
 @model_app.command("info", cls=Command)
 def info_command(
     name: NameArgument,
-    check: Annotated[bool, typer.Option("--check", help="Read all files and compare checksums.")] = False,
+    check: Annotated[bool, option("--check", "Read all files and compare checksums.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Show details of an installed model, or of the built-in one (mini), and check its files.
@@ -224,26 +203,11 @@ def _ask_consent(source: ModelSource) -> bool:
 @contextmanager
 def _progress() -> Iterator[Callable[[PullProgress], None]]:
     """Yield a callback that shows a progress bar for each step, if stderr is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (
-        TextColumn("{task.description:11}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(progress: PullProgress) -> None:
-            if progress.step not in tasks:
-                # What an earlier run had received is no part of this one's rate.
-                tasks[progress.step] = bar.add_task(STEPS[progress.step], completed=progress.done)
-            bar.update(tasks[progress.step], completed=progress.done, total=progress.total)
-
-        yield show
+    rates = DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with show_steps(STEPS, TextColumn("{task.description:11}"), BarColumn(), *rates) as show:
+        yield lambda progress: show(progress.step, progress.done, progress.total)
 
 
 def _print_pulled(pulled: PullResult, folder: Path) -> None:
@@ -255,13 +219,6 @@ def _print_pulled(pulled: PullResult, folder: Path) -> None:
     print_line(f"licence: {model.license}; use it with: {other_use(model.name) or index}")
 
 
-def _contents(model: ModelManifest) -> str:
-    """Return the towers of a model, or of a repository how many files it has."""
-    from bindsearch.encoders.model_store.installed import towers_of
-
-    return ", ".join(towers_of(model)) or plural(len(model.files), "file")
-
-
 def _print_info(model: ModelManifest, state: str) -> None:
     from bindsearch.encoders.model_store.installed import towers_of
 
@@ -270,14 +227,12 @@ def _print_info(model: ModelManifest, state: str) -> None:
     print_line(f"folder        {facts['folder']}  ({human_bytes(_size(model))}, {model.dtype}, {state})")
     print_line(f"licence       {model.license}")
     print_line(f"source        {model.source}  ({human_bytes(model.source_bytes)})")
-    if model.revision:
-        print_line(f"revision      {model.revision}")
-    print_line(f"sha256        {model.source_sha256}")
-    print_line(f"created       {model.created}")
-    for key, value in model.architecture.items():
-        print_line(f"architecture  {key} = {value}")
-    for modality, temperature in model.temperatures.items():
-        print_line(f"temperature   {modality} = {temperature:g}")
+    rows = [("revision", model.revision)] if model.revision else []
+    rows += [("sha256", model.source_sha256), ("created", model.created)]
+    rows += [("architecture", f"{key} = {value}") for key, value in model.architecture.items()]
+    rows += [("temperature", f"{modality} = {value:g}") for modality, value in model.temperatures.items()]
+    for label, text in rows:
+        print_line(f"{label:12}  {text}")
     towers = towers_of(model)
     for key, file in model.files.items():
         kind = "tower" if key in towers else "file"

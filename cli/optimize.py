@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, IndexTypeOptions, JsonOption, OnOption, StoreOption
+from bindsearch.cli.options import DeviceOption, IndexTypeOptions, JsonOption, OnOption, StoreOption, option
 from bindsearch.cli.output import print_json, print_line, show_stages
 from bindsearch.cli.parse import read_index_settings
-
-if TYPE_CHECKING:
-    from bindsearch.operations.optimize import OptimizeResult
 
 
 def optimize_command(
     options: IndexTypeOptions,
-    force: Annotated[bool, typer.Option("--force", help="Rebuild all indexes.")] = False,
+    force: Annotated[bool, option("--force", "Rebuild all indexes.")] = False,
     device: DeviceOption = "auto",
     store: StoreOption = None,
     on: OnOption = None,
@@ -34,14 +29,11 @@ def optimize_command(
         settings = read_index_settings(lambda: opened.index_settings, options)
         done = opened.optimize(index_settings=settings, force=force, on_stage=on_stage)
     if json:
-        print_json({"partitions": [_json(one) for one in done]})
+        named = [{"modality": one.modality, "work": one.need.work, "reason": one.need.reason} for one in done]
+        print_json({"partitions": named})
     elif not done:
         print_line("all indexes are up to date")
     else:
         for one in done:
             print_line(f"{one.modality:8} {one.need.work}: {one.need.reason}")
     return 0
-
-
-def _json(one: OptimizeResult) -> dict[str, object]:
-    return {"modality": one.modality.value, "work": one.need.work.value, "reason": one.need.reason}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
@@ -11,6 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from bindsearch.arguments import did_you_mean, shown
 from bindsearch.cli.settings.complete import (
     complete_collections,
     complete_filter,
@@ -20,220 +22,135 @@ from bindsearch.cli.settings.complete import (
     complete_rankings,
     complete_stores,
 )
-from bindsearch.cli.settings.store_name import store_folder
+from bindsearch.errors import StoreNotFoundError
+
+CREATE_STORES = frozenset({"import", "index", "merge", "recover", "watch"})
+"""Commands that may create the store that they are given."""
+
+Complete = Callable[..., Any]
+"""Returns the values that a shell offers."""
+
+
+def option(usage: str, help: str, complete: Complete | None = None, **others: Any) -> Any:
+    """Return the declaration of an option, for `Annotated`.
+
+    Args:
+        usage: Its names, and after them the word for its value, such as "--where EXPR" or "--print0 -0".
+        help: What it does.
+        complete: Returns the values that a shell offers; None: those of its type.
+        others: More arguments of `typer.Option`.
+    """
+    names = [word for word in usage.split() if word.startswith("-")]
+    metavar = usage.removeprefix(" ".join(names)).strip() or None
+    return typer.Option(*names, help=help, metavar=metavar, autocompletion=complete, **others)
+
+
+def argument(metavar: str, help: str, complete: Complete | None = None, **others: Any) -> Any:
+    """Return the declaration of an argument, as `option` does that of an option."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=complete, **others)
+
+
+def store_folder(ctx: Any, value: str | None) -> str | None:
+    """Return the folder of a store as a text. The callback of `--store`.
+
+    Raises:
+        UsageError: the name is ambiguous.
+        StoreNotFoundError: nothing has this name, some stores have names, and the command does not create a store.
+    """
+    if value is None or ctx.resilient_parsing:
+        return value
+    from bindsearch.storage.user_file import STORE_NAME, find_store, named_stores
+
+    folder = find_store(value)
+    is_unknown = STORE_NAME.fullmatch(value) and str(folder) == value and not os.path.lexists(value)
+    if is_unknown and ctx.command.name not in CREATE_STORES and (stores := named_stores()):
+        near = did_you_mean(value, stores)
+        names = ", ".join(sorted(stores))
+        raise StoreNotFoundError(f"no store at or named {shown(value)}: {near}the named stores are {names}")
+    return str(folder)
+
 
 StoreOption = Annotated[
     str | None,
-    typer.Option(
-        "--store",
-        help="Store folder, or name of a store; default: $BINDSEARCH_STORE, else the user's data directory.",
-        metavar="DIR",
+    option(
+        "--store DIR",
+        "Store folder, or name of a store; default: $BINDSEARCH_STORE, else the user's data directory.",
+        complete_stores,
         callback=store_folder,
-        autocompletion=complete_stores,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+JsonOption = Annotated[bool, option("--json", "Print one JSON object on stdout.")]
 JsonLinesOption = Annotated[
-    bool, typer.Option("--json-lines", help="Print progress and result on stdout, one JSON object per line.")
+    bool, option("--json-lines", "Print progress and result on stdout, one JSON object per line.")
 ]
 ModalityRuleOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--modality-rule",
-        help="Set the modality of matching files, such as depth='**/depth/*.png'. Repeatable.",
-        metavar="MODALITY=GLOB",
+    option(
+        "--modality-rule MODALITY=GLOB",
+        "Set the modality of matching files, such as depth='**/depth/*.png'. Repeatable.",
     ),
 ]
 IncludeOption = Annotated[
-    list[str] | None,
-    typer.Option("--include", help="Only process matching files; keep all other items. Repeatable.", metavar="GLOB"),
+    list[str] | None, option("--include GLOB", "Only process matching files; keep all other items. Repeatable.")
 ]
 ExcludeOption = Annotated[
-    list[str] | None,
-    typer.Option("--exclude", help="Skip matching files; keep their items. Repeatable.", metavar="GLOB"),
+    list[str] | None, option("--exclude GLOB", "Skip matching files; keep their items. Repeatable.")
 ]
 LimitOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--limit", help="Set a resource limit per file, such as pixels=500000000. Repeatable.", metavar="NAME=N"
-    ),
+    list[str] | None, option("--limit NAME=N", "Set a resource limit per file, such as pixels=500000000. Repeatable.")
 ]
-ImuRateOption = Annotated[
-    float | None,
-    typer.Option("--imu-rate", help="Sample rate of motion files that do not state one.", metavar="HZ"),
-]
+ImuRateOption = Annotated[float | None, option("--imu-rate HZ", "Sample rate of motion files that do not state one.")]
 OnOption = Annotated[
     str | None,
-    typer.Option(
-        "--on",
-        help="Ray cluster that has the shards of the store: local (one is started here), auto, ray://HOST:10001 or "
+    option(
+        "--on CLUSTER",
+        "Ray cluster that has the shards of the store: local (one is started here), auto, ray://HOST:10001 or "
         "HOST:6379; default: none.",
-        metavar="CLUSTER",
     ),
 ]
 RequireAllOption = Annotated[
-    bool,
-    typer.Option("--require-all", help="Fail if a shard of the store does not answer, instead of a partial answer."),
+    bool, option("--require-all", "Fail if a shard of the store does not answer, instead of a partial answer.")
 ]
 LocateOption = Annotated[
-    bool,
-    typer.Option("--locate", help="Show where in pictures, and when in recordings, the best 20 hits answer the query."),
+    bool, option("--locate", "Show where in pictures, and when in recordings, the best 20 hits answer the query.")
 ]
 DeviceOption = Annotated[
-    str,
-    typer.Option(
-        "--device", help="Device for models and indexes: auto (a GPU if present), cpu, cuda, cuda:N.", metavar="D"
-    ),
+    str, option("--device D", "Device for models and indexes: auto (a GPU if present), cpu, cuda, cuda:N.")
 ]
 OptimizeOption = Annotated[
-    bool,
-    typer.Option("--optimize/--no-optimize", help="Bring the indexes up to date; without, `optimize` does so later."),
+    bool, option("--optimize/--no-optimize", "Bring the indexes up to date; without, `optimize` does so later.")
 ]
 EncoderOptions = Annotated[
     list[str] | None,
-    typer.Option(
-        "--encoder-option",
-        help="Preprocessing option of the encoder of a new store, such as spatial_crops=3. Repeatable.",
-        metavar="NAME=VALUE",
+    option(
+        "--encoder-option NAME=VALUE",
+        "Preprocessing option of the encoder of a new store, such as spatial_crops=3. Repeatable.",
     ),
 ]
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(
-        help="Text to search for, with or without quotes; or a file that exists. text:WORDS is always a text.",
-        metavar="[TEXT]",
-    ),
-]
-Texts = Annotated[list[str] | None, typer.Option("--text", help="Add a text. Repeatable.", metavar="TEXT")]
-Images = Annotated[list[Path] | None, typer.Option("--image", help="Add an image. Repeatable.", metavar="FILE")]
-Videos = Annotated[
-    list[Path] | None, typer.Option("--video", help="Add a video, without its sound. Repeatable.", metavar="FILE")
-]
-Audios = Annotated[
-    list[Path] | None, typer.Option("--audio", help="Add an audio recording. Repeatable.", metavar="FILE")
-]
-Depths = Annotated[list[Path] | None, typer.Option("--depth", help="Add a depth map. Repeatable.", metavar="FILE")]
-Thermals = Annotated[
-    list[Path] | None, typer.Option("--thermal", help="Add a thermal image. Repeatable.", metavar="FILE")
-]
-Imus = Annotated[list[Path] | None, typer.Option("--imu", help="Add a motion recording. Repeatable.", metavar="FILE")]
-Likes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--like",
-        help="Add an indexed item, by id or path. Repeatable.",
-        metavar="ITEM",
-        autocompletion=complete_paths,
+    argument(
+        "[TEXT]", "Text to search for, with or without quotes; or a file that exists. text:WORDS is always a text."
     ),
 ]
 QueryOption = Annotated[
-    str | None,
-    typer.Option("--query", help="Add an expression, such as '0.5*image:a.jpg + 0.5*audio:b.wav'.", metavar="EXPR"),
+    str | None, option("--query EXPR", "Add an expression, such as '0.5*image:a.jpg + 0.5*audio:b.wav'.")
 ]
 ToOption = Annotated[
     str | None,
-    typer.Option(
-        "--to",
-        help="Modalities of the results, such as image,video or photos,sounds; default: all.",
-        metavar="M,M",
-        autocompletion=complete_modalities,
+    option(
+        "--to M,M",
+        "Modalities of the results, such as image,video or photos,sounds; default: all.",
+        complete_modalities,
     ),
 ]
-KOption = Annotated[int, typer.Option("-k", help="Number of hits.")]
-RankingOption = Annotated[
-    str,
-    typer.Option(
-        "--ranking",
-        help="probability, z (deviations above the mean of a modality), cosine or per-modality.",
-        metavar="RANKING",
-        autocompletion=complete_rankings,
-    ),
-]
-DiversityOption = Annotated[
-    float | None,
-    typer.Option(
-        "--diversity",
-        help="0 = relevance only, 0.3 = spread, 0.5 = half of the near-duplicates, 1 = diversity only. "
-        "Hits are in the order of selection, not of scores.",
-        metavar="X",
-    ),
-]
-CopiesOption = Annotated[bool, typer.Option("--copies", help="List copies of a hit as hits, too.")]
-WordSearchOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--words/--no-words",
-        help="Search words of names, captions and texts alone, without a model; or vectors alone. Default: both.",
-        show_default=False,
-    ),
-]
-MinMatchOption = Annotated[
-    str,
-    typer.Option(
-        "--min-match",
-        help="Least match of a hit: strong, likely, or a probability such as 0.2.",
-        metavar="MATCH",
-        autocompletion=complete_matches,
-    ),
-]
+KOption = Annotated[int, option("-k", "Number of hits.")]
 WhereOption = Annotated[
-    str | None,
-    typer.Option(
-        "--where",
-        help="Filter, such as \"duration_s > 3 and path like '%2024%'\".",
-        metavar="EXPR",
-        autocompletion=complete_filter,
-    ),
-]
-UnderOption = Annotated[
-    list[Path] | None, typer.Option("--under", help="Only files in this folder or below it. Repeatable.", metavar="DIR")
+    str | None, option("--where EXPR", "Filter, such as \"duration_s > 3 and path like '%2024%'\".", complete_filter)
 ]
 CollectionOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--collection",
-        help="Only items of this collection. Repeatable.",
-        metavar="NAME",
-        autocompletion=complete_collections,
-    ),
-]
-SinceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--since",
-        help="Only files modified since then: today, yesterday, 2024-01-31, 7d; 2024 and 2024-01 mean their start.",
-        metavar="TIME",
-    ),
-]
-UntilOption = Annotated[
-    str | None,
-    typer.Option("--until", help="Only files modified before then; 2024 and 2024-01 mean their end.", metavar="TIME"),
-]
-IncludeQueryOption = Annotated[bool, typer.Option("--include-query", help="Return the query's own files as hits, too.")]
-IndexOption = Annotated[
-    str | None,
-    typer.Option("--index", help="Index type: auto (by size), exact, ivfpq. Saved in the store.", metavar="TYPE"),
-]
-MemoryOption = Annotated[
-    str | None,
-    typer.Option(
-        "--memory",
-        help="Memory limit of a modality's index, such as 500MB; auto: no limit. Saved in the store.",
-        metavar="SIZE",
-    ),
-]
-RecallOption = Annotated[
-    float | None,
-    typer.Option("--recall", help="Target recall; default: 0.98. Saved in the store.", metavar="X"),
-]
-IndexParameterOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--index-option",
-        help="Index parameter, such as lists=512 or lists=auto. Repeatable. Saved in the store.",
-        metavar="NAME=N",
-    ),
+    list[str] | None, option("--collection NAME", "Only items of this collection. Repeatable.", complete_collections)
 ]
 
 
@@ -241,20 +158,22 @@ IndexParameterOption = Annotated[
 class MediaTerms:
     """Texts and files of a query."""
 
-    text: Texts = None
-    image: Images = None
-    video: Videos = None
-    audio: Audios = None
-    depth: Depths = None
-    thermal: Thermals = None
-    imu: Imus = None
+    text: Annotated[list[str] | None, option("--text TEXT", "Add a text. Repeatable.")] = None
+    image: Annotated[list[Path] | None, option("--image FILE", "Add an image. Repeatable.")] = None
+    video: Annotated[list[Path] | None, option("--video FILE", "Add a video, without its sound. Repeatable.")] = None
+    audio: Annotated[list[Path] | None, option("--audio FILE", "Add an audio recording. Repeatable.")] = None
+    depth: Annotated[list[Path] | None, option("--depth FILE", "Add a depth map. Repeatable.")] = None
+    thermal: Annotated[list[Path] | None, option("--thermal FILE", "Add a thermal image. Repeatable.")] = None
+    imu: Annotated[list[Path] | None, option("--imu FILE", "Add a motion recording. Repeatable.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TermOptions(MediaTerms):
     """Terms of a query, besides the words of the command line."""
 
-    like: Likes = None
+    like: Annotated[
+        list[str] | None, option("--like ITEM", "Add an indexed item, by id or path. Repeatable.", complete_paths)
+    ] = None
     query: QueryOption = None
 
 
@@ -263,10 +182,20 @@ class FilterOptions:
     """Items that are considered."""
 
     where: WhereOption = None
-    under: UnderOption = None
+    under: Annotated[list[Path] | None, option("--under DIR", "Only files in this folder or below it. Repeatable.")] = (
+        None
+    )
     collection: CollectionOption = None
-    since: SinceOption = None
-    until: UntilOption = None
+    since: Annotated[
+        str | None,
+        option(
+            "--since TIME",
+            "Only files modified since then: today, yesterday, 2024-01-31, 7d; 2024 and 2024-01 mean their start.",
+        ),
+    ] = None
+    until: Annotated[
+        str | None, option("--until TIME", "Only files modified before then; 2024 and 2024-01 mean their end.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,18 +204,44 @@ class HitOptions(TermOptions):
 
     to: ToOption = None
     k: KOption = 10
-    ranking: RankingOption = "probability"
-    diversity: DiversityOption = None
-    min_match: MinMatchOption = "0"
-    copies: CopiesOption = False
-    word_search: WordSearchOption = None
+    ranking: Annotated[
+        str,
+        option(
+            "--ranking RANKING",
+            "probability, z (deviations above the mean of a modality), cosine or per-modality.",
+            complete_rankings,
+        ),
+    ] = "probability"
+    diversity: Annotated[
+        float | None,
+        option(
+            "--diversity X",
+            "0 = relevance only, 0.3 = spread, 0.5 = half of the near-duplicates, 1 = diversity only. "
+            "Hits are in the order of selection, not of scores.",
+        ),
+    ] = None
+    min_match: Annotated[
+        str,
+        option(
+            "--min-match MATCH", "Least match of a hit: strong, likely, or a probability such as 0.2.", complete_matches
+        ),
+    ] = "0"
+    copies: Annotated[bool, option("--copies", "List copies of a hit as hits, too.")] = False
+    word_search: Annotated[
+        bool | None,
+        option(
+            "--words/--no-words",
+            "Search words of names, captions and texts alone, without a model; or vectors alone. Default: both.",
+            show_default=False,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueryOptions(FilterOptions, HitOptions):
     """All options of a query. The help has them in the order of the bases from the last to the first."""
 
-    include_query: IncludeQueryOption = False
+    include_query: Annotated[bool, option("--include-query", "Return the query's own files as hits, too.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,10 +257,22 @@ class DecodingOptions:
 class IndexTypeOptions:
     """Settings of the indexes of a store."""
 
-    index: IndexOption = None
-    memory: MemoryOption = None
-    recall: RecallOption = None
-    index_option: IndexParameterOption = None
+    index: Annotated[
+        str | None, option("--index TYPE", "Index type: auto (by size), exact, ivfpq. Saved in the store.")
+    ] = None
+    memory: Annotated[
+        str | None,
+        option(
+            "--memory SIZE", "Memory limit of a modality's index, such as 500MB; auto: no limit. Saved in the store."
+        ),
+    ] = None
+    recall: Annotated[float | None, option("--recall X", "Target recall; default: 0.98. Saved in the store.")] = None
+    index_option: Annotated[
+        list[str] | None,
+        option(
+            "--index-option NAME=N", "Index parameter, such as lists=512 or lists=auto. Repeatable. Saved in the store."
+        ),
+    ] = None
 
 
 def with_option_groups(command: Callable[..., Any]) -> Callable[..., Any]:

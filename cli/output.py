@@ -61,6 +61,12 @@ def print_message(text: str) -> None:
     typer.echo(visible(text), err=True)
 
 
+def print_notices(notices: Iterable[str]) -> None:
+    """Print notices on stderr, a line each."""
+    for notice in notices:
+        print_message(f"note: {notice}")
+
+
 @contextmanager
 def show_stages() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows the current stage on a terminal, in place of the previous one."""
@@ -126,11 +132,7 @@ def _escaped(text: str, escape: Callable[[str], str]) -> str:
 def check_output(option: str, path: Path, suffixes: Sequence[str], sources: Iterable[str]) -> None:
     """Check that a file can be written without replacing one that is read.
 
-    Args:
-        option: Name of the option, for messages.
-        path: The file to write.
-        suffixes: Endings that its name may have, such as ".png".
-        sources: Files that are read, as they were given: also MODALITY:FILE or FILE@10s-20s.
+    The `sources` are read; they are as they were given: also MODALITY:FILE or FILE@10s-20s.
 
     Raises:
         UsageError: the name has another ending, its folder is missing, or it is one of the sources.
@@ -157,12 +159,14 @@ def reasons_line(counts: Mapping[str, int]) -> str:
         extension = reason.removeprefix(NOT_MEDIA)
         is_extension = reason.startswith(f"{NOT_MEDIA}.") and " " not in extension
         (extensions if is_extension else others)[extension if is_extension else reason] += n
-    parts = [f"{n} {reason}" for reason, n in others.most_common(SHOWN_REASONS)]
-    if rest := others.total() - sum(n for _, n in others.most_common(SHOWN_REASONS)):
-        parts.append(f"{rest} for other reasons")
+    parts = _most_common(others, "for other reasons")
     if extensions:
-        shown = [f"{n} {extension}" for extension, n in extensions.most_common(SHOWN_REASONS)]
-        if rest := extensions.total() - sum(n for _, n in extensions.most_common(SHOWN_REASONS)):
-            shown.append(f"{rest} others")
-        parts.insert(0, f"{extensions.total()} of kinds that are not read ({', '.join(shown)})")
+        shown = ", ".join(_most_common(extensions, "others"))
+        parts.insert(0, f"{extensions.total()} of kinds that are not read ({shown})")
     return "; ".join(parts)
+
+
+def _most_common(counts: Counter[str], rest: str) -> list[str]:
+    shown = counts.most_common(SHOWN_REASONS)
+    left = counts.total() - sum(n for _, n in shown)
+    return [f"{n} {name}" for name, n in shown] + ([f"{left} {rest}"] if left else [])

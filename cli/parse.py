@@ -27,11 +27,7 @@ SIZES = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 
 def parse_encoder_options(options: list[str] | None) -> dict[str, str | int | float | bool] | None:
-    """{"spatial_crops": "3"} from ["spatial_crops=3"]; None from none.
-
-    Raises:
-        UsageError: one has no "=".
-    """
+    """{"spatial_crops": "3"} from ["spatial_crops=3"]; None from none. Raises UsageError: one has no "="."""
     parsed: dict[str, str | int | float | bool] = {}
     for option in options or []:
         name, equals, value = option.partition("=")
@@ -42,11 +38,7 @@ def parse_encoder_options(options: list[str] | None) -> dict[str, str | int | fl
 
 
 def read_query(words: list[str] | None, options: QueryOptions) -> Query:
-    """Return the query of words and the options of `search` and `explain`; print what is assumed of the words.
-
-    Raises:
-        UsageError: one of them is wrong.
-    """
+    """Return the query of words and options; print what is assumed of the words. Raises UsageError: one is wrong."""
     return make_query(
         read_terms(words, options, as_text=bool(options.word_search)),
         to=options.to,
@@ -62,11 +54,7 @@ def read_query(words: list[str] | None, options: QueryOptions) -> Query:
 
 
 def read_filter(options: FilterOptions) -> Filter:
-    """Return the filter of options.
-
-    Raises:
-        UsageError: one of them is wrong.
-    """
+    """Return the filter of options. Raises UsageError: one of them is wrong."""
     return make_filter(
         where=options.where,
         folders=options.under or (),
@@ -172,29 +160,23 @@ def _parse_size(size: str) -> int:
 
 
 def decoding(options: DecodingOptions) -> dict[str, Any]:
-    """Return the arguments of operations that read files.
+    """Return the arguments of operations that read files. Raises UsageError: a limit is not a number."""
+    numbers = parse_numbers("--limit", options.limit, "NAME=NUMBER, such as pixels=500000000")
+    limits = {f"max_{name.strip().replace('-', '_')}": number for name, number in numbers.items()}
+    return {"rules": options.modality_rule or (), "imu_rate_hz": options.imu_rate, "limits": limits}
+
+
+def parse_numbers(option: str, given: list[str] | None, expected: str) -> dict[str, float]:
+    """Return the numbers of an option by name: {"audio": 5.0} from ["audio=5"].
 
     Raises:
-        UsageError: a limit is not a number.
+        UsageError: a value is not a number; the message has the name of the option and what is expected.
     """
-    return {
-        "rules": options.modality_rule or (),
-        "imu_rate_hz": options.imu_rate,
-        "limits": parse_limits(options.limit),
-    }
-
-
-def parse_limits(given: list[str] | None) -> dict[str, float]:
-    """Return the limits of options by name: `pixels=5e8` is max_pixels, 5e8.
-
-    Raises:
-        UsageError: a value is not a number.
-    """
-    limits = {}
+    numbers = {}
     for text in given or ():
         name, _, number = text.partition("=")
         try:
-            limits[f"max_{name.strip().replace('-', '_')}"] = float(number)
+            numbers[name] = float(number)
         except ValueError:
-            raise UsageError(f"--limit {text!r}: expected NAME=NUMBER, such as pixels=500000000") from None
-    return limits
+            raise UsageError(f"{option} {text!r}: expected {expected}") from None
+    return numbers

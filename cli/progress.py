@@ -18,6 +18,7 @@ from bindsearch.cli.output import (
     print_json,
     print_line,
     print_message,
+    print_notices,
     reasons_line,
     shorten_middle,
     visible,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import RenderableType
+    from rich.progress import Progress as Bars
+    from rich.progress import ProgressColumn, TaskID
 
     from bindsearch.operations.exchange.vector_import import ImportReport
     from bindsearch.reports import FailedFile, FileNote, IndexReport, Progress
@@ -48,12 +51,8 @@ SLOW_FILE_SECONDS = 10.0
 """From here on the time that a file takes is shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProgressCallbacks:
-    """Callbacks for a run's progress and for its stages after the files."""
-
-    progress: Callable[[Progress], None]
-    stage: Callable[[str], None]
+ProgressCallbacks = tuple[Callable[["Progress"], None], Callable[[str], None]]
+"""Callbacks for a run's progress and for its stages after the files."""
 
 
 @dataclass(slots=True)
@@ -127,7 +126,7 @@ def show_progress(*, as_lines: bool) -> Iterator[ProgressCallbacks]:
             status.stage = stage
             bar.refresh()
 
-        yield ProgressCallbacks(show, show_stage)
+        yield show, show_stage
 
 
 def _lines() -> ProgressCallbacks:
@@ -142,32 +141,47 @@ def _lines() -> ProgressCallbacks:
         last = now
         rate = progress.done / max(now - started, 1e-9)
         left_s = round((progress.total - progress.done) / rate, 1) if rate else None
-        print_event(
-            "progress",
-            {
-                **picked(progress, "done total failed segments"),
-                "items": dict(progress.items),
-                "file": progress.file,
-                "file_s": round(progress.file_s, 1),
-                "rate": round(rate, 1),
-                "left_s": left_s,
-            },
-        )
+        file = {"file": progress.file, "file_s": round(progress.file_s, 1)}
+        counts = {**picked(progress, "done total failed segments"), "items": dict(progress.items)}
+        print_event("progress", {**counts, **file, "rate": round(rate, 1), "left_s": left_s})
 
-    return ProgressCallbacks(show, lambda stage: print_event("stage", {"stage": stage}))
+    return show, lambda stage: print_event("stage", {"stage": stage})
+
+
+def _bars(*columns: ProgressColumn) -> Bars:
+    """Return progress bars on stderr, which end with it; without a terminal nothing is shown."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
+@contextmanager
+def show_steps(verbs: Mapping[str, str], *columns: ProgressColumn) -> Iterator[Callable[..., None]]:
+    """Yield a function of step, number done and total, which shows a bar for each step on a terminal.
+
+    Args:
+        verbs: What is shown for a step.
+        columns: Columns of the bars; what they need besides is given to the function by name.
+    """
+    with _bars(*columns) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, total: int | None, **fields: Any) -> None:
+            if step not in tasks:  # what an earlier run had done is no part of this one's rate
+                tasks[step] = bars.add_task(verbs.get(step, step), completed=done, **fields)
+            bars.update(tasks[step], completed=done, total=total, **fields)
+
+        yield show
 
 
 @contextmanager
 def show_rows(verb: str) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
     """Two functions that show how many vectors are dealt with, and what is done besides; nothing where nobody looks."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    stage = TextColumn("{task.description}", markup=False)
-    with Progress(
-        *columns, stage, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
+    with _bars(*columns, TextColumn("{task.description}", markup=False)) as bar:
         task = bar.add_task("", total=None)
         yield (
             lambda done, total: bar.update(task, completed=done, total=total),
@@ -248,24 +262,21 @@ def print_report(report: IndexReport, *, as_json: bool, as_lines: bool) -> None:
         return
     if as_json:
         print_json(report_facts(report))
-    for notice in report.notices:
-        print_message(f"note: {notice}")
+    print_notices(report.notices)
     print_notes(report.notes)
     _print_failures(report.failures)
     if report.without_content:
         kinds = Counter(file.reason.removeprefix(NO_CONTENT) for file in report.without_content)
         counted = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
         print_message(f"note: files without content, which no query finds: {counted} (bindsearch status --failed)")
-    if not as_json:
-        print_line(
-            f"{counts_line(report)}, {report.unchanged} unchanged, {report.failed} failed in {report.took_s:.1f} s"
-        )
-
-    if not as_json and report.items:
+    if as_json:
+        return
+    print_line(f"{counts_line(report)}, {report.unchanged} unchanged, {report.failed} failed in {report.took_s:.1f} s")
+    if report.items:
         print_line(f"indexed: {', '.join(_by_modality(report.items))}; {plural(report.segments, 'segment')} embedded")
-    if not as_json and len(report.failures) > SHOWN_FAILURES:
+    if len(report.failures) > SHOWN_FAILURES:
         print_line(f"failed: {reasons_line(report.failures_by_reason)} (bindsearch status --failed)")
-    if not as_json and report.skipped:
+    if report.skipped:
         print_line(f"left out: {reasons_line(report.skipped)} (bindsearch status --left-out)")
 
 
@@ -277,8 +288,7 @@ def counts_line(report: IndexReport) -> str:
 
 def print_intake(report: ImportReport, *, as_json: bool) -> None:
     """Return what an import or a merge has done."""
-    for notice in report.notices:
-        print_message(f"note: {notice}")
+    print_notices(report.notices)
     if as_json:
         data: dict[str, Any] = {"added": report.added, "replaced": report.replaced, "kept": report.unchanged}
         indexes = [{"modality": one.modality, "work": one.need.work.value} for one in report.optimized]

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import (
-    DecodingOptions,
-    DeviceOption,
-    EncoderOptions,
-    JsonLinesOption,
-    JsonOption,
-    StoreOption,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import option
 from bindsearch.cli.parse import decoding, parse_encoder_options
 from bindsearch.cli.progress import print_report, show_progress
 from bindsearch.cli.settings.complete import complete_encoders
@@ -21,19 +13,15 @@ from bindsearch.errors import EXIT_SOME_FAILED
 
 
 def reindex_command(
-    encoder: Annotated[
-        str, typer.Option(help="Encoder to change to.", metavar="NAME", autocompletion=complete_encoders)
-    ],
-    encoder_option: EncoderOptions = None,
-    store: StoreOption = None,
+    encoder: Annotated[str, option("--encoder NAME", "Encoder to change to.", complete_encoders)],
+    encoder_option: opts.EncoderOptions = None,
+    store: opts.StoreOption = None,
     *,
-    decoded: DecodingOptions,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Drop items that cannot be embedded now, instead of stopping.")
-    ] = False,
-    device: DeviceOption = "auto",
-    json: JsonOption = False,
-    json_lines: JsonLinesOption = False,
+    decoded: opts.DecodingOptions,
+    prune: Annotated[bool, option("--prune", "Drop items that cannot be embedded now, instead of stopping.")] = False,
+    device: opts.DeviceOption = "auto",
+    json: opts.JsonOption = False,
+    json_lines: opts.JsonLinesOption = False,
 ) -> int:
     """Re-embed everything with another encoder. Searches use the old index until it finishes.
 
@@ -43,14 +31,14 @@ def reindex_command(
     """
     from bindsearch.shards.connect import connect
 
-    with connect(store, device=device) as opened, show_progress(as_lines=json_lines) as shown:
+    with connect(store, device=device) as opened, show_progress(as_lines=json_lines) as (on_progress, on_stage):
         report = opened.reindex(
             encoder,
             encoder_options=parse_encoder_options(encoder_option),
             **decoding(decoded),
             prune=prune,
-            on_progress=shown.progress,
-            on_stage=shown.stage,
+            on_progress=on_progress,
+            on_stage=on_stage,
         )
     print_report(report, as_json=json, as_lines=json_lines)
     return EXIT_SOME_FAILED if report.failures else 0

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import JsonOption, StoreOption
+from bindsearch.cli.options import JsonOption, StoreOption, argument
 from bindsearch.cli.output import picked, plural, print_json, print_line
 
 
 def relocate_command(
-    old: Annotated[str, typer.Argument(help="Folder that was indexed, or one above it.", metavar="OLD")],
-    new: Annotated[str, typer.Argument(help="Folder that it is now.", metavar="NEW")],
+    old: Annotated[str, argument("OLD", "Folder that was indexed, or one above it.")],
+    new: Annotated[str, argument("NEW", "Folder that it is now.")],
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> int:

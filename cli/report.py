@@ -6,18 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bindsearch.cli.options import (
-    DeviceOption,
-    ImuRateOption,
-    JsonOption,
-    KOption,
-    LocateOption,
-    StoreOption,
-    ToOption,
-    WhereOption,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import argument, option
 
 if TYPE_CHECKING:
     from bindsearch.search.query import Query
@@ -29,23 +19,23 @@ MAX_BYTES = 1 << 20
 def report_command(
     queries: Annotated[
         Path,
-        typer.Argument(
-            help="Text file with one query a line, as for --query; empty lines and lines that begin with # are left "
+        argument(
+            "QUERIES",
+            "Text file with one query a line, as for --query; empty lines and lines that begin with # are left "
             "out. -: standard input.",
-            metavar="QUERIES",
             allow_dash=True,
         ),
     ],
-    html: Annotated[Path, typer.Option("--html", help="HTML file to write.", metavar="FILE")],
-    title: Annotated[str | None, typer.Option("--title", help="Title; default: the name of QUERIES.")] = None,
-    to: ToOption = None,
-    k: KOption = 10,
-    where: WhereOption = None,
-    imu_rate: ImuRateOption = None,
-    locate: LocateOption = False,
-    device: DeviceOption = "auto",
-    store: StoreOption = None,
-    json: JsonOption = False,
+    html: Annotated[Path, option("--html FILE", "HTML file to write.")],
+    title: Annotated[str | None, option("--title", "Title; default: the name of QUERIES.")] = None,
+    to: opts.ToOption = None,
+    k: opts.KOption = 10,
+    where: opts.WhereOption = None,
+    imu_rate: opts.ImuRateOption = None,
+    locate: opts.LocateOption = False,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    json: opts.JsonOption = False,
 ) -> int:
     """Write the answers to a list of queries into one HTML file, which opens offline.
 
@@ -55,7 +45,7 @@ def report_command(
     Examples: bindsearch report queries.txt --html report.html
     bindsearch report queries.txt --html report.html --to image,audio -k 20 --title "Dogs and rain"
     """
-    from bindsearch.cli.output import plural, print_json, print_line, print_message
+    from bindsearch.cli.output import plural, print_json, print_line, print_notices
     from bindsearch.errors import UsageError
     from bindsearch.shards.connect import connect
     from bindsearch.views.html_page import check_target, write_page
@@ -67,9 +57,9 @@ def report_command(
     asked = read_queries(queries, to=to, k=k, where=where)
     name = title or ("Search report" if str(queries) == "-" else queries.stem)
     with connect(store, device=device) as opened:
-        queries_of_lines = [query for _, query in asked]
         locating = HitLocating(imu_rate_hz=imu_rate) if locate else None
-        answers = write_page(html, opened, queries_of_lines, title=name, imu_rate_hz=imu_rate, locating=locating)
+        asked_queries = [query for _, query in asked]
+        answers = write_page(html, opened, asked_queries, title=name, imu_rate_hz=imu_rate, locating=locating)
     hits = sum(len(answer["hits"]) for answer in answers)
     if json:
         facts = [
@@ -79,19 +69,12 @@ def report_command(
         print_json({"html": str(html.absolute()), "size_bytes": html.stat().st_size, "queries": facts})
     else:
         print_line(f"{html}: {plural(hits, 'hit')} of {len(asked)} {'query' if len(asked) == 1 else 'queries'}")
-    for notice in dict.fromkeys(notice for answer in answers for notice in answer["notices"]):
-        print_message(f"note: {notice}")
+    print_notices(dict.fromkeys(notice for answer in answers for notice in answer["notices"]))
     return 0 if hits else EXIT_NO_HITS
 
 
 def read_queries(path: Path, *, to: str | None, k: int, where: str | None) -> list[tuple[str, Query]]:
-    """Return the lines of a file of queries with their queries.
-
-    Args:
-        path: The file; "-": standard input.
-        to: Target modalities.
-        k: Number of hits of each query.
-        where: Filter.
+    """Return the lines of a file of queries with their queries; of "-", those of standard input.
 
     Raises:
         UsageError: the file cannot be read, is too large, is not UTF-8, has no query, or a line is not a query.
@@ -117,11 +100,7 @@ def read_queries(path: Path, *, to: str | None, k: int, where: str | None) -> li
 
 
 def _read_text(path: Path) -> str:
-    """Return the content of the file of queries.
-
-    Raises:
-        UsageError: it cannot be read, is larger than MAX_BYTES, or is not UTF-8.
-    """
+    """Return the content of the file of queries. Raises UsageError: it is unreadable, too large, or not UTF-8."""
     from bindsearch.errors import UsageError
     from bindsearch.small_files import read_small_file
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import DeviceOption, JsonOption, OnOption, StoreOption
-from bindsearch.cli.output import picked, plural, print_json, print_line, print_message, show_stages
+from bindsearch.cli.options import DeviceOption, JsonOption, OnOption, StoreOption, option
+from bindsearch.cli.output import picked, plural, print_json, print_line, print_notices, show_stages
 
 
 def reshard_command(
-    shards: Annotated[int, typer.Option("--shards", help="Number of shards.", min=1, metavar="N")],
+    shards: Annotated[int, option("--shards N", "Number of shards.", min=1)],
     device: DeviceOption = "auto",
     store: StoreOption = None,
     on: OnOption = None,
@@ -40,6 +38,5 @@ def reshard_command(
         f"{plural(done.after, 'shard')}, {done.before} before: {plural(done.items, 'item')}, "
         f"{plural(done.segments, 'segment')}"
     )
-    for notice in done.notices:
-        print_message(f"note: {notice}")
+    print_notices(done.notices)
     return 0

@@ -23,7 +23,7 @@ def retry_command(
     """
     from bindsearch.shards.connect import connect
 
-    with connect(store, on=on, device=device) as opened, show_progress(as_lines=json_lines) as shown:
-        report = opened.retry(**decoding(decoded), on_progress=shown.progress)
+    with connect(store, on=on, device=device) as opened, show_progress(as_lines=json_lines) as (on_progress, _):
+        report = opened.retry(**decoding(decoded), on_progress=on_progress)
     print_report(report, as_json=json, as_lines=json_lines)
     return EXIT_SOME_FAILED if report.failures else 0

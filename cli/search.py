@@ -6,24 +6,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
-import typer
-
-from bindsearch.cli.options import (
-    DeviceOption,
-    ImuRateOption,
-    JsonOption,
-    LocateOption,
-    OnOption,
-    QueryOptions,
-    RequireAllOption,
-    StoreOption,
-    Words,
-)
-from bindsearch.cli.output import plural, print_json, print_line, print_message
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import option
+from bindsearch.cli.output import plural, print_json, print_line, print_message, print_notices
 from bindsearch.cli.parse import read_query
 from bindsearch.search.query import Query
 
@@ -40,55 +30,47 @@ MAX_LINE = 100_000
 
 
 def search_command(
-    words: Words = None,
+    words: opts.Words = None,
     *,
-    options: QueryOptions,
-    imu_rate: ImuRateOption = None,
-    device: DeviceOption = "auto",
-    store: StoreOption = None,
-    on: OnOption = None,
-    require_all: RequireAllOption = False,
-    locate: LocateOption = False,
-    json: JsonOption = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a hit and line.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+    options: opts.QueryOptions,
+    imu_rate: opts.ImuRateOption = None,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    on: opts.OnOption = None,
+    require_all: opts.RequireAllOption = False,
+    locate: opts.LocateOption = False,
+    json: opts.JsonOption = False,
+    jsonl: Annotated[bool, option("--jsonl", "Print one JSON object a hit and line.")] = False,
+    csv: Annotated[bool, option("--csv", "Print CSV with a header.")] = False,
     paths: Annotated[
-        bool, typer.Option("--paths", help="Print paths only, one per line, with control characters escaped.")
+        bool, option("--paths", "Print paths only, one per line, with control characters escaped.")
     ] = False,
     print0: Annotated[
-        bool, typer.Option("--print0", "-0", help="Print paths only, as they are, each ended by NUL, for xargs -0.")
+        bool, option("--print0 -0", "Print paths only, as they are, each ended by NUL, for xargs -0.")
     ] = False,
     form: Annotated[
         str | None,
-        typer.Option(
-            "--format", help="Print each hit in this form, such as '{path}\\t{start_s}'; see below.", metavar="FORM"
-        ),
+        option("--format FORM", "Print each hit in this form, such as '{path}\\t{start_s}'; see below."),
     ] = None,
     flat: Annotated[
-        bool, typer.Option("--flat", help="List all hits; else weak ones are one line a kind if there are better ones.")
+        bool, option("--flat", "List all hits; else weak ones are one line a kind if there are better ones.")
     ] = False,
     color: Annotated[
-        str, typer.Option("--color", help="Emphasise matched words, dim weak matches: auto, always or never.")
+        str, option("--color", "Emphasise matched words, dim weak matches: auto, always or never.")
     ] = "auto",
     preview: Annotated[
         str | None,
-        typer.Option(
-            "--preview",
-            help="Show a thumbnail of each hit in the terminal; =kitty, =iterm, =sixel or =blocks says how.",
-            metavar="[=HOW]",
+        option(
+            "--preview [=HOW]",
+            "Show a thumbnail of each hit in the terminal; =kitty, =iterm, =sixel or =blocks says how.",
         ),
     ] = None,
     no_server: Annotated[
-        bool, typer.Option("--no-server", help="Search in this process, even if `bindsearch serve` has the store open.")
+        bool, option("--no-server", "Search in this process, even if `bindsearch serve` has the store open.")
     ] = False,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Also write the answer as one HTML file.", metavar="FILE")
-    ] = None,
+    html: Annotated[Path | None, option("--html FILE", "Also write the answer as one HTML file.")] = None,
     open_: Annotated[
-        int | None,
-        typer.Option(
-            "--open", help="Open hit number N, by default the first, at its span if the player can.", metavar="[N]"
-        ),
+        int | None, option("--open [N]", "Open hit number N, by default the first, at its span if the player can.")
     ] = None,
 ) -> int:
     """Search with a text, files, or a weighted sum of several. Options are combined into one query.
@@ -114,24 +96,27 @@ def search_command(
         parse_form(form)
     if preview is not None and chosen is not None:
         raise UsageError(f"--preview and {chosen} exclude each other: choose one")
-    shown_below = None if preview is None else _preview(preview, store)
-    output = Output(chosen, form, flat, to_choice(color, Color, "use of colours"), shown_below, open_)
+    shown_below = None
+    if preview is not None:
+        from bindsearch.cli.hits.graphics import to_graphics
+        from bindsearch.cli.hits.preview import preview_lines
+        from bindsearch.storage.config import resolve_store
 
-    asked_where: dict[str, Any] = {
-        "store": store,
-        "device": device,
-        "imu_rate_hz": imu_rate,
-        "use_server": not no_server,
-        "on": on,
-        "require_all": require_all,
-    }
+        shown_below = partial(preview_lines, store=resolve_store(store), graphics=to_graphics(preview))
+    output = Output(chosen, form, flat, to_choice(color, Color, "use of colours"), shown_below, open_)
+    answering = partial(
+        asking,
+        store=store,
+        device=device,
+        imu_rate_hz=imu_rate,
+        use_server=not no_server,
+        on=on,
+        require_all=require_all,
+    )
     if words == [STDIN]:
         if html is not None:
             raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
-        with (
-            _locating(imu_rate, is_asked=locate) as locating,
-            asking(**asked_where, locating=locating) as ask,
-        ):
+        with _locating(imu_rate, is_asked=locate) as locating, answering(locating=locating) as ask:
             return _answer_lines(_lines(sys.stdin), lambda line: ask(read_query([line], options)), output)
     asked = read_query(words, options)
     if html is not None:
@@ -139,7 +124,7 @@ def search_command(
 
         with connect(store, on=on, device=device, require_all=require_all) as opened:
             return _write_page(asked, html, output, opened, imu_rate, locate=locate)
-    with _locating(imu_rate, is_asked=locate) as locating, asking(**asked_where, locating=locating) as ask:
+    with _locating(imu_rate, is_asked=locate) as locating, answering(locating=locating) as ask:
         answer = ask(asked)
     _show(answer, output)
     return 0 if answer["hits"] else EXIT_NO_HITS
@@ -147,16 +132,7 @@ def search_command(
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Form of the output.
-
-    Attributes:
-        form: The option that chose a form for programs; None: a table.
-        template: The form of --format.
-        flat: Whether all hits are listed in the table.
-        color: Use of styles.
-        preview: Returns the lines of a thumbnail of a hit; None: no thumbnails.
-        opened: Rank of the hit to open; None: none.
-    """
+    """Form of the output: the option that chose one for programs, that of --format, and how the table is."""
 
     form: str | None
     template: str | None
@@ -164,19 +140,7 @@ class Output:
     color: Color
     preview: Preview | None
     opened: int | None
-
-
-def _preview(how: str, store: str | None) -> Preview:
-    """Return the function that makes thumbnails for the terminal.
-
-    Raises:
-        UsageError: the way to show them is unknown, or the terminal cannot.
-    """
-    from bindsearch.cli.hits.graphics import to_graphics
-    from bindsearch.cli.hits.preview import preview
-    from bindsearch.storage.config import resolve_store
-
-    return preview(resolve_store(store), to_graphics(how))
+    """Rank of the hit to open."""
 
 
 def _show(answer: dict[str, Any], output: Output) -> None:
@@ -201,8 +165,7 @@ def _show(answer: dict[str, Any], output: Output) -> None:
     gone = sum(hit["is_missing"] for hit in hits)
     if output.form in ("--paths", "--print0") and gone:
         print_message(f"note: {plural(gone, 'file')} of these {'is' if gone == 1 else 'are'} no longer there")
-    for notice in answer["notices"]:
-        print_message(f"note: {notice}")
+    print_notices(answer["notices"])
     if not hits:
         print_message(f"no hits: searched {searched_in(answer)} of {', '.join(answer['query']['to'])}")
     for suggestion in answer["suggestions"] if output.form != "--json" else ():  # of which they are part
@@ -252,16 +215,6 @@ def _lines(stream: TextIO) -> Iterator[str]:
             rest = stream.readline(MAX_LINE + 1)
 
 
-def _check_line(line: str) -> None:
-    """Check that a line can be a query. Raises UsageError: it is too long, or not a text of UTF-8."""
-    from bindsearch.errors import UsageError
-
-    if len(line) > MAX_LINE:
-        raise UsageError(f"the query has more than {MAX_LINE:,} characters: write a shorter one")
-    if not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
-        raise UsageError("the query is not a text of UTF-8: convert it")
-
-
 def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], output: Output) -> int:
     """Answer the queries of lines; an error of one is told, and the next are answered. Return the exit code."""
     from bindsearch.errors import UsageError
@@ -272,7 +225,10 @@ def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], ou
             continue
         of_line = {"line": number, "query_text": written}
         try:
-            _check_line(written)
+            if len(written) > MAX_LINE:
+                raise UsageError(f"the query has more than {MAX_LINE:,} characters: write a shorter one")
+            if not written.isascii() and any("\ud800" <= letter <= "\udfff" for letter in written):
+                raise UsageError("the query is not a text of UTF-8: convert it")
             answer = ask(written)
         except UsageError as error:
             failed = True

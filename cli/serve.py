@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from bindsearch.cli.options import OnOption, StoreOption
-from bindsearch.cli.output import print_line, print_message
+from bindsearch.cli.options import OnOption, StoreOption, option
+from bindsearch.cli.output import print_line, print_message, print_notices
 
 DEFAULT_PORT = 8642
 EXTRA = "the page and the API need the extra [serve]: pip install 'bindsearch[serve]'"
@@ -19,30 +17,21 @@ EXTRA = "the page and the API need the extra [serve]: pip install 'bindsearch[se
 def serve_command(
     store: StoreOption = None,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; any but this machine's own needs a token.", metavar="A")
+        str, option("--host A", "Address to listen on; any but this machine's own needs a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="Port; 0 takes a free one.", min=0, max=65535, metavar="N")] = (
-        DEFAULT_PORT
-    ),
+    port: Annotated[int, option("--port N", "Port; 0 takes a free one.", min=0, max=65535)] = (DEFAULT_PORT),
     token_file: Annotated[
-        Path | None,
-        typer.Option("--token-file", help="Ask for the token in this file; it is made if missing.", metavar="FILE"),
+        Path | None, option("--token-file FILE", "Ask for the token in this file; it is made if missing.")
     ] = None,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    open_page: Annotated[bool, option("--open", "Open the page in a browser.")] = False,
     no_socket: Annotated[
-        bool, typer.Option("--no-socket", help="Do not answer commands such as search, which are quicker through it.")
+        bool, option("--no-socket", "Do not answer commands such as search, which are quicker through it.")
     ] = False,
     on: OnOption = None,
-    processes: Annotated[
-        int, typer.Option("--processes", help="With --on: processes that answer.", min=1, metavar="N")
-    ] = 2,
-    replicas: Annotated[
-        int, typer.Option("--replicas", help="With --on: processes that hold each shard.", min=1, metavar="N")
-    ] = 1,
-    encoders: Annotated[
-        int, typer.Option("--encoders", help="With --on: processes that encode queries.", min=1, metavar="N")
-    ] = 1,
-    gpus: Annotated[float, typer.Option("--gpus", help="With --on: GPUs of each encoder.", metavar="N")] = 0.0,
+    processes: Annotated[int, option("--processes N", "With --on: processes that answer.", min=1)] = 2,
+    replicas: Annotated[int, option("--replicas N", "With --on: processes that hold each shard.", min=1)] = 1,
+    encoders: Annotated[int, option("--encoders N", "With --on: processes that encode queries.", min=1)] = 1,
+    gpus: Annotated[float, option("--gpus N", "With --on: GPUs of each encoder.")] = 0.0,
 ) -> int:
     """Serve a page to search with, its JSON API, and the commands of this user, until interrupted.
 
@@ -70,10 +59,20 @@ def serve_command(
     folder = resolve_store(store).absolute()
     shown_store = None if store is None else str(folder)
     if on is not None:
-        from bindsearch.server.ray_serve.deploy import ClusterSettings, ServiceSettings, serve_store
+        from bindsearch.server.ray_serve.deploy import ServiceSettings, serve_store
 
-        settings = ServiceSettings(host, port, token_file, processes, shown_store=shown_store)
-        serve_store(folder, ClusterSettings(on, replicas, encoders, gpus), settings, tell)
+        settings = ServiceSettings(
+            host,
+            port,
+            token_file,
+            processes,
+            shown_store=shown_store,
+            on=on,
+            replicas=replicas,
+            encoders=encoders,
+            encoder_gpus=gpus,
+        )
+        serve_store(folder, settings, tell)
         return 0
     if is_sharded(folder):
         raise UsageError(f"{folder} has shards: serve it with --on local, or on a cluster")
@@ -88,7 +87,7 @@ def serve_command(
             shown_store=shown_store,
             use_socket=not no_socket,
             on_start=tell,
-            on_notice=lambda notice: print_message(f"note: {notice}"),
+            on_notice=lambda notice: print_notices([notice]),
         )
     except KeyboardInterrupt:  # while it starts
         return 0

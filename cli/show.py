@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from bindsearch.cli.options import DecodingOptions, JsonOption, StoreOption
+from bindsearch.cli.options import DecodingOptions, JsonOption, StoreOption, argument, option
 from bindsearch.cli.output import can_print, check_output, clock, picked, print_json, print_line, print_message
 from bindsearch.cli.parse import decoding
 from bindsearch.cli.settings.complete import complete_encoders
@@ -24,33 +22,20 @@ LABEL = 12
 
 
 def show_command(
-    file: Annotated[
-        str,
-        typer.Argument(help="File, also as MODALITY:FILE or FILE@10s-20s, as in a query.", metavar="FILE"),
-    ],
-    png: Annotated[
-        Path | None, typer.Option("--png", help="Draw the chosen segment into this PNG file.", metavar="OUT")
-    ] = None,
-    segment: Annotated[
-        int | None, typer.Option("--segment", help="Number of the segment to show; default: 1.", metavar="N")
-    ] = None,
-    at: Annotated[
-        float | None, typer.Option("--at", help="Show the segment at this time instead, in seconds.", metavar="S")
-    ] = None,
+    file: Annotated[str, argument("FILE", "File, also as MODALITY:FILE or FILE@10s-20s, as in a query.")],
+    png: Annotated[Path | None, option("--png OUT", "Draw the chosen segment into this PNG file.")] = None,
+    segment: Annotated[int | None, option("--segment N", "Number of the segment to show; default: 1.")] = None,
+    at: Annotated[float | None, option("--at S", "Show the segment at this time instead, in seconds.")] = None,
     root: Annotated[
         Path | None,
-        typer.Option(
-            "--root",
-            help="Folder that is to be indexed; default: the collection that contains the file, else the nearest "
+        option(
+            "--root DIR",
+            "Folder that is to be indexed; default: the collection that contains the file, else the nearest "
             "folder above it with a .bindsearch.toml, else its own.",
-            metavar="DIR",
         ),
     ] = None,
     encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="Encoder; default: that of the store, else mini.", metavar="NAME", autocompletion=complete_encoders
-        ),
+        str | None, option("--encoder NAME", "Encoder; default: that of the store, else mini.", complete_encoders)
     ] = None,
     *,
     decoded: DecodingOptions,
@@ -72,24 +57,17 @@ def show_command(
     if png is not None:
         check_output("--png", png, (".png",), [file])
     with connect(store, encoder=encoder) as opened:
-        shown = opened.show(
-            file,
-            segment=segment,
-            at_s=at,
-            root=root,
-            **decoding(decoded),
-        )
-    drawn = png is not None and shown.chosen is not None
-    if png is not None and drawn:
-        _draw(shown, png)
+        shown = opened.show(file, segment=segment, at_s=at, root=root, **decoding(decoded))
+    drawn = None if shown.chosen is None else png
+    if drawn is not None:
+        _draw(shown, drawn)
     if json:
-        print_json(_facts(shown, png if drawn else None))
+        print_json(_facts(shown, drawn))
     else:
         _print(shown)
-    total = sum(shown.counts.values())
-    if drawn and total > 1:
+    if drawn is not None and (total := sum(shown.counts.values())) > 1:
         print_message(f"note: {png} shows segment {shown.number} of {total}; choose another one by --segment or --at")
-    if png is not None and not drawn:
+    if png is not None and drawn is None:
         print_message(f"note: {png} is not written: the file has no segment to draw")
     if shown.problem:
         print_message(f"failed: {shown.path}: {shown.problem}")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from bindsearch.arguments import shell_command
-from bindsearch.cli.options import JsonOption, OnOption, StoreOption
+from bindsearch.cli.options import JsonOption, OnOption, StoreOption, option
 from bindsearch.cli.output import human_bytes, picked, plural, print_json, print_line, reasons_line
 from bindsearch.indexes.types import point_record
 from bindsearch.types import Modality
@@ -22,16 +20,13 @@ SHOWN_LABELS = 5
 
 
 def status_command(
-    failed: Annotated[
-        bool, typer.Option("--failed", help="List failed files, and those without content, with reasons.")
-    ] = False,
+    failed: Annotated[bool, option("--failed", "List failed files, and those without content, with reasons.")] = False,
     left_out: Annotated[
-        bool,
-        typer.Option("--left-out", help="List files and folders that are not media, hidden or ignored, with reasons."),
+        bool, option("--left-out", "List files and folders that are not media, hidden or ignored, with reasons.")
     ] = False,
-    start: Annotated[int, typer.Option(help="With --left-out: number of the first one, from 0.", metavar="N")] = 0,
+    start: Annotated[int, option("--start N", "With --left-out: number of the first one, from 0.")] = 0,
     most: Annotated[
-        int, typer.Option(help="With --left-out: maximum number of files that are listed.", metavar="N")
+        int, option("--most N", "With --left-out: maximum number of files that are listed.")
     ] = SHOWN_LEFT_OUT,
     store: StoreOption = None,
     on: OnOption = None,
@@ -64,11 +59,18 @@ def status_command(
 
 
 def _status_json(status: Status) -> dict[str, object]:
-    failed = {
-        name: [picked(file, "path reason") for file in getattr(status, name)]
-        for name in ("failures", "without_content")
-    }
-    shard_names = "generation items segments size_bytes"
+    columns = [
+        {
+            **picked(column, "name probability labels templates modality collections encoder"),
+            "weights_digest": column.digest,
+            **picked(column, "written items missing"),
+        }
+        for column in status.columns
+    ]
+    shards = [
+        {"shard": number, "store": shard.path, **picked(shard, "generation items segments size_bytes")}
+        for number, shard in status.shards.items()
+    ]
     return {
         "store": status.path,
         **picked(status, "encoder weights_digest"),
@@ -78,21 +80,12 @@ def _status_json(status: Status) -> dict[str, object]:
         "segments": dict(status.segments),
         "partitions": [_partition_json(partition) for partition in status.partitions],
         "failed": len(status.failures),
-        **failed,
+        "failures": [picked(file, "path reason") for file in status.failures],
+        "without_content": [picked(file, "path reason") for file in status.without_content],
         "left_out": dict(status.left_out),
         "size_bytes": status.size_bytes,
-        "columns": [
-            {
-                **picked(column, "name probability labels templates modality collections encoder"),
-                "weights_digest": column.digest,
-                **picked(column, "written items missing"),
-            }
-            for column in status.columns
-        ],
-        "shards": [
-            {"shard": number, "store": shard.path, **picked(shard, shard_names)}
-            for number, shard in status.shards.items()
-        ],
+        "columns": columns,
+        "shards": shards,
         "missing_shards": [{"shard": number, "reason": why} for number, why in status.missing_shards.items()],
     }
 
@@ -148,17 +141,11 @@ def _print_index(partition: PartitionStatus) -> None:
     if partition.parameters is None:
         return
     lists = plural(partition.parameters.lists, "list")
-    size = human_bytes(partition.index_bytes)
-    tail = partition.rows - partition.indexed_rows
-    print_line(
-        f"index       {partition.modality}: {partition.form}, {lists}, {size}, {plural(tail, 'row')} not indexed yet"
-    )
+    size, tail = human_bytes(partition.index_bytes), plural(partition.rows - partition.indexed_rows, "row")
+    print_line(f"index       {partition.modality}: {partition.form}, {lists}, {size}, {tail} not indexed yet")
     for point in partition.points:
         if point.k == SHOWN_K and point.selectivity == 1.0:
-            measured = (
-                f"recall {point.recall:.3f}, {point.latency_ms:.2f} ms"
-                if point.fallback_source is None
-                else "not measured"
-            )
+            is_measured = point.fallback_source is None
+            measured = f"recall {point.recall:.3f}, {point.latency_ms:.2f} ms" if is_measured else "not measured"
             probes = f"{point.probes} of {lists}, rerank {point.rerank}"
             print_line(f"            {point.source:8} -> {partition.modality:8} {measured} ({probes})")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bindsearch.cli.options import JsonOption, OnOption, StoreOption
-from bindsearch.cli.output import human_bytes, picked, plural, print_json, print_line, print_message, show_stages
+from bindsearch.cli.options import JsonOption, OnOption, StoreOption, option
+from bindsearch.cli.output import human_bytes, picked, plural, print_json, print_line, print_notices, show_stages
 
 if TYPE_CHECKING:
     from bindsearch.operations.verify.findings import Report
@@ -20,11 +18,10 @@ def verify_command(
     store: StoreOption = None,
     on: OnOption = None,
     check_media: Annotated[
-        bool, typer.Option("--check-media", help="Also check media files for changes, by size and time.")
+        bool, option("--check-media", "Also check media files for changes, by size and time.")
     ] = False,
     hash_media: Annotated[
-        bool,
-        typer.Option("--hash-media", help="Also check media files for changes, by content (reads all of them)."),
+        bool, option("--hash-media", "Also check media files for changes, by content (reads all of them).")
     ] = False,
     json: JsonOption = False,
 ) -> int:
@@ -56,7 +53,6 @@ def _print_report(report: Report) -> None:
                 print_line(f"    {place}")
             if one.count > SHOWN_PLACES:
                 print_line(f"    ... {one.count} in all")
-    for what in report.unchecked:
-        print_message(f"note: {what}")
+    print_notices(report.unchecked)
     found = plural(len(report.findings), "finding") if report.findings else "no problems found"
     print_line(f"{found}; {human_bytes(report.read_bytes)} read in {report.took_s:.1f} s")

@@ -6,17 +6,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from bindsearch.cli.options import (
-    ExcludeOption,
-    IncludeOption,
-    JsonLinesOption,
-    ModalityRuleOption,
-    OnOption,
-    StoreOption,
-)
-from bindsearch.cli.output import print_line, print_message
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import argument, option
+from bindsearch.cli.output import print_line, print_message, print_notices
 from bindsearch.cli.progress import counts_line, print_event, print_notes, report_facts
 from bindsearch.cli.settings.complete import complete_encoders
 
@@ -27,23 +19,18 @@ if TYPE_CHECKING:
 
 
 def watch_command(
-    paths: Annotated[list[str], typer.Argument(help="Folders to watch.", metavar="PATH...")],
-    store: StoreOption = None,
-    on: OnOption = None,
-    modality_rule: ModalityRuleOption = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="Encoder of a new store.", metavar="NAME", autocompletion=complete_encoders)
-    ] = None,
-    include: IncludeOption = None,
-    exclude: ExcludeOption = None,
+    paths: Annotated[list[str], argument("PATH...", "Folders to watch.")],
+    store: opts.StoreOption = None,
+    on: opts.OnOption = None,
+    modality_rule: opts.ModalityRuleOption = None,
+    encoder: Annotated[str | None, option("--encoder NAME", "Encoder of a new store.", complete_encoders)] = None,
+    include: opts.IncludeOption = None,
+    exclude: opts.ExcludeOption = None,
     rescan: Annotated[
-        float,
-        typer.Option("--rescan", help="Full rescan interval in seconds, to catch missed events.", metavar="S", min=1),
+        float, option("--rescan S", "Full rescan interval in seconds, to catch missed events.", min=1)
     ] = 300.0,
-    polling: Annotated[
-        bool, typer.Option("--polling", help="Poll instead of using file events (network drives).")
-    ] = False,
-    json_lines: JsonLinesOption = False,
+    polling: Annotated[bool, option("--polling", "Poll instead of using file events (network drives).")] = False,
+    json_lines: opts.JsonLinesOption = False,
 ) -> int:
     """Index folders, then watch them: changes are searchable within seconds.
 
@@ -64,7 +51,7 @@ def watch_command(
                 exclude=exclude or (),
                 rescan_s=rescan,
                 polling=polling,
-                on_report=_lines() if json_lines else _texts(),
+                on_report=_print_lines if json_lines else _texts(),
                 stop=threading.Event(),
             )
     except KeyboardInterrupt:  # the way to end it
@@ -72,12 +59,9 @@ def watch_command(
     return 0
 
 
-def _lines() -> Callable[[IndexReport], None]:
-    def show(report: IndexReport) -> None:
-        if _says_something(report, report.failures):
-            print_event("changes", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **report_facts(report)})
-
-    return show
+def _print_lines(report: IndexReport) -> None:
+    if _says_something(report, report.failures):
+        print_event("changes", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **report_facts(report)})
 
 
 def _texts() -> Callable[[IndexReport], None]:
@@ -88,8 +72,7 @@ def _texts() -> Callable[[IndexReport], None]:
         failures = [failure for failure in report.failures if failure not in told]
         notices = [notice for notice in report.notices if notice not in told]
         told.update(failures, notices)
-        for notice in notices:
-            print_message(f"note: {notice}")
+        print_notices(notices)
         print_notes([note for kind, note in report.notes_by_kind.items() if kind not in told_kinds])
         told_kinds.update(report.notes_by_kind)
         for failure in failures:

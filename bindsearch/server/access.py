@@ -26,13 +26,7 @@ HTTP_PORT = 80
 
 @dataclass(frozen=True)
 class Access:
-    """Conditions of a request.
-
-    Attributes:
-        host: Address that the server is bound to, as its user gave it.
-        port: Port that it is bound to.
-        token: What a client must know; None: nothing.
-    """
+    """Conditions of a request: the address that the server is bound to, and what a client must know, if anything."""
 
     host: str
     port: int
@@ -55,17 +49,14 @@ class Access:
         """
         self._check_host(headers.get("host", ""))
         self._check_origin(method, path, headers)
-        if self.token is None:
+        if self.token is None or self._is_known(headers):
             return None
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=100) if query.count("&") < 100 else []
-        if self._is_known(headers):
-            given = None
-        else:
-            given = next((value for name, value in pairs if name == "token"), None)
-            if given is None or not self._is_token(given):
-                problem = "needs the token" if given is None else "has another token"
-                raise Refusal(401, f"the request {problem}: open the address that `bindsearch serve` printed")
-        if given is None or method not in ("GET", "HEAD") or path != "/":
+        given = next((value for name, value in pairs if name == "token"), None)
+        if given is None or not self._is_token(given):
+            problem = "needs the token" if given is None else "has another token"
+            raise Refusal(401, f"the request {problem}: open the address that `bindsearch serve` printed")
+        if method not in ("GET", "HEAD") or path != "/":
             return None
         rest = urlencode([(name, value) for name, value in pairs if name != "token"])
         return f"/?{rest}" if rest else "/"
@@ -97,12 +88,10 @@ class Access:
         return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self.token.encode())
 
     def _check_host(self, given: str) -> None:
-        """Check that the browser means this server, not a name that was pointed at its address.
-
-        Raises:
-            Refusal: the Host header has another name or port.
-        """
-        name, port = _host_and_port(given)
+        """Check that the Host header means this server, not a name that was pointed at its address, else refuse."""
+        name, colon, port = given.lower().rpartition(":")
+        if not colon or given.endswith("]"):
+            name, port = given.lower(), ""
         is_port = port == str(self.port) or (not port and self.port == HTTP_PORT)
         if not is_port or not self._is_own_name(name):
             raise Refusal(421, "the Host header names another server: use the address that `bindsearch serve` printed")
@@ -112,51 +101,35 @@ class Access:
         if name in LOOPBACK_NAMES or name == own.lower():
             return True
         # bound to all addresses: no name can be pointed at a literal address, and the token is asked for besides
-        return self.host in ("0.0.0.0", "::") and (_is_address(name) or name == socket.gethostname().lower())
+        return self.host in ("0.0.0.0", "::") and (
+            _address(name.strip("[]")) is not None or name == socket.gethostname().lower()
+        )
 
     def _check_origin(self, method: str, path: str, headers: Mapping[str, str]) -> None:
-        """Check that the server's own page, or no page at all, makes the request.
+        """Check that the server's own page, or no page at all, makes the request, else refuse.
 
         Following a link to the page from elsewhere is allowed: it tells the other page nothing.
-
-        Raises:
-            Refusal: another page makes the request.
         """
         is_navigation = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
         if is_navigation and headers.get("sec-fetch-dest") == "document" and path == "/":
             return
-        origin = headers.get("origin")
-        site = headers.get("sec-fetch-site", "none")
-        if (origin is not None and origin != f"http://{headers.get('host', '')}") or site not in (
-            "none",
-            "same-origin",
-        ):
+        own = f"http://{headers.get('host', '')}"
+        is_same_site = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        if headers.get("origin", own) != own or not is_same_site:
             raise Refusal(403, "the request is from another page: only the server's own page may ask")
 
 
-def _host_and_port(given: str) -> tuple[str, str]:
-    name, colon, port = given.lower().rpartition(":")
-    if not colon or given.endswith("]"):
-        return given.lower(), ""
-    return name, port
-
-
-def _is_address(name: str) -> bool:
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(name.strip("[]"))
+        return ipaddress.ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def is_loopback(host: str) -> bool:
     """Return whether only programs of this machine reach an address."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = _address(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
 
 
 def choose_token(host: str, file: Path | None) -> str | None:

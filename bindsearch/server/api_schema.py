@@ -23,6 +23,10 @@ def _content(schema: Schema, content_type: str = "application/json") -> Schema:
     return {"content": {content_type: {"schema": schema}}}
 
 
+def _answer(required: str, **properties: Schema) -> dict[int | str, Schema]:
+    return {200: {"description": "done", **_content(_object(required, **properties))}}
+
+
 TERM = _object(
     "kind source",
     kind={"type": "string", "enum": [Modality.TEXT.value, "upload", LIKE]},
@@ -57,58 +61,42 @@ OBJECTS = {"type": "array", "items": OBJECT}
 COUNTS = {"type": "object", "additionalProperties": INTEGER}
 QUERY_BODY: Schema = {"requestBody": {"required": True, **_content(QUERY)}}
 LOCATING_BODY: Schema = {"requestBody": {"required": True, **_content(LOCATING)}}
-UPLOAD_BODY: Schema = {
-    "requestBody": {
-        "required": True,
-        **_content({"type": "string", "format": "binary"}, "application/octet-stream"),
-    }
-}
+BINARY = {"type": "string", "format": "binary"}
+UPLOAD_BODY: Schema = {"requestBody": {"required": True, **_content(BINARY, "application/octet-stream")}}
 ERROR = _object("error", error=TEXT)
-STATUS = {
-    200: _content(
-        _object(
-            "version store encoder dim generation items segments",
-            version=TEXT,
-            store=TEXT,
-            encoder=TEXT,
-            dim=INTEGER,
-            generation=INTEGER,
-            items=COUNTS,
-            segments=COUNTS,
-            collections={"type": "array", "items": _object("name root", name=TEXT, root=TEXT)},
-            is_indexing={"type": "boolean"},
-            uploads_max_bytes=INTEGER,
-        )
-    )
-}
-COLUMNS = {200: _content(_object("columns", columns=OBJECTS))}
-UPLOAD = {
-    200: _content(
-        _object("upload name modality size_bytes", upload=TEXT, name=TEXT, modality=MODALITY, size_bytes=INTEGER)
-    )
-}
-ANSWER = {200: _content(_object("hits command", hits=OBJECTS, command=TEXT, notices=TEXTS, query=OBJECT))}
-LOCATED = {
-    200: _content(
-        _object(
-            "boxes spans words",
-            boxes=OBJECTS,
-            spans=OBJECTS,
-            peak={**OBJECT, "nullable": True},
-            curve={**OBJECT, "nullable": True},
-            words={**TEXT, "description": "the best place in words"},
-            places={**TEXTS, "description": "all boxes, or all spans, in words, in their order"},
-            picture={**TEXT, "nullable": True, "description": "data URL of the picture that the boxes are in"},
-            heat={**TEXT, "nullable": True, "description": "data URL of a transparent PNG that covers the picture"},
-            notices=TEXTS,
-        )
-    )
-}
-PLAN = {200: _content(_object("text plan", text=TEXT, plan=OBJECT))}
-ITEM = {200: _content(_object("item_id path name", item_id=INTEGER, path=TEXT, name=TEXT, segments=OBJECTS))}
-MAP = {200: _content(OBJECT)}
-PICTURE = {200: _content({"type": "string", "format": "binary"}, "image/webp")}
-ERRORS: dict[int | str, dict[str, Any]] = {
+STATUS = _answer(
+    "version store encoder dim generation items segments",
+    version=TEXT,
+    store=TEXT,
+    encoder=TEXT,
+    dim=INTEGER,
+    generation=INTEGER,
+    items=COUNTS,
+    segments=COUNTS,
+    collections={"type": "array", "items": _object("name root", name=TEXT, root=TEXT)},
+    is_indexing={"type": "boolean"},
+    uploads_max_bytes=INTEGER,
+)
+COLUMNS = _answer("columns", columns=OBJECTS)
+UPLOAD = _answer("upload name modality size_bytes", upload=TEXT, name=TEXT, modality=MODALITY, size_bytes=INTEGER)
+ANSWER = _answer("hits command", hits=OBJECTS, command=TEXT, notices=TEXTS, query=OBJECT)
+LOCATED = _answer(
+    "boxes spans words",
+    boxes=OBJECTS,
+    spans=OBJECTS,
+    peak={**OBJECT, "nullable": True},
+    curve={**OBJECT, "nullable": True},
+    words={**TEXT, "description": "the best place in words"},
+    places={**TEXTS, "description": "all boxes, or all spans, in words, in their order"},
+    picture={**TEXT, "nullable": True, "description": "data URL of the picture that the boxes are in"},
+    heat={**TEXT, "nullable": True, "description": "data URL of a transparent PNG that covers the picture"},
+    notices=TEXTS,
+)
+PLAN = _answer("text plan", text=TEXT, plan=OBJECT)
+ITEM = _answer("item_id path name", item_id=INTEGER, path=TEXT, name=TEXT, segments=OBJECTS)
+MAP: dict[int | str, Schema] = {200: {"description": "done", **_content(OBJECT)}}
+PICTURE: dict[int | str, Schema] = {200: {"description": "done", **_content(BINARY, "image/webp")}}
+ERRORS: dict[int | str, Schema] = {
     "4XX": {"description": "the request is wrong or refused", **_content(ERROR)},
     "5XX": {"description": "the server is busy or has failed", **_content(ERROR)},
 }

@@ -6,8 +6,9 @@ import asyncio
 import json
 from collections.abc import Awaitable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -27,21 +28,7 @@ from bindsearch.operations.segment_media import Place
 from bindsearch.search.explain import explain_plan, plan_json
 from bindsearch.search.query import Composition
 from bindsearch.search.query_encoding import modality_of_file
-from bindsearch.server.api_schema import (
-    ANSWER,
-    COLUMNS,
-    ERRORS,
-    ITEM,
-    LOCATED,
-    LOCATING_BODY,
-    MAP,
-    PICTURE,
-    PLAN,
-    QUERY_BODY,
-    STATUS,
-    UPLOAD,
-    UPLOAD_BODY,
-)
+from bindsearch.server import api_schema as api
 from bindsearch.server.events import counts, events
 from bindsearch.server.item_data import column_data, find_item, hit_links, item_data, segment_of
 from bindsearch.server.limits import (
@@ -63,8 +50,6 @@ from bindsearch.server.pictures import (
     find_place,
     located_pictures,
     nearest_size,
-    picture,
-    upload_picture,
 )
 from bindsearch.server.uploads import Uploads
 from bindsearch.storage.session import is_being_written
@@ -72,8 +57,11 @@ from bindsearch.store import Store
 from bindsearch.types import Modality
 from bindsearch.views.answer_data import answer_data
 from bindsearch.views.collection_map import collection_map as map_of
+from bindsearch.views.figures import figure as draw_figure
 from bindsearch.views.located_figure import places_in_words
 from bindsearch.views.located_hits import hit_at
+from bindsearch.views.picture_cache import Draw, cached_picture, webp
+from bindsearch.views.thumbnails import thumbnail as draw_thumbnail
 
 WEB = Path(__file__).parent / "web"
 POLL_S = 0.25
@@ -84,46 +72,24 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Service:
-    """Parts that the requests of a server share.
+    """Parts that the requests of a server share: the store, its name in command lines, uploads and threads.
 
-    Attributes:
-        opened: The store.
-        uploads: Files that pages sent.
-        searches: Threads of searches.
-        pictures: Threads that decode media.
-        files: Threads that read files.
-        locating: The thread that locates, one medium at a time.
-        stopping: Set when the server stops.
-        shown_store: Store of command lines; None: the default.
+    One medium is located at a time. `stopping` is set when the server stops.
     """
 
     opened: OpenStore
-    uploads: Uploads
-    searches: Lane
-    pictures: Lane
-    files: Lane
-    locating: Lane
-    stopping: asyncio.Event
     shown_store: str | None
+    uploads: Uploads = field(default_factory=Uploads)
+    searches: Lane = field(default_factory=lambda: Lane("search", search_threads(), 64))
+    pictures: Lane = field(default_factory=lambda: Lane("picture", 2, 256))
+    files: Lane = field(default_factory=lambda: Lane("file", 8, 256))
+    locating: Lane = field(default_factory=lambda: Lane("locate", 1, 16))
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
         """All threads."""
         return self.searches, self.pictures, self.files, self.locating
-
-
-def make_service(opened: OpenStore, shown_store: str | None) -> Service:
-    """Return the service of a store."""
-    return Service(
-        opened=opened,
-        uploads=Uploads(),
-        searches=Lane("search", search_threads(), 64),
-        pictures=Lane("picture", 2, 256),
-        files=Lane("file", 8, 256),
-        locating=Lane("locate", 1, 16),
-        stopping=asyncio.Event(),
-        shown_store=shown_store,
-    )
 
 
 def make_app(service: Service) -> FastAPI:
@@ -134,7 +100,7 @@ def make_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
-        responses=ERRORS,
+        responses=api.ERRORS,
     )
     _add_page(app)
     _add_searches(app, service)
@@ -167,7 +133,7 @@ class _StaticFiles(StaticFiles):
 
 
 def _add_searches(app: FastAPI, service: Service) -> None:
-    @app.post("/api/search", responses=_and(ANSWER), openapi_extra=QUERY_BODY)
+    @app.post("/api/search", responses=api.ANSWER, openapi_extra=api.QUERY_BODY)
     async def search(request: Request) -> Response:
         """Answer a query."""
         asked = await _page_query(await json_body(request), service)
@@ -183,7 +149,7 @@ def _add_searches(app: FastAPI, service: Service) -> None:
 
         return JSONResponse(await _named(asked, service.searches.run(answer)))
 
-    @app.post("/api/explain", responses=_and(PLAN), openapi_extra=QUERY_BODY)
+    @app.post("/api/explain", responses=api.PLAN, openapi_extra=api.QUERY_BODY)
     async def explain(request: Request) -> Response:
         """Return the plan of a query."""
         asked = await _page_query(await json_body(request), service)
@@ -192,17 +158,14 @@ def _add_searches(app: FastAPI, service: Service) -> None:
             made = service.opened.current().explain(asked.query)
             steps = tuple(replace(step, label=asked.with_names(step.label)) for step in made.terms)
             plan = replace(made, terms=steps)
-            data = plan_json(plan)
-            return {
-                "text": asked.with_names(explain_plan(plan)),
-                "plan": json.loads(asked.with_names(json.dumps(data))),
-            }
+            data = json.loads(asked.with_names(json.dumps(plan_json(plan))))
+            return {"text": asked.with_names(explain_plan(plan)), "plan": data}
 
         return JSONResponse(await _named(asked, service.searches.run(make_plan)))
 
 
 def _add_places(app: FastAPI, service: Service) -> None:
-    @app.post("/api/locate", responses=_and(LOCATED), openapi_extra=LOCATING_BODY)
+    @app.post("/api/locate", responses=api.LOCATED, openapi_extra=api.LOCATING_BODY)
     async def locate(request: Request) -> Response:
         """Return where a hit answers a query; one medium is located at a time."""
         data = await json_body(request)
@@ -224,36 +187,35 @@ def _add_places(app: FastAPI, service: Service) -> None:
 
 def _add_store(app: FastAPI, service: Service) -> None:
     opened = service.opened
-    streams = _Places(MAX_EVENT_STREAMS)
+    streams = BoundedSemaphore(MAX_EVENT_STREAMS)
 
-    @app.get("/api/status", responses=_and(STATUS))
+    @app.get("/api/status", responses=api.STATUS)
     async def status() -> Response:
         """Return what the store holds."""
         return JSONResponse(await service.searches.run(lambda: _status(opened)))
 
-    @app.get("/api/columns", responses=_and(COLUMNS))
+    @app.get("/api/columns", responses=api.COLUMNS)
     async def columns() -> Response:
         """Return the columns of filters, with their most frequent values."""
         return JSONResponse({"columns": await service.pictures.run(lambda: opened.value("columns", column_data))})
 
-    @app.get("/api/map", responses=_and(MAP))
+    @app.get("/api/map", responses=api.MAP)
     async def collection_map() -> Response:
         """Return the map of the collection."""
-        return JSONResponse(
-            await service.pictures.run(lambda: opened.value("map", lambda store: map_of(store, MAX_MAP_POINTS)))
-        )
+        made = await service.pictures.run(lambda: opened.value("map", lambda store: map_of(store, MAX_MAP_POINTS)))
+        return JSONResponse(made)
 
     @app.get("/api/events", response_class=StreamingResponse)
     async def stream_events() -> Response:
         """Stream events: store, generation, indexing, problem."""
         stream = events(opened, service.files, service.stopping)
-        return HeldResponse(stream, streams.take(), media_type="text/event-stream")
+        return HeldResponse(stream, _take(streams), media_type="text/event-stream")
 
 
 def _add_uploads(app: FastAPI, service: Service) -> None:
     uploads = service.uploads
 
-    @app.post("/api/uploads", responses=_and(UPLOAD), openapi_extra=UPLOAD_BODY)
+    @app.post("/api/uploads", responses=api.UPLOAD, openapi_extra=api.UPLOAD_BODY)
     async def upload(request: Request, name: str = "upload") -> Response:
         """Take a file, the raw body, as a term of queries."""
         key, path = await uploads.receive(name, request.stream())
@@ -271,20 +233,21 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
         return JSONResponse({**data, "thumbnail": f"/api/uploads/{key}/thumbnail"})
 
     @app.head("/api/uploads/{key}/thumbnail", include_in_schema=False)
-    @app.get("/api/uploads/{key}/thumbnail", responses=_and(PICTURE))
+    @app.get("/api/uploads/{key}/thumbnail", responses=api.PICTURE)
     async def upload_thumbnail(key: str, side_px: int = SIDES_PX[2]) -> Response:
         """Return a small picture of an upload."""
         kept = uploads.find(key)
         size_px = nearest_size(side_px, SIDES_PX)
-        content = await service.pictures.run(lambda: upload_picture(kept, size_px))
+        place = Place(kept.path, kept.path.parent, kept.modality)
+        content = await service.pictures.run(lambda: webp(draw_thumbnail(place, size_px)))
         return Response(content, media_type="image/webp")
 
 
 def _add_items(app: FastAPI, service: Service) -> None:
     opened = service.opened
-    streams = _Places(MAX_MEDIA_STREAMS)
+    streams = BoundedSemaphore(MAX_MEDIA_STREAMS)
 
-    @app.get("/api/items/{item_id}", responses=_and(ITEM))
+    @app.get("/api/items/{item_id}", responses=api.ITEM)
     async def item(item_id: int) -> Response:
         """Return an item with its columns and segments."""
         data = await service.searches.run(lambda: item_data(opened.current().generation().snapshot, item_id))
@@ -294,13 +257,11 @@ def _add_items(app: FastAPI, service: Service) -> None:
     @app.get("/api/items/{item_id}/media")
     async def media(request: Request, item_id: int) -> Response:
         """Return the file of an item, or the range of it that is asked for."""
-        held = streams.take()
+        held = _take(streams)
         try:
             found = await service.files.run(lambda: find_item(opened.current().generation().snapshot, item_id))
-            file = await service.files.run(lambda: open_item(found))
-            held.enter_context(file.file)
-            is_head = request.method == "HEAD"
-            response = media_response(found, file, request.headers, head=is_head, files=service.files, held=held)
+            file = held.enter_context(await service.files.run(lambda: open_item(found)))
+            response = media_response(found, file, request, files=service.files, held=held)
         except BaseException:
             held.close()
             raise
@@ -314,8 +275,7 @@ def _add_items(app: FastAPI, service: Service) -> None:
         modality: Modality | None,
         start_s: float | None,
         size_px: int,
-        *,
-        is_figure: bool,
+        draw: Draw,
     ) -> Response:
         def find() -> tuple[str, Place]:
             snapshot = opened.current().generation().snapshot
@@ -327,11 +287,11 @@ def _add_items(app: FastAPI, service: Service) -> None:
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        content = await service.pictures.run(lambda: picture(opened.path, place, size_px, is_figure=is_figure))
+        content = await service.pictures.run(lambda: cached_picture(opened.path, place, size_px, draw))
         return Response(content, media_type="image/webp", headers=headers)
 
     @app.head("/api/items/{item_id}/thumbnail", include_in_schema=False)
-    @app.get("/api/items/{item_id}/thumbnail", responses=_and(PICTURE))
+    @app.get("/api/items/{item_id}/thumbnail", responses=api.PICTURE)
     async def thumbnail(
         request: Request,
         item_id: int,
@@ -340,11 +300,10 @@ def _add_items(app: FastAPI, service: Service) -> None:
         start_s: float | None = None,
     ) -> Response:
         """Return a small picture of a segment."""
-        size_px = nearest_size(side_px, SIDES_PX)
-        return await show(request, item_id, modality, start_s, size_px, is_figure=False)
+        return await show(request, item_id, modality, start_s, nearest_size(side_px, SIDES_PX), draw_thumbnail)
 
     @app.head("/api/items/{item_id}/figure", include_in_schema=False)
-    @app.get("/api/items/{item_id}/figure", responses=_and(PICTURE))
+    @app.get("/api/items/{item_id}/figure", responses=api.PICTURE)
     async def figure(
         request: Request,
         item_id: int,
@@ -353,8 +312,7 @@ def _add_items(app: FastAPI, service: Service) -> None:
         start_s: float | None = None,
     ) -> Response:
         """Return a large picture of a segment, with scales and units."""
-        size_px = nearest_size(width_px, WIDTHS_PX)
-        return await show(request, item_id, modality, start_s, size_px, is_figure=True)
+        return await show(request, item_id, modality, start_s, nearest_size(width_px, WIDTHS_PX), draw_figure)
 
 
 def add_faults(app: FastAPI) -> None:
@@ -366,8 +324,7 @@ def add_faults(app: FastAPI) -> None:
 
     @app.exception_handler(BindSearchError)
     async def explain_fault(_: Request, error: BindSearchError) -> Response:
-        is_wrong_use = isinstance(error, UsageError)
-        return JSONResponse({"error": first_line(error)}, 400 if is_wrong_use else 503)
+        return JSONResponse({"error": first_line(error)}, 400 if isinstance(error, UsageError) else 503)
 
     @app.exception_handler(HTTPException)
     async def name_status(request: Request, error: HTTPException) -> Response:
@@ -381,28 +338,13 @@ def add_faults(app: FastAPI) -> None:
         return JSONResponse({"error": message}, 422)
 
 
-class _Places:
-    """A bounded number of streams at once."""
-
-    def __init__(self, n: int) -> None:
-        self._free = n
-
-    def take(self) -> ExitStack:
-        """Take a place; closing what is returned gives it back. Raises Refusal: there is none."""
-        if not self._free:
-            raise busy()
-        self._free -= 1
-        held = ExitStack()
-        held.callback(self._leave)
-        return held
-
-    def _leave(self) -> None:
-        self._free += 1
-
-
-def _and(answer: dict[int, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
-    """Return the answers of a path, for openapi.json."""
-    return {200: {"description": "done", **answer[200]}}
+def _take(streams: BoundedSemaphore) -> ExitStack:
+    """Take a place of a bounded number of streams; closing what is returned gives it back. Raises Refusal if full."""
+    if not streams.acquire(blocking=False):
+        raise busy()
+    held = ExitStack()
+    held.callback(streams.release)
+    return held
 
 
 async def json_body(request: Request) -> Any:
@@ -432,11 +374,7 @@ def _refuse_constant(name: str) -> float:
 
 
 async def _while_connected(request: Request, running: Awaitable[Result]) -> Result:
-    """Return what is awaited; what waits for a thread is given up when the client is gone.
-
-    Raises:
-        ClientDisconnect: the client is gone.
-    """
+    """Return what is awaited; what waits for a thread is given up when the client is gone (ClientDisconnect)."""
     task = asyncio.ensure_future(running)
     while not (await asyncio.wait([task], timeout=POLL_S))[0]:
         if await request.is_disconnected():

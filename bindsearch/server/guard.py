@@ -69,7 +69,7 @@ class Guard:
             query = scope["query_string"].decode("latin-1")
             target = self._access.check(scope["method"], scope["path"], query, headers)
             if target is not None:
-                await _redirect(sender.send, target, self._access.cookie())
+                await _send(sender.send, 303, {"Location": target, "Set-Cookie": self._access.cookie()})
                 return
             limit = MAX_UPLOAD_BYTES if scope["path"] == UPLOADS else MAX_JSON_BYTES
             length = headers.get("content-length", "0")
@@ -77,17 +77,17 @@ class Guard:
                 raise Refusal(400, "the Content-Length header is not a number", CLOSE)
             if int(length) > limit:
                 raise _too_large(limit)
-            await self._app(scope, _Body(receive, limit).receive, sender.send)
+            await self._app(scope, _bounded(receive, limit), sender.send)
         except Refusal as refusal:
             if not sender.has_started:
-                await send_refusal(sender.send, refusal)
+                await _send_refusal(sender.send, refusal)
         except (ClientDisconnect, ConnectionError, TimeoutError):
             return  # the client is gone, or does not read; a connection whose answer is not complete is closed
         except Exception as error:
             told = (scope["method"], ascii(scope["path"]), type(error).__name__, ascii(str(error)))
             logger.error("%.10s %.200s: %s: %.500s", *told)
             if not sender.has_started:
-                await send_refusal(sender.send, Refusal(500, UNEXPECTED))
+                await _send_refusal(sender.send, Refusal(500, UNEXPECTED))
 
 
 class _Sender:
@@ -106,29 +106,26 @@ class _Sender:
         await asyncio.wait_for(self._send(message), SEND_S)
 
 
-class _Body:
-    """Receives a body of bounded size in a bounded time."""
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """Return a function that receives a body of at most `limit` bytes in a bounded time."""
+    size, is_complete, end = 0, False, time.monotonic() + BODY_S
 
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive = receive
-        self._limit = limit
-        self._size = 0
-        self._end = time.monotonic() + BODY_S
-        self._is_complete = False
-
-    async def receive(self) -> Message:
-        if self._is_complete:  # what is awaited now is the end of the connection
-            return await self._receive()
-        pause_s = min(BODY_PAUSE_S, self._end - time.monotonic())
+    async def bounded() -> Message:
+        nonlocal size, is_complete
+        if is_complete:  # what is awaited now is the end of the connection
+            return await receive()
+        pause_s = min(BODY_PAUSE_S, end - time.monotonic())
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.0, pause_s))
+            message = await asyncio.wait_for(receive(), max(0.0, pause_s))
         except TimeoutError:
             raise Refusal(408, "the body of the request does not arrive: send it faster", CLOSE) from None
-        self._size += len(message.get("body", b""))
-        if self._size > self._limit:
-            raise _too_large(self._limit)
-        self._is_complete = not message.get("more_body", False)
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise _too_large(limit)
+        is_complete = not message.get("more_body", False)
         return message
+
+    return bounded
 
 
 CLOSE: Mapping[str, str] = MappingProxyType({"Connection": "close"})
@@ -149,20 +146,14 @@ def _headers_of(scope: Any) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-async def send_refusal(send: Send, refusal: Refusal) -> None:
+async def _send_refusal(send: Send, refusal: Refusal) -> None:
     """Send a refusal as JSON."""
     content = json.dumps({"error": refusal.message}).encode()
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **refusal.headers}
-    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": pairs})
+    await _send(send, refusal.status, {"Content-Type": "application/json", **refusal.headers}, content)
+
+
+async def _send(send: Send, status: int, headers: Mapping[str, str], content: bytes = b"") -> None:
+    sized = {"Content-Length": str(len(content)), **headers}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in sized.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": content})
-
-
-async def _redirect(send: Send, target: str, cookie: str) -> None:
-    headers = [
-        (b"location", target.encode()),
-        (b"set-cookie", cookie.encode()),
-        (b"content-length", b"0"),
-    ]
-    await send({"type": "http.response.start", "status": 303, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})

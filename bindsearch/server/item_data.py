@@ -17,7 +17,7 @@ from bindsearch.errors import UsageError
 from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns, Level, quote_name
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select
 from bindsearch.server.limits import Refusal
-from bindsearch.server.media_types import playable_type
+from bindsearch.server.media_response import playable_type
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.store import Store
 from bindsearch.types import METADATA_COLUMNS, Item, Modality

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 MAX_HEADER_BYTES = 16 << 10
 MAX_JSON_BYTES = 1 << 20
@@ -45,13 +45,7 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Refusal(Exception):  # noqa: N818  (an answer, not a fault)
-    """A request that is refused.
-
-    Attributes:
-        status: Status of HTTP.
-        message: One line for the client.
-        headers: Headers of the answer.
-    """
+    """A request that is refused: the status of HTTP, one line for the client, and headers of the answer."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] = NO_HEADERS) -> None:
         super().__init__(message)
@@ -72,16 +66,10 @@ class Lane:
     """
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
-        """Prepare the threads, which start when they are needed.
-
-        Args:
-            name: Name of the threads.
-            threads: Number of functions that run at once.
-            waiting: Number of requests that may wait.
-        """
+        """Prepare the threads, which start when they are needed; beyond them `waiting` requests may wait."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._places = threads + waiting
-        self._taken = 0
+        self._taken: set[Future[Any]] = set()
 
     async def run(self, function: Callable[[], Result]) -> Result:
         """Run a function in a thread and return its result; call it in the loop of the server.
@@ -89,16 +77,24 @@ class Lane:
         Raises:
             Refusal: too many requests wait, it has not started after WAIT_S, or not ended after RUN_S.
         """
-        if self._taken >= self._places:
+        if len(self._taken) >= self._places:
             raise busy()
-        self._taken += 1
-        loop = asyncio.get_running_loop()
         future = self._pool.submit(function)
-        future.add_done_callback(lambda _: _call_in(loop, self._leave))
-        return await _result_of(future)
-
-    def _leave(self) -> None:
-        self._taken -= 1
+        self._taken.add(future)
+        future.add_done_callback(self._taken.discard)
+        wrapped = asyncio.wrap_future(future)
+        try:
+            done, _ = await asyncio.wait([wrapped], timeout=WAIT_S)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        if not done and future.cancel():
+            raise busy()
+        if not done:
+            done, _ = await asyncio.wait([wrapped], timeout=RUN_S)
+        if not done:
+            raise Refusal(503, f"the request takes longer than {RUN_S:g} s: ask for less", {"Retry-After": "60"})
+        return wrapped.result()
 
     @property
     def is_idle(self) -> bool:
@@ -108,27 +104,6 @@ class Lane:
     def close(self) -> None:
         """Start nothing more; do not wait for what runs."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(function)
-
-
-async def _result_of(future: Future[Result]) -> Result:
-    wrapped = asyncio.wrap_future(future)
-    try:
-        done, _ = await asyncio.wait([wrapped], timeout=WAIT_S)
-    except asyncio.CancelledError:
-        future.cancel()
-        raise
-    if not done and future.cancel():
-        raise busy()
-    if not done:
-        done, _ = await asyncio.wait([wrapped], timeout=RUN_S)
-    if not done:
-        raise Refusal(503, f"the request takes longer than {RUN_S:g} s: ask for less", {"Retry-After": "60"})
-    return wrapped.result()
 
 
 def search_threads() -> int:

@@ -29,15 +29,7 @@ class OpenStore:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open a store.
-
-        Args:
-            path: Folder of the store.
-
-        Raises:
-            StoreNotFoundError: there is no store.
-            StoreError: it is damaged.
-        """
+        """Open the store in a folder. Raises StoreNotFoundError: there is none; StoreError: it is damaged."""
         self.path = path
         self.replaced = 0
         self._values: LruCache[Any] = LruCache(CACHED_VALUES)
@@ -47,12 +39,7 @@ class OpenStore:
         self._store = self._connect(None)
 
     def current(self) -> Store:
-        """Return the store as it is now.
-
-        Raises:
-            StoreNotFoundError: it is gone.
-            StoreError: it is damaged.
-        """
+        """Return the store as it is now. Raises StoreNotFoundError: it is gone; StoreError: it is damaged."""
         mark = self._current_mark()
         if mark == self._mark:
             return self._store
@@ -66,12 +53,7 @@ class OpenStore:
             return self._store
 
     def value(self, name: str, make: Any) -> Any:
-        """Return a value derived from the newest generation, computed once for each.
-
-        Args:
-            name: Name of the value.
-            make: Function of the store that computes it.
-        """
+        """Return a value derived from the newest generation, which `make` computes from the store once for each."""
         store = self.current()
         manifest = store.generation().snapshot.manifest
         # a store that is put back from a copy counts on from the copy's generation, with other content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -27,13 +28,7 @@ _PLAIN_WORDS = re.compile(r"\w[\w ',]*")
 
 @dataclass(frozen=True)
 class PageQuery:
-    """A query of a page.
-
-    Attributes:
-        query: The query, with paths of uploads.
-        names: Name of each upload by its path.
-        command: The command line that asks the same.
-    """
+    """A query of a page, with paths of uploads; their names by path; the command line that asks the same."""
 
     query: Query
     names: Mapping[str, str]
@@ -100,11 +95,7 @@ def _term_data(term: object, find_upload: Callable[[object], Upload], names: dic
 
 
 def _filter(data: object, roots: Sequence[str]) -> Filter:
-    """Return the filter of a page; its folders are those of the index.
-
-    Raises:
-        UsageError: a key is unknown, a value wrong, or a folder not below a collection.
-    """
+    """Return the filter of a page. Raises UsageError: a key is unknown, a value wrong, or a folder not indexed."""
     if not isinstance(data, Mapping):
         raise UsageError(f"the filter is {shown(data)}: give a JSON object")
     if unknown := [key for key in data if key not in FILTER_KEYS]:
@@ -130,23 +121,26 @@ def _filter(data: object, roots: Sequence[str]) -> Filter:
 def command_line(query: Query, names: Mapping[str, str], store: str | None) -> str:
     """Return the command line that asks a query, with the names of uploads, which are looked for where it is run."""
     terms = [replace(term, source=names.get(term.source, term.source)) for term in query.terms]
-    words = _term_words(terms)
-    defaults = Query(query.terms)
-    if query.to != ALL:
-        words += ["--to", ",".join(query.to)]
-    if query.k != defaults.k:
-        words += ["-k", str(query.k)]
-    if query.ranking is not Ranking.PROBABILITY:
-        words += ["--ranking", query.ranking.value]
-    if query.diversity:
-        words += ["--diversity", f"{query.diversity:g}"]
-    if query.min_match:
-        words += ["--min-match", f"{query.min_match:g}"]
-    words += ["--copies"] if query.copies else []
-    words += {WordSearch.AUTO: [], WordSearch.ONLY: ["--words"], WordSearch.OFF: ["--no-words"]}[query.words]
-    words += ["--include-query"] if query.include_query else []
-    words += _filter_words(query.filter)
-    return shell_command("search", *words, *([] if store is None else ["--store", store]))
+    filter = query.filter
+    given: list[tuple[str, object]] = [  # an option, and its value if it is not the default
+        ("--to", query.to != ALL and ",".join(query.to)),
+        ("-k", query.k != Query(query.terms).k and query.k),
+        ("--ranking", query.ranking is not Ranking.PROBABILITY and query.ranking.value),
+        ("--diversity", query.diversity and f"{query.diversity:g}"),
+        ("--min-match", query.min_match and f"{query.min_match:g}"),
+        ("--copies", query.copies),
+        ("--words", query.words is WordSearch.ONLY),
+        ("--no-words", query.words is WordSearch.OFF),
+        ("--include-query", query.include_query),
+        ("--where", filter.where),
+        *(("--under", folder) for folder in filter.folders),
+        *(("--collection", collection) for collection in filter.collections),
+        ("--since", filter.since_ns is not None and format_time(filter.since_ns)),
+        ("--until", filter.until_ns is not None and format_time(filter.until_ns)),
+        ("--store", store),
+    ]
+    options = [(name,) if value is True else (name, str(value)) for name, value in given if value]
+    return shell_command("search", *_term_words(terms), *chain.from_iterable(options))
 
 
 def _term_words(terms: Sequence[Term]) -> list[str]:
@@ -156,16 +150,3 @@ def _term_words(terms: Sequence[Term]) -> list[str]:
     if term.kind == Modality.TEXT and _PLAIN_WORDS.fullmatch(term.source):
         return [term.source]
     return [f"--{term.kind}", term.source]
-
-
-def _filter_words(filter: Filter) -> list[str]:
-    words = [] if filter.where is None else ["--where", filter.where]
-    for folder in filter.folders:
-        words += ["--under", folder]
-    for collection in filter.collections:
-        words += ["--collection", collection]
-    if filter.since_ns is not None:
-        words += ["--since", format_time(filter.since_ns)]
-    if filter.until_ns is not None:
-        words += ["--until", format_time(filter.until_ns)]
-    return words

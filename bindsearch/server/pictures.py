@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +14,10 @@ from bindsearch.operations.locate.located import Located
 from bindsearch.operations.segment_media import Place
 from bindsearch.operations.show.drawing import INFERNO, coloured
 from bindsearch.server.limits import MAX_HEAT_CELLS, Refusal
-from bindsearch.server.uploads import Upload
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Item, Modality
-from bindsearch.views.figures import figure
 from bindsearch.views.located_hits import frame_at
-from bindsearch.views.picture_cache import cached_picture, webp
+from bindsearch.views.picture_cache import webp
 from bindsearch.views.thumbnails import thumbnail
 
 if TYPE_CHECKING:
@@ -55,15 +52,6 @@ def nearest_size(asked: int, sizes: tuple[int, ...]) -> int:
     return next((size for size in sizes if size >= asked), sizes[-1])
 
 
-def picture(store: Path, place: Place, size_px: int, *, is_figure: bool) -> bytes:
-    """Return the WebP of a segment, from the cache of the store if it is there.
-
-    Raises:
-        MediaError: its file is gone, has changed or is damaged.
-    """
-    return cached_picture(store, place, size_px, figure if is_figure else thumbnail)
-
-
 def located_pictures(place: Place, located: Located, options: DecodeOptions) -> dict[str, str | None]:
     """Return the picture that the boxes are in and its heat map, as data URLs; None: there is none.
 
@@ -95,12 +83,3 @@ def _heat_png(heat: NDArray[np.float32]) -> bytes:
 
 def _data_url(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{b64encode(content).decode()}"
-
-
-def upload_picture(upload: Upload, size_px: int) -> bytes:
-    """Return the WebP of an upload.
-
-    Raises:
-        MediaError: it is damaged.
-    """
-    return webp(thumbnail(Place(upload.path, upload.path.parent, upload.modality), size_px))

@@ -18,12 +18,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.server.access import Access, choose_token
-from bindsearch.server.app import Service, make_app, make_service
+from bindsearch.server.app import Service, make_app
 from bindsearch.server.command_socket.listener import answering_commands
 from bindsearch.server.guard import Guard
 from bindsearch.server.limits import HEADER_S, MAX_CONNECTIONS, MAX_HEADER_BYTES, STOP_S
 from bindsearch.server.open_store import OpenStore
-from bindsearch.store import Store
 
 logger = logging.getLogger("bindsearch.server")
 
@@ -69,7 +68,7 @@ def serve(
     try:
         with contextlib.closing(_listen(host, port)) as listening:
             access = Access(host, listening.getsockname()[1], choose_token(host, token_file))
-            service = make_service(opened, shown_store)
+            service = Service(opened, shown_store)
             lanes = service.searches, service.locating
             commands = answering_commands(opened, *lanes) if use_socket else contextlib.nullcontext()
             with contextlib.suppress(KeyboardInterrupt):  # the way to end it
@@ -137,13 +136,9 @@ async def _serve(
 async def _warm_up(service: Service) -> None:
     """Load the text tower before it is asked for; a store whose model is missing tells so when it is searched."""
     try:
-        await service.searches.run(lambda: _search_a_text(service.opened.current()))
+        await service.searches.run(lambda: service.opened.current().search(WARM_UP, k=1))
     except BindSearchError as error:
         logger.warning("%s", error)
-
-
-def _search_a_text(store: Store) -> None:
-    store.search(WARM_UP, k=1)
 
 
 class _Server(uvicorn.Server):

@@ -38,16 +38,7 @@ _NO_SEPARATORS = MappingProxyType({ord("/"): "_", 0: "_"})
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that was sent.
-
-    Attributes:
-        key: Name by which queries refer to it.
-        name: Name that its sender gave it.
-        path: Path of the copy.
-        size_bytes: Its size.
-        sent_s: When it was sent, on the monotonic clock.
-        modality: Modality of its content.
-    """
+    """A file that was sent: the key that queries have, its sender's name, the copy, and when (monotonic clock)."""
 
     key: str
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -34,16 +34,8 @@ _MP3_RATES_HZ = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 4
 """Sample rates of MPEG 1, 2 and 2.5, layer III."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """A file in memory, and its type as browsers name it."""
-
-    content: bytes
-    media_type: str
-
-
-def clip_of(place: Place, options: DecodeOptions | None = None) -> Clip:
-    """Return a span of a sound or video as a file that browsers play.
+def clip_of(place: Place, options: DecodeOptions | None = None) -> tuple[bytes, str]:
+    """Return a span of a sound or video as a file that browsers play, and its type as they name it.
 
     Args:
         place: The span; without one, the first segment.
@@ -59,7 +51,7 @@ def clip_of(place: Place, options: DecodeOptions | None = None) -> Clip:
         if isinstance(media, Sound):
             return _sound_clip(media)
         if isinstance(media, Frames):
-            return Clip(_webm(media, place.start_s or 0.0, _sound_of(place, options)), "video/webm")
+            return _webm(media, place.start_s or 0.0, _sound_of(place, options)), "video/webm"
     except Exception as error:  # libraries raise many errors
         raise_installation_fault(error)
         raise MediaError(f"cannot be written as a clip: {reason_of(error)}") from error
@@ -73,16 +65,14 @@ def _shortened(place: Place) -> Place:
     return replace(place, end_s=min(place.end_s, place.start_s + LONGEST_S))
 
 
-def _sound_clip(sound: Sound) -> Clip:
+def _sound_clip(sound: Sound) -> tuple[bytes, str]:
     import soundfile
 
     file = BytesIO()
     samples = np.clip(sound.samples, -1, 1)
-    if sound.sample_rate_hz in _MP3_RATES_HZ:
-        soundfile.write(file, samples, sound.sample_rate_hz, format="MP3")
-        return Clip(file.getvalue(), "audio/mpeg")
-    soundfile.write(file, samples, sound.sample_rate_hz, format="FLAC")
-    return Clip(file.getvalue(), "audio/flac")
+    form, media_type = ("MP3", "audio/mpeg") if sound.sample_rate_hz in _MP3_RATES_HZ else ("FLAC", "audio/flac")
+    soundfile.write(file, samples, sound.sample_rate_hz, format=form)
+    return file.getvalue(), media_type
 
 
 def _sound_of(place: Place, options: DecodeOptions) -> Sound | None:

@@ -57,13 +57,7 @@ class Embedded:
 
 @dataclass
 class Embedder:
-    """Makes data URLs until the page is full.
-
-    Attributes:
-        limits: Limits of the page.
-        options: Limits and lengths of segments of the store.
-        used_bytes: Size of what is in the page so far.
-    """
+    """Makes data URLs until the page is full; `options` are those of the store."""
 
     limits: PageLimits
     options: DecodeOptions
@@ -88,15 +82,14 @@ class Embedder:
         is_figure = place.modality in WITH_FIGURE
         draw = partial(figure, width_px=FIGURE_PX) if is_figure else partial(thumbnail, side_px=THUMBNAIL_PX)
         try:
-            picture = self._url(webp(draw(place, options=self.options)), "image/webp")
-            shown = Embedded(picture, is_figure)
+            shown = Embedded(self._url(webp(draw(place, options=self.options)), "image/webp"), is_figure)
             if place.modality not in PLAYED:
                 return shown
-            clip = clip_of(place, self.options)
-            if len(clip.content) > self.limits.max_clip_bytes:
+            clip, media_type = clip_of(place, self.options)
+            if len(clip) > self.limits.max_clip_bytes:
                 size_mb = self.limits.max_clip_bytes / (1 << 20)
                 return replace(shown, problem=f"the clip has more than {size_mb:.3g} MB: open the file to play it")
-            return replace(shown, clip=self._url(clip.content, clip.media_type))
+            return replace(shown, clip=self._url(clip, media_type))
         except MediaError as error:
             return Embedded(problem=str(error))
 

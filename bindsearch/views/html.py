@@ -46,15 +46,11 @@ def page_start(title: str, style: str, script: str = "") -> str:
     policy = (
         "default-src 'none'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
         f"style-src {_source(style)}"
-    )
+    ) + (f"; script-src {_source(script)}" if script else "")
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        element(
-            "meta",
-            http_equiv="Content-Security-Policy",
-            content=f"{policy}; script-src {_source(script)}" if script else policy,
-        ),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="referrer", content="no-referrer"),
         element("title", title),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bindsearch.arguments import is_existing_file
 from bindsearch.atomic import atomic_write
@@ -21,7 +21,6 @@ from bindsearch.views.embedded import TERM_PX, Embedded, Embedder, PageLimits
 from bindsearch.views.html import Html, element, joined, page_start
 from bindsearch.views.located_figure import located_figure
 from bindsearch.views.located_hits import locate_hits, place_of
-from bindsearch.views.map_figure import POINTS, map_figure
 
 if TYPE_CHECKING:
     from bindsearch.results import Answer
@@ -34,15 +33,21 @@ WEAK = Match.WEAK.value
 _MAX_TEXT = 2000
 """Characters of a passage, caption or term that are shown."""
 
+_POINTS = 1500
+"""Segments in the map of the store."""
+
+_MAP_SIDE = 600
+_RADIUS, _LARGE_RADIUS = 3, 5
+_LARGE_BELOW = 300
+"""Number of points below which they are drawn larger."""
+
 DEFAULT_LIMITS = PageLimits()
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """One query of a page: its number from 1, its title, the query, its answer and that as data."""
+class _Section(NamedTuple):
+    """One query of a page: its number from 1, the query, its answer and that as data."""
 
     number: int
-    title: str
     query: Query
     answer: Answer
     data: dict[str, Any]
@@ -87,13 +92,10 @@ def write_page(
     embedder = Embedder(limits, decode_options(store.config, imu_rate_hz))
     if (hits := sum(len(answer.hits) for answer in answers)) > MAX_HITS:
         raise UsageError(f"the page would have {hits} hits: ask for at most {MAX_HITS} in all")
-    sections = [
-        _Section(number, _title_of(query), query, answer, facts)
-        for number, (query, answer, facts) in enumerate(zip(queries, answers, data, strict=True), 1)
-    ]
+    sections = [_Section(*parts) for parts in zip(count(1), queries, answers, data, strict=False)]
     try:
         with atomic_write(path) as file:
-            for part in _page(title, sections, embedder, map_figure(collection_map(store, POINTS))):
+            for part in _page(title, sections, embedder, _map_figure(collection_map(store, _POINTS))):
                 file.write(part.encode(errors="backslashreplace"))
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
@@ -118,7 +120,7 @@ def _page(title: str, sections: Sequence[_Section], embedder: Embedder, chart: H
     """Yield the page in parts."""
     style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     yield page_start(title, style, script)
-    links = [element("li", element("a", one.title, href=f"#query-{one.number}")) for one in sections]
+    links = [element("li", element("a", _title_of(one.query), href=f"#query-{one.number}")) for one in sections]
     contents = element("nav", element("ol", *links), aria_label="Queries") if len(sections) > 1 else Html()
     yield element("header", element("h1", title), contents)
     yield "<main>"
@@ -132,9 +134,12 @@ def _section(section: _Section, embedder: Embedder) -> Iterator[str]:
     """Yield the answer to one query: its terms, strong hits, weak ones folded, and the plan."""
     data, name = section.data, f"query-{section.number}"
     yield f'<section aria-labelledby="{name}">'
-    yield element("h2", section.title, id=name)
+    yield element("h2", _title_of(section.query), id=name)
     yield element("ul", *_terms(section, embedder), class_="terms", aria_label="Terms of the query")
-    yield element("p", _summary(data), class_="soft")
+    searched = data["searched"]
+    key, things = ("fields", "names and texts") if searched["words_alone"] else ("segments", "segments")
+    summary = f"Searched {searched[key]:,} {things} of {', '.join(data['query']['to'])}."
+    yield element("p", summary, class_="soft")
     for notice in data["notices"]:
         yield element("p", notice, class_="notice")
     if data["hits"] and not data["stands_out"]:
@@ -144,22 +149,24 @@ def _section(section: _Section, embedder: Embedder) -> Iterator[str]:
     if suggestions := data.get("suggestions"):
         yield element("p", "To try:", class_="soft")
         yield element("ul", *(element("li", str(one["text"])) for one in suggestions))
-    labels = [_label(term) for term in section.query.terms]
     shown, folded = _by_match(data["hits"])
-    if shown:
-        yield '<ol class="hits">'
-        for hit in shown:
-            yield _hit(hit, labels, embedder)
-        yield "</ol>"
+    yield from _hits(shown, section.query, embedder)
     if folded:
         yield f"<details><summary>Show {len(folded)} weak {'match' if len(folded) == 1 else 'matches'}</summary>"
-        yield '<ol class="hits">'
-        for hit in folded:
-            yield _hit(hit, labels, embedder)
-        yield "</ol></details>"
+        yield from _hits(folded, section.query, embedder)
+        yield "</details>"
     plan = element("pre", explain_run(section.answer.plan, section.answer.run), tabindex="0")
     yield element("details", element("summary", "Plan of the search"), plan)
     yield "</section>"
+
+
+def _hits(hits: Sequence[dict[str, Any]], query: Query, embedder: Embedder) -> Iterator[str]:
+    """Yield hits as a list; nothing if there are none."""
+    if hits:
+        yield '<ol class="hits">'
+        labels = [_label(term) for term in query.terms]
+        yield from (_hit(hit, labels, embedder) for hit in hits)
+        yield "</ol>"
 
 
 def _by_match(hits: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -174,13 +181,6 @@ def _by_match(hits: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], lis
         is_found = hit["match"] != WEAK or (not has_better and hit["probability"] >= STANDS_OUT)
         (shown if is_found or has_place(hit["located"]) else folded).append(hit)
     return shown, folded
-
-
-def _summary(data: dict[str, Any]) -> str:
-    """Return what was searched, in words."""
-    searched = data["searched"]
-    key, things = ("fields", "names and texts") if searched["words_alone"] else ("segments", "segments")
-    return f"Searched {searched[key]:,} {things} of {', '.join(data['query']['to'])}."
 
 
 def _terms(section: _Section, embedder: Embedder) -> Iterator[Html]:
@@ -307,3 +307,50 @@ def _details(hit: dict[str, Any], labels: Sequence[str]) -> Html:
     copies = [element("p", "copy: ", element("bdi", copy), class_="soft") for copy in hit["copies"]]
     file = element("p", element("bdi", hit["path"]), class_="soft")
     return element("details", element("summary", "Details"), element("p", numbers, class_="soft"), table, file, *copies)
+
+
+def _map_figure(found: Mapping[str, Any]) -> Html:
+    """Return the map that `collection_map` made: points in SVG, a legend, and a table of the modality gap.
+
+    Points have no names: a page of a few answers does not tell what else is in the store.
+    """
+    radius = _LARGE_RADIUS if len(found["x"]) < _LARGE_BELOW else _RADIUS
+    points = zip(found["x"], found["y"], found["modality"], strict=True)
+    circles = [
+        element("circle", cx=_place(x, radius), cy=_place(-y, radius), r=radius, class_=f"of-{modality}")
+        for x, y, modality in points
+    ]
+    shown = [modality.value for modality in Modality if modality.value in found["modality"]]
+    legend = [element("li", _dot(name), f" {name}, {found['modality'].count(name)}") for name in shown]
+    label = f"Map of {len(found['x'])} of {found['segments']} segments by modality"
+    chart = element("svg", *circles, viewBox=f"0 0 {_MAP_SIDE} {_MAP_SIDE}", role="img", aria_label=label, class_="map")
+    about = (
+        f"{label}: points are near each other where their vectors are; distances between groups mean little. The table "
+        "has the distance of the means of the unit vectors of each two modalities, 0 to 2."
+    )
+    names = element("ul", *legend, class_="terms")
+    return joined([element("p", about, class_="soft"), names, chart, _gaps(found, shown)])
+
+
+def _dot(modality: str) -> Html:
+    """Return the sign of a modality in the legend."""
+    dot = element("circle", cx=6, cy=6, r=5, class_=f"of-{modality}")
+    return element("svg", dot, width=12, height=12, aria_hidden="true")
+
+
+def _place(value: float, radius: int) -> float:
+    """Return the place of a coordinate in -1..1 in the chart."""
+    return round(radius + (value + 1) / 2 * (_MAP_SIDE - 2 * radius), 1)
+
+
+def _gaps(found: Mapping[str, Any], shown: list[str]) -> Html:
+    """Return the gaps as a table, each pair once."""
+    cells = {(gap["a"], gap["b"]): f"{gap['distance']:.2f}" for gap in found["gaps"]}
+    if not cells:
+        return Html()
+    header = element("tr", element("td"), *(element("th", name, scope="col") for name in shown[1:]))
+    rows = [
+        element("tr", element("th", a, scope="row"), *(element("td", cells.get((a, b), "")) for b in shown[1:]))
+        for a in shown[:-1]
+    ]
+    return element("div", element("table", header, *rows), class_="scrolled", tabindex="0")

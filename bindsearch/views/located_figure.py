@@ -63,23 +63,13 @@ def _numbers(located: Mapping[str, Any]) -> Html:
 
 
 def _boxes(boxes: Sequence[Mapping[str, float]]) -> Html:
-    rects = [
-        element(
-            "rect",
-            x=_along(box["left"]),
-            y=_along(box["top"]),
-            width=_along(box["right"] - box["left"]),
-            height=_along(box["bottom"] - box["top"]),
-            class_=name,
-        )
-        for rank, box in reversed([*enumerate(boxes)])
-        for name in ("halo", "box" if rank else "box best")
-    ]
+    rects = []
+    for rank, box in reversed([*enumerate(boxes)]):
+        left, top, width, height = box["left"], box["top"], box["right"] - box["left"], box["bottom"] - box["top"]
+        place = zip(("x", "y", "width", "height"), (left, top, width, height), strict=True)
+        along = {name: round(_UNIT * share, 1) for name, share in place}
+        rects += [element("rect", **along, class_=name) for name in ("halo", "box" if rank else "box best")]
     return element("svg", *rects, viewBox=f"0 0 {_UNIT} {_UNIT}", preserveAspectRatio="none", aria_hidden="true")
-
-
-def _along(share: float) -> float:
-    return round(_UNIT * share, 1)
 
 
 def _curve(located: Mapping[str, Any]) -> Html:
@@ -87,17 +77,10 @@ def _curve(located: Mapping[str, Any]) -> Html:
     curve = located["curve"]
     start_s, end_s = curve["start_s"], curve["end_s"]
     across = _WIDTH / max(end_s - start_s, 1e-9)
-    spans = [
-        element(
-            "rect",
-            x=round((one["start_s"] - start_s) * across, 1),
-            y=0,
-            width=round((one["end_s"] - one["start_s"]) * across, 1),
-            height=_HEIGHT,
-            class_="span",
-        )
-        for one in located["spans"]
-    ]
+    spans = []
+    for one in located["spans"]:
+        left, width = (one["start_s"] - start_s) * across, (one["end_s"] - one["start_s"]) * across
+        spans.append(element("rect", x=round(left, 1), y=0, width=round(width, 1), height=_HEIGHT, class_="span"))
     times, relevance = curve["times_s"], curve["relevance"]
     points = " ".join(
         f"{(time_s - start_s) * across:.1f},{(1 - value) * _HEIGHT:.1f}"

@@ -67,12 +67,7 @@ def thumbnail(place: Place, side_px: int, options: DecodeOptions | None = None) 
 
 
 def thumbnail_of(media: Media, side_px: int) -> Image.Image:
-    """Return a thumbnail of a decoded medium, as `thumbnail` does of a segment.
-
-    Args:
-        media: The medium.
-        side_px: Size in pixels, MIN_SIDE_PX to MAX_SIDE_PX.
-    """
+    """Return a thumbnail of a decoded medium, as `thumbnail` does of a segment; MIN_SIDE_PX to MAX_SIDE_PX."""
     return _drawn(SegmentMedia(media), side_px)
 
 
@@ -81,14 +76,13 @@ def _middle_frame(place: Place, options: DecodeOptions, hints: DecodeHints) -> S
     start_s, end_s = place.start_s or 0.0, place.end_s
     if end_s is None:
         end_s = options.video_segment_s
-    for time_s in ((start_s + end_s) / 2, start_s):
-        frame = replace(place, start_s=time_s, end_s=time_s + INSTANT_S)
-        try:
-            return read_segment(frame, options, hints)
-        except MediaError:  # it ends before: its last frame is shown longer, or it is shorter than a segment
-            if time_s == start_s:
-                raise
-    raise AssertionError
+    middle_s = (start_s + end_s) / 2
+    try:
+        return read_segment(replace(place, start_s=middle_s, end_s=middle_s + INSTANT_S), options, hints)
+    except MediaError:  # it ends before: its last frame is shown longer, or it is shorter than a segment
+        if middle_s == start_s:
+            raise
+        return read_segment(replace(place, start_s=start_s, end_s=start_s + INSTANT_S), options, hints)
 
 
 def _drawn(found: SegmentMedia, side_px: int) -> Image.Image:
@@ -100,7 +94,10 @@ def _drawn(found: SegmentMedia, side_px: int) -> Image.Image:
         case Frames(rgb=frames):
             return _reduced(frames[0], side_px)
         case Sound() as sound:
-            return _sound(sound, strip)
+            canvas, above = Image.new("RGB", strip, PAPER), round(_WAVEFORM_SHARE * strip[1])
+            canvas.paste(waveform(sound, (side_px, above)))
+            canvas.paste(spectrogram(sound, (side_px, strip[1] - above)), (0, above))
+            return canvas
         case Motion() as motion:
             return _motion(curves_of(motion), strip)
         case DepthMap(depth_m=depth_m, valid=valid):
@@ -129,18 +126,7 @@ def _false_colours(
 ) -> Image.Image:
     """Return values in colours from the 1st to the 99th percentile of those known: one far pixel does not hide all."""
     low, high = (float(edge) for edge in np.percentile(known, (1, 99)))
-    room = max(1, side_px), max(1, side_px)
-    return _reduced(colour_map(values, valid, (low, high), colours, room), side_px)
-
-
-def _sound(sound: Sound, size: tuple[int, int]) -> Image.Image:
-    """Return the waveform of a sound, by its loudest sample, above its spectrogram."""
-    width, height = size
-    above = round(_WAVEFORM_SHARE * height)
-    canvas = Image.new("RGB", size, PAPER)
-    canvas.paste(waveform(sound, (width, above)))
-    canvas.paste(spectrogram(sound, (width, height - above)), (0, above))
-    return canvas
+    return _reduced(colour_map(values, valid, (low, high), colours, (side_px, side_px)), side_px)
 
 
 def waveform(sound: Sound, size: tuple[int, int]) -> Image.Image:

@@ -19,27 +19,11 @@ from bindsearch.cli.output import print_json, print_line, visible
 from bindsearch.errors import UsageError
 from bindsearch.operations.locate.words import place_in_words
 
-FIELDS = (
-    "rank",
-    "path",
-    "name",
-    "folder",
-    "modality",
-    "match",
-    "probability",
-    "z",
-    "score",
-    "cosine",
-    "item_id",
-    "collection",
-    "start_s",
-    "end_s",
-    "line",
-    "text",
-    "is_missing",
-    "found_by",
-    "place",
+FIELD_NAMES = (
+    "rank path name folder modality match probability z score cosine item_id collection start_s end_s line text "
+    "is_missing found_by place"
 )
+FIELDS = tuple(FIELD_NAMES.split())
 """Values of a hit in a form and in CSV."""
 
 MAX_WIDTH = 9999
@@ -153,11 +137,7 @@ def _as_text(value: object) -> str:
 
 
 def one_of(forms: Mapping[str, bool]) -> str | None:
-    """Return the one form of output that is asked for; None if none is.
-
-    Raises:
-        UsageError: several are.
-    """
+    """Return the one form of output that is asked for; None if none is. Raises UsageError: several are."""
     chosen: Sequence[str] = [name for name, is_asked in forms.items() if is_asked]
     if len(chosen) > 1:
         *others, last = chosen

@@ -35,11 +35,7 @@ _ITERM_PROGRAMS = frozenset({"iTerm.app", "WezTerm", "mintty"})
 
 
 def to_graphics(wanted: str, environ: Mapping[str, str] = os.environ) -> Graphics:
-    """Return how to show pictures.
-
-    Args:
-        wanted: AUTO, or one of Graphics.
-        environ: Variables of the environment.
+    """Return how to show pictures, if AUTO or one of Graphics is wanted.
 
     Raises:
         UsageError: the name is unknown; or AUTO, and stdout is no terminal, or cannot show pictures.
@@ -72,11 +68,7 @@ def known_graphics(environ: Mapping[str, str]) -> Graphics | None:
 
 
 def asked_graphics(ask: Callable[[bytes], bytes]) -> Graphics:
-    """Return what a terminal can show by its reply; without one, half blocks.
-
-    Args:
-        ask: Sends a question and returns the reply.
-    """
+    """Return what a terminal can show by its reply, which `ask` returns to a question; without one, half blocks."""
     reply = ask(_QUESTION)
     if b"_Gi=31;OK" in reply:
         return Graphics.KITTY

@@ -54,11 +54,7 @@ def command_for(
 ) -> list[str]:
     """Return the command that opens a hit, without a shell.
 
-    Args:
-        hit: The hit as data.
-        environ: Variables of the environment.
-        which: Returns the path of a program; None: it is not there.
-        system: Name of the operating system, as of `sys.platform`.
+    `which` returns the path of a program, None if it is not there; `system` is as `sys.platform`.
 
     Raises:
         UsageError: there is no program, or no display to open it on.

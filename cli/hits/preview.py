@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,16 +29,6 @@ Preview = Callable[[Mapping[str, Any]], list[str]]
 """Returns the lines below a hit."""
 
 
-def preview(store: Path, graphics: Graphics) -> Preview:
-    """Return a function that returns the thumbnail of a hit as lines; of a text none, as its passage is shown.
-
-    Args:
-        store: Folder of the store, beside which thumbnails are kept.
-        graphics: How pictures are shown.
-    """
-    return partial(preview_lines, store=store, graphics=graphics)
-
-
 def preview_lines(hit: Mapping[str, Any], store: Path, graphics: Graphics) -> list[str]:
     """Return the lines of a thumbnail of a hit, or why it cannot be shown."""
     from PIL import Image
@@ -63,26 +52,21 @@ def preview_lines(hit: Mapping[str, Any], store: Path, graphics: Graphics) -> li
     return [f"{'':{INDENT}}{line}" for line in lines]
 
 
-def _draw_boxes(picture: Image.Image, boxes: Sequence[Mapping[str, float]]) -> None:
-    """Draw boxes into a picture, thick enough to be seen where it takes COLUMNS, the best one last."""
-    from PIL import ImageDraw
-
-    width = max(1, round(max(picture.size) / (2 * COLUMNS)))
-    drawing = ImageDraw.Draw(picture)
-    right, bottom = picture.width - 1, picture.height - 1
-    for box in reversed(boxes):
-        sides = (box["left"] * right, box["top"] * bottom, box["right"] * right, box["bottom"] * bottom)
-        drawing.rectangle(sides, outline=BOX_COLOUR, width=width)
-
-
 def _shown(picture: Image.Image, boxes: Sequence[Mapping[str, float]], graphics: Graphics) -> list[str]:
     """Return the lines of a picture with boxes that fits into COLUMNS and ROWS, and into the terminal."""
+    from PIL import ImageDraw
+
     width = min(COLUMNS, max(1, (columns() or COLUMNS + INDENT) - INDENT))
     cell = (1, 2) if graphics is Graphics.BLOCKS else cell_px()
     scale = min(width * cell[0] / picture.width, ROWS * cell[1] / picture.height)
     pixels = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     if graphics in (Graphics.BLOCKS, Graphics.SIXEL):
         picture = picture.resize(pixels)
-    _draw_boxes(picture, boxes)
+    line_px = max(1, round(max(picture.size) / (2 * COLUMNS)))  # thick enough to be seen where it takes COLUMNS
+    drawing = ImageDraw.Draw(picture)
+    right, bottom = picture.width - 1, picture.height - 1
+    for box in reversed(boxes):  # the best one last
+        sides = (box["left"] * right, box["top"] * bottom, box["right"] * right, box["bottom"] * bottom)
+        drawing.rectangle(sides, outline=BOX_COLOUR, width=line_px)
     size = max(1, round(pixels[0] / cell[0])), max(1, round(pixels[1] / cell[1]))
     return picture_lines(picture, graphics, size)

@@ -8,21 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.cli.hits.terminal import (
-    BOLD,
-    DIM,
-    Color,
-    cell_width,
-    columns,
-    has_links,
-    has_styles,
-    linked,
-    print_codes,
-    shorten,
-    shorten_path,
-    shown_path,
-    styled,
-)
+from bindsearch.cli.hits import terminal
 from bindsearch.cli.output import can_print, clock, plural, print_message, visible
 from bindsearch.operations.locate.located import has_place
 from bindsearch.operations.locate.words import place_in_words
@@ -56,14 +42,7 @@ NOUNS = {
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Form of printed lines.
-
-    Attributes:
-        width: Columns of the terminal; None: no limit.
-        has_styles: Whether matched words are bold and weak matches dim.
-        has_links: Whether paths are links.
-        words: Words of the query, which are emphasised.
-    """
+    """Form of printed lines: columns of the terminal, None: no limit; bold and dim; links; words to emphasise."""
 
     width: int | None
     has_styles: bool
@@ -71,52 +50,41 @@ class Style:
     words: frozenset[str] = frozenset()
 
 
-def print_hits(answer: HitData, *, flat: bool, color: Color, preview: Preview | None = None) -> None:
-    """Print hits, best first, and say so if none is better than what chance finds.
-
-    Args:
-        answer: The answer as data.
-        flat: Whether to list all hits; else see `grouped`.
-        color: Use of styles.
-        preview: Returns the lines of a thumbnail of a hit; None: no thumbnails.
-    """
+def print_hits(answer: HitData, *, flat: bool, color: terminal.Color, preview: Preview | None = None) -> None:
+    """Print hits, best first, and say so if none stands out; with `flat` all of them, else see `grouped`."""
     hits = answer["hits"]
     if hits and not answer["stands_out"]:
         print_message(f"nothing stands out; the best of {searched_in(answer)} below")
     listed, weak = (hits, {}) if flat else grouped(hits)
-    style = Style(columns(), has_styles(color), has_links(), query_words(answer))
+    style = Style(terminal.columns(), terminal.has_styles(color), terminal.has_links(), query_words(answer))
     for hit in map(_of_living_file, listed):
         for line in [*hit_lines(hit, style), *([] if preview is None else preview(hit))]:
-            print_codes(line)
+            terminal.print_codes(line)
     for modality, some in weak.items():
         kind = plural(len(some), NOUNS[Modality(modality)])
         head = f"{'':3}  {_match(some[0])}  +{kind}, best: "
         line = head + _place(some[0], style, len(head))
-        print_codes(styled(line, DIM) if style.has_styles else line)
+        terminal.print_codes(terminal.styled(line, terminal.DIM) if style.has_styles else line)
     if n := sum(map(len, weak.values())):
         print_message(f"{n} weak {'match' if n == 1 else 'matches'}: --flat lists {'it' if n == 1 else 'them'}")
 
 
 def hit_lines(hit: HitData, style: Style) -> list[str]:
     """Return the lines of a hit: match, modality and place, then the passage of a text."""
-    copies = f"  +{plural_copies(len(hit['copies']))}" if hit["copies"] else ""
+    n = len(hit["copies"])
+    copies = f"  +{n} {'copy' if n == 1 else 'copies'}" if n else ""
     gone = "  (no longer there)" if hit["is_missing"] else ""
     head = f"{hit['rank']:3}  {_match(hit)}  {hit['modality']:8} "
     lines = [head + _place(hit, style, len(head) + len(copies) + len(gone)) + copies + gone]
     if hit["text"]:
         line = visible(" ".join(hit["text"].split()))
         room = SHOWN_TEXT_CHARACTERS if style.width is None else max(style.width - TEXT_INDENT, MIN_PATH_COLUMNS)
-        lines.append(" " * TEXT_INDENT + emphasised(shorten(line, room), style))
+        lines.append(" " * TEXT_INDENT + emphasised(terminal.shorten(line, room), style))
     if hit["located"]:
         lines.append(" " * TEXT_INDENT + visible(place_in_words(hit["located"])))
     if style.has_styles and hit["match"] == Match.WEAK:
-        return [styled(line, DIM) for line in lines]
+        return [terminal.styled(line, terminal.DIM) for line in lines]
     return lines
-
-
-def plural_copies(n: int) -> str:
-    """Return a number of copies in words."""
-    return "1 copy" if n == 1 else f"{n} copies"
 
 
 def query_words(answer: HitData) -> frozenset[str]:
@@ -131,7 +99,7 @@ def emphasised(line: str, style: Style) -> str:
     if not style.has_styles or not words:
         return line
     pattern = rf"\b(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})\b"
-    return re.sub(pattern, lambda found: styled(found.group(), BOLD), line, flags=re.IGNORECASE)
+    return re.sub(pattern, lambda found: terminal.styled(found.group(), terminal.BOLD), line, flags=re.IGNORECASE)
 
 
 def _of_living_file(hit: HitData) -> HitData:
@@ -177,24 +145,16 @@ def _match(hit: HitData) -> str:
     return f"{hit['match']:6} {full * filled}{empty * (BAR_CELLS - filled)}"
 
 
-def span_label(hit: HitData) -> str:
-    """Return the span of a hit, such as `0:10-0:20`; empty if it has none."""
-    if hit["start_s"] is None or hit["end_s"] is None:
-        return ""
-    return f"{clock(hit['start_s'])}-{clock(hit['end_s'])}"
-
-
 def _place(hit: HitData, style: Style, taken: int) -> str:
     """Return path and place of a hit: the span of a recording, or the line of a text as editors take it.
 
-    Args:
-        hit: The hit.
-        style: How lines are printed.
-        taken: Columns of its line that are taken.
+    On a terminal they fit into its width beside the columns that are `taken`.
     """
     line = "" if hit["line"] is None else f":{hit['line']}"
-    span = f" {label}" if (label := span_label(hit)) else ""
-    path = shown_path(hit["path"])
+    has_span = hit["start_s"] is not None and hit["end_s"] is not None
+    span = f" {clock(hit['start_s'])}-{clock(hit['end_s'])}" if has_span else ""
+    path = terminal.shown_path(hit["path"])
     if style.width is not None:
-        path = shorten_path(path, max(style.width - taken - cell_width(line + span), MIN_PATH_COLUMNS))
-    return (linked(path, Path(hit["path"])) if style.has_links else path) + line + span
+        room = style.width - taken - terminal.cell_width(line + span)
+        path = terminal.shorten_path(path, max(room, MIN_PATH_COLUMNS))
+    return (terminal.linked(path, Path(hit["path"])) if style.has_links else path) + line + span

@@ -40,21 +40,16 @@ class Color(StrEnum):
     NEVER = "never"
 
 
-def is_terminal() -> bool:
-    """Return whether stdout is a terminal."""
-    return sys.stdout.isatty()
-
-
 def has_styles(color: Color) -> bool:
     """Return whether to print styles."""
     if color is Color.AUTO:
-        return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return color is Color.ALWAYS
 
 
 def has_links(environ: Mapping[str, str] = os.environ) -> bool:
     """Return whether the terminal is known to show links (OSC 8); others may print their code."""
-    if not is_terminal() or environ.get("TERM") == "dumb":
+    if not sys.stdout.isatty() or environ.get("TERM") == "dumb":
         return False
     if any(environ.get(name) for name in _WITH_LINKS) or environ.get("TERM_PROGRAM") in _PROGRAMS_WITH_LINKS:
         return True
@@ -65,7 +60,7 @@ def has_links(environ: Mapping[str, str] = os.environ) -> bool:
 
 def columns() -> int | None:
     """Return the columns of the terminal; None if stdout is none: lines are then as long as they are."""
-    return shutil.get_terminal_size().columns if is_terminal() else None
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def styled(text: str, style: int) -> str:

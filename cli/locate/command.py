@@ -8,18 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from bindsearch.arguments import looks_like_path, shown
-from bindsearch.cli.options import (
-    DeviceOption,
-    ImuRateOption,
-    JsonOption,
-    MediaTerms,
-    QueryOption,
-    StoreOption,
-    TermOptions,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import argument, option
 from bindsearch.cli.output import check_output, print_json, print_message
 from bindsearch.cli.parse import read_terms, read_words
 from bindsearch.cli.progress import show_rows
@@ -37,65 +28,57 @@ PNG, JSON = ".png", ".json"
 def locate_command(
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Query, then files to look in: pictures, videos, sounds, motion; depth:FILE and FILE@10s-20s as in "
+        argument(
+            "[QUERY] [FILE...]",
+            "Query, then files to look in: pictures, videos, sounds, motion; depth:FILE and FILE@10s-20s as in "
             "queries. With a query by options, all are files.",
-            metavar="[QUERY] [FILE...]",
         ),
     ] = None,
     *,
-    media: MediaTerms,
-    query: QueryOption = None,
+    media: opts.MediaTerms,
+    query: opts.QueryOption = None,
     like: Annotated[
         list[str] | None,
-        typer.Option(
-            "--like",
-            help="Look in an indexed item, by id or path. Repeatable.",
-            metavar="ITEM",
-            autocompletion=complete_paths,
-        ),
+        option("--like ITEM", "Look in an indexed item, by id or path. Repeatable.", complete_paths),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            help="Least relevance of boxes and spans, above 0 and at most 1; default: 0.9, with --detector 0.2.",
-            metavar="X",
+        option(
+            "--threshold X",
+            "Least relevance of boxes and spans, above 0 and at most 1; default: 0.9, with --detector 0.2.",
         ),
     ] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Compare the query with this, such as 'a wall' or audio:rain.wav, in place of the built-in texts. "
+        option(
+            "--against QUERY",
+            "Compare the query with this, such as 'a wall' or audio:rain.wav, in place of the built-in texts. "
             "Repeatable.",
-            metavar="QUERY",
         ),
     ] = None,
     detail: Annotated[
-        int, typer.Option(help="1 to 4: finer maps and curves, which take 9, 25 or 49 times as long.", metavar="N")
+        int, option("--detail N", "1 to 4: finer maps and curves, which take 9, 25 or 49 times as long.")
     ] = 1,
-    max_boxes: Annotated[int, typer.Option("--max-boxes", help="Most boxes or spans of a file.", metavar="N")] = 20,
+    max_boxes: Annotated[int, option("--max-boxes N", "Most boxes or spans of a file.")] = 20,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write a drawing of one file (.png), or the result with heat maps (.json).", metavar="FILE"),
+        option("--out FILE", "Write a drawing of one file (.png), or the result with heat maps (.json)."),
     ] = None,
     encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="Encoder; default: that of the store, else mini.", metavar="NAME", autocompletion=complete_encoders
-        ),
+        str | None, option("--encoder NAME", "Encoder; default: that of the store, else mini.", complete_encoders)
     ] = None,
     detector: Annotated[
         str | None,
-        typer.Option(
-            help="Boxes of this detector, such as owlv2:ORG/NAME; --encoder embeds the query if it shares its space.",
-            metavar="NAME",
-            autocompletion=complete_detectors,
+        option(
+            "--detector NAME",
+            "Boxes of this detector, such as owlv2:ORG/NAME; --encoder embeds the query if it shares its space.",
+            complete_detectors,
         ),
     ] = None,
-    imu_rate: ImuRateOption = None,
-    device: DeviceOption = "auto",
-    store: StoreOption = None,
-    json: JsonOption = False,
+    imu_rate: opts.ImuRateOption = None,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    json: opts.JsonOption = False,
 ) -> int:
     """Show where files answer a query: boxes of pictures and videos, spans of sounds and motion.
 
@@ -124,7 +107,7 @@ def locate_command(
         _check_own(out)
         if out.suffix.lower() == PNG and len(sources) > 1:
             raise UsageError(f"--out {out}: a drawing shows one file: give one, or a name that ends in .json")
-    terms = read_terms(asked, TermOptions(**vars(media), query=query))
+    terms = read_terms(asked, opts.TermOptions(**vars(media), query=query))
     from bindsearch.cli.locate.output import files_data, print_files
     from bindsearch.operations.locate.by_detector import DETECTOR_THRESHOLD, locate_by_detector
     from bindsearch.operations.locate.locate import locate
@@ -137,11 +120,10 @@ def locate_command(
     options = LocateOptions(threshold, negatives, detail, max_boxes)
     with show_rows("locating") as (_, on_stage), connect(store, device=device) as opened:
         asking: dict[str, Any] = {"options": options, "imu_rate_hz": imu_rate, "on_stage": on_stage}
-        if detector is not None:
-            if opened.exists:
-                located = opened.locate_by_detector(terms, sources, detector, encoder=encoder, **asking)
-            else:
-                located = locate_by_detector(terms, sources, detector, encoder=encoder, device=device, **asking)
+        if detector is not None and opened.exists:
+            located = opened.locate_by_detector(terms, sources, detector, encoder=encoder, **asking)
+        elif detector is not None:
+            located = locate_by_detector(terms, sources, detector, encoder=encoder, device=device, **asking)
         elif encoder is None and opened.exists:
             located = opened.locate_files(terms, sources, **asking)
         else:
@@ -182,11 +164,7 @@ def _names_file(word: str) -> bool:
 
 
 def _check_own(out: Path) -> None:
-    """Check that what is at a path, if anything, is a file that `locate` wrote.
-
-    Raises:
-        UsageError: it is another one, or a link to nothing.
-    """
+    """Check that what is at a path, if anything, is a file that `locate` wrote. Raises UsageError: it is not."""
     if not os.path.lexists(out):
         return
     from bindsearch.cli.locate.output import is_own
@@ -196,9 +174,7 @@ def _check_own(out: Path) -> None:
 
 
 def _write(out: Path, located: Sequence[LocatedFile], imu_rate_hz: float | None) -> bool:
-    """Write the drawing of a file, or the result as JSON, and return whether there is one to write.
-
-    Of a file that could not be read there is no drawing.
+    """Write the drawing of a file, or the result as JSON, and return whether there is one: of unreadable files none.
 
     Raises:
         UsageError: it cannot be written, or another file was written there meanwhile.

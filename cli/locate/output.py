@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.atomic import atomic_write
-from bindsearch.cli.output import json_text, print_line, print_message
+from bindsearch.cli.output import json_text, print_line, print_message, print_notices
 from bindsearch.operations.locate.dense import MAX_DETAIL
 from bindsearch.operations.locate.located import asked_data, located_data, place_data
 from bindsearch.operations.locate.words import (
@@ -44,8 +44,7 @@ def print_files(located: Sequence[LocatedFile]) -> None:
         for line in _lines(found) or [_nothing(file.located, found, file.asked)]:
             print_line(f"  {line}")
         notices += file.located.notices
-    for notice in dict.fromkeys(notices):
-        print_message(f"note: {notice}")
+    print_notices(dict.fromkeys(notices))
     for file in located:
         if file.failure:
             print_message(f"failed: {file.source}: {file.failure}")

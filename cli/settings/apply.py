@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.cli.output import print_message
+from bindsearch.cli.output import print_notices
 from bindsearch.cli.settings.keys import FOLDER_COMMANDS, settable_options
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def apply_settings(ctx: Any, args: Sequence[str]) -> None:
 
     folder, user = read_folder_options(), read_user_options()
     if folder is not None and command in FOLDER_COMMANDS:
-        for notice in folder.notices:
-            print_message(f"note: {notice}")
+        print_notices(folder.notices)
     found: dict[str, Setting] = {}
     for key, option in settable_options(command, ctx.command.params).items():
         setting = next(settings_of(command, key, option, folder, user, os.environ), None)

@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,28 +67,19 @@ def complete_modalities(ctx: typer.Context, incomplete: str) -> Values:  # noqa:
     return [before + name for name in names if name not in given]
 
 
-@_quiet
-def complete_modality(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
-    """Offer modalities where one is given."""
-    from bindsearch.types import Modality
+def _members(module: str, name: str) -> Complete:
+    """Return a function that offers the members of an enumeration, whose module is imported when it is called."""
 
-    return [modality.value for modality in Modality]
+    @_quiet
+    def offered(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
+        return [str(one) for one in getattr(import_module(module), name)]
 
-
-@_quiet
-def complete_rankings(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
-    """Offer rankings."""
-    from bindsearch.search.query import Ranking
-
-    return [ranking.value for ranking in Ranking]
+    return offered
 
 
-@_quiet
-def complete_matches(ctx: typer.Context, incomplete: str) -> Values:  # noqa: ARG001
-    """Offer words for the least match."""
-    from bindsearch.types import LEAST_PROBABILITY
-
-    return [match.value for match in LEAST_PROBABILITY]
+complete_modality = _members("bindsearch.types", "Modality")
+complete_rankings = _members("bindsearch.search.query", "Ranking")
+complete_matches = _members("bindsearch.types", "LEAST_PROBABILITY")
 
 
 @_quiet

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,14 @@ from bindsearch.storage.user_file import MAX_BYTES, read_toml
 
 
 def set_value(file: Path, place: Sequence[str], value: Any) -> None:
-    """Set a value in a TOML file, which is created if it does not exist.
-
-    Args:
-        file: The file.
-        place: Names of the tables from the outermost one on, and the key.
-        value: A value that TOML has.
+    """Set the value at a place, the names of tables and the key, in a TOML file, which is created if it is missing.
 
     Raises:
         UsageError: the file is not valid TOML, cannot be written, or has another value where a table is needed.
     """
+    import tomlkit
 
-    def change(document: Any) -> None:
-        import tomlkit
-
-        table = document
+    with _document(file) as table:
         for name in place[:-1]:
             if name not in table:
                 table[name] = tomlkit.table()
@@ -40,29 +34,20 @@ def set_value(file: Path, place: Sequence[str], value: Any) -> None:
             raise UsageError(f"{file}: {place[-1]} is a table: set {place[-1]}.{place[-1]}")
         table[place[-1]] = value
 
-    _edit(file, change)
-
 
 def unset_value(file: Path, place: Sequence[str]) -> None:
-    """Remove a value from a TOML file.
-
-    Raises:
-        UsageError: it is not there; or as for `set_value`.
-    """
-
-    def change(document: Any) -> None:
-        table = document
+    """Remove a value from a TOML file. Raises UsageError: it is not there; or as for `set_value`."""
+    with _document(file) as table:
         for name in place[:-1]:
             table = table.get(name, {}) if isinstance(table, dict) else {}
         if not isinstance(table, dict) or place[-1] not in table:
             raise UsageError(f"{'.'.join(place[1:])} is not set in {file}: `bindsearch config show` lists what is set")
         del table[place[-1]]
 
-    _edit(file, change)
 
-
-def _edit(file: Path, change: Callable[[Any], None]) -> None:
-    """Change a TOML document and write it in one step; the file that a link leads to keeps its mode.
+@contextmanager
+def _document(file: Path) -> Iterator[Any]:
+    """Yield a TOML document to change, and write it in one step; the file that a link leads to keeps its mode.
 
     Raises:
         UsageError: the file cannot be read or written, or its form cannot be kept.
@@ -77,7 +62,7 @@ def _edit(file: Path, change: Callable[[Any], None]) -> None:
     try:
         text = read_small_file(target, MAX_BYTES).decode("utf-8-sig") if target.exists() else ""
         document = tomlkit.parse(text)
-        change(document)
+        yield document
         changed = tomlkit.dumps(document)
         if tomllib.loads(changed) != document.unwrap():
             raise UsageError(f"{file} has a form that cannot be changed here: edit it by hand")

@@ -18,13 +18,7 @@ FOLDER_FILE = ".bindsearch.toml"
 
 @dataclass(frozen=True)
 class OptionsFile:
-    """Options that a file sets.
-
-    Attributes:
-        path: The file; it may not exist.
-        values: Values by command ("" for all commands) and key, as TOML has them.
-        notices: What is ignored, and why.
-    """
+    """Options that a file sets by command ("" for all) and key, as TOML has them, and what of it is ignored."""
 
     path: Path
     values: Mapping[tuple[str, str], Any] = field(default_factory=dict)
@@ -32,11 +26,7 @@ class OptionsFile:
 
 
 def read_user_options() -> OptionsFile:
-    """Return the options of the user's file.
-
-    Raises:
-        UsageError: the file cannot be read, or has an unknown key.
-    """
+    """Return the options of the user's file. Raises UsageError: the file cannot be read, or has an unknown key."""
     file = user_file()
     values = dict(_values(read_user_file().get("options", {}), file))
     for (command, key), value in values.items():
@@ -58,8 +48,7 @@ def check_store(value: object, where: str) -> None:
 def read_folder_options(start: Path | None = None) -> OptionsFile | None:
     """Return the options of the nearest `.bindsearch.toml` that has a table [options]; None if there is none.
 
-    Args:
-        start: The folder to start at, and to go up from (default: the working folder).
+    It is looked for in the folder `start`, by default the working folder, and those above it.
 
     Raises:
         UsageError: a file cannot be read, or has an unknown key.

@@ -82,19 +82,10 @@ KNOWN: Mapping[str, str] = {
 compares them with the options of the commands."""
 
 
-def option_key(option: Any) -> str:
-    """Return the key of an option: its longest name without dashes."""
-    return str(max(option.opts, key=len)).lstrip("-")
-
-
 def settable_options(command: str, params: Iterable[Any]) -> dict[str, Any]:
-    """Return those options of a command that can be set, by key.
-
-    Args:
-        command: Name of the command, such as "model pull".
-        params: Parameters of the command.
-    """
-    options = {option_key(option): option for option in params if option.param_type_name == "option"}
+    """Return those options of a command, such as "model pull", that can be set, by key: the longest name, no dashes."""
+    named = [option for option in params if option.param_type_name == "option"]
+    options = {str(max(option.opts, key=len)).lstrip("-"): option for option in named}
     return {
         key: option
         for key, option in options.items()

@@ -8,7 +8,8 @@ given, most others are texts, and their defaults have the right type already. If
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, get_args, get_origin
 
 
@@ -22,37 +23,22 @@ def with_plain_values(parameters: list[Any]) -> list[Any]:
         info = descriptor.parameter_info
         needs_check = info.parser is not None or info.min is not None or info.max is not None
         plain = None if needs_check else _plain_type(descriptor.annotation)
-        parameter.get_runtime_param = _constant(_Coercion(plain, parameter.get_runtime_param))
+        coercion = SimpleNamespace(coerce=partial(_coerce, plain, parameter.get_runtime_param))
+        parameter.get_runtime_param = partial(lambda made: made, coercion)
     return parameters
 
 
-@dataclass(frozen=True)
-class _Coercion:
-    """Conversion of the values of a parameter.
-
-    Attributes:
-        plain: Type of values that need no conversion; None if all need it.
-        build: Returns Typer's conversion, `coerce(value, param=, ctx=)`.
-    """
-
-    plain: type | None
-    build: Callable[[], Any]
-
-    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return the value in the type of the parameter."""
-        is_list = param.multiple or param.nargs == -1
-        if value is None:
-            return () if is_list else None
-        if self.plain is not None:
-            if is_list and isinstance(value, list | tuple) and all(type(one) is self.plain for one in value):
-                return [*value]
-            if not is_list and type(value) is self.plain:
-                return value
-        return self.build().coerce(value, param=param, ctx=ctx)
-
-
-def _constant(value: _Coercion) -> Callable[[], _Coercion]:
-    return lambda: value
+def _coerce(plain: type | None, build: Callable[[], Any], value: Any, param: Any, ctx: Any) -> Any:
+    """Return a value in the type of a parameter: unchanged if it has the type `plain`, else as Typer converts it."""
+    is_list = param.multiple or param.nargs == -1
+    if value is None:
+        return () if is_list else None
+    if plain is not None:
+        if is_list and isinstance(value, list | tuple) and all(type(one) is plain for one in value):
+            return [*value]
+        if not is_list and type(value) is plain:
+            return value
+    return build().coerce(value, param=param, ctx=ctx)
 
 
 def _plain_type(annotation: Any) -> type | None:

@@ -31,14 +31,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class Setting:
-    """Value of an option, and where it is from.
-
-    Attributes:
-        value: The value, as the option has it.
-        source: Kind of the place.
-        name: The variable, or the file; empty for a default.
-        key: The key as it is written there, such as "search.k".
-    """
+    """Value of an option, and where it is from: the variable or file, empty for a default, and the key there."""
 
     value: Any
     source: Source
@@ -54,13 +47,7 @@ def settings_of(
 ) -> Iterator[Setting]:
     """Yield the values that an option is given outside of the command line, the one that decides first.
 
-    Args:
-        command: Name of the command; "": only what is set for all commands.
-        key: Key of the option.
-        option: The option.
-        folder: File found up the tree.
-        user: The user's own file.
-        environ: Environment variables; empty ones are not set.
+    The command "" is what is set for all commands; empty variables of the environment are not set.
 
     Raises:
         UsageError: a value has the wrong type; the message says where it is.
@@ -81,11 +68,7 @@ def settings_of(
 
 
 def check_value(option: Any, value: Any, where: str) -> Any:
-    """Return a value of a TOML file as an option takes it.
-
-    Raises:
-        UsageError: it has another type.
-    """
+    """Return a value of a TOML file as an option takes it. Raises UsageError: it has another type."""
     kind = option.type_descriptor.annotation
     if option.is_flag:
         is_right, expected = isinstance(value, bool), "true or false"

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from bindsearch.cli.commands import COMMANDS
-from bindsearch.cli.summaries import SUMMARIES
+from bindsearch.cli.commands import COMMANDS, SUMMARIES
 
 LIBRARIES = (
     *("torch", "torchvision", "torchaudio", "faiss", "duckdb", "av", "rich", "scipy", "pyarrow", "PIL", "fastapi"),

@@ -154,8 +154,8 @@ def test_stages_on_a_terminal_are_no_markup(stage: str, monkeypatch: pytest.Monk
 
 @contextmanager
 def progress_stages() -> Iterator[Callable[[str], None]]:
-    with show_progress(as_lines=False) as callbacks:
-        yield callbacks.stage
+    with show_progress(as_lines=False) as (_, tell):
+        yield tell
 
 
 @contextmanager

@@ -69,12 +69,12 @@ def test_bar_rate_and_time_left_are_whole_on_80_columns(monkeypatch: pytest.Monk
     monkeypatch.setenv("COLUMNS", "80")
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
-    with show_progress(as_lines=False) as shown:
+    with show_progress(as_lines=False) as (show, show_stage):
         for done in (1_000_000, 1_000_100, 1_000_200):
             time.sleep(0.05)
-            shown.progress(Progress(done, 1_234_567, 2, 345_678, MANY, BOOK, 65.0))
-        shown.stage("indexing")  # draws at once
-        shown.stage("")
+            show(Progress(done, 1_234_567, 2, 345_678, MANY, BOOK, 65.0))
+        show_stage("indexing")  # draws at once
+        show_stage("")
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
     lines = [line for line in re.split(r"[\r\n]+", text) if "1000200/1234567" in line]
     assert re.fullmatch(r"indexing [━╸╺ ]{36} 1000200/1234567 [0-9.]+/s +[0-9:-]+", lines[-1].rstrip())

@@ -24,6 +24,7 @@ from bindsearch.errors import BindSearchError
 from bindsearch.search.query import LIKE, Query, Term, make_query
 from bindsearch.search.query_syntax import parse_query
 from bindsearch.server.command_socket import client as socket_client
+from bindsearch.server.command_socket import protocol
 from bindsearch.server.command_socket.protocol import VERSION, environment, identity_of, socket_path
 from bindsearch.views.located_hits import HitLocating
 from helpers.command import run_command
@@ -192,7 +193,7 @@ def test_a_server_that_does_not_answer_is_left(
     monkeypatch.setattr(socket_client, "ANSWER_S", 0.2)
     folder = server.runtime / "other"
     folder.mkdir(mode=0o700)
-    monkeypatch.setattr(socket_client, "socket_folder", lambda: folder)
+    monkeypatch.setattr(protocol, "socket_folder", lambda: folder)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
         silent.bind(str(socket_path(folder, identity_of(world / "store"))))
         silent.listen()

@@ -15,18 +15,7 @@ from bindsearch import errors
 from bindsearch.arguments import is_existing_file, looks_like_path
 from bindsearch.search.query import LIKE, Query, Term
 from bindsearch.search.query_data import query_data
-from bindsearch.server.command_socket.protocol import (
-    MAX_ANSWER_BYTES,
-    MAX_PATH_BYTES,
-    MAX_REQUEST_BYTES,
-    VERSION,
-    environment,
-    identity_of,
-    is_own_peer,
-    is_private,
-    socket_folder,
-    socket_path,
-)
+from bindsearch.server.command_socket import protocol
 from bindsearch.types import Modality
 
 CONNECT_S = 1.0
@@ -51,16 +40,16 @@ def ask_server(store: Path, query: Query, imu_rate_hz: float | None, *, locate: 
     if not hasattr(socket, "AF_UNIX"):
         return None
     try:
-        identity = identity_of(store)
-        folder = socket_folder()
-        path = socket_path(folder, identity)
-        if not path.exists() or not is_private(folder) or len(os.fsencode(path)) > MAX_PATH_BYTES:
+        identity = protocol.identity_of(store)
+        folder = protocol.socket_folder()
+        path = protocol.socket_path(folder, identity)
+        if not path.exists() or not protocol.is_private(folder) or len(os.fsencode(path)) > protocol.MAX_PATH_BYTES:
             return None
         absolute = tuple(map(_absolute_term, query.terms))
         request = {
-            "version": VERSION,
+            "version": protocol.VERSION,
             "store": identity,
-            "environment": environment(),
+            "environment": protocol.environment(),
             "query": query_data(replace(query, terms=absolute)),
             "imu_rate_hz": imu_rate_hz,
             "locate": locate,
@@ -93,19 +82,19 @@ def _exchange(path: Path, request: bytes, answer_s: float = ANSWER_S) -> dict[st
         ValueError: the reply is no JSON.
     """
     end = time.monotonic() + answer_s
-    if len(request) > MAX_REQUEST_BYTES:
+    if len(request) > protocol.MAX_REQUEST_BYTES:
         return {}
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
         connection.settimeout(CONNECT_S)
         connection.connect(str(path))
-        if not is_own_peer(connection):
+        if not protocol.is_own_peer(connection):
             return {}
         connection.sendall(request)
         received = bytearray()
         while not received.endswith(b"\n"):
             connection.settimeout(max(0.001, end - time.monotonic()))
             part = connection.recv(1 << 18)
-            if not part or len(received) > MAX_ANSWER_BYTES:
+            if not part or len(received) > protocol.MAX_ANSWER_BYTES:
                 return {}
             received += part
     reply = json.loads(received)

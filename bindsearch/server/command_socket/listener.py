@@ -14,19 +14,7 @@ from typing import Any
 
 from bindsearch.errors import BindSearchError
 from bindsearch.search.query_data import query_from_data
-from bindsearch.server.command_socket.protocol import (
-    MAX_ANSWER_BYTES,
-    MAX_PATH_BYTES,
-    MAX_REQUEST_BYTES,
-    SUFFIX,
-    VERSION,
-    environment,
-    identity_of,
-    is_own_peer,
-    is_private,
-    socket_folder,
-    socket_path,
-)
+from bindsearch.server.command_socket import protocol
 from bindsearch.server.limits import SEND_S, STOP_S, Lane, Refusal
 from bindsearch.server.open_store import OpenStore
 from bindsearch.views.answer_data import answer_data, with_lines
@@ -57,7 +45,7 @@ async def answering_commands(opened: OpenStore, lane: Lane, locating: Lane) -> A
         return
     commands = _Commands(opened, lane, locating)
     inode = path.stat().st_ino
-    server = await asyncio.start_unix_server(commands.answer, sock=listening, limit=MAX_REQUEST_BYTES)
+    server = await asyncio.start_unix_server(commands.answer, sock=listening, limit=protocol.MAX_REQUEST_BYTES)
     try:
         yield None
     finally:
@@ -76,15 +64,15 @@ def _listen(store: Path) -> tuple[socket.socket, Path]:
     """
     if not hasattr(socket, "AF_UNIX"):
         raise OSError("this system has no Unix sockets")
-    folder = socket_folder()
+    folder = protocol.socket_folder()
     for made in (folder.parent, folder):  # a mode applies to the last folder alone
         made.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not is_private(folder):
+    if not protocol.is_private(folder):
         raise OSError(f"{folder} can be used by other users: remove it, or set its mode to 0700")
-    path = socket_path(folder, identity_of(store))
-    if len(os.fsencode(path)) > MAX_PATH_BYTES:
+    path = protocol.socket_path(folder, protocol.identity_of(store))
+    if len(os.fsencode(path)) > protocol.MAX_PATH_BYTES:
         raise OSError(f"the path {path} is too long for a socket: set XDG_RUNTIME_DIR to a short one")
-    for other in sorted(folder.glob(f"*{SUFFIX}"))[:MAX_PROBED]:
+    for other in sorted(folder.glob(f"*{protocol.SUFFIX}"))[:MAX_PROBED]:
         if not _is_alive(other):
             other.unlink(missing_ok=True)
     if path.exists():
@@ -141,7 +129,7 @@ class _Commands:
         self._tasks.add(task)
         try:
             peer = writer.get_extra_info("socket")
-            if is_own_peer(peer):
+            if protocol.is_own_peer(peer):
                 line = await asyncio.wait_for(reader.readuntil(b"\n"), REQUEST_S)
                 writer.write(await self._reply(line))
                 await asyncio.wait_for(writer.drain(), SEND_S)
@@ -166,7 +154,7 @@ class _Commands:
             logger.error("a command: %s: %s", type(error).__name__, ascii(str(error)))
             reply = {"refused": "the search failed"}
         encoded = json.dumps(reply).encode() + b"\n"
-        return encoded if len(encoded) <= MAX_ANSWER_BYTES else b'{"refused": "the answer is too large"}\n'
+        return encoded if len(encoded) <= protocol.MAX_ANSWER_BYTES else b'{"refused": "the answer is too large"}\n'
 
     def _search(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -188,6 +176,7 @@ def _refusal(request: dict[str, Any], store: Path) -> dict[str, Any] | None:
     Raises:
         OSError: the store is gone.
     """
-    checks = {"version": VERSION, "store": identity_of(store), "environment": environment()}
+    own_store = protocol.identity_of(store)
+    checks = {"version": protocol.VERSION, "store": own_store, "environment": protocol.environment()}
     different = [name for name, own in checks.items() if request[name] != own]
     return {"refused": f"another {different[0]}"} if different else None

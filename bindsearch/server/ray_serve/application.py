@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from bindsearch import __version__
 from bindsearch.errors import UsageError
-from bindsearch.results import Answer, Status
+from bindsearch.results import Status
 from bindsearch.search.explain import explain_plan, plan_json
-from bindsearch.search.plan import Plan
-from bindsearch.search.query import Query
 from bindsearch.server.access import Access
 from bindsearch.server.app import add_faults, json_body
 from bindsearch.server.guard import App, Guard, Receive, Send
@@ -24,61 +22,41 @@ from bindsearch.server.page_query import PageQuery, read_page_query
 from bindsearch.server.uploads import Upload
 from bindsearch.views.answer_data import answer_data
 
+if TYPE_CHECKING:
+    from bindsearch.store import Store
+
 MAX_WAITING = 64
 """Searches of one process that may wait."""
 
 STATUS_S = 5.0
 """Age in seconds up to which a status is answered again."""
 
-WARM_UP = "warm up"
+
+OpenStore = Callable[[], "Store"]
 
 
-class Searched(Protocol):
-    """A store, as far as a service needs it."""
-
-    def answer(self, query: Query) -> Answer:
-        """Answer a query."""
-
-    def explain(self, query: Query) -> Plan:
-        """Return the plan of a query."""
-
-    def status(self) -> Status:
-        """Return what the store holds."""
-
-    def close(self) -> None:
-        """Close the store."""
-
-
-OpenStore = Callable[[], Searched]
-
-
-@dataclass
-class _Kept:
-    status: Status
-    until: float
-
-
+@dataclass(eq=False)
 class SearchApplication:
-    """An ASGI application that opens a store when its process starts; it can be sent to other processes."""
+    """An ASGI application that opens a store when its process starts; it can be sent to other processes.
 
-    def __init__(self, open_store: OpenStore, access: Access, shown_store: str | None) -> None:
-        """Prepare the application.
+    Attributes:
+        open_store: Opens the store; called once in each process, which must be able to import it.
+        access: Conditions of a request.
+        shown_store: Store of command lines; None: the default.
+    """
 
-        Args:
-            open_store: Opens the store; called once in each process, which must be able to import it.
-            access: Conditions of a request.
-            shown_store: Store of command lines; None: the default.
-        """
-        self._open_store, self._access, self._shown_store = open_store, access, shown_store
-        self._app: App | None = None
+    open_store: OpenStore
+    access: Access
+    shown_store: str | None
+    _app: App | None = field(default=None, init=False)
 
     def __reduce__(self) -> tuple[type[SearchApplication], tuple[Any, ...]]:
-        return SearchApplication, (self._open_store, self._access, self._shown_store)
+        return SearchApplication, (self.open_store, self.access, self.shown_store)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if self._app is None:
-            self._app = Guard(make_search_app(self._open_store, self._shown_store), self._access)
+            self._app = Guard(make_search_app(self.open_store, self.shown_store), self.access)
         await self._app(scope, receive, send)
 
 
@@ -88,12 +66,13 @@ def make_search_app(open_store: OpenStore, shown_store: str | None) -> FastAPI:
     searches = Lane("search", search_threads(), MAX_WAITING)
     files = Lane("file", 2, MAX_WAITING)
     store = open_store()
-    kept: list[_Kept] = []
+    kept: list[tuple[float, Status]] = []  # until when, and the status
 
     def status() -> Status:
-        if not kept or kept[0].until < time.monotonic():
-            kept[:] = [_Kept(store.status(), time.monotonic() + STATUS_S)]
-        return kept[0].status
+        if not kept or kept[0][0] < time.monotonic():
+            found = store.status()
+            kept[:] = [(time.monotonic() + STATUS_S, found)]
+        return kept[0][1]
 
     async def asked_query(request: Request) -> PageQuery:
         data = await json_body(request)

@@ -32,7 +32,7 @@ START_S = 120.0
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """Settings of a service.
+    """Settings of a service, and of the cluster besides the processes that answer.
 
     Attributes:
         host: Address that the head node listens on; one that other machines reach needs a token.
@@ -42,6 +42,10 @@ class ServiceSettings:
         num_cpus: Cores of each.
         num_gpus: GPUs of each; a fraction shares one.
         shown_store: Store of command lines in answers; None: the default.
+        on: Address of the cluster, as in `connect`.
+        replicas: Number of processes that hold each shard.
+        encoders: Number of processes that encode queries.
+        encoder_gpus: GPUs of each encoder.
     """
 
     host: str = "127.0.0.1"
@@ -51,32 +55,15 @@ class ServiceSettings:
     num_cpus: float = 1.0
     num_gpus: float = 0.0
     shown_store: str | None = None
-
-
-def serve_sharded(open_store: OpenStore, settings: ServiceSettings, on_start: Callable[[str], None]) -> None:
-    """Serve a store on the cluster that this process is connected to, until SIGINT or SIGTERM.
-
-    Args:
-        open_store: Opens the store in each process of the service.
-        settings: Settings of the service.
-        on_start: Called with the address when the service answers.
-
-    Raises:
-        UsageError: the address or the token cannot be used, or Ray Serve runs on the cluster already.
-        BindSearchError: the service does not start.
-    """
-    with running_service(open_store, settings) as access:
-        stop = threading.Event()
-        with _signals(stop):
-            on_start(access.url)
-            with contextlib.suppress(KeyboardInterrupt):  # the way to end it
-                while not stop.wait(1.0):
-                    pass
+    on: str = "auto"
+    replicas: int = 1
+    encoders: int = 1
+    encoder_gpus: float = 0.0
 
 
 @contextmanager
 def running_service(open_store: OpenStore, settings: ServiceSettings) -> Iterator[Access]:
-    """Start a service and stop it at the end; see `serve_sharded`. Yields its address and token."""
+    """Start a service and stop it at the end; see `serve_store`. Yields its address and token."""
     import ray
     from ray import serve
 
@@ -158,41 +145,11 @@ def _free_port(host: str) -> int:
         raise UsageError(f"cannot listen on {host} ({error.strerror or error}): give another --host") from None
 
 
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Set an event on SIGTERM."""
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@dataclass(frozen=True)
-class ClusterSettings:
-    """Processes of a cluster that a service uses besides those that answer.
-
-    Attributes:
-        on: Address of the cluster, as in `connect`.
-        replicas: Number of processes that hold each shard.
-        encoders: Number of processes that encode queries.
-        num_gpus: GPUs of each encoder.
-    """
-
-    on: str
-    replicas: int = 1
-    encoders: int = 1
-    num_gpus: float = 0.0
-
-
-def serve_store(
-    folder: Path, cluster: ClusterSettings, settings: ServiceSettings, on_start: Callable[[str], None]
-) -> None:
+def serve_store(folder: Path, settings: ServiceSettings, on_start: Callable[[str], None]) -> None:
     """Serve a sharded store until SIGINT or SIGTERM.
 
     Args:
         folder: Folder of the sharded store, as the nodes see it.
-        cluster: The cluster, and what of it is used.
         settings: Settings of the service.
         on_start: Called with the address when the service answers.
 
@@ -201,15 +158,22 @@ def serve_store(
         UsageError: the address or the token cannot be used, or Ray Serve runs on the cluster already.
         BindSearchError: the cluster cannot be used, or the service does not start.
     """
-    with ExitStack() as held:
-        store = held.enter_context(connect(folder, on=cluster.on, replicas=cluster.replicas))
-        store.status()  # starts the hosts, which the processes of the service find
-        from bindsearch.shards.ray.encoders import PoolSettings, RayEncoder
+    from bindsearch.shards.ray.encoders import PoolSettings, RayEncoder
 
-        pool = PoolSettings(actors=cluster.encoders, num_cpus=0.0, num_gpus=cluster.num_gpus)
+    with ExitStack() as held:
+        store = held.enter_context(connect(folder, on=settings.on, replicas=settings.replicas))
+        store.status()  # starts the hosts, which the processes of the service find
+        pool = PoolSettings(actors=settings.encoders, num_cpus=0.0, num_gpus=settings.encoder_gpus)
         encoder = RayEncoder(store.encoder, pool)
         held.callback(encoder.close)
-        serve_sharded(partial(_open, folder, cluster.replicas, encoder), settings, on_start)
+        open_store = partial(_open, folder, settings.replicas, encoder)
+        access = held.enter_context(running_service(open_store, settings))
+        stop = threading.Event()
+        held.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: stop.set()))
+        on_start(access.url)
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            while not stop.wait(1.0):
+                pass
 
 
 def _open(folder: Path, replicas: int, encoder: Encoder) -> Store:
