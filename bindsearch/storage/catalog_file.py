@@ -291,7 +291,7 @@ def place_aside(store: Path, path: Path, below: str = "") -> Path:
 
 
 def _move_to_store_disk(store: Path, path: Path, target: Path) -> None:
-    """Move a file or folder to the store's disk from another one; a crash leaves it whole at one of them, or at both."""
+    """Move a file or folder to the store's disk from another one; a crash leaves it at one of them or at both."""
     with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY_SUFFIX, dir=store) as folder:
         copy = Path(folder) / path.name
         if path.is_dir() and not path.is_symlink():
