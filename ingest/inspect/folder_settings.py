@@ -51,12 +51,7 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class FolderFacts:
-    """Facts by glob, n of them; the first one that matches and has a key decides.
-
-    Attributes:
-        globs: n globs.
-        facts: n sidecars.
-    """
+    """Facts, each with its glob; the first one that matches and has a key decides."""
 
     globs: tuple[str, ...] = ()
     facts: tuple[Sidecar, ...] = ()
