@@ -37,6 +37,7 @@ from bindsearch.results import PartitionStatus, Status
 from bindsearch.shards.each import RunEach, results_of, run_each_here
 from bindsearch.shards.fingerprints import fingerprints_path
 from bindsearch.shards.layout import ShardMap, local_id, read_shard_map
+from bindsearch.shards.sums import joined, totals
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.faults import store_faults
 from bindsearch.store import Store
@@ -116,35 +117,22 @@ def sum_status(root: Path, parts: Sequence[Status]) -> Status:
     return replace(
         parts[0],
         path=root,
-        generation=sum(part.generation for part in parts),
+        **totals(parts, "generation", "size_bytes"),
+        **joined(parts, "failures", "without_content"),
         collections=tuple(dict.fromkeys(path for part in parts for path in part.collections)),
         items=dict(counts["items"]),
         segments=dict(counts["segments"]),
         partitions=tuple(map(_sum_partitions, partitions.values())),
-        failures=tuple(failure for part in parts for failure in part.failures),
-        without_content=tuple(failure for part in parts for failure in part.without_content),
         left_out=dict(left_out.most_common()),
-        size_bytes=sum(part.size_bytes for part in parts),
-        columns=tuple(
-            replace(same[0], items=sum(one.items for one in same), missing=sum(one.missing for one in same))
-            for same in columns.values()
-        ),
+        columns=tuple(replace(same[0], **totals(same, "items", "missing")) for same in columns.values()),
     )
 
 
 def _sum_partitions(parts: Sequence[PartitionStatus]) -> PartitionStatus:
-    forms = Counter(part.form for part in parts)
-    return replace(
-        parts[0],
-        rows=sum(part.rows for part in parts),
-        deleted=sum(part.deleted for part in parts),
-        form=forms.most_common(1)[0][0],
-        indexed_rows=sum(part.indexed_rows for part in parts),
-        index_bytes=sum(part.index_bytes for part in parts),
-        parameters=None,
-        points=(),
-        index_error=next((part.index_error for part in parts if part.index_error is not None), None),
-    )
+    sums = totals(parts, "rows", "deleted", "indexed_rows", "index_bytes")
+    form = Counter(part.form for part in parts).most_common(1)[0][0]
+    error = next((part.index_error for part in parts if part.index_error is not None), None)
+    return replace(parts[0], **sums, form=form, parameters=None, points=(), index_error=error)
 
 
 def verify_shards(
@@ -153,12 +141,9 @@ def verify_shards(
     """Check all shards as `Store.verify`; changes nothing."""
     started = time.monotonic()
     reports = [*call_each(root, verify, run_each, check_media=check_media, hash_media=hash_media).values()]
-    return Report(
-        findings=tuple(found for report in reports for found in report.findings),
-        unchecked=tuple(dict.fromkeys(text for report in reports for text in report.unchecked)),
-        read_bytes=sum(report.read_bytes for report in reports),
-        took_s=time.monotonic() - started,
-    )
+    unchecked = tuple(dict.fromkeys(text for report in reports for text in report.unchecked))
+    sums = {**joined(reports, "findings"), **totals(reports, "read_bytes")}
+    return Report(**sums, unchecked=unchecked, took_s=time.monotonic() - started)
 
 
 def optimize_shards(
@@ -179,13 +164,8 @@ def _optimize(folder: Path, settings: IndexSettings | None, force: bool, device:
 
 def compact_shards(root: Path, *, run_each: RunEach[CompactReport] = run_each_here) -> CompactReport:
     """Repair, shrink and tidy all shards as `Store.compact`."""
-    reports = [*call_each(root, compact_store, run_each).values()]
-    return CompactReport(
-        sum(report.before_bytes for report in reports),
-        sum(report.after_bytes for report in reports),
-        tuple(found for report in reports for found in report.repaired),
-        tuple(found for report in reports for found in report.remaining),
-    )
+    reports = call_each(root, compact_store, run_each).values()
+    return CompactReport(**totals(reports, "before_bytes", "after_bytes"), **joined(reports, "repaired", "remaining"))
 
 
 def recover_shards(root: Path, *, run_each: RunEach[RecoverReport] = run_each_here) -> RecoverReport:
@@ -262,12 +242,8 @@ def relocate_shards(root: Path, old: str, new: str) -> RelocateReport:
 
 
 def _sum_relocated(reports: Sequence[RelocateReport]) -> RelocateReport:
-    return RelocateReport(
-        {before: after for report in reports for before, after in report.collections.items()},
-        sum(report.items for report in reports),
-        sum(report.sampled for report in reports),
-        sum(report.found for report in reports),
-    )
+    roots = {before: after for report in reports for before, after in report.collections.items()}
+    return RelocateReport(roots, **totals(reports, "items", "sampled", "found"))
 
 
 def left_out_of_shards(root: Path, start: int, most: int) -> list[LeftOutFile]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -46,6 +46,7 @@ from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
 from bindsearch.shards.each import RunEach, results_of, run_each_here
 from bindsearch.shards.fingerprints import fingerprints_path, write_fingerprints
 from bindsearch.shards.layout import ShardMap, new_shard_map, read_shard_map, shard_of, write_shard_map
+from bindsearch.shards.sums import totals
 from bindsearch.small_files import check_seal, read_json_object, read_small_file, sealed
 from bindsearch.storage.batch import StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog, Failure, SourceContainer
@@ -232,14 +233,10 @@ def _content(path: Path) -> BuiltShard:
     return BuiltShard(items.num_rows, 0 if snapshot.failures is None else snapshot.failures.num_rows, segments.num_rows)
 
 
-def _sum(parts: Any) -> BuiltShard:
+def _sum(parts: Iterable[BuiltShard]) -> BuiltShard:
     parts = [*parts]
-    return BuiltShard(
-        sum(part.items for part in parts),
-        sum(part.failures for part in parts),
-        sum(part.segments for part in parts),
-        tuple(dict.fromkeys(notice for part in parts for notice in part.notices)),
-    )
+    notices = tuple(dict.fromkeys(notice for part in parts for notice in part.notices))
+    return BuiltShard(**totals(parts, "items", "failures", "segments"), notices=notices)
 
 
 def build_shard(root: Path, new: ShardMap, old: ShardMap, device: str, number: int) -> BuiltShard:
@@ -398,15 +395,8 @@ def _item(
     key: int, rel_path: str, state: FileState, facts: Mapping[str, Sequence[Any]], row: int, segments: tuple[Any, ...]
 ) -> StagedItem:
     """Return an item of an old shard as a new one."""
-    return StagedItem(
-        item_id=None,
-        collection_id=key,
-        rel_path=rel_path,
-        modality=Modality((facts["item_modality"] if segments else facts["modality"])[row]),
-        state=state,
-        content_hash=facts["content_hash"][row] or "",
-        fingerprint=facts["fingerprint"][row] or "",
-        segments=segments,
-        columns=facts["columns"][row],
-        metadata=Metadata(**{name: facts[name][row] for name in METADATA_COLUMNS}),
-    )
+    modality = Modality((facts["item_modality"] if segments else facts["modality"])[row])
+    content_hash, fingerprint, columns = (facts[name][row] for name in ("content_hash", "fingerprint", "columns"))
+    metadata = Metadata(**{name: facts[name][row] for name in METADATA_COLUMNS})
+    digests = content_hash or "", fingerprint or ""
+    return StagedItem(None, key, rel_path, modality, state, *digests, segments, columns, metadata)

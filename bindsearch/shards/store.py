@@ -29,14 +29,7 @@ from bindsearch.results import Status
 from bindsearch.search.generation import Generation
 from bindsearch.search.query import parse_modalities
 from bindsearch.shards.hosts import Hosts
-from bindsearch.shards.layout import (
-    SHARDS_FILE,
-    TIMEOUT_S,
-    ShardMap,
-    new_shard_map,
-    shard_map_mark,
-    write_shard_map,
-)
+from bindsearch.shards.layout import SHARDS_FILE, TIMEOUT_S, ShardMap, new_shard_map, shard_map_mark, write_shard_map
 from bindsearch.shards.place import Place
 from bindsearch.shards.search.router import Router, check_answering
 from bindsearch.storage.config import StoreConfig, load_encoder_of

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 from bindsearch.reports import MAX_KINDS_OF_NOTES, OTHER_NOTES, FileNote, IndexReport, OnProgress, Progress
 from bindsearch.types import Modality
@@ -35,6 +36,18 @@ class ProgressSum:
         return update
 
 
+def totals(parts: Iterable[object], *names: str) -> dict[str, Any]:
+    """Return the sums of fields over parts, by name."""
+    parts = [*parts]
+    return {name: sum(getattr(part, name) for part in parts) for name in names}
+
+
+def joined(parts: Iterable[object], *names: str) -> dict[str, tuple[Any, ...]]:
+    """Return the entries of fields of parts one after the other, by name."""
+    parts = [*parts]
+    return {name: tuple(one for part in parts for one in getattr(part, name)) for name in names}
+
+
 def sum_progress(parts: Iterable[Progress]) -> Progress:
     """Return the sum of progress; the file is the one that any shard has worked on for the longest time."""
     parts = [*parts]
@@ -42,15 +55,8 @@ def sum_progress(parts: Iterable[Progress]) -> Progress:
     for part in parts:
         items.update(part.items)
     slowest = max(parts, key=lambda part: part.file_s)
-    return Progress(
-        done=sum(part.done for part in parts),
-        total=sum(part.total for part in parts),
-        failed=sum(part.failed for part in parts),
-        segments=sum(part.segments for part in parts),
-        items=dict(items),
-        file=slowest.file,
-        file_s=slowest.file_s,
-    )
+    sums = totals(parts, "done", "total", "failed", "segments")
+    return Progress(**sums, items=dict(items), file=slowest.file, file_s=slowest.file_s)
 
 
 def sum_reports(reports: Mapping[int, IndexReport], swept: Mapping[int, IndexReport]) -> IndexReport:

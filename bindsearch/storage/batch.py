@@ -77,12 +77,11 @@ def with_shared_modalities(
     modalities: dict[int, list[str]] = {}
     for key, modality in zip(*(segments.column(name).to_pylist() for name in ("item_id", "modality")), strict=True):
         modalities.setdefault(key, []).append(modality)
-    return [
-        item
-        if item.segments is not None or item.modality.value in modalities[key]
-        else replace(item, modality=Modality(modalities[key][0]))
-        for key, item in zip(item_ids, items, strict=True)
-    ]
+    found = []
+    for key, item in zip(item_ids, items, strict=True):
+        is_right = item.segments is not None or item.modality.value in modalities[key]
+        found.append(item if is_right else replace(item, modality=Modality(modalities[key][0])))
+    return found
 
 
 def with_shared_facts(
@@ -112,16 +111,13 @@ def own_segments(item_ids: Sequence[int], items: Sequence[StagedItem]) -> tuple[
 
     segments = [segment for item in items for segment in item.segments or ()]
     owners = [key for key, item in zip(item_ids, items, strict=True) for _ in item.segments or ()]
-    table = pa.table(
-        {
-            "item_id": pa.array(owners, pa.int64()),
-            "modality": pa.array([segment.modality.value for segment in segments], pa.string()),
-            "start_s": pa.array([segment.start_s for segment in segments], pa.float64()),
-            "end_s": pa.array([segment.end_s for segment in segments], pa.float64()),
-            "text": pa.array([segment.text for segment in segments], pa.string()),
-        }
-    )
-    return table, segments
+    number, text = pa.float64(), pa.string()
+    names = {"item_id": pa.int64(), "modality": text, "start_s": number, "end_s": number, "text": text}
+    rows = [(one.modality.value, one.start_s, one.end_s, one.text) for one in segments]
+    columns = [owners, *(zip(*rows, strict=True) if rows else ((), (), (), ()))]
+    return pa.table(
+        [pa.array(column, kind) for column, kind in zip(columns, names.values(), strict=True)], [*names]
+    ), segments
 
 
 def with_shared_segments(

@@ -179,17 +179,10 @@ class Snapshot:
                 row -= self._segment_bounds[number]
                 item = part.item_of_segments[row]
                 key = part.collection_ids[item]
-                found.append(
-                    SegmentFacts(
-                        int(part.item_ids[item]),
-                        Path(self._prefixes[key] + part.rel_paths[item].as_py()),  # faster than `/`
-                        self._roots[key],
-                        part.modality_at(row),
-                        part.starts_s[row].as_py(),
-                        part.ends_s[row].as_py(),
-                        part.texts[row].as_py(),
-                    )
-                )
+                path = Path(self._prefixes[key] + part.rel_paths[item].as_py())  # faster than `/`
+                start_s, end_s, text = part.starts_s[row].as_py(), part.ends_s[row].as_py(), part.texts[row].as_py()
+                place = int(part.item_ids[item]), path, self._roots[key]
+                found.append(SegmentFacts(*place, part.modality_at(row), start_s, end_s, text))
         except (LookupError, ValueError) as error:
             raise SnapshotDamagedError(f"the snapshot contradicts itself ({error}): {REMEDY}") from error
         return found

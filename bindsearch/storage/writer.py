@@ -277,17 +277,10 @@ class Writer:
         failures_changed = bool(change.failures or change.forgotten_failures)
         failures = self._catalog.failures_table() if failures_changed else None
         digest = write_part(self._store, generation, items, segments, [*change.removed, *touched], failures)
-        all_of = base_manifest(self._catalog)
-        self._publish_part(
-            digest,
-            replace(
-                self._manifest,
-                generation=generation,
-                collections=all_of.collections,
-                vectors=all_of.vectors,
-                failures=generation if failures_changed else self._manifest.failures,
-            ),
-        )
+        base, old = base_manifest(self._catalog), self._manifest
+        number = generation if failures_changed else old.failures
+        manifest = replace(base, failures=number, class_columns=old.class_columns, indexes=old.indexes)
+        self._publish_part(digest, replace(manifest, parts=old.parts, part_digests=old.part_digests))
 
     def _publish_class_columns(self, generation: int) -> None:
         """Make columns of classes visible to readers, in a part without items."""

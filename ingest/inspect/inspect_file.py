@@ -140,15 +140,9 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     check_same(file.path, state)
     suffix = file.path.suffix.lower()
     raw_suffix = suffix if suffix in RAW_EXTENSIONS else ""  # the same bytes may be a plain TIFF under another name
-    return InspectResult(
-        verdict,
-        content_hash=content_hash,
-        fingerprint=fingerprint_of(content_hash, facts, verdict.modality.value, raw_suffix),
-        sidecar=sidecar,
-        columns=json.dumps(dict(sidecar.columns), ensure_ascii=False) if sidecar.columns else None,
-        metadata=metadata,
-        content_state=state,
-    )
+    fingerprint = fingerprint_of(content_hash, facts, verdict.modality.value, raw_suffix)
+    columns = json.dumps(dict(sidecar.columns), ensure_ascii=False) if sidecar.columns else None
+    return InspectResult(verdict, None, content_hash, fingerprint, sidecar, columns, metadata, state)
 
 
 def declared_of(file: SourceFile, options: InspectOptions) -> Declared:
