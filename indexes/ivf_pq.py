@@ -60,8 +60,9 @@ class IvfPqIndex:
 
         self.parameters = parameters
         self._buffer = buffer
-        self._chain: Any = chain  # owns the parts below, which FAISS would free with it
-        self._transform: Any = faiss.downcast_VectorTransform(self._chain.chain.at(0))
+        self._chain = chain  # owns the parts below, which FAISS would free with it
+        transforms: Any = chain.chain
+        self._transform: Any = faiss.downcast_VectorTransform(transforms.at(0))
         self._lists: Any = faiss.downcast_index(chain.index)
 
     @property

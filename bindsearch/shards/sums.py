@@ -42,7 +42,7 @@ def totals(parts: Iterable[object], *names: str) -> dict[str, Any]:
     return {name: sum(getattr(part, name) for part in parts) for name in names}
 
 
-def joined(parts: Iterable[object], *names: str) -> dict[str, tuple[Any, ...]]:
+def joined(parts: Iterable[object], *names: str) -> dict[str, Any]:
     """Return the entries of fields of parts one after the other, by name."""
     parts = [*parts]
     return {name: tuple(one for part in parts for one in getattr(part, name)) for name in names}

@@ -343,14 +343,7 @@ class Catalog:
         with self._transaction():
             lost = "SELECT DISTINCT item_id FROM segments WHERE modality = ? AND vector_id >= ? AND vector_id < ?"
             rows = self._connection.sql(lost, params=[modality.value, first_id, end_id])
-            with self._incoming(rows.to_arrow_table()):
-                self._connection.execute(
-                    "DELETE FROM segments USING incoming WHERE segments.item_id = incoming.item_id"
-                )
-                self._connection.execute(
-                    f"UPDATE items SET fingerprint = '', size_bytes = {UNKNOWN_STATE.size_bytes} "
-                    "FROM incoming WHERE items.item_id = incoming.item_id"
-                )
+            self._forget_segments(rows.to_arrow_table())
             self._drop_vector_files(modality, [name])
         return self.generation
 
@@ -504,6 +497,15 @@ class Catalog:
                     self._connection.execute(
                         f"DELETE FROM {table} USING incoming WHERE {table}.item_id = incoming.item_id"
                     )
+
+    def _forget_segments(self, item_ids: pa.Table) -> None:
+        """Delete the segments of items (a column item_id) and mark the items to be embedded again."""
+        with self._incoming(item_ids):
+            self._connection.execute("DELETE FROM segments USING incoming WHERE segments.item_id = incoming.item_id")
+            self._connection.execute(
+                f"UPDATE items SET fingerprint = '', size_bytes = {UNKNOWN_STATE.size_bytes} "
+                "FROM incoming WHERE items.item_id = incoming.item_id"
+            )
 
     def _put_vector_files(self, files: Sequence[tuple[Modality, str, int, str]]) -> None:
         columns = ("modality", "name", "n", "digest")
