@@ -350,7 +350,9 @@ def _damaged(path: Path, problem: str) -> IndexDamagedError:
 
 
 def _hash(token: str) -> int:
-    return _hash_bytes(token.encode("utf-8", "surrogatepass"))
+    import xxhash  # a call of `_hash_bytes` would make the words of a store a quarter slower
+
+    return int(xxhash.xxh3_64_intdigest(token.encode("utf-8", "surrogatepass")))
 
 
 def _hash_bytes(content: bytes | memoryview) -> int:
