@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,10 +131,9 @@ def measure_costs(dim: int = 1024, budget_s: float = 1.0, *, seed: int = 0) -> U
         code, probe = _measure_codes(dim, share_s, rng)
     finally:
         faiss.omp_set_num_threads(threads)
-    usual = asdict(UnitCosts())
-    bounds = {name: (value / CLAMP_FACTOR, value * CLAMP_FACTOR) for name, value in usual.items()}
-    measured = asdict(UnitCosts(scan, gather, mask, code, probe, call)).items()
-    return UnitCosts(**{name: min(max(value, bounds[name][0]), bounds[name][1]) for name, value in measured})
+    usual, measured = astuple(UnitCosts()), (scan, gather, mask, code, probe, call)
+    pairs = zip(measured, usual, strict=True)
+    return UnitCosts(*(min(max(value, one / CLAMP_FACTOR), one * CLAMP_FACTOR) for value, one in pairs))
 
 
 def _measure_rows(dim: int, share_s: float, rng: np.random.Generator) -> tuple[float, float, float, float]:

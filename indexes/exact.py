@@ -96,7 +96,9 @@ class ExactRows:
         self.dim = dim
         self._blocks: list[_Block] = []
         start = 0
-        for rows, checks in _join_small([_as_block(block) for block in blocks]):
+        # memmaps become plain arrays, which are faster to slice
+        pairs = (block if isinstance(block, RowBlock) else RowBlock(block) for block in blocks)
+        for rows, checks in _join_small([RowBlock(np.ascontiguousarray(np.asarray(rows)), c) for rows, c in pairs]):
             self._blocks.append(_Block(start, rows, checks, _view(rows)))
             start += len(rows)
         self.n = start
@@ -164,12 +166,6 @@ class ExactRows:
     def embeddings(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the rows at `positions` (m,) as float32 (m, d)."""
         return decode(self.gather(positions))
-
-
-def _as_block(block: NDArray[np.float16] | RowBlock) -> RowBlock:
-    """Return a block with contiguous rows; memmaps become plain arrays, which are faster to slice."""
-    rows, checks = block if isinstance(block, RowBlock) else (block, None)
-    return RowBlock(np.ascontiguousarray(np.asarray(rows)), checks)
 
 
 def _take(block: _Block, positions: NDArray[np.int64]) -> NDArray[np.float16]:

@@ -23,15 +23,8 @@ from numpy.typing import NDArray
 from bindsearch.atomic import TEMPORARY_SUFFIX, sync_folder
 from bindsearch.errors import IndexDamagedError
 from bindsearch.hashing import hash_file
-from bindsearch.indexes.types import (
-    IndexForm,
-    IndexManifest,
-    IndexParameters,
-    IndexQuality,
-    IndexSettings,
-    parse_point,
-    point_record,
-)
+from bindsearch.indexes import types
+from bindsearch.indexes.types import IndexForm, IndexManifest, IndexParameters, IndexQuality, IndexSettings
 from bindsearch.small_files import parse_json_object, read_small_file
 
 if TYPE_CHECKING:
@@ -175,10 +168,9 @@ def check_index(store: Path, modality: str, folder: str, manifest_digest: str) -
 def remove_indexes(store: Path, modality: str, keep: set[str]) -> None:
     """Delete all index folders of a modality except those in `keep`, also incomplete ones; only for the writer."""
     path = store / INDEXES / modality
-    if path.is_dir():
-        for folder in path.iterdir():
-            if folder.name not in keep:
-                shutil.rmtree(folder, ignore_errors=True)
+    for folder in path.iterdir() if path.is_dir() else ():
+        if folder.name not in keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _damaged(path: Path, problem: str) -> IndexDamagedError:
@@ -210,7 +202,7 @@ MANIFEST_KEYS = {"settings": "wishes", "measured_sources": "queried", "in_distri
 
 def _manifest_record(manifest: IndexManifest) -> dict[str, Any]:
     record = {MANIFEST_KEYS.get(name, name): value for name, value in dataclasses.asdict(manifest).items()}
-    points = {name: [point_record(point) for point in getattr(manifest, name)] for name in ("points", "gpu_points")}
+    points = {name: [*map(types.point_record, getattr(manifest, name))] for name in ("points", "gpu_points")}
     return record | points
 
 
@@ -218,16 +210,15 @@ def _parse_manifest(data: dict[str, Any]) -> IndexManifest:
     names = {key: name for name, key in MANIFEST_KEYS.items()}
     data = {names.get(key, key): value for key, value in data.items()}
     settings, gpu = data["settings"], data.get("gpu_parameters")
+    form = None if settings["form"] is None else IndexForm(settings["form"])
     parsed = {
         "parameters": _parse_parameters(data["parameters"]),
-        "settings": IndexSettings(
-            **settings | {"form": None if settings["form"] is None else IndexForm(settings["form"])}
-        ),
+        "settings": IndexSettings(**settings | {"form": form}),
         "measured_sources": tuple(data["measured_sources"]),
         "quality": None if data["quality"] is None else IndexQuality(**data["quality"]),
-        "points": tuple(parse_point(point) for point in data["points"]),
+        "points": tuple(map(types.parse_point, data["points"])),
         "gpu_parameters": None if gpu is None else _parse_parameters(gpu),
-        "gpu_points": tuple(parse_point(point) for point in data.get("gpu_points", ())),
+        "gpu_points": tuple(map(types.parse_point, data.get("gpu_points", ()))),
         "files": {str(name): (int(size), str(digest)) for name, (size, digest) in data["files"].items()},
     }
     return IndexManifest(**data | parsed)

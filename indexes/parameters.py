@@ -107,14 +107,12 @@ def _choose_code(
     n: int, dim: int, form: IndexForm, memory_bytes: int | None, overrides: Mapping[str, int]
 ) -> tuple[int, int]:
     """Return the reduced dimensions and subquantizers of the largest code that fits the memory."""
-    choices = _code_choices(n, dim, form, overrides)
-    needed = [n * (math.ceil(size * BITS[form] / 8) + ID_BYTES) for _, size in choices]
-    for choice, memory in zip(choices, needed, strict=True):
-        if memory_bytes is None or memory <= memory_bytes:
-            return choice
-    raise UsageError(
-        f"{memory_bytes} bytes of memory are too few for an index of {n} rows: the minimum is {needed[-1]}"
-    )
+    needed = 0
+    for reduced_dim, size in _code_choices(n, dim, form, overrides):
+        needed = n * (math.ceil(size * BITS[form] / 8) + ID_BYTES)
+        if memory_bytes is None or needed <= memory_bytes:
+            return reduced_dim, size
+    raise UsageError(f"{memory_bytes} bytes of memory are too few for an index of {n} rows: the minimum is {needed}")
 
 
 def _code_choices(n: int, dim: int, form: IndexForm, overrides: Mapping[str, int]) -> list[tuple[int, int]]:
@@ -138,10 +136,8 @@ def _choose_reduced_dim(n: int, dim: int, form: IndexForm) -> int:
     """Return half of the dimensions, with one list 3/4, but at least FULL_DIM; if possible a multiple of 8."""
     wanted = dim * 3 // 4 if form == IndexForm.IVF_PQ and n < ONE_LIST_ROWS else dim // 2
     reduced_dim = max(wanted, min(dim, FULL_DIM))
-    for multiple in (8, 2):
-        if reduced_dim >= multiple:
-            return reduced_dim - reduced_dim % multiple
-    return reduced_dim
+    multiple = next((multiple for multiple in (8, 2) if reduced_dim >= multiple), 1)
+    return reduced_dim - reduced_dim % multiple
 
 
 def _code_sizes(reduced_dim: int, form: IndexForm) -> list[int]:

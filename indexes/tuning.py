@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,37 +55,20 @@ OUTSIDE = 2.0
 """An `in_distribution_cosine` that no query reaches."""
 
 
-@dataclass(frozen=True)
-class _FilterCase:
-    """A filter to measure with.
-
-    Attributes:
-        selectivity: the share of rows it represents.
-        mask: an example of such a filter; None: all rows.
-    """
+class _FilterCase(NamedTuple):
+    """A filter to measure with: the share of rows it represents, and an example; None: all rows."""
 
     selectivity: float
     mask: RowMask | None
 
 
-@dataclass(frozen=True)
-class _Setting:
-    """Recall of one setting over all cases of a filter.
-
-    Attributes:
-        probes: lists probed.
-        rerank: candidates scored exactly.
-        cost_ns: estimated cost of a query in nanoseconds.
-        recall: mean recall@k in the worst case.
-        recall_bound: lower bound of that recall.
-        mask: mask of the worst case; None: all rows.
-    """
+class _Setting(NamedTuple):
+    """Estimated cost of a query with one setting, and mean recall@k in the worst of all cases, which is `mask`."""
 
     probes: int
     rerank: int
     cost_ns: float
     recall: float
-    recall_bound: float
     mask: RowMask | None
 
 
@@ -116,23 +100,21 @@ class Tuner:
         """Return the filter cases of each share: random rows, and whole lists if there are several."""
         rng = np.random.default_rng(seed)
         alive = np.ones(self.index.n, np.bool_) if self.alive is None else self.alive.flags[: self.index.n]
-        filter_cases = []
+        cases = []
         for share in self.selectivities:
             if share == 1.0:
-                filter_cases.append(_FilterCase(share, None if self.alive is None else RowMask(alive)))
+                cases.append(_FilterCase(share, None if self.alive is None else RowMask(alive)))
                 continue
-            filter_cases.append(_FilterCase(share, RowMask(alive & (rng.random(self.index.n) < share))))
+            cases.append(_FilterCase(share, RowMask(alive & (rng.random(self.index.n) < share))))
             if self.index.lists > 1:
                 mask = np.zeros(self.index.n, np.bool_)
-                count = 0
-                for number in rng.permutation(self.index.lists):
-                    ordinals = self.index.list_ordinals(int(number))
+                lists, count = iter(rng.permutation(self.index.lists).tolist()), 0
+                while count < share * self.index.n:
+                    ordinals = self.index.list_ordinals(next(lists))
                     mask[ordinals] = True
                     count += len(ordinals)
-                    if count >= share * self.index.n:
-                        break
-                filter_cases.append(_FilterCase(share, RowMask(alive & mask)))
-        return [case for case in filter_cases if case.mask is None or case.mask.count]
+                cases.append(_FilterCase(share, RowMask(alive & mask)))
+        return [case for case in cases if case.mask is None or case.mask.count]
 
     def points(
         self,
@@ -141,13 +123,9 @@ class Tuner:
         own: NDArray[np.int64] | None,
         filter_cases: Sequence[_FilterCase],
     ) -> list[OperatingPoint]:
-        """Return the points for queries of one source.
+        """Return the points for queries float32 (nq, d) of one source.
 
-        Args:
-            source: modality of the queries.
-            queries: float32 (nq, d).
-            own: int64 (nq,), the queries' own rows, excluded from the true results; None: no exclusion.
-            filter_cases: the filter cases.
+        `own`: int64 (nq,), the queries' own rows, excluded from the true results; None: no exclusion.
         """
         masks = [case.mask for case in filter_cases]
         truths = exact_nearest(self.rows, queries, max(self.ks), masks, self.index.n, own)
@@ -166,10 +144,8 @@ class Tuner:
                     candidates = self.index.candidates(query, setting.rerank, setting.probes, setting.mask)
                     self.rows.rerank(query, candidates, k)
                     times.append(self.clock() - start)
-                latency_ms = float(np.median(times)) * 1e3
-                points.append(
-                    OperatingPoint(source, k, share, setting.probes, setting.rerank, setting.recall, latency_ms)
-                )
+                figures = setting.probes, setting.rerank, setting.recall, float(np.median(times)) * 1e3
+                points.append(OperatingPoint(source, k, share, *figures))
         return points
 
     def _cheapest(
@@ -191,8 +167,7 @@ class Tuner:
                     ]
                     bound, mean, mask = min(outcomes, key=lambda outcome: outcome[0])
                     cost_ns = setting_cost_ns(self.index, self.costs, probes, rerank)
-                    setting = _Setting(probes, rerank, cost_ns, mean, bound, mask)
-                    widest[k] = setting
+                    widest[k] = setting = _Setting(probes, rerank, cost_ns, mean, mask)
                     if bound >= self.recall and (k not in best or setting.cost_ns < best[k].cost_ns):
                         best[k] = setting
         return {k: best.get(k, widest[k]) for k in self.ks}
@@ -200,10 +175,7 @@ class Tuner:
     def _ranks(
         self, queries: NDArray[np.float32], probes: int, mask: RowMask | None, truth: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Return the rank of each of the true nearest (nq, k) among the candidates.
-
-        The rank is RERANKS[-1] if it is no candidate, and -1 if there is no k-th row.
-        """
+        """Return the ranks of the true nearest (nq, k): RERANKS[-1] for no candidate, -1 if there is no k-th row."""
         width = min(RERANKS[-1], self.index.n)
         candidates = self.index.candidates(queries, width, probes, mask)
         rank_of = np.full(self.index.n + 1, RERANKS[-1], np.int64)  # the last one is for -1
@@ -258,9 +230,8 @@ def measure_points(
     filter_cases = tuner.filter_cases(seed)
     start = clock()
     points: list[OperatingPoint] = []
-    sources = sorted(
-        (source for source, sample in queries.items() if len(sample)), key=lambda source: source == modality
-    )
+    sampled = [source for source, sample in queries.items() if len(sample)]
+    sources = sorted(sampled, key=lambda source: source == modality)
     seconds = _pilot_seconds(tuner, queries[sources[0]], filter_cases) if sources else 0.0
     for number, source in enumerate(sources):
         share_s = (budget_s - (clock() - start)) / (len(sources) - number)
@@ -288,12 +259,7 @@ def fill_missing(
     queries are among its vectors. If there is none, it is all lists and the largest rerank, which is not measured.
     MIXED is the most expensive point per k and share.
 
-    Args:
-        points: measured points.
-        sources: sources that need points.
-        modality: modality of the partition.
-        index: the partition's index.
-        costs: unit costs of this machine.
+    `modality` is that of the partition; `sources` need points.
     """
 
     def cost(point: OperatingPoint) -> tuple[float, float]:
@@ -302,9 +268,7 @@ def fill_missing(
 
     measured = [point for point in points if point.fallback_source is None]
     filled = [point for point in points if point.source != MIXED]
-    cases = dict.fromkeys((point.k, point.selectivity) for point in measured) or [
-        (k, share) for k in KS for share in SELECTIVITIES
-    ]
+    cases = dict.fromkeys((point.k, point.selectivity) for point in measured) or [*product(KS, SELECTIVITIES)]
     for source in dict.fromkeys(sources):
         if any(point.source == source for point in filled):
             continue
@@ -351,10 +315,8 @@ def in_distribution_cosine(
         return OUTSIDE
     centre = mu / np.float32(length)
     threshold = float(np.quantile(rows @ centre, 0.01))
-    highest = max(
-        (float(np.quantile(queries @ centre, 0.99)) for queries in foreign_queries if len(queries)), default=-1.0
-    )
-    return threshold if threshold > highest else OUTSIDE
+    foreign = (float(np.quantile(queries @ centre, 0.99)) for queries in foreign_queries if len(queries))
+    return threshold if threshold > max(foreign, default=-1.0) else OUTSIDE
 
 
 def exact_nearest(

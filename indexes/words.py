@@ -93,11 +93,7 @@ class Postings:
     check: Callable[[str, int, int], None] = lambda _name, _start, _stop: None
 
     def find(self, token: str) -> NDArray[np.uint32]:
-        """Return the fields that contain a token, ascending: uint32 (m,).
-
-        Raises:
-            IndexDamagedError: the file is damaged.
-        """
+        """Return the fields that contain a token, ascending: uint32 (m,); raise IndexDamagedError for damage."""
         value = np.uint64(_hash(token))
         row = int(np.searchsorted(self.hashes, value))
         if row == len(self.hashes) or self.hashes[row] != value:
@@ -108,11 +104,7 @@ class Postings:
         return self.fields[start:stop]
 
     def counts_of(self, tokens: Sequence[str]) -> NDArray[np.int64]:
-        """Return the number of fields that contain each of these tokens: int64 (m,).
-
-        Raises:
-            IndexDamagedError: the file is damaged.
-        """
+        """Return the number of fields that contain each of these tokens: int64 (m,); errors as of `find`."""
         if not len(self.hashes):
             return np.zeros(len(tokens), np.int64)
         values = np.fromiter(map(_hash, tokens), np.uint64, len(tokens))
@@ -124,11 +116,7 @@ class Postings:
         return np.where(known, counts, 0)
 
     def lengths_of(self, fields: NDArray[np.integer]) -> NDArray[np.uint16]:
-        """Return the number of tokens of each field: uint16 (m,).
-
-        Raises:
-            IndexDamagedError: the file is damaged.
-        """
+        """Return the number of tokens of each field: uint16 (m,); errors as of `find`."""
         self.check("lengths", 0, len(self.lengths))
         return np.asarray(self.lengths[fields])
 
@@ -317,20 +305,10 @@ class _BlockFile:
         """Write the digests and the footer, which contains `record`."""
         self._put(bytes(-self._size % 8))
         self._flush(1)
-        digests = np.array(self._digests, np.uint64)
-        self._file.write(digests.tobytes())
-        footer = sealed(
-            {
-                "format": FORMAT,
-                **record,
-                "end": self._size,
-                "blocks": len(digests),
-                "digests": _hash_bytes(digests.tobytes()),
-                "arrays": self._arrays,
-            }
-        )
-        self._file.write(footer)
-        self._file.write(len(footer).to_bytes(8, "little"))
+        digests = np.array(self._digests, np.uint64).tobytes()
+        places = {"end": self._size, "blocks": len(self._digests), "digests": _hash_bytes(digests)}
+        footer = sealed({"format": FORMAT, **record, **places, "arrays": self._arrays})
+        self._file.write(digests + footer + len(footer).to_bytes(8, "little"))
 
     def _put(self, content: bytes) -> None:
         self._pending += content
@@ -352,17 +330,11 @@ class _CheckedBlocks:
     """Blocks of a mapped file that are compared with their digests once, before they are used."""
 
     def __init__(self, path: Path, content: memoryview, digests: NDArray[np.uint64]) -> None:
-        self._path = path
-        self._content = content
-        self._digests = digests
+        self._path, self._content, self._digests = path, content, digests
         self._done = np.zeros(len(digests), np.bool_)
 
     def check(self, start: int, stop: int) -> None:
-        """Check the blocks with these bytes.
-
-        Raises:
-            IndexDamagedError: one has changed.
-        """
+        """Check the blocks with these bytes; raise IndexDamagedError if one has changed."""
         first, last = start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)
         if self._done[first:last].all():
             return
@@ -378,7 +350,7 @@ def _damaged(path: Path, problem: str) -> IndexDamagedError:
 
 
 def _hash(token: str) -> int:
-    import xxhash
+    import xxhash  # a call of `_hash_bytes` would make the words of a store a quarter slower
 
     return int(xxhash.xxh3_64_intdigest(token.encode("utf-8", "surrogatepass")))
 

@@ -18,8 +18,7 @@ from bindsearch.ingest.inspect.inspect_file import InspectOptions, SourceFile, c
 from bindsearch.ingest.manifests.manifest import is_manifest, names_files
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.media.decode import describe
-from bindsearch.ingest.scan.declarations import Declarations
-from bindsearch.ingest.scan.listed_files import read_manifests
+from bindsearch.ingest.scan.listed_files import Declarations, read_manifests
 from bindsearch.ingest.scan.target import IndexOptions, ScanTarget
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.ingest.workers.prepare import failure_of

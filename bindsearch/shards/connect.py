@@ -112,11 +112,7 @@ def connect(
 
 
 def _location(path: PathLike | None, on: str | None) -> tuple[Path, str | None]:
-    """Return the folder of a store, and the cluster that has it; None: none.
-
-    Raises:
-        UsageError: the path is invalid, or names another cluster than `on`.
-    """
+    """Return the folder of a store, and the cluster that has it; raise UsageError if the path names another one."""
     if on is not None and not isinstance(on, str):
         raise UsageError(f"the cluster is {shown(on)}: give a text such as local or ray://HOST:10001")
     if path is None:
@@ -135,22 +131,27 @@ def _location(path: PathLike | None, on: str | None) -> tuple[Path, str | None]:
 
 
 def _place(on: str | None, device: str, workers: int | None, gpus: float, replicas: int) -> Place:
-    """Return where shards are indexed and searched.
-
-    Raises:
-        UsageError: the address or a number is invalid.
-        InstallationError: Ray is not installed.
-    """
+    """Return where shards are indexed and searched; raise UsageError if the address or a number is invalid."""
     cores = 1 if workers is None else to_integer(workers, "workers", "give a number from 1", lowest=1)
     n = to_integer(replicas, "replicas", "give a number from 1", lowest=1)
     share = to_number(gpus, "gpus", "give a number from 0", 0.0)
     if on is None:
-        from bindsearch.shards.place import ThisProcess
+        from bindsearch.shards.place import Place
 
-        return ThisProcess(device)
+        return Place(device)
     from bindsearch.shards.ray.place import RayPlace
 
     return RayPlace(on, device, cores, share, n)
+
+
+def _for_all_shards(command: str) -> Callable[..., NoReturn]:
+    """Return a method that raises UsageError, as the command has to be run for all shards."""
+
+    def refuse(self: Shard, *_: Any, **__: Any) -> NoReturn:
+        instead = shell_command(command, "--store", self._root)
+        raise UsageError(f"{self.path} is a shard of {self._root}: run `{instead}` for all of its shards")
+
+    return refuse
 
 
 class Shard(Store):
@@ -161,26 +162,8 @@ class Shard(Store):
         super().__init__(path, **options)
         self._root = root
 
-    def index(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise UsageError: a shard has a share of the files of each folder."""
-        raise self._refusal("index")
-
-    def watch(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise UsageError: a shard has a share of the files of each folder."""
-        raise self._refusal("watch")
-
-    def retry(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise UsageError: a shard has a share of the files of each folder."""
-        raise self._refusal("retry")
-
-    def reindex(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise UsageError: all shards have one encoder."""
-        raise self._refusal("index")
-
-    def relocate(self, *_: Any, **__: Any) -> NoReturn:
-        """Raise UsageError: collections have one root in all shards."""
-        raise self._refusal("relocate")
-
-    def _refusal(self, command: str) -> UsageError:
-        instead = shell_command(command, "--store", self._root)
-        return UsageError(f"{self.path} is a shard of {self._root}: run `{instead}` for all of its shards")
+    index = _for_all_shards("index")  # a shard has a share of the files of each folder
+    watch = _for_all_shards("watch")
+    retry = _for_all_shards("retry")
+    reindex = _for_all_shards("index")  # all shards have one encoder
+    relocate = _for_all_shards("relocate")  # collections have one root in all shards

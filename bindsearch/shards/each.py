@@ -32,26 +32,18 @@ def results_of(outcomes: Mapping[int, Result | BindSearchError], shards: ShardMa
     """Return the results of shards, in the order of their numbers.
 
     Raises:
-        BindSearchError: shards have failed, which are named.
+        BindSearchError: shards have failed; it is the error of the first, with the names of the others.
     """
     errors = {number: outcome for number, outcome in outcomes.items() if isinstance(outcome, BindSearchError)}
-    if errors:
-        raise shard_failure(errors, shards)
-    return {number: outcomes[number] for number in sorted(outcomes)}  # type: ignore[misc]
-
-
-def shard_failure(errors: Mapping[int, BindSearchError], shards: ShardMap) -> BindSearchError:
-    """Return the error for shards that have failed: that of the first, with the names of the others.
-
-    An error that the caller has made, such as an unknown option, is the same for all shards.
-    """
+    if not errors:
+        return {number: outcomes[number] for number in sorted(outcomes)}  # type: ignore[misc]
     first = errors[min(errors)]
-    if isinstance(first, UsageError) or not is_plain(first):
-        return first
+    if isinstance(first, UsageError) or not is_plain(first):  # an unknown option and the like is the same for all
+        raise first
     if len(errors) == shards.n:
-        return type(first)(f"all {shards.n} shards failed: {first}" if shards.n > 1 else str(first))
+        raise type(first)(f"all {shards.n} shards failed: {first}" if shards.n > 1 else str(first))
     names = ", ".join(shards.folders[number] for number in sorted(errors)[:3]) + (", ..." if len(errors) > 3 else "")
-    return type(first)(f"{len(errors)} of {shards.n} shards failed ({names}), the others are done: {first}")
+    raise type(first)(f"{len(errors)} of {shards.n} shards failed ({names}), the others are done: {first}")
 
 
 def is_plain(error: BindSearchError) -> bool:

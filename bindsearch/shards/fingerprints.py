@@ -108,7 +108,9 @@ class OtherShards:
         """Return the vectors of an item if it still has the fingerprint; a shard that fails is not asked again."""
         try:
             if shard not in self._opened:
-                self._opened[shard] = self._open(shard)
+                self._config = self._config or read_config(self._own)
+                config, self._opened[shard] = open_generation(shard)
+                check_space(self._config, self._own, config, shard)
             generation = self._opened[shard]
             return None if generation is None else _vectors_of(generation, item_id, fingerprint)
         except (BindSearchError, OSError) as error:
@@ -118,18 +120,6 @@ class OtherShards:
                 f"{error}"
             )
             return None
-
-    def _open(self, shard: Path) -> Generation:
-        """Return the newest generation of a shard.
-
-        Raises:
-            StoreNotFoundError: it is not there.
-            StoreError: its vectors are not comparable, or it cannot be read.
-        """
-        self._config = self._config or read_config(self._own)
-        config, generation = open_generation(shard)
-        check_space(self._config, self._own, config, shard)
-        return generation
 
 
 def _load(path: Path) -> NDArray[np.void]:
@@ -151,22 +141,12 @@ def _vectors_of(generation: Generation, item_id: int, fingerprint: str) -> Found
     segments = snapshot.segments.take(snapshot.segments_of(item_id)).to_pylist()
     if item["fingerprint"] != fingerprint or not segments:
         return None
-    staged = tuple(
-        SegmentOf(
-            Modality(segment["modality"]),
-            _vector(generation, Modality(segment["modality"]), segment["vector_id"]),
-            segment["start_s"],
-            segment["end_s"],
-            segment["text"],
-        )
-        for segment in segments
-    )
+    staged = []
+    for segment in segments:
+        modality = Modality(segment["modality"])
+        partition = generation.partitions[modality]
+        vector = partition.rows.embeddings(partition.rows_of_vectors(np.array([segment["vector_id"]])))[0]
+        staged.append(SegmentOf(modality, vector, segment["start_s"], segment["end_s"], segment["text"]))
     path = Path(snapshot.manifest.collections[item["collection_id"]], item["rel_path"])
     facts = {name: item[name] for name in FACT_COLUMNS}
-    return FoundVectors(staged, facts, is_gone=not may_be_there(path))
-
-
-def _vector(generation: Generation, modality: Modality, vector_id: int) -> NDArray[np.float32]:
-    partition = generation.partitions[modality]
-    rows = partition.rows.gather(partition.rows_of_vectors(np.array([vector_id])))
-    return np.asarray(rows[0], np.float32)
+    return FoundVectors(tuple(staged), facts, is_gone=not may_be_there(path))

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from bindsearch.errors import BindSearchError, StoreError, StoreNotFoundError, UsageError
 from bindsearch.indexes.cost_model import costs_path, load_costs
@@ -77,21 +78,14 @@ class ShardHost:
         Returns:
             The result by number of the shard, or the BindSearchError that it raised.
         """
-        call = getattr(self, method)
-        if len(requests) == 1 or method in IN_TURN:
-            return {
-                number: self._answer(number, partial(call, number, request)) for number, request in requests.items()
-            }
-        running = {
-            number: self._pool.submit(self._answer, number, partial(call, number, request))
-            for number, request in requests.items()
-        }
-        return {number: future.result() for number, future in running.items()}
+        answer = partial(self._answer, getattr(self, method))
+        each = map if len(requests) == 1 or method in IN_TURN else self._pool.map
+        return dict(zip(requests, each(answer, requests.keys(), requests.values()), strict=True))
 
-    def _answer(self, number: int, call: Callable[[], object]) -> object:
+    def _answer(self, call: Callable[[int, Any], object], number: int, request: object) -> object:
         """Return the result of a call for a shard, or its error."""
         try:
-            return call()
+            return call(number, request)
         except StoreNotFoundError:
             folder = self._stores[number].path
             return StoreError(
@@ -178,9 +172,7 @@ class ShardHost:
     def search(self, number: int, request: SearchRequest) -> list[FoundPart] | Stale:
         """Return the best candidates for each query."""
         generation = self._generation(number, request.generation)
-        if isinstance(generation, Stale):
-            return generation
-        return search_part(self._search_of(generation), request)
+        return generation if isinstance(generation, Stale) else search_part(self._search_of(generation), request)
 
     def details(self, number: int, request: DetailsRequest) -> Details | Stale:
         """Return vectors and metadata of candidates."""

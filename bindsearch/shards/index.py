@@ -148,16 +148,7 @@ def open_tools(job: ShardJob, load: LoadEncoder = load_store_encoder) -> Iterato
 def index_shard(
     job: ShardJob, tools: Tools, on_progress: OnProgress = ignore_progress, on_stage: OnStage = ignore_stage
 ) -> IndexReport:
-    """Index the files of one shard; its store is created on first use.
-
-    Args:
-        job: The shard, and what to index.
-        tools: Encoder and decoders of this process.
-        on_progress: Called with the progress of the run.
-        on_stage: Called with the name of each stage.
-
-    Returns:
-        Counts, failures and notices of the run.
+    """Index the files of one shard, and return the report of the run; the store is created on first use.
 
     Raises:
         StoreLockedError: another process is writing to the shard.
@@ -181,41 +172,22 @@ def index_shard(
     share = Share(partial(_belongs, job.number, shards.n), others.find, job.keeps_missing)
     context = StoreContext(folder, tools.encoder, tools.segments, tools.gpus, job.options.decode)
     find = partial(_targets, job, frozenset(path.resolve() for path in (job.root, *folders)))
+    arguments = context, find, replace(job.request, share=share), tools.decoders, job.index_settings
+    moved_to = () if job.has_changes else job.paths
+    deadline = time.monotonic() + job.options.lock_wait_s
     with store_faults(folder):
-        report = _unlocked(
-            partial(
-                index_targets,
-                context,
-                find,
-                replace(job.request, share=share),
-                tools.decoders,
-                job.index_settings,
-                on_progress,
-                on_stage,
-                moved_to=() if job.has_changes else job.paths,
-            ),
-            job.options.lock_wait_s,
-        )
+        while True:
+            try:
+                report = index_targets(*arguments, on_progress, on_stage, moved_to=moved_to)
+                break
+            except StoreLockedError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(LOCK_PAUSE_S)
         if report.items or report.removed or not prints[job.number].exists():
             write_fingerprints(prints[job.number], folder)
     report.notices += notices
     return report
-
-
-def _unlocked(run: Callable[[], IndexReport], wait_s: float) -> IndexReport:
-    """Run once no other process writes to the store, for at most some seconds.
-
-    Raises:
-        StoreLockedError: another process still is.
-    """
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            return run()
-        except StoreLockedError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(LOCK_PAUSE_S)
 
 
 def _belongs(number: int, n: int, rel_path: str) -> bool:
@@ -223,11 +195,7 @@ def _belongs(number: int, n: int, rel_path: str) -> bool:
 
 
 def _targets(job: ShardJob, skipped: frozenset[Path], catalog: Catalog, lists: ListLimits) -> Iterator[ScanTarget]:
-    """Yield the targets of a job; no shard is indexed.
-
-    Raises:
-        StoreError: the number of shards has changed while the job waited for the shard.
-    """
+    """Yield the targets of a job, no shard among them; raise StoreError if the number of shards has changed."""
     if (n := read_shard_map(job.root).n) != job.n:
         raise StoreError(f"{job.root} has {n} shards now, not {job.n}: run again")
     targets: Iterator[ScanTarget] | list[ScanTarget]
@@ -244,11 +212,7 @@ def _targets(job: ShardJob, skipped: frozenset[Path], catalog: Catalog, lists: L
 
 
 def run_here(jobs: Sequence[ShardJob], progress_of: OnShardProgress) -> dict[int, IndexReport | BindSearchError]:
-    """Run jobs in this process, one after the other; the encoder is loaded once.
-
-    Raises:
-        BindSearchError: what all jobs need cannot be loaded.
-    """
+    """Run jobs in this process, one after the other; the encoder is loaded once, or its error is raised."""
     if not jobs:
         return {}
     with open_tools(jobs[0]) as tools:
@@ -258,11 +222,7 @@ def run_here(jobs: Sequence[ShardJob], progress_of: OnShardProgress) -> dict[int
 def run_with(
     tools: Tools, jobs: Sequence[ShardJob], progress_of: OnShardProgress
 ) -> dict[int, IndexReport | BindSearchError]:
-    """Run jobs in this process with tools that are open; the error of one does not end the others.
-
-    Raises:
-        UsageError: there is no such device.
-    """
+    """Run jobs in this process with tools that are open; the error of one does not end the others."""
     tools.gpus.check()
     by_number = {job.number: job for job in jobs}
     return run_each_here(lambda number: index_shard(by_number[number], tools, progress_of(number)), [*by_number])
@@ -308,13 +268,11 @@ def index_shards(
     for path in resolved:
         known.check(path)
     if index_settings is not None:
-        with open_tools(ShardJob(root, 0, shards.n, (), request, options)) as tools:
+        with open_tools(ShardJob(root, 0, shards.n, (), request, options)) as tools:  # raises before anything is made
             check_index_settings(index_settings, tools.encoder.dim)
     request.options(DecodeOptions())  # invalid options raise before anything is created
-    jobs = [
-        ShardJob(root, number, shards.n, tuple(resolved), request, options, index_settings)
-        for number in range(shards.n)
-    ]
+    job = ShardJob(root, 0, shards.n, tuple(resolved), request, options, index_settings)
+    jobs = [replace(job, number=number) for number in range(shards.n)]
     report = index_jobs(jobs, shards, run=run, on_progress=on_progress, on_stage=on_stage)
     seen = (report.items, report.unchanged, report.removed, report.failures, report.without_content, report.notices)
     if not any(seen):

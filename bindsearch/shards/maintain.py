@@ -1,11 +1,15 @@
-"""Maintenance of sharded stores: what is done for each shard, and the sum of what came of it."""
+"""Maintenance of sharded stores: what is done for each shard, and the sum of what came of it.
+
+Each function raises StoreNotFoundError if there is no sharded store, and the BindSearchError of shards that have
+failed, which it names; it is done for the others.
+"""
 
 from __future__ import annotations
 
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -33,6 +37,7 @@ from bindsearch.results import PartitionStatus, Status
 from bindsearch.shards.each import RunEach, results_of, run_each_here
 from bindsearch.shards.fingerprints import fingerprints_path
 from bindsearch.shards.layout import ShardMap, local_id, read_shard_map
+from bindsearch.shards.sums import joined, totals
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.faults import store_faults
 from bindsearch.store import Store
@@ -66,10 +71,6 @@ def call_each(
 
     Returns:
         Its result for each shard; a shard that never had a file has none.
-
-    Raises:
-        StoreNotFoundError: there is no sharded store.
-        BindSearchError: shards have failed, which are named; it is done for the others.
     """
     shards = read_shard_map(root)
     task = partial(_call_one, root, shards, partial(call, **options), arguments)
@@ -116,71 +117,43 @@ def sum_status(root: Path, parts: Sequence[Status]) -> Status:
     return replace(
         parts[0],
         path=root,
-        generation=sum(part.generation for part in parts),
+        **totals(parts, "generation", "size_bytes"),
+        **joined(parts, "failures", "without_content"),
         collections=tuple(dict.fromkeys(path for part in parts for path in part.collections)),
         items=dict(counts["items"]),
         segments=dict(counts["segments"]),
         partitions=tuple(map(_sum_partitions, partitions.values())),
-        failures=tuple(failure for part in parts for failure in part.failures),
-        without_content=tuple(failure for part in parts for failure in part.without_content),
         left_out=dict(left_out.most_common()),
-        size_bytes=sum(part.size_bytes for part in parts),
-        columns=tuple(map(_sum_columns, columns.values())),
+        columns=tuple(replace(same[0], **totals(same, "items", "missing")) for same in columns.values()),
     )
 
 
 def _sum_partitions(parts: Sequence[PartitionStatus]) -> PartitionStatus:
-    forms = Counter(part.form for part in parts)
-    return replace(
-        parts[0],
-        rows=sum(part.rows for part in parts),
-        deleted=sum(part.deleted for part in parts),
-        form=forms.most_common(1)[0][0],
-        indexed_rows=sum(part.indexed_rows for part in parts),
-        index_bytes=sum(part.index_bytes for part in parts),
-        parameters=None,
-        points=(),
-        index_error=next((part.index_error for part in parts if part.index_error is not None), None),
-    )
-
-
-def _sum_columns(parts: Sequence[ColumnStatus]) -> ColumnStatus:
-    return replace(parts[0], items=sum(part.items for part in parts), missing=sum(part.missing for part in parts))
+    sums = totals(parts, "rows", "deleted", "indexed_rows", "index_bytes")
+    form = Counter(part.form for part in parts).most_common(1)[0][0]
+    error = next((part.index_error for part in parts if part.index_error is not None), None)
+    return replace(parts[0], **sums, form=form, parameters=None, points=(), index_error=error)
 
 
 def verify_shards(
     root: Path, *, check_media: bool = False, hash_media: bool = False, run_each: RunEach[Report] = run_each_here
 ) -> Report:
-    """Check all shards as `Store.verify`; changes nothing.
-
-    Raises:
-        StoreNotFoundError: there is no sharded store.
-        BindSearchError: a shard cannot be checked.
-    """
+    """Check all shards as `Store.verify`; changes nothing."""
     started = time.monotonic()
     reports = [*call_each(root, verify, run_each, check_media=check_media, hash_media=hash_media).values()]
-    return Report(
-        findings=tuple(found for report in reports for found in report.findings),
-        unchecked=tuple(dict.fromkeys(text for report in reports for text in report.unchecked)),
-        read_bytes=sum(report.read_bytes for report in reports),
-        took_s=time.monotonic() - started,
-    )
+    unchecked = tuple(dict.fromkeys(text for report in reports for text in report.unchecked))
+    sums = {**joined(reports, "findings"), **totals(reports, "read_bytes")}
+    return Report(**sums, unchecked=unchecked, took_s=time.monotonic() - started)
 
 
 def optimize_shards(
     root: Path,
-    *,
     index_settings: IndexSettings | None = None,
     force: bool = False,
     device: str = "auto",
     run_each: RunEach[list[OptimizeResult]] = run_each_here,
 ) -> dict[int, list[OptimizeResult]]:
-    """Bring the indexes of all shards up to date as `Store.optimize`; return what was done for each shard.
-
-    Raises:
-        StoreNotFoundError: there is no sharded store.
-        BindSearchError: shards have failed, which are named.
-    """
+    """Bring the indexes of all shards up to date as `Store.optimize`; return what was done for each shard."""
     return call_each(root, _optimize, run_each, index_settings, force, device)
 
 
@@ -190,28 +163,13 @@ def _optimize(folder: Path, settings: IndexSettings | None, force: bool, device:
 
 
 def compact_shards(root: Path, *, run_each: RunEach[CompactReport] = run_each_here) -> CompactReport:
-    """Repair, shrink and tidy all shards as `Store.compact`.
-
-    Raises:
-        StoreNotFoundError: there is no sharded store.
-        BindSearchError: shards have failed, which are named.
-    """
-    reports = [*call_each(root, compact_store, run_each).values()]
-    return CompactReport(
-        sum(report.before_bytes for report in reports),
-        sum(report.after_bytes for report in reports),
-        tuple(found for report in reports for found in report.repaired),
-        tuple(found for report in reports for found in report.remaining),
-    )
+    """Repair, shrink and tidy all shards as `Store.compact`."""
+    reports = call_each(root, compact_store, run_each).values()
+    return CompactReport(**totals(reports, "before_bytes", "after_bytes"), **joined(reports, "repaired", "remaining"))
 
 
 def recover_shards(root: Path, *, run_each: RunEach[RecoverReport] = run_each_here) -> RecoverReport:
-    """Rebuild damaged catalogs of shards from their snapshots as `Store.recover`; lines name the shard.
-
-    Raises:
-        StoreNotFoundError: there is no sharded store.
-        BindSearchError: shards have failed, which are named.
-    """
+    """Rebuild damaged catalogs of shards from their snapshots as `Store.recover`; lines name the shard."""
     reports = call_each(root, recover_store, run_each)
     return RecoverReport(
         reason="; ".join(f"shard {number}: {report.reason}" for number, report in reports.items() if report.reason),
@@ -229,8 +187,6 @@ def forget_in_shards(
 
     Raises:
         UsageError: nothing is given, nothing is indexed at a path, or there is no such item; nothing is changed.
-        StoreNotFoundError: there is no sharded store.
-        BindSearchError: shards have failed, which are named.
     """
     if not paths and not item_ids:
         raise UsageError("nothing to forget: give a path or an item id")
@@ -270,8 +226,6 @@ def relocate_shards(root: Path, old: str, new: str) -> RelocateReport:
 
     Raises:
         UsageError: `old` is not a collection, or `new` does not contain the files; nothing is changed.
-        StoreNotFoundError: there is no sharded store.
-        BindSearchError: shards have failed, which are named.
     """
     shards = read_shard_map(root)
     outcomes: dict[int, RelocateReport | BindSearchError] = {}
@@ -283,30 +237,17 @@ def relocate_shards(root: Path, old: str, new: str) -> RelocateReport:
     checked = {number: report for number, report in outcomes.items() if isinstance(report, RelocateReport)}
     if not checked:
         raise next(error for error in outcomes.values() if isinstance(error, BindSearchError))
-    total = _sum_relocated(checked.values())
-    check_found(old, new, total)
-    done = {}
-    for number in checked:
-        done[number] = relocate(shards.paths(root)[number], old, new, is_checked=True)
-    return _sum_relocated(done.values())
+    check_found(old, new, _sum_relocated([*checked.values()]))
+    return _sum_relocated([relocate(shards.paths(root)[number], old, new, is_checked=True) for number in checked])
 
 
-def _sum_relocated(reports: Iterable[RelocateReport]) -> RelocateReport:
-    reports = [*reports]
-    return RelocateReport(
-        {before: after for report in reports for before, after in report.collections.items()},
-        sum(report.items for report in reports),
-        sum(report.sampled for report in reports),
-        sum(report.found for report in reports),
-    )
+def _sum_relocated(reports: Sequence[RelocateReport]) -> RelocateReport:
+    roots = {before: after for report in reports for before, after in report.collections.items()}
+    return RelocateReport(roots, **totals(reports, "items", "sampled", "found"))
 
 
 def left_out_of_shards(root: Path, start: int, most: int) -> list[LeftOutFile]:
-    """Return files and folders that were not indexed, `most` of them from number `start` on, by collection and path.
-
-    Raises:
-        StoreNotFoundError: there is no sharded store.
-    """
+    """Return files and folders that were not indexed, `most` of them from number `start` on, by collection and path."""
     shards = read_shard_map(root)
     lists = []
     for number in present(root, shards):
@@ -321,14 +262,7 @@ def left_out_of_shards(root: Path, start: int, most: int) -> list[LeftOutFile]:
 def duplicates_of_shards(
     root: Path, *, run_each: RunEach[tuple[NDArray[np.bytes_], NDArray[np.int64]]] = run_each_here
 ) -> list[tuple[Item, ...]]:
-    """Return groups of items with the same bytes, over all shards, the largest groups first.
-
-    Ids of items are numbers over all shards.
-
-    Raises:
-        StoreNotFoundError: there is no sharded store.
-        BindSearchError: a shard cannot be read.
-    """
+    """Return groups of items with the same bytes, the largest first; ids of items are numbers over all shards."""
     shards = read_shard_map(root)
     found = call_each(root, content_hashes, run_each)
     if not found:
@@ -370,8 +304,6 @@ def classify_shards(
 
     Raises:
         UsageError: labels, templates or a name are invalid.
-        StoreNotFoundError: there is no sharded store.
-        BindSearchError: shards have failed, which are named.
     """
     started = time.monotonic()
     reports = [*call_each(root, _classify, run_each, labels, device, options).values()]
@@ -380,14 +312,10 @@ def classify_shards(
     counts: Counter[str] = Counter()
     for report in reports:
         counts.update(report.counts)
-    sums = {
-        name: sum(getattr(report, name) for report in reports)
-        for name in ("items", "classified", "without_vectors", "cancelled")
-    }
-    replaced = any(report.replaced for report in reports)
-    return replace(
-        reports[0], **sums, replaced=replaced, counts=dict(counts.most_common()), took_s=time.monotonic() - started
-    )
+    names = ("items", "classified", "without_vectors", "cancelled")
+    sums = {name: sum(getattr(report, name) for report in reports) for name in names}
+    replaced, took_s = any(report.replaced for report in reports), time.monotonic() - started
+    return replace(reports[0], **sums, replaced=replaced, counts=dict(counts.most_common()), took_s=took_s)
 
 
 def _classify(
@@ -402,8 +330,6 @@ def remove_column_of_shards(root: Path, column: str, *, run_each: RunEach[bool] 
 
     Raises:
         UsageError: no shard has such a column.
-        StoreNotFoundError: there is no sharded store.
-        BindSearchError: shards have failed, which are named.
     """
     if not any(call_each(root, _remove_column, run_each, column).values()):
         raise UsageError(f"the store has no column {column!r:.80} that `classify` has written")
@@ -426,8 +352,6 @@ def export_shards(
 
     Raises:
         UsageError: a folder is not empty, or an option is invalid.
-        StoreNotFoundError: there is no sharded store.
-        BindSearchError: shards have failed, which are named.
     """
     started = time.monotonic()
     shards = read_shard_map(root)

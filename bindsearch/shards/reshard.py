@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,13 @@ from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
 from bindsearch.shards.each import RunEach, results_of, run_each_here
 from bindsearch.shards.fingerprints import fingerprints_path, write_fingerprints
 from bindsearch.shards.layout import ShardMap, new_shard_map, read_shard_map, shard_of, write_shard_map
+from bindsearch.shards.sums import totals
 from bindsearch.small_files import check_seal, read_json, read_small_file, sealed
 from bindsearch.storage.batch import StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog, Failure, SourceContainer
 from bindsearch.storage.catalog_file import CATALOG_FILE
 from bindsearch.storage.config import STORE_FILE, load_store_encoder, read_config, write_config
-from bindsearch.storage.file_state import FileState, IndexedFiles
+from bindsearch.storage.file_state import FileState
 from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.storage.writer import Writer
@@ -86,14 +87,7 @@ class ReshardReport:
 
 @dataclass(frozen=True, slots=True)
 class BuiltShard:
-    """Content of a shard.
-
-    Attributes:
-        items: Number of items.
-        failures: Number of failures.
-        segments: Number of segments.
-        notices: Messages for the user.
-    """
+    """Numbers of items, failures and segments of a shard, and messages for the user."""
 
     items: int = 0
     failures: int = 0
@@ -146,9 +140,13 @@ def reshard(
             _delete(root, plan.new)
             plan = None
         if plan is None:
-            plan = _Plan(_map_of(n), old, generations)
-            _delete(root, plan.new)  # what remains of shards of that number from before
-            _write_plan(root, plan)
+            new = new_shard_map(n, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+            # in a folder of their own: names of the old ones may be the same
+            new = replace(new, folders=tuple(f"shards-{n:04d}/{folder}" for folder in new.folders))
+            plan = _Plan(new, old, generations)
+            _delete(root, new)  # what remains of shards of that number from before
+            with atomic_write(root / PLAN_FILE) as file:
+                file.write(sealed(asdict(plan), indent=2) + b"\n")
         on_stage(f"building {n} shards")
         call = partial(build_shard, root, plan.new, old, device)
         built = results_of(run_each(call, range(n) if sources else ()), plan.new)
@@ -169,23 +167,11 @@ def reshard(
 
 @dataclass(frozen=True)
 class _Plan:
-    """Content of PLAN_FILE.
-
-    Attributes:
-        new: The new shards.
-        old: The old ones.
-        generations: Generations of the old ones that are there; a run that finds others begins again.
-    """
+    """Content of PLAN_FILE, with the generations of the old shards that are there: with others, a run begins again."""
 
     new: ShardMap
     old: ShardMap
     generations: list[int]
-
-
-def _map_of(n: int) -> ShardMap:
-    """Return the map of new shards, in a folder of their own: names of the old ones may be the same."""
-    shards = new_shard_map(n, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-    return replace(shards, folders=tuple(f"shards-{n:04d}/{folder}" for folder in shards.folders))
 
 
 def read_plan(root: Path) -> _Plan | None:
@@ -201,11 +187,6 @@ def read_plan(root: Path) -> _Plan | None:
         return _Plan(new, old, [int(generation) for generation in data["generations"]])
 
     return read_json(root / PLAN_FILE, checked, "delete it, and the folders that shards.json does not list")
-
-
-def _write_plan(root: Path, plan: _Plan) -> None:
-    with atomic_write(root / PLAN_FILE) as file:
-        file.write(sealed(asdict(plan), indent=2) + b"\n")
 
 
 def _check_all_there(root: Path, old: ShardMap, sources: Mapping[int, Path]) -> None:
@@ -247,25 +228,14 @@ def _content(path: Path) -> BuiltShard:
     return BuiltShard(items.num_rows, 0 if snapshot.failures is None else snapshot.failures.num_rows, segments.num_rows)
 
 
-def _sum(parts: Any) -> BuiltShard:
+def _sum(parts: Iterable[BuiltShard]) -> BuiltShard:
     parts = [*parts]
-    return BuiltShard(
-        sum(part.items for part in parts),
-        sum(part.failures for part in parts),
-        sum(part.segments for part in parts),
-        tuple(dict.fromkeys(notice for part in parts for notice in part.notices)),
-    )
+    notices = tuple(dict.fromkeys(notice for part in parts for notice in part.notices))
+    return BuiltShard(**totals(parts, "items", "failures", "segments"), notices=notices)
 
 
 def build_shard(root: Path, new: ShardMap, old: ShardMap, device: str, number: int) -> BuiltShard:
-    """Build a new shard from the old ones that have items of it; what an interrupted run has built is kept.
-
-    Args:
-        root: Folder of the sharded store.
-        new: The new shards.
-        old: The old shards, which nobody writes.
-        device: Device that indexes are built on.
-        number: Number of the new shard.
+    """Build a new shard, by its number, from the old ones, which nobody writes; what an interrupted run built is kept.
 
     Raises:
         StoreError: an old shard cannot be read.
@@ -287,25 +257,17 @@ def build_shard(root: Path, new: ShardMap, old: ShardMap, device: str, number: i
                 with atomic_write(folder / CALIBRATION_FILE) as file:
                     file.write(content)
         with Catalog(folder / CATALOG_FILE) as catalog:
-            for root_folder in _roots(paths):
-                if root_folder not in catalog.collections().values():
-                    catalog.add_collection(root_folder)
+            folders = (open_generation(path)[1].manifest.collections.values() for _, path in paths)
+            for collection in dict.fromkeys(map(Path, chain.from_iterable(folders))):
+                if collection not in catalog.collections().values():
+                    catalog.add_collection(collection)
             builder = _Builder(folder, catalog, Writer(folder, catalog, config.dim))
             for source, path in sources:
-                belongs = partial(_belongs, number, new.n, source, old.n)
-                builder.add(path, belongs)
+                builder.add(path, partial(_belongs, number, new.n, source, old.n))
             builder.finish()
     notices = _finish(folder, [path for _, path in sources], device)
     write_fingerprints(done, folder)
     return replace(_content(folder), notices=tuple(notices))
-
-
-def _roots(paths: Sequence[tuple[int, Path]]) -> list[Path]:
-    """Return the roots of the collections of all old shards, each once."""
-    roots: dict[str, None] = {}
-    for _, path in paths:
-        roots.update(dict.fromkeys(open_generation(path)[1].manifest.collections.values()))
-    return [Path(root) for root in roots]
 
 
 def _finish(folder: Path, sources: Sequence[Path], device: str) -> list[str]:
@@ -326,23 +288,16 @@ def _finish(folder: Path, sources: Sequence[Path], device: str) -> list[str]:
 
 
 def _belongs(number: int, n: int, source: int, old_n: int, rel_path: str, archives: frozenset[str]) -> bool:
-    """Return whether a path of an old shard, maybe inside an archive, belongs to a new one."""
-    return shard_of(_file_of(rel_path, archives, source, old_n), n) == number
-
-
-def _file_of(rel_path: str, archives: frozenset[str], source: int, old_n: int) -> str:
-    """Return the file of an item of an old shard: the archive that it is in, or itself.
-
-    An archive that was not read to its end is not known; it is a parent with the name of one, in that shard.
-    """
-    if (archive := archive_above(rel_path, archives)) is not None:
-        return archive
-    if shard_of(rel_path, old_n) != source or old_n == 1:
+    """Return whether a path of an old shard belongs to a new one: by the archive that it is in, or by itself."""
+    file = archive_above(rel_path, archives) or rel_path
+    if file == rel_path and (shard_of(rel_path, old_n) != source or old_n == 1):
+        # an archive that was not read to its end is not known: it is a parent with the name of one, in that shard
         parent = rel_path
         while parent := parent.rpartition("/")[0]:
             if parent.lower().endswith((*TAR_NAMES, *ZIP_NAMES)) and shard_of(parent, old_n) == source:
-                return parent
-    return rel_path
+                file = parent
+                break
+    return shard_of(file, n) == number
 
 
 @dataclass
@@ -373,8 +328,13 @@ class _Builder:
                 archives = frozenset(path for path in containers if not path.lower().endswith(MANIFEST_NAMES))
                 files = catalog.known_files(old_key, ("",))
                 for row in range(files.n):
-                    if belongs(files.rel_path(row), archives):
-                        self._add_file(key, files, row, states)
+                    if not belongs(files.rel_path(row), archives):
+                        continue
+                    file = files.file(row)
+                    if file.reason is not None:
+                        self.batch.failures.append(Failure(key, file.rel_path, file.state, file.reason))
+                    if file.item_id is not None and (key, file.rel_path) not in self.known:
+                        states[file.item_id] = (key, file.rel_path, file.state)
                 for path, state in containers.items():
                     if path not in archives or belongs(path, archives):
                         self.batch.containers.append(SourceContainer(key, path, state))
@@ -384,14 +344,6 @@ class _Builder:
                     (path, why) for path, why in left_out if belongs(path.rstrip("/"), archives)
                 )
         self._add_items(generation, states)
-
-    def _add_file(self, key: int, files: IndexedFiles, row: int, states: dict[int, tuple[int, str, FileState]]) -> None:
-        """Stage the failure of a file, and note the state of its item."""
-        file = files.file(row)
-        if file.reason is not None:
-            self.batch.failures.append(Failure(key, file.rel_path, file.state, file.reason))
-        if file.item_id is not None and (key, file.rel_path) not in self.known:
-            states[file.item_id] = (key, file.rel_path, file.state)
 
     def _add_items(self, generation: Generation, states: dict[int, tuple[int, str, FileState]]) -> None:
         """Commit the items of `states`, block by block."""
@@ -404,10 +356,8 @@ class _Builder:
         for item_id, (key, rel_path, state) in states.items():  # their vectors are lost: they are embedded again
             row = int(snapshot.item_rows(np.array([item_id]))[0])
             if row >= 0:
-                values = snapshot.items.slice(row, 1).to_pylist()[0]
-                self.batch.items.append(
-                    _item(key, rel_path, state, {name: [value] for name, value in values.items()}, 0, ())
-                )
+                values = snapshot.items.slice(row, 1).to_pydict()
+                self.batch.items.append(_item(key, rel_path, state, values, 0, ()))
         self._commit()
 
     def _stage(self, block: Block, states: dict[int, tuple[int, str, FileState]]) -> None:
@@ -440,15 +390,8 @@ def _item(
     key: int, rel_path: str, state: FileState, facts: Mapping[str, Sequence[Any]], row: int, segments: tuple[Any, ...]
 ) -> StagedItem:
     """Return an item of an old shard as a new one."""
-    return StagedItem(
-        item_id=None,
-        collection_id=key,
-        rel_path=rel_path,
-        modality=Modality((facts["item_modality"] if segments else facts["modality"])[row]),
-        state=state,
-        content_hash=facts["content_hash"][row] or "",
-        fingerprint=facts["fingerprint"][row] or "",
-        segments=segments,
-        columns=facts["columns"][row],
-        metadata=Metadata(**{name: facts[name][row] for name in METADATA_COLUMNS}),
-    )
+    modality = Modality((facts["item_modality"] if segments else facts["modality"])[row])
+    content_hash, fingerprint, columns = (facts[name][row] for name in ("content_hash", "fingerprint", "columns"))
+    metadata = Metadata(**{name: facts[name][row] for name in METADATA_COLUMNS})
+    digests = content_hash or "", fingerprint or ""
+    return StagedItem(None, key, rel_path, modality, state, *digests, segments, columns, metadata)

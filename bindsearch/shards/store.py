@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,15 +29,8 @@ from bindsearch.results import Status
 from bindsearch.search.generation import Generation
 from bindsearch.search.query import parse_modalities
 from bindsearch.shards.hosts import Hosts
-from bindsearch.shards.layout import (
-    SHARDS_FILE,
-    TIMEOUT_S,
-    ShardMap,
-    new_shard_map,
-    shard_map_mark,
-    write_shard_map,
-)
-from bindsearch.shards.place import Place, ThisProcess
+from bindsearch.shards.layout import SHARDS_FILE, TIMEOUT_S, ShardMap, new_shard_map, shard_map_mark, write_shard_map
+from bindsearch.shards.place import Place
 from bindsearch.shards.search.router import Router, check_answering
 from bindsearch.storage.config import StoreConfig, load_encoder_of
 from bindsearch.storage.faults import store_faults, tells_faults
@@ -85,7 +79,7 @@ class ShardedStore(Store):
             **options: Those of `Store`.
         """
         super().__init__(path, **options)
-        self._place = place or ThisProcess(self._device)
+        self._place = place or Place(self._device)
         self._shards = shards
         self._mark: tuple[int, int] | None = None
         self._timeout_s, self._require_all = timeout_s, require_all
@@ -114,12 +108,6 @@ class ShardedStore(Store):
         """Router of the shards as they are now."""
         self._check_shards()
         return self._open_router
-
-    @property
-    def _hosts(self) -> Hosts:
-        """Hosts of the shards as they are now."""
-        self._check_shards()
-        return self._open_hosts
 
     def _check_shards(self) -> None:
         """Close the hosts if another process has changed the number of shards."""
@@ -169,7 +157,6 @@ class ShardedStore(Store):
         raise UsageError(f"{self.path} has shards, each with its own generation: connect to one of them")
 
     def _opened(self) -> Router:
-        """Return what is searched."""
         return self._router
 
     def _known_collections(self) -> dict[int, Path]:
@@ -179,11 +166,7 @@ class ShardedStore(Store):
             return {}
 
     def _create(self) -> ShardMap:
-        """Return the shards; of a new store, its map is written first.
-
-        Raises:
-            UsageError: the store has another number of shards than was asked for.
-        """
+        """Return the shards, of a new store after writing its map; raise UsageError if there is another number."""
         try:
             shards = self.shard_map
         except StoreNotFoundError:
@@ -291,18 +274,12 @@ class ShardedStore(Store):
         from bindsearch.shards.watch import watch_shards
 
         self._create()
-        watch_shards(
-            self._folder,
-            resolve_paths(paths, self._known_collections().values()),
-            IndexRequest(rules, include=include, exclude=exclude),
-            self._shard_options(),
-            on_report,
-            stop,
-            rescan_s=RESCAN_S
-            if rescan_s is None
-            else to_number(rescan_s, "rescan_s", "give seconds above 0", math.ulp(0.0)),
-            polling=polling,
+        folders = resolve_paths(paths, self._known_collections().values())
+        request, options = IndexRequest(rules, include=include, exclude=exclude), self._shard_options()
+        pause_s = to_number(
+            RESCAN_S if rescan_s is None else rescan_s, "rescan_s", "give seconds above 0", math.ulp(0.0)
         )
+        watch_shards(self._folder, folders, request, options, on_report, stop, rescan_s=pause_s, polling=polling)
 
     @tells_faults("read")
     def status(self) -> Status:
@@ -314,7 +291,8 @@ class ShardedStore(Store):
         """
         from bindsearch.shards.maintain import sum_status
 
-        hosts = self._hosts
+        self._check_shards()
+        hosts = self._open_hosts
         replies = hosts.run("status", dict.fromkeys(range(hosts.n)), self._timeout_s)
         check_answering(replies.missing, len(replies.results), hosts.n, require_all=self._require_all)
         total = sum_status(self.path, [*replies.results.values()])
@@ -362,18 +340,10 @@ class ShardedStore(Store):
         """
         from bindsearch.shards.maintain import optimize_shards
 
-        def run() -> dict[int, list[OptimizeResult]]:
-            return optimize_shards(
-                self._folder,
-                index_settings=index_settings,
-                force=force,
-                device=self._device,
-                run_each=self._place.run_each,
-            )
-
         on_stage(f"optimizing {self.shard_map.n} shards")
-        done = self._place.roll(self.path, run)
-        return [result for results in done.values() for result in results]
+        settings, place = index_settings, self._place
+        run = partial(optimize_shards, self._folder, settings, force, self._device, run_each=place.run_each)
+        return list(chain.from_iterable(place.roll(self.path, run).values()))
 
     @installation_faults()
     @tells_faults("write")
@@ -397,11 +367,7 @@ class ShardedStore(Store):
 
     @tells_faults("read")
     def verify(
-        self,
-        *,
-        check_media: bool = False,
-        hash_media: bool = False,
-        on_stage: OnStage = ignore_stage,
+        self, *, check_media: bool = False, hash_media: bool = False, on_stage: OnStage = ignore_stage
     ) -> Report:
         """Check all files of all shards; changes nothing. See `Store.verify`."""
         from bindsearch.shards.maintain import verify_shards
@@ -435,10 +401,9 @@ class ShardedStore(Store):
         from bindsearch.shards.reshard import reshard
 
         number = to_integer(n, "the number of shards", "give a number from 1", lowest=1)
+        run_each = self._place.run_each
         with store_faults(self._folder, "write"):
-            report = reshard(
-                self._folder, number, device=self._device, run_each=self._place.run_each, on_stage=on_stage
-            )
+            report = reshard(self._folder, number, device=self._device, run_each=run_each, on_stage=on_stage)
         self._release()
         self._shards = None
         self.__dict__.pop("encoder", None)

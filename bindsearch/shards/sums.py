@@ -7,15 +7,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
+from typing import Any
 
-from bindsearch.reports import (
-    MAX_KINDS_OF_NOTES,
-    OTHER_NOTES,
-    FileNote,
-    IndexReport,
-    OnProgress,
-    Progress,
-)
+from bindsearch.reports import MAX_KINDS_OF_NOTES, OTHER_NOTES, FileNote, IndexReport, OnProgress, Progress
 from bindsearch.types import Modality
 
 _NUMBER = re.compile(r"[0-9]+")
@@ -41,6 +36,18 @@ class ProgressSum:
         return update
 
 
+def totals(parts: Iterable[object], *names: str) -> dict[str, Any]:
+    """Return the sums of fields over parts, by name."""
+    parts = [*parts]
+    return {name: sum(getattr(part, name) for part in parts) for name in names}
+
+
+def joined(parts: Iterable[object], *names: str) -> dict[str, Any]:
+    """Return the entries of fields of parts one after the other, by name."""
+    parts = [*parts]
+    return {name: tuple(one for part in parts for one in getattr(part, name)) for name in names}
+
+
 def sum_progress(parts: Iterable[Progress]) -> Progress:
     """Return the sum of progress; the file is the one that any shard has worked on for the longest time."""
     parts = [*parts]
@@ -48,15 +55,8 @@ def sum_progress(parts: Iterable[Progress]) -> Progress:
     for part in parts:
         items.update(part.items)
     slowest = max(parts, key=lambda part: part.file_s)
-    return Progress(
-        done=sum(part.done for part in parts),
-        total=sum(part.total for part in parts),
-        failed=sum(part.failed for part in parts),
-        segments=sum(part.segments for part in parts),
-        items=dict(items),
-        file=slowest.file,
-        file_s=slowest.file_s,
-    )
+    sums = totals(parts, "done", "total", "failed", "segments")
+    return Progress(**sums, items=dict(items), file=slowest.file, file_s=slowest.file_s)
 
 
 def sum_reports(reports: Mapping[int, IndexReport], swept: Mapping[int, IndexReport]) -> IndexReport:
@@ -86,23 +86,17 @@ def sum_reports(reports: Mapping[int, IndexReport], swept: Mapping[int, IndexRep
 
 def _add_notes(total: IndexReport, report: IndexReport) -> None:
     for kind, note in report.notes_by_kind.items():
-        key, text = (kind, note.text)
+        key, text = kind, note.text
         if key not in total.notes_by_kind and len(total.notes_by_kind) >= MAX_KINDS_OF_NOTES:
             key = text = OTHER_NOTES
-        known = total.notes_by_kind.get(key)
-        total.notes_by_kind[key] = FileNote(text, note.example, note.files + (0 if known is None else known.files))
-        if known is not None:
-            total.notes_by_kind[key] = replace(known, files=known.files + note.files)
+        known = total.notes_by_kind.get(key, FileNote(text, note.example, 0))
+        total.notes_by_kind[key] = replace(known, files=known.files + note.files)
 
 
 def joined_notices(lists: Iterable[Iterable[str]]) -> list[str]:
     """Return the notices of shards, equal ones once; of those that differ in numbers alone, the first with a count."""
     kinds: dict[str, dict[str, None]] = {}
-    for notices in lists:
-        for notice in notices:
-            kinds.setdefault(_NUMBER.sub("#", notice), {})[notice] = None
-    return [
-        first if len(kind) == 1 else f"{first} (and {len(kind) - 1} like it, of other shards)"
-        for kind in kinds.values()
-        for first in [next(iter(kind))]
-    ]
+    for notice in chain.from_iterable(lists):
+        kinds.setdefault(_NUMBER.sub("#", notice), {})[notice] = None
+    counted = [(next(iter(kind)), len(kind) - 1) for kind in kinds.values()]
+    return [f"{first} (and {more} like it, of other shards)" if more else first for first, more in counted]

@@ -16,15 +16,7 @@ from bindsearch.ingest.scan.ignore import IGNORE_FILE
 from bindsearch.operations.index import IndexRequest
 from bindsearch.operations.watch import LOCKED_SECONDS
 from bindsearch.reports import IndexReport
-from bindsearch.shards.index import (
-    ShardJob,
-    ShardOptions,
-    index_jobs,
-    index_shards,
-    known_files,
-    open_tools,
-    run_with,
-)
+from bindsearch.shards.index import ShardJob, ShardOptions, index_jobs, index_shards, known_files, open_tools, run_with
 from bindsearch.shards.layout import ShardMap, read_shard_map, shard_of
 
 
@@ -41,17 +33,7 @@ def watch_shards(
 ) -> None:
     """Index folders, then their changes, until `stop` is set, in this process.
 
-    While another process is writing to a shard, changes wait.
-
-    Args:
-        root: Folder of the sharded store.
-        paths: Absolute paths of folders to watch.
-        request: Options of each run.
-        options: Options of the stores.
-        on_report: Called with the report of each run.
-        stop: Event that ends the watch.
-        rescan_s: Interval of full rescans in seconds.
-        polling: Poll for changes (for network file systems without change events).
+    While another process is writing to a shard, changes wait. See `Store.watch` for the arguments.
 
     Raises:
         StoreNotFoundError: there is no sharded store.
@@ -95,10 +77,8 @@ def _concerned(root: Path, shards: ShardMap, changed: Iterable[Path]) -> set[int
     everything = {*range(shards.n)}
     concerned: set[int] = set()
     for path in changed:
-        collection = max(
-            (one for one in known.roots if path.is_relative_to(one)), key=lambda one: len(one.parts), default=None
-        )
-        if collection is None:
+        collections = (one for one in known.roots if path.is_relative_to(one))
+        if (collection := max(collections, key=lambda one: len(one.parts), default=None)) is None:
             continue
         names = path.name.lower()
         if path == collection or path.name in (IGNORE_FILE, SETTINGS_FILE) or names.endswith(MANIFEST_NAMES):

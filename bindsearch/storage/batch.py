@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from bindsearch.errors import StoreError
 from bindsearch.media import SegmentOf
-from bindsearch.storage.catalog import Failure, SourceContainer
-from bindsearch.storage.file_state import LARGEST, FileState, state_columns
+from bindsearch.storage.catalog import RowChanges
+from bindsearch.storage.file_state import LARGEST, STATE_COLUMNS, FileState, state_columns
 from bindsearch.types import FACT_COLUMNS, METADATA_COLUMNS, Metadata, Modality, facts_of
 
 if TYPE_CHECKING:
@@ -54,31 +53,11 @@ class StagedItem:
     metadata: Metadata = Metadata()  # noqa: RUF009  (frozen)
 
 
-@dataclass
-class StagedBatch:
-    """Content of the next commit.
-
-    Attributes:
-        items: New and changed items.
-        removed: Ids of items to remove.
-        touched: New file states of items whose content has not changed, by item id.
-        failures: Files that could not be indexed.
-        forgotten_failures: (collection_id, rel_path) of failures to delete.
-        containers: Archives and manifests that were read completely.
-        forgotten_containers: (collection_id, rel_path) of containers to delete.
-        forgotten_collections: Ids of collections to delete.
-        moved_collections: New root folders of collections, by their ids.
-    """
+@dataclass(kw_only=True)
+class StagedBatch(RowChanges):
+    """Content of the next commit; `items`: new and changed ones."""
 
     items: list[StagedItem] = field(default_factory=list)
-    removed: list[int] = field(default_factory=list)
-    touched: dict[int, FileState] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-    forgotten_failures: list[tuple[int, str]] = field(default_factory=list)
-    containers: list[SourceContainer] = field(default_factory=list)
-    forgotten_containers: list[tuple[int, str]] = field(default_factory=list)
-    forgotten_collections: list[int] = field(default_factory=list)
-    moved_collections: dict[int, Path] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -98,12 +77,11 @@ def with_shared_modalities(
     modalities: dict[int, list[str]] = {}
     for key, modality in zip(*(segments.column(name).to_pylist() for name in ("item_id", "modality")), strict=True):
         modalities.setdefault(key, []).append(modality)
-    return [
-        item
-        if item.segments is not None or item.modality.value in modalities[key]
-        else replace(item, modality=Modality(modalities[key][0]))
-        for key, item in zip(item_ids, items, strict=True)
-    ]
+    found = []
+    for key, item in zip(item_ids, items, strict=True):
+        is_right = item.segments is not None or item.modality.value in modalities[key]
+        found.append(item if is_right else replace(item, modality=Modality(modalities[key][0])))
+    return found
 
 
 def with_shared_facts(
@@ -111,9 +89,7 @@ def with_shared_facts(
 ) -> Sequence[StagedItem]:
     """Return the items; those that share vectors have what the decoder measured of the item that was decoded.
 
-    Args:
-        items: The items.
-        committed: Returns the values of FACT_COLUMNS of committed items, by fingerprint.
+    `committed` returns the values of FACT_COLUMNS of committed items, by fingerprint.
     """
     wanted = {item.fingerprint for item in items if item.segments is None}
     if not wanted:
@@ -130,29 +106,18 @@ def with_shared_facts(
 
 
 def own_segments(item_ids: Sequence[int], items: Sequence[StagedItem]) -> tuple[pa.Table, list[Embedded]]:
-    """Return the segments that items do not share.
-
-    Args:
-        item_ids: Id of each item.
-        items: The items.
-
-    Returns:
-        A table of the segments without segment_id and vector_id, and the segments in the same order.
-    """
+    """Return the segments that items do not share: as a table without segment_id and vector_id, and as they are."""
     import pyarrow as pa
 
     segments = [segment for item in items for segment in item.segments or ()]
     owners = [key for key, item in zip(item_ids, items, strict=True) for _ in item.segments or ()]
-    table = pa.table(
-        {
-            "item_id": pa.array(owners, pa.int64()),
-            "modality": pa.array([segment.modality.value for segment in segments], pa.string()),
-            "start_s": pa.array([segment.start_s for segment in segments], pa.float64()),
-            "end_s": pa.array([segment.end_s for segment in segments], pa.float64()),
-            "text": pa.array([segment.text for segment in segments], pa.string()),
-        }
-    )
-    return table, segments
+    number, text = pa.float64(), pa.string()
+    names = {"item_id": pa.int64(), "modality": text, "start_s": number, "end_s": number, "text": text}
+    rows = [(one.modality.value, one.start_s, one.end_s, one.text) for one in segments]
+    columns = [owners, *(zip(*rows, strict=True) if rows else ((), (), (), ()))]
+    return pa.table(
+        [pa.array(column, kind) for column, kind in zip(columns, names.values(), strict=True)], [*names]
+    ), segments
 
 
 def with_shared_segments(
@@ -169,9 +134,6 @@ def with_shared_segments(
         items: The items.
         committed: Returns the committed segments of items with given fingerprints, one item per fingerprint, with a
             column `fingerprint`.
-
-    Returns:
-        `segments` and one row per shared segment.
 
     Raises:
         StoreError: no item has one of the fingerprints.
@@ -224,24 +186,17 @@ def items_table(item_ids: Sequence[int], items: Sequence[StagedItem]) -> pa.Tabl
     """Return rows of the catalog's items table for items with these ids."""
     import pyarrow as pa
 
-    return pa.table(
-        {
-            "item_id": pa.array(item_ids, pa.int64()),
-            "collection_id": pa.array([item.collection_id for item in items], pa.int64()),
-            "rel_path": pa.array([item.rel_path for item in items], pa.string()),
-            "modality": pa.array([item.modality.value for item in items], pa.string()),
-            "size_bytes": pa.array([item.state.size_bytes for item in items], pa.int64()),
-            "mtime_ns": pa.array([item.state.mtime_ns for item in items], pa.int64()),
-            "facts_stamp": pa.array([item.state.sidecar_version for item in items], pa.int64()),
-            "inode": pa.array([item.state.inode for item in items], pa.int64()),
-            "content_hash": pa.array([item.content_hash for item in items], pa.string()),
-            "fingerprint": pa.array([item.fingerprint for item in items], pa.string()),
-            "columns": pa.array([item.columns for item in items], pa.string()),
-            **{
-                name: pa.array(
-                    [getattr(item.metadata, name) for item in items], pa.type_for_alias(kind.removeprefix("large_"))
-                )
-                for name, kind in METADATA_COLUMNS.items()
-            },
-        }
-    )
+    table = {
+        "item_id": pa.array(item_ids, pa.int64()),
+        "collection_id": pa.array([item.collection_id for item in items], pa.int64()),
+        "modality": pa.array([item.modality.value for item in items], pa.string()),
+    }
+    for name in ("rel_path", "content_hash", "fingerprint", "columns"):
+        table[name] = pa.array([getattr(item, name) for item in items], pa.string())
+    states = [state_columns(item.state) for item in items]
+    for name in STATE_COLUMNS:
+        table[name] = pa.array([state[name] for state in states], pa.int64())
+    for name, kind in METADATA_COLUMNS.items():
+        values = [getattr(item.metadata, name) for item in items]
+        table[name] = pa.array(values, pa.type_for_alias(kind.removeprefix("large_")))
+    return pa.table(table)

@@ -68,14 +68,7 @@ def may_be_sound(error: StoreError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file that could not be indexed.
-
-    Attributes:
-        collection_id: Id of its collection.
-        rel_path: Path relative to the collection's root.
-        state: State of the file when it failed.
-        reason: Reason of the failure.
-    """
+    """A file that could not be indexed, its state when it failed, and the reason."""
 
     collection_id: int
     rel_path: str
@@ -85,48 +78,51 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class SourceContainer:
-    """An archive or a manifest, whose entries are files.
-
-    Attributes:
-        collection_id: Id of its collection.
-        rel_path: Path relative to the collection's root.
-        state: State of the file when it was last read completely.
-    """
+    """An archive or a manifest, whose entries are files, and its state when it was last read completely."""
 
     collection_id: int
     rel_path: str
     state: FileState
 
 
-@dataclass(frozen=True)
-class CatalogTransaction:
-    """Changes of one transaction.
+@dataclass(kw_only=True)
+class RowChanges:
+    """Changes of a batch, besides items to add.
 
     Attributes:
-        items: Rows to add, with all columns of the table but `indexed_at`.
-        segments: Rows of their segments.
-        removed: Ids of items to delete first, with their segments; includes items that `items` replaces.
+        removed: Ids of items to delete first, with their segments.
         touched: New file states of items whose content has not changed, by item id.
         failures: Files that could not be indexed.
         forgotten_failures: (collection_id, rel_path) of failures to delete.
-        vector_files: Modality, name, row count and digest of each new vector file.
         containers: Archives and manifests that were read completely.
         forgotten_containers: (collection_id, rel_path) of containers to delete.
         forgotten_collections: Ids of collections to delete.
         moved_collections: New root folders of collections, by their ids.
     """
 
+    removed: list[int] = field(default_factory=list)
+    touched: dict[int, FileState] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    forgotten_failures: list[tuple[int, str]] = field(default_factory=list)
+    containers: list[SourceContainer] = field(default_factory=list)
+    forgotten_containers: list[tuple[int, str]] = field(default_factory=list)
+    forgotten_collections: list[int] = field(default_factory=list)
+    moved_collections: dict[int, Path] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class CatalogTransaction(RowChanges):
+    """Changes of one transaction; `removed` includes the items that `items` replaces.
+
+    Attributes:
+        items: Rows to add, with all columns of the table but `indexed_at`.
+        segments: Rows of their segments.
+        vector_files: Modality, name, row count and digest of each new vector file.
+    """
+
     items: pa.Table | None = None
     segments: pa.Table | None = None
-    removed: Sequence[int] = ()
-    touched: Mapping[int, FileState] = field(default_factory=dict)
-    failures: Sequence[Failure] = ()
-    forgotten_failures: Sequence[tuple[int, str]] = ()
     vector_files: Sequence[tuple[Modality, str, int, str]] = ()
-    containers: Sequence[SourceContainer] = ()
-    forgotten_containers: Sequence[tuple[int, str]] = ()
-    forgotten_collections: Sequence[int] = ()
-    moved_collections: Mapping[int, Path] = field(default_factory=dict)
 
 
 class Catalog:
@@ -274,9 +270,8 @@ class Catalog:
             StoreError: a name is not one of a vector file: it could be the path of a file outside of the store.
         """
         files: dict[Modality, list[VectorFileEntry]] = {}
-        for modality, name, n, digest in self._connection.execute(
-            "SELECT modality, name, n, digest FROM vector_files ORDER BY modality, name"
-        ).fetchall():
+        query = "SELECT modality, name, n, digest FROM vector_files ORDER BY modality, name"
+        for modality, name, n, digest in self._connection.execute(query).fetchall():
             if not VECTOR_FILE_NAME.fullmatch(name):
                 raise StoreError(
                     f"the catalog lists a vector file {name!r}, which BindSearch never makes: do not use this store"
@@ -311,38 +306,29 @@ class Catalog:
                 if rows is not None and rows.num_rows:
                     self._insert_table(table, rows)
             if change.touched:
-                with self._incoming(
-                    [{"item_id": item_id, **state_columns(state)} for item_id, state in change.touched.items()]
-                ):
+                states = [{"item_id": item_id, **state_columns(state)} for item_id, state in change.touched.items()]
+                with self._incoming(states):
                     self._connection.execute(
                         "UPDATE items SET size_bytes = incoming.size_bytes, mtime_ns = incoming.mtime_ns, "
                         "facts_stamp = incoming.facts_stamp, inode = incoming.inode "
                         "FROM incoming WHERE items.item_id = incoming.item_id"
                     )
-            failed = [(failure.collection_id, failure.rel_path) for failure in change.failures]
-            self._drop_paths("failures", [*failed, *change.forgotten_failures])
             failures = {(failure.collection_id, failure.rel_path): failure for failure in change.failures}
+            self._drop_paths("failures", [*failures, *change.forgotten_failures])
             self._insert("failures", [{**_row_of_path(entry), "reason": entry.reason} for entry in failures.values()])
             self._put_vector_files(change.vector_files)
             self._put_containers(change)
             for collection_id in change.forgotten_collections:
                 self._connection.execute("DELETE FROM collections WHERE collection_id = ?", [collection_id])
+            move = "UPDATE collections SET root = ? WHERE collection_id = ?"
             for collection_id, root in change.moved_collections.items():
-                self._connection.execute(
-                    "UPDATE collections SET root = ? WHERE collection_id = ?", [str(root), collection_id]
-                )
+                self._connection.execute(move, [str(root), collection_id])
         return self.generation
 
     def replace_vector_files(
         self, modality: Modality, names: Sequence[str], merged: Sequence[tuple[str, int, str]]
     ) -> int:
-        """Replace vector files by merged ones and return the new generation.
-
-        Args:
-            modality: Modality of the files.
-            names: Names of the files to replace.
-            merged: Name, row count and digest of files with the live vectors of these.
-        """
+        """Replace vector files by merged ones (name, row count, digest of each) and return the new generation."""
         with self._transaction():
             self._drop_vector_files(modality, names)
             self._put_vector_files([(modality, *file) for file in merged])
@@ -350,15 +336,9 @@ class Catalog:
         return self.generation
 
     def forget_lost_vectors(self, modality: Modality, name: str, first_id: int, end_id: int) -> int:
-        """Remove a vector file that cannot be read, and return the new generation.
+        """Remove a vector file that cannot be read, with ids first_id..end_id - 1, and return the new generation.
 
         Items with one of its vectors lose their segments and count as changed, so that the next run embeds them again.
-
-        Args:
-            modality: Modality of the file.
-            name: Name of the file.
-            first_id: First vector id of the file.
-            end_id: Vector id after its last one.
         """
         with self._transaction():
             lost = "SELECT DISTINCT item_id FROM segments WHERE modality = ? AND vector_id >= ? AND vector_id < ?"
@@ -458,11 +438,7 @@ class Catalog:
 
     @contextmanager
     def _transaction(self, *, visible: bool = True) -> Iterator[None]:
-        """Run the block in one transaction; if `visible` to readers, it creates a generation.
-
-        Raises:
-            StoreError: DuckDB failed; the transaction is rolled back.
-        """
+        """Run the block in a transaction, rolled back on errors; if `visible` to readers, it creates a generation."""
         import duckdb
 
         if log_bytes(self._path) > OPEN_LOG_BYTES:
@@ -545,8 +521,7 @@ class Catalog:
     def _put_containers(self, change: CatalogTransaction) -> None:
         replaced = [(container.collection_id, container.rel_path) for container in change.containers]
         self._drop_paths("containers", [*replaced, *change.forgotten_containers])
-        rows = [_row_of_path(container) for container in change.containers]
-        self._insert("containers", rows)
+        self._insert("containers", [_row_of_path(container) for container in change.containers])
 
     def _drop_paths(self, table: str, paths: Sequence[tuple[int, str]]) -> None:
         """Delete the rows of a table with these (collection_id, rel_path)."""

@@ -175,15 +175,12 @@ def checkpoint(path: Path, rewrite: Callable[[Path, Path], bool] | None = None) 
         if not (rewrite or _copy_with_log)(path, copy):
             _remove(copy)
             return
-        connection = connect(copy)
-        try:
+        with contextlib.closing(connect(copy)) as connection:
             connection.execute("CHECKPOINT")
             if log_bytes(copy):  # only the torn beginning of a commit: for DuckDB there was nothing to write
                 connection.execute("CREATE TABLE empty_table (x INTEGER)")
                 connection.execute("DROP TABLE empty_table")
                 connection.execute("CHECKPOINT")
-        finally:
-            connection.close()
         if log_bytes(copy):
             raise OSError(f"the log of {copy} is not empty after a checkpoint")
         sync_file(copy)
@@ -294,10 +291,7 @@ def place_aside(store: Path, path: Path, below: str = "") -> Path:
 
 
 def _move_to_store_disk(store: Path, path: Path, target: Path) -> None:
-    """Move a file or folder that is on another disk (by a link or a mount) than the store's folder.
-
-    A crash leaves it complete at one of the two places, or at both.
-    """
+    """Move a file or folder to the store's disk from another one; a crash leaves it at one of them or at both."""
     with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY_SUFFIX, dir=store) as folder:
         copy = Path(folder) / path.name
         if path.is_dir() and not path.is_symlink():
@@ -320,12 +314,9 @@ def _create(path: Path, fill: Callable[[DuckDBPyConnection], None]) -> None:
     new = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     _remove(new)
     try:
-        connection = connect(new)
-        try:
+        with contextlib.closing(connect(new)) as connection:
             fill(connection)
             connection.execute("CHECKPOINT")
-        finally:
-            connection.close()
         sync_file(new)
         _remove(log_path(path))  # of a file that was removed by hand
         new.replace(path)

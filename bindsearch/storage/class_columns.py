@@ -79,28 +79,17 @@ class ClassColumn:
         except TypeError as error:
             raise ValueError(f"it does not say what a column is ({error})") from None
         labels, templates = _texts(record["labels"]), _texts(record["templates"])
+        made = names["encoder"], names["digest"], names["written"]
         if not 0 < len(labels) <= MAX_LABELS or len(texts) != len(labels):
             raise ValueError("a column has no labels, or too many")
         if not all(type(key) is int for key in collections):
             raise ValueError("ids of collections are not whole numbers")
-        return cls(
-            **names,
-            probability=probability,
-            labels=labels,
-            texts=texts,
-            templates=templates,
-            modality=modality,
-            collections=collections,
-        )
+        return cls(names["name"], probability, labels, texts, templates, modality, collections, *made)
 
     def makes_the_same(self, other: ClassColumn) -> bool:
         """Return whether another column of this name gives every vector the same class and probability."""
         ours, theirs = (replace(one, collections=(), written="", probability=None) for one in (self, other))
         return ours == theirs
-
-    def record_bytes(self) -> int:
-        """Return the size of what is recorded of the column, in bytes."""
-        return len(json.dumps(self.to_record()))
 
     def column_names(self) -> tuple[str, ...]:
         """Return the names of the column and of its probabilities."""
@@ -152,10 +141,7 @@ class StoredColumns:
 
     def named(self, name: str) -> int | None:
         """Return the id of the column with this name, or with probabilities of this name; None if there is none."""
-        for key, column in self.columns.items():
-            if name in column.column_names():
-                return key
-        return None
+        return next((key for key, column in self.columns.items() if name in column.column_names()), None)
 
     def values_of(self, column_id: int) -> ClassValues:
         """Return the values of a column; vector ids are ascending."""
@@ -183,11 +169,7 @@ def with_columns(values: pa.Table, columns: Mapping[int, ClassColumn]) -> pa.Tab
 
 
 def stored_columns(table: pa.Table) -> StoredColumns:
-    """Return the columns and values of a table that `with_columns` made.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Return the columns and values of a table that `with_columns` made; raise ValueError if it is none."""
     for name, kind in VALUE_COLUMNS.items():
         number = table.schema.get_field_index(name)
         if number < 0 or table.schema.field(number).type != pa.type_for_alias(kind) or table.column(number).null_count:
@@ -200,11 +182,7 @@ def stored_columns(table: pa.Table) -> StoredColumns:
 
 
 def check_values(stored: StoredColumns) -> None:
-    """Check that values refer to columns and classes that are recorded, in their order.
-
-    Raises:
-        ValueError: they do not.
-    """
+    """Check that values refer to columns and classes that are recorded, in their order; else raise ValueError."""
     ids = stored.values.column("column_id").to_numpy()
     if np.any(ids[1:] < ids[:-1]) or not np.isin(np.unique(ids), [*stored.columns]).all():
         raise ValueError("its values are of columns that it does not have")
@@ -244,14 +222,11 @@ def first_vectors(
 
 
 def look_up(values: ClassValues, keys: NDArray[np.int64]) -> tuple[ClassValues, NDArray[np.bool_]]:
-    """Return the values that are stored under the first vectors of n items.
+    """Return the values of n items, of class 0 where there are none, and whether an item has a value: bool (n,).
 
     Args:
         values: Values of a column; vector ids are ascending.
         keys: First vector of each item, -1 for none: int64 (n,).
-
-    Returns:
-        Values of the n items, of class 0 where there are none, and whether an item has a value: bool (n,).
     """
     if not len(values.vector_ids):
         return ClassValues(keys, np.zeros(len(keys), np.int64), np.zeros(len(keys))), np.zeros(len(keys), np.bool_)

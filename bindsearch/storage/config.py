@@ -185,7 +185,11 @@ def check_encoder(config: StoreConfig, encoder: Encoder, store: Path) -> None:
             f"now {encoder.digest}): embed the files again with `{remedy}`, restore those weights, or index into "
             "another store (--store)"
         )
-    if differences := _differences(config.encoder_options, encoder.options):
+    stored, given = config.encoder_options, encoder.options
+    keys = sorted(key for key in {*stored, *given} if stored.get(key) != given.get(key))
+    if keys:
+        was = (f"{key}={stored[key]}" if key in stored else f"no {key}" for key in keys)
+        differences = ", ".join(f"{one}, not {given.get(key, 'none')}" for key, one in zip(keys, was, strict=True))
         raise StoreError(
             f"the store {store} was made with {differences}: "
             "leave the encoder's options as they are, or index into another store (--store)"
@@ -200,9 +204,6 @@ def load_store_encoder(path: Path, encoder: str | Encoder | None, options: Encod
         encoder: A name or an encoder; None: the encoder that the store was created with, `mini` for a new store.
         options: Preprocessing options of an encoder given by name; they override those that the store was created with.
         runtime: Device and settings that towers run with.
-
-    Returns:
-        The encoder, ready to use.
 
     Raises:
         StoreError: the store was created with another encoder.
@@ -222,21 +223,12 @@ def load_encoder_of(
     from bindsearch.encoders import load_encoder
     from bindsearch.encoders.registry import kept_options
 
-    name = encoder
-    if name is None:
-        name = DEFAULT_ENCODER if config is None else config.encoder
-    if isinstance(name, str):
-        if config is not None and name == config.encoder:
-            options = {**kept_options(name, config.encoder_options), **options}
-        loaded = load_encoder(name, options=options, runtime=runtime)
-    else:
-        loaded = name
+    if encoder is None:
+        encoder = DEFAULT_ENCODER if config is None else config.encoder
+    if isinstance(encoder, str):
+        if config is not None and encoder == config.encoder:
+            options = {**kept_options(encoder, config.encoder_options), **options}
+        encoder = load_encoder(encoder, options=options, runtime=runtime)
     if config is not None:
-        check_encoder(config, loaded, path)
-    return loaded
-
-
-def _differences(stored: Mapping[str, object], given: Mapping[str, object]) -> str:
-    keys = sorted(key for key in {*stored, *given} if stored.get(key) != given.get(key))
-    was = [f"{key}={stored[key]}" if key in stored else f"no {key}" for key in keys]
-    return ", ".join(f"{one}, not {given.get(key, 'none')}" for key, one in zip(keys, was, strict=True))
+        check_encoder(config, encoder, path)
+    return encoder

@@ -40,7 +40,8 @@ def raise_store_fault(error: Exception, store: Path, action: str) -> None:
     if isinstance(error, BrokenPipeError):  # a reader of the output has closed it
         return
     raise_installation_fault(error)
-    if isinstance(error, OSError) or _is_of_duckdb(error):
+    kinds = ((kind.__module__, kind.__name__) for kind in type(error).__mro__)  # DuckDB is not imported for that
+    if isinstance(error, OSError) or not {("duckdb", "Error"), ("_duckdb", "Error")}.isdisjoint(kinds):
         kept = "; committed data is kept" if action == "write" else ""
         raise StoreError(f"cannot {action} the store {store}: {reason_of(error, store)}{kept}") from error
 
@@ -79,8 +80,3 @@ def _path_of(store: Any) -> Path:
     from bindsearch.storage.config import resolve_store
 
     return store.path if hasattr(store, "path") else resolve_store(store)
-
-
-def _is_of_duckdb(error: BaseException) -> bool:
-    """Return whether DuckDB raised an error; it is not imported for that."""
-    return any(kind.__name__ == "Error" and kind.__module__ in ("duckdb", "_duckdb") for kind in type(error).__mro__)

@@ -171,15 +171,11 @@ class IndexedFiles:
 
     def file(self, row: int) -> IndexedFile:
         """Return the catalogued file in a row."""
-        values = self._rows.slice(row, 1).to_pylist()[0]
-        return IndexedFile(
-            values["rel_path"],
-            FileState(*self.states[row].tolist()),
-            None if values["item_id"] < 0 else values["item_id"],
-            self.modality(row),
-            values["fingerprint"],
-            values["reason"],
+        path, item_id, fingerprint, reason = (
+            self._rows.column(name)[row].as_py() for name in ("rel_path", "item_id", "fingerprint", "reason")
         )
+        state, known_id = FileState(*self.states[row].tolist()), None if item_id < 0 else item_id
+        return IndexedFile(path, state, known_id, self.modality(row), fingerprint, reason)
 
     def file_at(self, rel_path: str) -> IndexedFile | None:
         """Return the catalogued file at a path; None if there is none."""

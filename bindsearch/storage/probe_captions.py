@@ -27,9 +27,7 @@ def generic_captions() -> tuple[str, ...]:
 
 
 def caption_vectors(encoder: Encoder, store: Path) -> NDArray[np.float32]:
-    """Return embeddings of `generic_captions`, encoded once and then stored in the store.
-
-    A damaged file is replaced.
+    """Return embeddings of `generic_captions`, encoded once and then stored in the store; a damaged file is replaced.
 
     Args:
         encoder: Encoder of the store; it must embed texts.

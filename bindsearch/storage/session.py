@@ -32,9 +32,9 @@ from bindsearch.storage.config import (
 )
 from bindsearch.storage.faults import store_faults
 from bindsearch.storage.snapshot import Snapshot
-from bindsearch.storage.snapshot_format import CURRENT, Manifest, part_of_tables
+from bindsearch.storage.snapshot_format import CURRENT, part_of_tables
 from bindsearch.storage.vector_files import VECTORS
-from bindsearch.storage.writer import Writer, check_is_newest, log_loss
+from bindsearch.storage.writer import Writer, base_manifest, check_is_newest, log_loss
 
 LOCK_FILE = "writer.lock"
 NOTE_FILE = "writer.json"
@@ -74,13 +74,13 @@ def writer_lock(store: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
+        holder = None
         for _ in range(NOTE_READ_ATTEMPTS):
             if (holder := _holder(note)) is not None:
                 break
             time.sleep(NOTE_PAUSE_S)
-        raise StoreLockedError(
-            f"the store {store} is being written by {holder or 'another process'}: wait for it to finish"
-        ) from None
+        by = holder or "another process"
+        raise StoreLockedError(f"the store {store} is being written by {by}: wait for it to finish") from None
     except NotImplementedError as error:  # what filelock before 4 makes of ENOSYS
         raise _without_locks(store, os.strerror(errno.ENOSYS)) from error
     except OSError as error:
@@ -209,31 +209,15 @@ def snapshot_from_catalog(store: Path) -> Snapshot:
             held.enter_context(writer_lock(store))
         catalog = held.enter_context(Catalog(path, read_only=True))
         check_is_newest(store, catalog, None)
-        failures = catalog.failures_table()
-        vectors = {modality: tuple(files) for modality, files in catalog.vector_files().items()}
-        collections = {key: str(root) for key, root in catalog.collections().items()}
-        generation = catalog.generation
-        columns = catalog.class_columns()
-        manifest = Manifest(
-            generation=generation,
-            parts=(generation,),
-            collections=collections,
-            vectors=vectors,
-            failures=generation if failures.num_rows else None,
-            class_columns=None if columns is None else generation,
-        )
+        failures, columns = catalog.failures_table(), catalog.class_columns()
+        manifest = base_manifest(catalog, failures, columns)
         part = part_of_tables(catalog.items_table(), catalog.segments_table())
         stored = None if columns is None else stored_columns(columns)
         return Snapshot(manifest, (part,), failures if failures.num_rows else None, stored)
 
 
 def _make_folder(store: Path) -> None:
-    """Create the store's folder, or accept a folder that is empty or a store.
-
-    Raises:
-        UsageError: the folder has other content.
-        StoreError: store.json is missing.
-    """
+    """Create the store's folder, or accept one that is empty or a store; raise UsageError or StoreError for others."""
     if store.exists() and not store.is_dir():
         raise UsageError(f"{store} is not a folder: pass a folder with --store")
     absolute = store.absolute()

@@ -101,13 +101,6 @@ class PartitionSegments(NamedTuple):
     segment_rows: NDArray[np.int64]
 
 
-class _Dead(NamedTuple):
-    """Rows of items and of segments that a later part replaces or removes: int64 each."""
-
-    items: NDArray[np.int64]
-    segments: NDArray[np.int64]
-
-
 @dataclass(frozen=True, eq=False)
 class Snapshot:
     """One generation, as readers see it; thread-safe.
@@ -144,12 +137,12 @@ class Snapshot:
     @cached_property
     def item_alive(self) -> NDArray[np.bool_] | None:
         """True for live rows of `items`: bool (n items,); None if all are live."""
-        return _alive_mask(self._item_starts[-1], self._dead.items)
+        return _alive_mask(self._item_starts[-1], self._dead[0])
 
     @cached_property
     def segment_alive(self) -> NDArray[np.bool_] | None:
         """True for live rows of `segments`: bool (n segments,); None if all are live."""
-        return _alive_mask(self._segment_starts[-1], self._dead.segments)
+        return _alive_mask(self._segment_starts[-1], self._dead[1])
 
     def partition_segments(self, modality: Modality) -> PartitionSegments:
         """Return the live segments of a modality; with one part and no dead rows, the vector ids are a view."""
@@ -186,17 +179,10 @@ class Snapshot:
                 row -= self._segment_bounds[number]
                 item = part.item_of_segments[row]
                 key = part.collection_ids[item]
-                found.append(
-                    SegmentFacts(
-                        int(part.item_ids[item]),
-                        Path(self._prefixes[key] + part.rel_paths[item].as_py()),  # faster than `/`
-                        self._roots[key],
-                        part.modality_at(row),
-                        part.starts_s[row].as_py(),
-                        part.ends_s[row].as_py(),
-                        part.texts[row].as_py(),
-                    )
-                )
+                path = Path(self._prefixes[key] + part.rel_paths[item].as_py())  # faster than `/`
+                start_s, end_s, text = part.starts_s[row].as_py(), part.ends_s[row].as_py(), part.texts[row].as_py()
+                place = int(part.item_ids[item]), path, self._roots[key]
+                found.append(SegmentFacts(*place, part.modality_at(row), start_s, end_s, text))
         except (LookupError, ValueError) as error:
             raise SnapshotDamagedError(f"the snapshot contradicts itself ({error}): {REMEDY}") from error
         return found
@@ -228,7 +214,7 @@ class Snapshot:
         row = int(self.item_rows(np.array([item_id]))[0])
         if row < 0:
             return np.zeros(0, np.int64)
-        number = bisect_right(self._item_bounds, row) - 1
+        number = int(np.searchsorted(self._item_starts, row, side="right")) - 1
         rows = np.sort(self.parts[number].segments_of(np.array([item_id])))
         return rows + np.int64(self._segment_bounds[number])
 
@@ -264,9 +250,8 @@ class Snapshot:
 
     def item_at_path(self, path: Path) -> Item | None:
         """Return the item with this absolute path, in any form of its name; None if there is none."""
-        for form, (collection_id, root) in itertools.product(
-            map(Path, name_forms(str(path))), self.manifest.collections.items()
-        ):
+        forms, collections = map(Path, name_forms(str(path))), self.manifest.collections.items()
+        for form, (collection_id, root) in itertools.product(forms, collections):
             if form.is_relative_to(root):
                 rel_path = form.relative_to(root).as_posix()
                 same_path = self._live_items_with("rel_path", rel_path)
@@ -305,10 +290,6 @@ class Snapshot:
         return np.cumsum([0, *(part.segments.num_rows for part in self.parts)], dtype=np.int64)
 
     @cached_property
-    def _item_bounds(self) -> list[int]:
-        return list(self._item_starts.tolist())
-
-    @cached_property
     def _segment_bounds(self) -> list[int]:
         return list(self._segment_starts.tolist())
 
@@ -326,8 +307,8 @@ class Snapshot:
         return {key: f"{str(root).rstrip('/')}/" for key, root in self._roots.items()}
 
     @cached_property
-    def _dead(self) -> _Dead:
-        """Dead rows, looked up by the ids that later parts remove, so that nothing is read if they remove none."""
+    def _dead(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Dead rows of items and of segments, by the ids that later parts remove; without any, nothing is read."""
         items, segments = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         later = np.zeros(0, np.int64)
         for number in reversed(range(len(self.parts))):
@@ -338,7 +319,7 @@ class Snapshot:
                 segments.append(part.segments_of(later) + self._segment_starts[number])
             if len(part.removed):
                 later = np.union1d(later, part.removed)
-        return _Dead(np.concatenate(items), np.concatenate(segments))
+        return np.concatenate(items), np.concatenate(segments)
 
     @cached_property
     def _item_of_segment_rows(self) -> NDArray[np.int64]:
@@ -358,15 +339,8 @@ class Snapshot:
 
     def _item_at(self, row: int) -> Item:
         values = self.items.slice(row, 1).to_pylist()[0]
-        return Item(
-            item_id=values["item_id"],
-            collection=self._roots[values["collection_id"]],
-            rel_path=values["rel_path"],
-            modality=Modality(values["modality"]),
-            size_bytes=values["size_bytes"],
-            mtime_ns=values["mtime_ns"],
-            content_hash=values["content_hash"],
-        )
+        shown = {name: values[name] for name in ("item_id", "rel_path", "size_bytes", "mtime_ns", "content_hash")}
+        return Item(collection=self._roots[values["collection_id"]], modality=Modality(values["modality"]), **shown)
 
 
 def _alive_mask(n: int, dead: NDArray[np.int64]) -> NDArray[np.bool_] | None:

@@ -356,24 +356,19 @@ def open_part(store: Path, number: int, digest: str | None, checks: Checks) -> P
     path = store / SNAPSHOTS / str(number)
     with damage_told(path):
         _check_columns(removed, {"item_id": "int64"})
-        part = _part(items, segments, np.unique(_one_batch(removed).column(0).to_numpy()))
+        part = part_of_tables(items, segments, np.unique(_one_batch(removed).column(0).to_numpy()))
     checks.run(path, part.segments.nbytes, lambda: _check_rows(part))
     return part
 
 
 def _check_rows(part: Part) -> None:
-    """Check that the columns are those of a part, and that its row numbers are those of rows.
-
-    Raises:
-        ValueError: they are not.
-    """
+    """Check that columns are those of a part, and row numbers those of rows; raise ValueError if they are not."""
     _check_columns(part.items, ITEM_COLUMNS)
     _check_columns(part.segments, {**SEGMENT_COLUMNS, **LOOKUP_COLUMNS})
     n_items, n_segments = len(part.item_ids), len(part.segment_items)
-    for rows, end in ((part.item_of_segments, n_items), (_view(part.segments, "by_item"), n_segments)):
-        if len(rows) and not (rows.min() >= 0 and rows.max() < end):
-            raise ValueError("it refers to rows that it does not have")
-    if not all(0 <= start <= end <= n_segments for start, end in part.ranges.values()):
+    pairs = ((part.item_of_segments, n_items), (_view(part.segments, "by_item"), n_segments))
+    are_rows = all(not len(rows) or (rows.min() >= 0 and rows.max() < end) for rows, end in pairs)
+    if not are_rows or not all(0 <= start <= end <= n_segments for start, end in part.ranges.values()):
         raise ValueError("it refers to rows that it does not have")
 
 
@@ -389,19 +384,15 @@ def _check_columns(table: pa.Table | pa.RecordBatch, expected: Mapping[str, str]
             raise ValueError(f"its column {name} has no value in some rows")
 
 
-def part_of_tables(items: pa.Table, segments: pa.Table) -> Part:
-    """Return a base in memory with these items and segments."""
-    return _part(items, segments, np.zeros(0, np.int64))
-
-
-def _part(items: pa.Table, segments: pa.Table, removed: NDArray[np.int64]) -> Part:
+def part_of_tables(items: pa.Table, segments: pa.Table, removed: NDArray[np.int64] | None = None) -> Part:
+    """Return a base in memory with these items and segments; with ids of removed items, a delta."""
     if _is_stored_layout(items, segments):
         stored = _one_batch(items), _one_batch(segments)
     else:
         stored = _to_stored_layout(items, segments)
     ranges = json.loads(stored[1].schema.metadata[RANGES_KEY])
     by_modality = {Modality(modality): (int(start), int(end)) for modality, (start, end) in ranges.items()}
-    return Part(*stored, removed=removed, ranges=by_modality)
+    return Part(*stored, removed=np.zeros(0, np.int64) if removed is None else removed, ranges=by_modality)
 
 
 def _is_stored_layout(items: pa.Table, segments: pa.Table) -> bool:
@@ -410,11 +401,7 @@ def _is_stored_layout(items: pa.Table, segments: pa.Table) -> bool:
 
 
 def open_failures(store: Path, number: int, digest: str | None, checks: Checks) -> pa.Table:
-    """Return the failures stored in the folder of a generation; arguments as of `open_part`.
-
-    Raises:
-        SnapshotDamagedError, StoreError: as for `open_part`.
-    """
+    """Return the failures stored in the folder of a generation; arguments and errors as of `open_part`."""
     import pyarrow as pa
 
     failures = _read(store, number, "failures", _read_digests(store, number, digest), checks)
@@ -423,11 +410,7 @@ def open_failures(store: Path, number: int, digest: str | None, checks: Checks) 
 
 
 def open_class_columns(store: Path, number: int, digest: str | None, checks: Checks) -> StoredColumns:
-    """Return the columns of classes stored in the folder of a generation; arguments as of `open_part`.
-
-    Raises:
-        SnapshotDamagedError, StoreError: as for `open_part`.
-    """
+    """Return the columns of classes stored in the folder of a generation; arguments and errors as of `open_part`."""
     from bindsearch.storage.class_columns import check_values, stored_columns  # most stores have no such columns
 
     path = store / SNAPSHOTS / str(number)
@@ -503,11 +486,7 @@ def _check_digest(mapped: mmap.mmap, digest: str | None) -> None:
 
 
 def _check_offsets(table: pa.Table) -> None:
-    """Check that all texts lie within the file: Arrow's quick validation does not, and reading others ends the process.
-
-    Raises:
-        ValueError: the offsets of a column are not ascending, or too large.
-    """
+    """Check that all texts are in the file, else raise ValueError: Arrow's quick validation does not check it."""
     for column in table.columns:
         width = {"string": np.int32, "large_string": np.int64}.get(str(column.type))
         for chunk in column.chunks if width is not None else ():
@@ -555,11 +534,9 @@ def _reorder(table: pa.Table, order: NDArray[np.int64]) -> pa.Table:
 def _one_batch(table: pa.Table) -> pa.RecordBatch:
     import pyarrow as pa
 
-    whole = table if all(column.num_chunks == 1 for column in table.columns) else table.combine_chunks()
-    columns: list[Any] = [
-        column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in whole.columns
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
+    if all(column.num_chunks == 1 for column in table.columns):
+        return pa.RecordBatch.from_arrays([column.chunk(0) for column in table.columns], schema=table.schema)
+    return table.combine_chunks().to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)
 
 
 def _view(batch: pa.RecordBatch, name: str) -> NDArray[np.int64]:

@@ -126,7 +126,7 @@ def find_store(given: str) -> Path:
     candidates = {
         "the named store": _defined_stores().get(given),
         "the store of the data directory": _stores_in_data_folder().get(given),
-        "the store of the working folder": path.absolute() if _is_store(path) else None,
+        "the store of the working folder": path.absolute() if is_existing_file(path / "store.json") else None,
     }
     there = {what: folder for what, folder in candidates.items() if folder is not None}
     if len({os.path.realpath(folder) for folder in there.values()}) > 1:
@@ -145,9 +145,5 @@ def _stores_in_data_folder() -> dict[str, Path]:
         folders = [*islice((user_data_path("bindsearch", appauthor=False) / "stores").iterdir(), MAX_LISTED)]
     except OSError:  # there are none
         return {}
-    stores = [folder for folder in folders if STORE_NAME.fullmatch(folder.name) and _is_store(folder)]
-    return {folder.name: folder for folder in sorted(stores)}
-
-
-def _is_store(folder: Path) -> bool:
-    return is_existing_file(folder / "store.json")
+    named = [folder for folder in sorted(folders) if STORE_NAME.fullmatch(folder.name)]
+    return {folder.name: folder for folder in named if is_existing_file(folder / "store.json")}

@@ -45,10 +45,7 @@ class BlockChecks:
 
     def __init__(self, path: Path, rows: NDArray[np.float16], block_rows: int, digests: NDArray[np.uint64]) -> None:
         """Check the blocks of `block_rows` rows of a file: `rows` fp16 (n, d), `digests` uint64 (blocks,)."""
-        self._path = path
-        self._rows = rows
-        self._block_rows = block_rows
-        self._digests = digests
+        self._path, self._rows, self._block_rows, self._digests = path, rows, block_rows, digests
         self._pending = np.ones(len(digests), np.bool_)
         self.done = not len(digests)
 
@@ -144,11 +141,7 @@ class VectorFile:
 
 
 def check_vectors(embeddings: NDArray[np.float32], dim: int) -> None:
-    """Check vectors before they are stored.
-
-    Args:
-        embeddings: float32 (n, dim), unit norm.
-        dim: Dimensions of the store's embedding space.
+    """Check vectors before they are stored: float32 (n, dim), of unit norm.
 
     Raises:
         VectorError: the shape is not (n, dim), or a vector holds NaN or infinity or is not of unit length.
@@ -163,15 +156,12 @@ def check_vectors(embeddings: NDArray[np.float32], dim: int) -> None:
 
 
 def write_vectors(path: Path, vector_ids: NDArray[np.int64], embeddings: NDArray[np.floating]) -> str:
-    """Write a vector file, atomically and durably.
+    """Write a vector file, atomically and durably, and return its hex digest.
 
     Args:
         path: The file.
         vector_ids: int64 (n,), ascending.
         embeddings: (n, d), stored as fp16.
-
-    Returns:
-        The hex digest of the file.
     """
     import pyarrow as pa
     import xxhash
@@ -210,11 +200,7 @@ def dim_of_vectors(path: Path) -> int | None:
 
 
 def check_dim(paths: Iterable[Path], dim: int) -> None:
-    """Check the dimensions in store.json against the vector files: with wrong ones, all vectors would be given up.
-
-    Args:
-        paths: All vector files of a store.
-        dim: Dimensions in store.json.
+    """Check the dimensions in store.json against all vector files: with wrong ones, all vectors would be given up.
 
     Raises:
         StoreError: the readable files contain vectors of other dimensions only.
@@ -266,10 +252,7 @@ def open_stored_vectors(folder: Path, stored: VectorFileEntry, dim: int) -> Vect
 
 
 def _map_batch(path: Path) -> pa.RecordBatch:
-    """Return the record batch of a file as a view of its mapped bytes.
-
-    Errors of the operating system and those of the format are told apart here: Arrow reports both as OSError.
-    """
+    """Return the record batch of a file, mapped; Arrow reports faults of the system and of the format as OSError."""
     import pyarrow as pa
 
     try:

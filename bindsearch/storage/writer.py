@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from bindsearch.storage.batch import (
     with_shared_modalities,
     with_shared_segments,
 )
-from bindsearch.storage.catalog import Catalog, CatalogTransaction
+from bindsearch.storage.catalog import Catalog, CatalogTransaction, RowChanges
 from bindsearch.storage.catalog_file import LOST, UNKNOWN, keep_aside, torn_log_message
 from bindsearch.storage.class_columns import ClassColumn, ClassValues
 from bindsearch.storage.snapshot import open_snapshot
@@ -118,6 +118,19 @@ def check_is_newest(store: Path, catalog: Catalog, manifest: Manifest | None) ->
         )
 
 
+def base_manifest(catalog: Catalog, failures: pa.Table | None = None, columns: pa.Table | None = None) -> Manifest:
+    """Return the manifest of a base with the content of a catalog, without digests and indexes."""
+    generation = catalog.generation
+    return Manifest(
+        generation=generation,
+        parts=(generation,),
+        collections={key: str(root) for key, root in catalog.collections().items()},
+        vectors={modality: tuple(files) for modality, files in catalog.vector_files().items()},
+        failures=generation if failures is not None and failures.num_rows else None,
+        class_columns=None if columns is None else generation,
+    )
+
+
 class Writer:
     """The writer of a store whose lock the caller holds; use it from one thread at a time."""
 
@@ -146,8 +159,10 @@ class Writer:
             tell(torn_log_message(store, catalog.cut_bytes))
         known = self._read_manifest()
         check_is_newest(store, catalog, known)
-        if known is not None:  # without CURRENT nothing tells whether the catalog is the newest
-            self._remove_uncommitted()
+        # without CURRENT nothing tells whether the catalog is the newest
+        for _, path in self._unlisted_files() if known is not None else ():
+            if generation_of(path.name) == catalog.generation + 1:  # of a batch that was never committed
+                _delete(path)
         self._give_up_lost_files()
         if known is not None and known.generation == catalog.generation and self._is_readable(known):
             self._manifest = known
@@ -169,8 +184,7 @@ class Writer:
         self._publish_delta(generation, change)
         for modality in {modality for modality, *_ in change.vector_files}:
             self._merge_small_files(modality)
-        if len(self._manifest.parts) > MAX_PARTS:
-            self._merge_parts(self._first_part_to_merge())
+        self._merge_newest_parts()
         pa.default_memory_pool().release_unused()  # free the memory of a batch before the next one
 
     @property
@@ -192,17 +206,12 @@ class Writer:
     def set_class_columns(
         self, columns: Sequence[tuple[ClassColumn, ClassValues]], removed: Sequence[str] = ()
     ) -> None:
-        """Write and remove columns of classes, in one generation.
-
-        Args:
-            columns: Columns to write, with their values; they replace those of the same name.
-            removed: Names of columns to remove.
+        """Write columns of classes with their values, in place of those of their names, and remove others by name.
 
         Raises:
             StoreError: the transaction failed; nothing is changed.
         """
-        generation = self._catalog.set_class_columns(columns, removed)
-        self._publish_class_columns(generation)
+        self._publish_class_columns(self._catalog.set_class_columns(columns, removed))
 
     def compact(self, dead_share: float = COMPACT_DEAD_SHARE) -> None:
         """Optimise the layout for searches: one snapshot part, few vector files, (nearly) no dead rows.
@@ -246,18 +255,13 @@ class Writer:
         items = with_shared_facts(batch.items, self._catalog.facts_of_fingerprints)
         first_segment = self._catalog.take_ids("segment_id", segments.num_rows)
         numbers = np.arange(first_segment, first_segment + segments.num_rows, dtype=np.int64)
+        replaced = [item.item_id for item in batch.items if item.item_id is not None]
+        changes = {entry.name: getattr(batch, entry.name) for entry in fields(RowChanges)}
         return CatalogTransaction(
+            **changes | {"removed": [*batch.removed, *replaced]},
             items=items_table(item_ids, with_shared_modalities(items, item_ids, segments)),
             segments=segments.append_column("segment_id", [numbers]),
-            removed=[*batch.removed, *(item.item_id for item in batch.items if item.item_id is not None)],
-            touched=batch.touched,
-            failures=batch.failures,
-            forgotten_failures=batch.forgotten_failures,
             vector_files=files,
-            containers=batch.containers,
-            forgotten_containers=batch.forgotten_containers,
-            forgotten_collections=batch.forgotten_collections,
-            moved_collections=batch.moved_collections,
         )
 
     def _publish_delta(self, generation: int, change: CatalogTransaction) -> None:
@@ -273,59 +277,36 @@ class Writer:
         failures_changed = bool(change.failures or change.forgotten_failures)
         failures = self._catalog.failures_table() if failures_changed else None
         digest = write_part(self._store, generation, items, segments, [*change.removed, *touched], failures)
-        self._publish(
-            Manifest(
-                generation=generation,
-                parts=(*self._manifest.parts, generation),
-                collections=self._collections(),
-                vectors=self._vectors(),
-                failures=generation if failures_changed else self._manifest.failures,
-                class_columns=self._manifest.class_columns,
-                indexes=self._manifest.indexes,
-                part_digests={**self._manifest.part_digests, generation: digest},
-            )
-        )
+        base, old = base_manifest(self._catalog), self._manifest
+        number = generation if failures_changed else old.failures
+        manifest = replace(base, failures=number, class_columns=old.class_columns, indexes=old.indexes)
+        self._publish_part(digest, replace(manifest, parts=old.parts, part_digests=old.part_digests))
 
     def _publish_class_columns(self, generation: int) -> None:
         """Make columns of classes visible to readers, in a part without items."""
         columns = self._catalog.class_columns()
         items, segments = self._catalog.items_table([]), self._catalog.segments_table([])
         digest = write_part(self._store, generation, items, segments, (), None, columns)
-        self._publish(
-            replace(
-                self._manifest,
-                generation=generation,
-                parts=(*self._manifest.parts, generation),
-                part_digests={**self._manifest.part_digests, generation: digest},
-                class_columns=None if columns is None else generation,
-            )
-        )
-        if len(self._manifest.parts) > MAX_PARTS:
-            self._merge_parts(self._first_part_to_merge())
+        number = None if columns is None else generation
+        self._publish_part(digest, replace(self._manifest, generation=generation, class_columns=number))
+        self._merge_newest_parts()
 
     def _write_base(self, indexes: Mapping[Modality, tuple[str, str]]) -> Manifest:
         """Rebuild the snapshot from the catalog."""
-        generation = self._catalog.generation
-        failures = self._catalog.failures_table()
-        has_failures = failures.num_rows > 0
-        items, segments = self._catalog.items_table(), self._catalog.segments_table()
-        columns = self._catalog.class_columns()
-        digest = write_part(self._store, generation, items, segments, (), failures if has_failures else None, columns)
-        manifest = Manifest(
-            generation=generation,
-            parts=(generation,),
-            collections=self._collections(),
-            vectors=self._vectors(),
-            failures=generation if has_failures else None,
-            indexes=indexes,
-            part_digests={generation: digest},
-            class_columns=None if columns is None else generation,
-        )
+        catalog = self._catalog
+        failures, columns = catalog.failures_table(), catalog.class_columns()
+        manifest = base_manifest(catalog, failures=failures, columns=columns)
+        tables = catalog.items_table(), catalog.segments_table()
+        shown = failures if failures.num_rows else None
+        digest = write_part(self._store, manifest.generation, *tables, (), shown, columns)
+        manifest = replace(manifest, indexes=indexes, part_digests={manifest.generation: digest})
         self._publish(manifest)
         return manifest
 
-    def _first_part_to_merge(self) -> int:
-        """Return the position of the first part to merge: half of the parts or more (see PART_GROWTH)."""
+    def _merge_newest_parts(self) -> None:
+        """Merge half of the parts or more (see PART_GROWTH) if there are too many."""
+        if len(self._manifest.parts) <= MAX_PARTS:
+            return
         sizes = [
             int(part.items.num_rows + part.segments.num_rows + len(part.removed))
             for part in open_snapshot(self._store, self._manifest).parts
@@ -333,7 +314,7 @@ class Writer:
         first = MAX_PARTS // 2
         while first and sizes[first - 1] <= PART_GROWTH * sum(sizes[first:]):
             first -= 1
-        return first
+        self._merge_parts(first)
 
     def _merge_parts(self, first: int) -> None:
         """Merge the parts from position `first` on into one, without their dead rows."""
@@ -343,9 +324,13 @@ class Writer:
         removed = np.concatenate([part.removed for part in merged.parts]) if first else ()
         generation = self._catalog.commit(CatalogTransaction())
         digest = write_part(self._store, generation, items, segments, removed, None)
-        digests = {**self._manifest.part_digests, generation: digest}
-        parts = (*parts[:first], generation)
-        self._publish(replace(self._manifest, generation=generation, parts=parts, part_digests=digests))
+        self._publish_part(digest, replace(self._manifest, generation=generation, parts=parts[:first]))
+
+    def _publish_part(self, digest: str, manifest: Manifest) -> None:
+        """Publish a manifest with its generation as one more part."""
+        parts = (*manifest.parts, manifest.generation)
+        digests = {**manifest.part_digests, manifest.generation: digest}
+        self._publish(replace(manifest, parts=parts, part_digests=digests))
 
     def _publish(self, manifest: Manifest) -> None:
         used = manifest.folders
@@ -354,12 +339,6 @@ class Writer:
         write_manifest(self._store, manifest)
         self._manifest = manifest
         remove_unused_parts(self._store, manifest, manifest.generation - KEPT_GENERATIONS)
-
-    def _vectors(self) -> Mapping[Modality, tuple[VectorFileEntry, ...]]:
-        return {modality: tuple(files) for modality, files in self._catalog.vector_files().items()}
-
-    def _collections(self) -> Mapping[int, str]:
-        return {key: str(root) for key, root in self._catalog.collections().items()}
 
     def _file_name(self, first_id: int) -> str:
         return f"{first_id:012d}-{self._catalog.generation + 1:08d}.arrow"
@@ -392,7 +371,8 @@ class Writer:
                 merged.append((name, len(ids), write_vectors(folder / name, ids, rows)))
         names = [name for group in groups for name in group]
         generation = self._catalog.replace_vector_files(modality, names, merged)
-        self._publish(replace(self._manifest, generation=generation, vectors=self._vectors()))
+        vectors = base_manifest(self._catalog).vectors
+        self._publish(replace(self._manifest, generation=generation, vectors=vectors))
         for name in names:
             (folder / name).unlink(missing_ok=True)
         self._catalog.forget_replaced_files()
@@ -460,32 +440,27 @@ class Writer:
             "on its collections to embed its items again"
         )
 
-    def _remove_uncommitted(self) -> None:
-        """Delete the vector files of a batch whose transaction was never committed: nothing ever referred to them."""
+    def _unlisted_files(self) -> Iterator[tuple[Modality, Path]]:
+        """Yield the vector files that the catalog does not list, and those that were being written."""
         known = self._catalog.vector_files()
         for modality in Modality:
             names = {file.name for file in known.get(modality, [])}
             for path in vector_files_in(self._store / VECTORS / modality):
-                if path.name not in names and generation_of(path.name) == self._catalog.generation + 1:
-                    _delete(path)
+                if path.name not in names:
+                    yield modality, path
 
     def _remove_orphans(self) -> None:
         """Delete replaced vector files and temporary files that an interrupted writer has left.
 
         Other unknown vector files are moved to `lost/`: they are somebody's vectors.
         """
-        known = self._catalog.vector_files()
         replaced = self._catalog.replaced_files()
-        for modality in Modality:
-            names = {file.name for file in known.get(modality, [])}
-            for path in vector_files_in(self._store / VECTORS / modality):
-                if path.name in names:
-                    continue
-                if (modality, path.name) in replaced or path.name.endswith(TEMPORARY_SUFFIX):
-                    _delete(path)
-                else:
-                    kept = keep_aside(self._store, path, UNKNOWN)
-                    self._tell(f"{path} is not in the catalog: it is in {kept} now")
+        for modality, path in self._unlisted_files():
+            if (modality, path.name) in replaced or path.name.endswith(TEMPORARY_SUFFIX):
+                _delete(path)
+            else:
+                kept = keep_aside(self._store, path, UNKNOWN)
+                self._tell(f"{path} is not in the catalog: it is in {kept} now")
         if replaced:
             self._catalog.forget_replaced_files()
         for folder in (".", f"{SNAPSHOTS}/*", INDEXES, f"{INDEXES}/*", LEFT_OUT):

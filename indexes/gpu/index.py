@@ -89,10 +89,17 @@ class CallQueue:
         return batch
 
     def _serve(self, batch: Sequence[_Request]) -> None:
+        """Run the job of some requests once, for the queries of all, and pass each its result, or the error."""
         error: BaseException | None = None
         answers: list[SearchResult] = []
         try:
-            answers = _run_joined(batch)
+            if len(batch) == 1:
+                answers = [batch[0].job(batch[0].queries)]
+            else:
+                result = batch[0].job(np.concatenate([request.queries for request in batch]))
+                edges = np.cumsum([len(request.queries) for request in batch])[:-1]
+                parts = zip(*(np.split(part, edges) for part in result), strict=True)
+                answers = [SearchResult(*part) for part in parts]
         except BaseException as raised:  # passed to every caller; without it they would wait forever
             error = raised
         with self._changed:
@@ -100,15 +107,6 @@ class CallQueue:
                 request.result, request.error = (answers[number], None) if error is None else (None, error)
             self._busy = False
             self._changed.notify_all()
-
-
-def _run_joined(batch: Sequence[_Request]) -> list[SearchResult]:
-    """Run the job of some requests once, for the queries of all; return the result of each."""
-    if len(batch) == 1:
-        return [batch[0].job(batch[0].queries)]
-    result = batch[0].job(np.concatenate([request.queries for request in batch]))
-    edges = np.cumsum([len(request.queries) for request in batch])[:-1]
-    return [SearchResult(*parts) for parts in zip(*(np.split(part, edges) for part in result), strict=True)]
 
 
 GPU_LIMIT = 2048
@@ -190,13 +188,7 @@ class Gpu:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """A FAISS index on one GPU.
-
-    Attributes:
-        gpu: position of the GPU in the list of GPUs.
-        index: the FAISS index.
-        first: added to the ids that the index returns.
-    """
+    """A FAISS index on the GPU at a position in the list of GPUs; `first` is added to the ids that it returns."""
 
     gpu: int
     index: Any

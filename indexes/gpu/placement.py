@@ -63,14 +63,9 @@ def resolve_device(device: str) -> tuple[str, ...]:
 
 
 def choose_exact(rows: Mapping[str, int], dim: int, budget: int) -> frozenset[str]:
-    """Choose the partitions whose fp16 rows go to GPUs: as many as possible, the smallest first.
+    """Choose the partitions whose fp16 rows go to GPUs with a budget in bytes: as many as possible, the smallest first.
 
-    The remaining partitions keep room for their codes.
-
-    Args:
-        rows: rows of each partition, by name.
-        dim: dimensions of the rows.
-        budget: bytes available on all GPUs.
+    The remaining partitions keep room for their codes. `rows`: numbers of rows by partition.
     """
     order = sorted(rows, key=lambda name: (rows[name], name))
     for count in range(len(order), 0, -1):
@@ -174,11 +169,7 @@ class GpuResidency:
         return tuple(Gpu(int(name.partition(":")[2])) for name in names)
 
     def check(self) -> None:
-        """Resolve the device now instead of on first use.
-
-        Raises:
-            UsageError: there is no such device.
-        """
+        """Resolve the device now instead of on first use; raise UsageError if there is no such device."""
         assert self.devices is not None
 
     @property
@@ -226,37 +217,20 @@ class GpuResidency:
         Returns:
             The index; None if it cannot be placed.
         """
-        dim = blocks[0].shape[1]
 
         def close_enough(placed: GpuIndex, key: tuple[object, ...]) -> bool:
-            tail = sum(rows for _, rows in files) - placed.n
-            return (
-                placed.parameters.form is IndexForm.EXACT
-                and key == tuple(files[: len(key)])
-                and tail * dim <= TAIL_ELEMENTS
-            )
+            tail = (sum(rows for _, rows in files) - placed.n) * blocks[0].shape[1]
+            begins_with = key == tuple(files[: len(key)])
+            return placed.parameters.form is IndexForm.EXACT and begins_with and tail <= TAIL_ELEMENTS
 
         return self._place(name, tuple(files), close_enough, lambda: self.on_rows(blocks))
 
     def place_codes(self, name: str, key: tuple[object, ...], open_codes: Callable[[], IvfPqIndex]) -> GpuIndex | None:
-        """Place 8-bit codes on the GPUs.
-
-        Args:
-            name: the partition.
-            key: identifies the codes; those placed before under the same key are reused.
-            open_codes: called to read the codes.
-
-        Returns:
-            The index; None if it cannot be placed.
-        """
+        """Place 8-bit codes on the GPUs, or reuse those placed under the same key; None if they cannot be placed."""
         return self._place(name, key, lambda _, placed_key: placed_key == key, lambda: self.on_codes(open_codes()))
 
     def on_rows(self, blocks: Sequence[NDArray[np.float16]]) -> GpuIndex:
-        """Build a new index of the rows of `blocks`, each fp16 (m, d).
-
-        Raises:
-            RuntimeError: the GPU memory is too small.
-        """
+        """Build a new index of the rows of `blocks`, each fp16 (m, d); raise RuntimeError if memory is too small."""
         from bindsearch.indexes.gpu.index import GpuIndex, Shard
 
         n, dim = sum(map(len, blocks)), blocks[0].shape[1]
@@ -269,11 +243,7 @@ class GpuResidency:
         return GpuIndex(shards, dim, IndexParameters(IndexForm.EXACT), self._pool)
 
     def on_codes(self, codes: IvfPqIndex) -> GpuIndex:
-        """Build a new index of the same 8-bit codes, split into shards by ordinals.
-
-        Raises:
-            RuntimeError: the GPU memory is too small.
-        """
+        """Build a new index of the same 8-bit codes, split into shards by ordinals; errors as of `on_rows`."""
         from bindsearch.indexes.gpu.index import GpuIndex, Shard
 
         shards = [

@@ -8,6 +8,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bindsearch.errors import MediaError
@@ -44,11 +45,7 @@ class ArchiveLimits:
     max_total_bytes: int = 1 << 40
 
     def check_ratio(self, unpacked_bytes: int, packed_bytes: int) -> None:
-        """Check the compression ratio.
-
-        Raises:
-            MediaError: the data expands more than allowed.
-        """
+        """Check the compression ratio; raise MediaError if the data expands more than allowed."""
         if unpacked_bytes > RATIO_COUNTS_FROM_BYTES and unpacked_bytes > self.max_ratio * packed_bytes:
             raise MediaError(
                 f"the archive expands to more than {self.max_ratio:g} times its size, like a decompression bomb: "
@@ -66,24 +63,14 @@ class Budget:
         self._members = 0
 
     def add_member(self) -> None:
-        """Count a member of any kind.
-
-        Raises:
-            MediaError: there are too many.
-        """
+        """Count a member of any kind; raise MediaError if there are too many."""
         self._members += 1
         if self._members > self.limits.max_members:
-            raise MediaError(
-                f"the archive has more than {self.limits.max_members} members: "
-                "give a larger --limit members=N to read on"
-            )
+            advice = "give a larger --limit members=N to read on"
+            raise MediaError(f"the archive has more than {self.limits.max_members} members: {advice}")
 
     def add_bytes(self, count: int) -> None:
-        """Count bytes that came out of the decompressor.
-
-        Raises:
-            MediaError: they are too many in total, or for the size of the archive.
-        """
+        """Count bytes that came out of the decompressor; raise MediaError if they are too many, or for its size."""
         self._bytes += count
         if self._bytes > self.limits.max_total_bytes:
             raise MediaError(f"the archive contains more than {self.limits.max_total_bytes} bytes: unpack it yourself")
@@ -151,24 +138,10 @@ def unpacked(read: Callable[[int], bytes], start_stream: Callable[[], Any]) -> I
         packed = (stream.unused_data or read(BLOCK_BYTES)).lstrip(b"\0")  # padding
 
 
-def new_gzip() -> Any:
-    """Return a decompressor of gzip streams that checks their checksum."""
-    return zlib.decompressobj(16 + zlib.MAX_WBITS)
-
-
-def new_deflate() -> Any:
-    """Return a decompressor of raw deflate streams."""
-    return zlib.decompressobj(-zlib.MAX_WBITS)
-
-
-def new_bzip2() -> Any:
-    """Return a decompressor of bzip2 streams."""
-    return bz2.BZ2Decompressor()
-
-
-def new_xz() -> Any:
-    """Return a decompressor of xz streams."""
-    return lzma.LZMADecompressor(memlimit=_MAX_DICTIONARY_BYTES)
+new_gzip: Callable[[], Any] = partial(zlib.decompressobj, 16 + zlib.MAX_WBITS)  # checks the checksum
+new_deflate: Callable[[], Any] = partial(zlib.decompressobj, -zlib.MAX_WBITS)
+new_bzip2: Callable[[], Any] = bz2.BZ2Decompressor
+new_xz: Callable[[], Any] = partial(lzma.LZMADecompressor, memlimit=_MAX_DICTIONARY_BYTES)
 
 
 def time_ns(seconds: float) -> int:

@@ -83,12 +83,7 @@ def _is_cyrillic(sample: bytes, encoding: str) -> bool:
 
 
 def _words(text: str | None, script: str) -> list[str] | None:
-    """Return the different words of a text; None if one is neither of ASCII letters nor of a script, or of mixed case.
-
-    Args:
-        text: the text; None: it cannot be decoded.
-        script: the script, as in the names of its letters.
-    """
+    """Return the different words of a text; None if one is not of ASCII or the script, or of mixed case."""
     if text is None or any(not (one.isascii() or one.isalpha() or one in _SIGNS) for one in text):
         return None
     words = [*dict.fromkeys(_WORD.findall(text))]
@@ -103,48 +98,24 @@ def _words(text: str | None, script: str) -> list[str] | None:
     return words
 
 
-def _pairs(sample: bytes, encoding: str) -> list[bytes] | None:
-    """Return the different letters of two bytes in a sample; None if it has others beyond ASCII, or too few."""
-    text = _decoded(sample, encoding)
-    if text is None:
-        return None
+def _is_east_asian(sample: bytes, encoding: str) -> bool:
+    """Return whether a sample is of letters of two bytes beside ASCII, of which enough are typical of the encoding."""
+    text = _decoded(sample, encoding) or ""
     pairs = [letter.encode(encoding) for letter in dict.fromkeys(text) if not letter.isascii()]
-    return pairs if len(pairs) >= _MIN_PAIRS and all(len(pair) == 2 for pair in pairs) else None
-
-
-def _is_japanese(sample: bytes, encoding: str) -> bool:
-    """Return whether a sample is kana and kanji: kana are lead bytes 0x82 and 0x83."""
-    pairs = _pairs(sample, encoding)
-    return pairs is not None and 5 * sum(pair[0] in (0x82, 0x83) for pair in pairs) >= len(pairs)
-
-
-def _is_simplified(sample: bytes, encoding: str) -> bool:
-    """Return whether a sample is of GB 2312, nine tenths of its level 1 (lead bytes up to 0xD7), some above Hangul."""
-    pairs = _pairs(sample, encoding)
-    if pairs is None or any(pair[1] < 0xA1 for pair in pairs):
+    n = len(pairs)
+    if n < _MIN_PAIRS or any(len(pair) != 2 for pair in pairs):
         return False
-    frequent = sum(0xB0 <= pair[0] <= 0xD7 for pair in pairs)
-    return 10 * frequent >= 9 * len(pairs) and any(0xC9 <= pair[0] <= 0xD7 for pair in pairs)
-
-
-def _is_traditional(sample: bytes, encoding: str) -> bool:
-    """Return whether a sample is of Big5's frequent letters (lead bytes 0xA4 to 0xC6), some with a low second byte."""
-    pairs = _pairs(sample, encoding)
-    return (
-        pairs is not None
-        and all(0xA4 <= pair[0] <= 0xC6 for pair in pairs)
-        and 5 * sum(pair[1] < 0x7F for pair in pairs) >= len(pairs)
-    )
-
-
-def _is_korean(sample: bytes, encoding: str) -> bool:
-    """Return whether a sample is many letters of Hangul (lead bytes 0xB0 to 0xC8): Chinese has others among so many."""
-    pairs = _pairs(sample, encoding)
-    return (
-        pairs is not None
-        and len(pairs) >= _MIN_HANGUL
-        and all(0xB0 <= pair[0] <= 0xC8 and pair[1] >= 0xA1 for pair in pairs)
-    )
+    match encoding:
+        case "cp932":  # kana and kanji: kana are lead bytes 0x82 and 0x83
+            return 5 * sum(pair[0] in (0x82, 0x83) for pair in pairs) >= n
+        case "gbk":  # GB 2312, nine tenths of its level 1 (lead bytes up to 0xD7), some above Hangul
+            frequent = [pair[0] for pair in pairs if 0xB0 <= pair[0] <= 0xD7]
+            return min(pair[1] for pair in pairs) >= 0xA1 and 10 * len(frequent) >= 9 * n and max(frequent) >= 0xC9
+        case "big5":  # its frequent letters (lead bytes 0xA4 to 0xC6), some with a low second byte
+            is_frequent = all(0xA4 <= pair[0] <= 0xC6 for pair in pairs)
+            return is_frequent and 5 * sum(pair[1] < 0x7F for pair in pairs) >= n
+        case _:  # many letters of Hangul (lead bytes 0xB0 to 0xC8): Chinese has others among so many
+            return n >= _MIN_HANGUL and all(0xB0 <= pair[0] <= 0xC8 and pair[1] >= 0xA1 for pair in pairs)
 
 
 _JUDGES: Mapping[str, Callable[[bytes, str], bool]] = MappingProxyType(
@@ -154,9 +125,9 @@ _JUDGES: Mapping[str, Callable[[bytes, str], bool]] = MappingProxyType(
         "cp866": _is_cyrillic,
         "cp1251": _is_cyrillic,
         "koi8-r": _is_cyrillic,
-        "cp932": _is_japanese,
-        "gbk": _is_simplified,
-        "big5": _is_traditional,
-        "cp949": _is_korean,
+        "cp932": _is_east_asian,
+        "gbk": _is_east_asian,
+        "big5": _is_east_asian,
+        "cp949": _is_east_asian,
     }
 )

@@ -20,16 +20,7 @@ _CAPTION_KEYS = ("caption", "captions", "text")
 
 
 def member_sidecar(sidecar: str, raw: bytes, name: str) -> Sidecar:
-    """Return the sidecar of a member.
-
-    Args:
-        sidecar: name of the sidecar.
-        raw: its content.
-        name: name of the member.
-
-    Raises:
-        MediaError: it is damaged.
-    """
+    """Return the content of a sidecar, by its name, of the member with a name; raise MediaError if it is damaged."""
     try:
         return parse_sidecar(raw, PurePosixPath(name).name)
     except MediaError as error:
@@ -39,9 +30,7 @@ def member_sidecar(sidecar: str, raw: bytes, name: str) -> Sidecar:
 def shared_metadata(members: Mapping[str, bytes], *, captioned: bool) -> tuple[Sidecar, Mapping[str, str]]:
     """Return the metadata for all media of a sample, and why some of its members cannot be read, by their names.
 
-    Args:
-        members: content of its texts, `.json` and `.cls` by name.
-        captioned: its texts are captions.
+    `members`: content of its texts, `.json` and `.cls` by name; `captioned`: its texts are captions.
     """
     captions: list[str] = []
     entries: dict[str, object] = {}

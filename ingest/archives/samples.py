@@ -26,11 +26,7 @@ from bindsearch.ingest.inspect.extensions import has_media_extension
 from bindsearch.ingest.media.foreign.layouts import find_sidecars, foreign_names
 from bindsearch.ingest.media.imu.partners import recording_of
 from bindsearch.ingest.media.kinds import extensions_of
-from bindsearch.ingest.media.sidecar import (
-    MAX_SIDECAR_BYTES,
-    Sidecar,
-    merge_sidecars,
-)
+from bindsearch.ingest.media.sidecar import MAX_SIDECAR_BYTES, Sidecar, merge_sidecars
 from bindsearch.ingest.media.subtitles.names import LEFT_OUT, SubtitleNames, pair_subtitles
 from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.media import Note, drop_note
@@ -164,12 +160,14 @@ def read_members(
     try:
         for entry in read_tar(path, budget, note) if kind == "tar" else read_zip(path, budget, encoding, note):
             yield from reader.take(entry)
-        yield from reader.release()
+        yield from reader.emit([*reader.buffered])
     except MediaError:
-        yield from reader.release()
+        yield from reader.emit([*reader.buffered])
         raise
     finally:
-        reader.close()
+        for member in reader.buffered:
+            if member.path is not None:
+                member.path.unlink(missing_ok=True)
 
 
 def safe_name(name: str) -> str:
@@ -230,21 +228,10 @@ class _Reader:
                 return
             self._check(entry, name)
             if self.buffered and self._is_full(name, entry.size_bytes):
-                yield from self._emit([member for member in self.buffered if not _is_sidecar_pair(member.name, name)])
+                yield from self.emit([member for member in self.buffered if not _is_sidecar_pair(member.name, name)])
             self.buffered.append(self._buffer(entry, name))
         except MemberError as error:
             yield Skipped(name, str(error))
-
-    def release(self) -> Iterator[Member | Skipped]:
-        """Yield the buffered members, with their metadata."""
-        yield from self._emit(list(self.buffered))
-
-    def close(self) -> None:
-        """Delete the buffered copies."""
-        for member in self.buffered:
-            if member.path is not None:
-                member.path.unlink(missing_ok=True)
-        self.buffered = []
 
     def _check(self, entry: Entry, name: str) -> None:
         if entry.refusal is not None:
@@ -289,8 +276,8 @@ class _Reader:
                 path.unlink()
                 raise
 
-    def _emit(self, sample: Sequence[_BufferedMember]) -> Iterator[Member | Skipped]:
-        """Yield members of one sample, and remove them from the buffer."""
+    def emit(self, sample: Sequence[_BufferedMember]) -> Iterator[Member | Skipped]:
+        """Yield members of one sample, with their metadata, and remove them from the buffer."""
         names = {member.name for member in sample}
         metadata_files = [member for member in sample if member.path is None]
         by_name = {member.name: member for member in metadata_files if member.suffix == ".json"}
@@ -316,10 +303,7 @@ class _Reader:
                 yield from self._member(copy, sidecars.get(member.name), common, subtitles.get(member.name, ()))
 
     def _with_parts(self, copies: Mapping[str, Path]) -> dict[str, Path]:
-        """Return the files of recordings in several files, each in a folder of its own with links to the others.
-
-        `copies`: the extracted files of a sample, by name.
-        """
+        """Return extracted files by name, those of recordings in several files in folders with links to the others."""
         recordings = {name: recording_of(name, copies.__contains__) for name in copies}
         moved: dict[str, Path] = {}
         for name, recording in recordings.items():
@@ -334,14 +318,11 @@ class _Reader:
         return {**copies, **moved}
 
     def _with_subtitles(self, copies: dict[str, Path], pairs: SubtitleNames) -> dict[str, tuple[Path, ...]]:
-        """Move recordings with subtitles, each to a folder of its own with links to them; return these by name.
-
-        `copies`: the extracted files of a sample, by name; the moved ones are replaced.
-        """
+        """Move recordings with subtitles in `copies`, each to a folder of its own with links to them; return these."""
         linked = {}
         for name, names in pairs.of_recording.items():
             folder = self._new_folder()
-            paths = [folder / f"{place:02d}{_copy_suffix(names[place])}" for place in range(len(names))]
+            paths = [folder / f"{place:02d}{_copy_suffix(source)}" for place, source in enumerate(names)]
             for source, target in zip(names, paths, strict=True):
                 _link(copies[source], target)
             copies[name] = copies[name].rename(folder / f"recording{_copy_suffix(name)}")

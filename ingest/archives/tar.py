@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,8 +70,7 @@ def read_tar(path: Path, budget: Budget, note: Note = drop_note) -> Iterator[Ent
         seen: set[int] = set()
         tars = 1
         while True:
-            header = _next_header(stream)
-            if header is None:
+            if (header := _next_header(stream)) is None:
                 if not _finds_another(stream):  # the compressed stream ends with a checksum
                     break
                 tars += 1
@@ -117,7 +117,8 @@ def _finds_another(stream: _Stream) -> bool:
                 break  # what is there is no tar
             return True
         stream.take(tarfile.BLOCKSIZE)
-    stream.drain()
+    for _ in stream.blocks:  # the rest
+        pass
     return False
 
 
@@ -127,30 +128,24 @@ def _blocks(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
     file.seek(0)
     new = next((new for magic, new in _COMPRESSED if head.startswith(magic)), None)
     try:
-        if head.startswith(_ZSTD):
-            blocks = _decompress_zstd(file)
-        else:
-            blocks = unpacked(file.read, new) if new else iter(lambda: file.read(BLOCK_BYTES), b"")
-        for block in blocks:
-            budget.add_bytes(len(block))
-            yield block
+        with ExitStack() as held:
+            read = file.read
+            if head.startswith(_ZSTD):
+                import pyarrow as pa
+
+                read = held.enter_context(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")).read
+            for block in unpacked(read, new) if new else iter(lambda: read(BLOCK_BYTES), b""):
+                budget.add_bytes(len(block))
+                yield block
     except DECOMPRESSION_ERRORS as error:
         raise MediaError(f"the archive is damaged or truncated: {error}") from error
-
-
-def _decompress_zstd(file: BinaryIO) -> Iterator[bytes]:
-    """Yield decompressed blocks of a zstd file."""
-    import pyarrow as pa
-
-    with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as stream:
-        yield from iter(lambda: stream.read(BLOCK_BYTES), b"")
 
 
 class _Stream:
     """Reads exact numbers of bytes from blocks of any size."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
+        self.blocks = blocks
         self._block = b""
         self._offset = 0
         self.position = 0
@@ -159,7 +154,7 @@ class _Stream:
         """Yield the next `count` bytes in pieces."""
         while count:
             if self._offset == len(self._block):
-                self._block, self._offset = next(self._blocks, b""), 0
+                self._block, self._offset = next(self.blocks, b""), 0
                 if not self._block:
                     raise MediaError("the archive is truncated")
             piece = self._block[self._offset : self._offset + count]
@@ -174,14 +169,9 @@ class _Stream:
 
     def peek(self, count: int) -> bytes:
         """Return the next `count` bytes, fewer at the end, and leave them there."""
-        while len(self._block) - self._offset < count and (block := next(self._blocks, b"")):
+        while len(self._block) - self._offset < count and (block := next(self.blocks, b"")):
             self._block, self._offset = self._block[self._offset :] + block, 0
         return self._block[self._offset : self._offset + count]
-
-    def drain(self) -> None:
-        """Read the rest."""
-        for _ in self._blocks:
-            pass
 
 
 def _next_header(stream: _Stream) -> tuple[tarfile.TarInfo, str | None] | None:
@@ -198,8 +188,9 @@ def _next_header(stream: _Stream) -> tuple[tarfile.TarInfo, str | None] | None:
                 raise ValueError("a negative size")
             if info.type not in (_LONG_NAME, _LONG_LINK, *_PAX, _GLOBAL_PAX):
                 _apply(extensions, info)
-                if info.type == tarfile.GNUTYPE_SPARSE:
-                    _skip_sparse_map(stream, raw)
+                more = raw[482] if info.type == tarfile.GNUTYPE_SPARSE else 0
+                while more:  # blocks that continue an old GNU header
+                    more = stream.take(tarfile.BLOCKSIZE)[504]
                 return info, _refusal(info, extensions)
             _read_extension(stream, info, extensions)
         except (tarfile.HeaderError, ValueError) as error:
@@ -259,10 +250,3 @@ def _refusal(info: tarfile.TarInfo, extensions: dict[str, str]) -> str | None:
 def _content_bytes(info: tarfile.TarInfo) -> int:
     """Return how many bytes follow the header: none for links, devices and folders, whatever size they state."""
     return 0 if info.type in (*_LINKS, *_DEVICES, tarfile.DIRTYPE) else info.size
-
-
-def _skip_sparse_map(stream: _Stream, header: bytes) -> None:
-    """Skip the blocks that continue an old GNU header."""
-    more = header[482]
-    while more:
-        more = stream.take(tarfile.BLOCKSIZE)[504]

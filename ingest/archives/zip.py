@@ -51,10 +51,7 @@ _UNICODE_PATH = 0x7075
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """A member as the central directory describes it; `offset` from the beginning of the file.
-
-    `name` is "" until the names of all members are decoded; `unicode_name`: that of a Unicode Path field.
-    """
+    """A member as the central directory describes it; `name` is "" until the names of all members are decoded."""
 
     raw_name: bytes
     unicode_name: str | None
@@ -178,7 +175,11 @@ def _record(fields: tuple[int, ...], raw_name: bytes, extra: bytes, shift: int) 
     mode, offset = fields[-2] >> 16, fields[-1]
     mtime_ns = _dos_time_ns(date, time)
     unicode_name = None
-    for kind, data in _extras(extra):
+    position = 0
+    while position + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, position)
+        data = extra[position + 4 : position + 4 + length]
+        position += 4 + length
         if kind == 0x0001:
             values64 = iter(struct.unpack(f"<{len(data) // 8}Q", data[: len(data) // 8 * 8]))
             size, packed, offset = (next(values64, n) if n == _IN_ZIP64 else n for n in (size, packed, offset))
@@ -201,15 +202,6 @@ def _unicode_name(data: bytes, raw_name: bytes) -> str | None:
         return None
 
 
-def _extras(extra: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield kind and data of the extra fields."""
-    position = 0
-    while position + 4 <= len(extra):
-        kind, length = struct.unpack_from("<2H", extra, position)
-        yield kind, extra[position + 4 : position + 4 + length]
-        position += 4 + length
-
-
 def _with_names(records: Sequence[_Record], encoding: str | None, note: Note) -> list[_Record]:
     """Return records with their names decoded, with slashes also where Windows wrote backslashes."""
     unknown = [record.raw_name for record in records if record.has_code_page and not _is_utf8(record.raw_name)]
@@ -230,10 +222,7 @@ def _with_names(records: Sequence[_Record], encoding: str | None, note: Note) ->
 
 
 def _decode_name(record: _Record, encoding: str | None, code_page: str) -> str:
-    """Decode a name as UTF-8, also without the flag, since macOS omits it; else in the code page.
-
-    `encoding`: the code page that the user has set, which comes before UTF-8 without the flag.
-    """
+    """Decode a name as UTF-8, without the flag too (macOS omits it) unless `encoding` is set; else in a code page."""
     if record.unicode_name is not None:
         return record.unicode_name
     raw_name = record.raw_name
@@ -255,13 +244,11 @@ def _is_utf8(raw_name: bytes) -> bool:
 
 def _dos_time_ns(date: int, time: int) -> int:
     """Return nanoseconds since 1970 of a DOS time; its time zone is unknown, UTC is assumed."""
+    day, hours = ((date >> 9) + 1980, date >> 5 & 15, date & 31), (time >> 11, time >> 5 & 63, (time & 31) * 2)
     try:
-        moment = datetime(
-            (date >> 9) + 1980, date >> 5 & 15, date & 31, time >> 11, time >> 5 & 63, (time & 31) * 2, tzinfo=UTC
-        )
+        return time_ns(datetime(*day, *hours, tzinfo=UTC).timestamp())
     except ValueError:
         return 0
-    return time_ns(moment.timestamp())
 
 
 def _refusal(record: _Record) -> str | None:

@@ -17,15 +17,15 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TypeAlias
 
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, InstallationError, MediaError
 from bindsearch.ingest.inspect.extensions import UNFINISHED, extension_of, is_known, reason_of_ignored
-from bindsearch.ingest.inspect.path_words import named_modality
 from bindsearch.ingest.inspect.rules import Rule, rule_for
 from bindsearch.ingest.media.imu.columns import find_columns
 from bindsearch.ingest.media.imu.joining import find_recording, lone_sensor
@@ -78,6 +78,40 @@ _DRAFT_PX = 256
 _COLOUR = frozenset({"webp", "heif", "avif", "raw"})
 """Kinds of image that are never taken for single-channel ones; opening them only to check that is too slow."""
 
+_ACCELEROMETERS = frozenset({"accelerometer", "accel", "acc", "acceleration"})
+_GYROSCOPES = frozenset({"gyroscope", "gyro", "gyr"})
+"""Names of arrays in an npz with motion."""
+
+PARTS: Mapping[str, Modality] = MappingProxyType(
+    {
+        word: modality
+        for modality, words in (
+            (Modality.DEPTH, "depth depths depthmap depthmaps disparity disp midas"),
+            (Modality.THERMAL, "thermal thermals therm thermo thermogram thermograms thermography"),
+            (Modality.THERMAL, "ir tir lwir mwir infrared"),
+            (Modality.IMU, "imu accel gyro accelerometer gyroscope"),
+            (Modality.IMAGE, "rgb visible color colour"),
+        )
+        for word in words.split()
+    }
+)
+"""Words of a path that name a modality."""
+
+_PART = re.compile(r"(\d*)([a-z]+)")
+"""A part of a path, and the digits directly before it."""
+_SHORT_PART = 4
+"""Shorter words do not count after digits: `x8ir3` is a random name."""
+
+
+def named_modality(rel_path: str) -> tuple[Modality, str] | None:
+    """Return the last part of the path that names a modality, and that modality; None if there is none."""
+    for digits, part in reversed(_PART.findall(rel_path.lower())):
+        if part in PARTS and not (digits and len(part) < _SHORT_PART):
+            return PARTS[part], part
+    folders = rel_path.lower().rpartition("/")[0]
+    is_flir = any(part == "flir" for _, part in _PART.findall(folders))
+    return (Modality.THERMAL, "flir") if is_flir else None
+
 
 def classify(
     path: Path,
@@ -115,10 +149,10 @@ def classify(
             kind, head = sniff_file(file, extension)
         if not is_known(extension) and kind not in PICTURES | SOUNDS | VIDEOS:
             return Classification(None, reason_of_ignored(name))
-        named = named_modality(f"{root_name}/{posix}")
-        if named is not None and named[0] is Modality.DEPTH and (masked := masked_name(name)) is not None:
+        named, part = named_modality(f"{root_name}/{posix}") or (None, "")
+        if named is Modality.DEPTH and (masked := masked_name(name)) is not None:
             return Classification(None, f"mask of {masked}")
-        return _by_content(path, name, head, kind, extension, named, read_facts)
+        return _by_content(_File(path, name, extension, kind, head, named, part, read_facts))
     except InstallationError:
         raise
     except OSError as error:
@@ -131,90 +165,85 @@ def classify(
         return Classification(EXTENSIONS.get(extension), f"extension {extension}, damaged: {type(error).__name__}")
 
 
-def _by_content(
-    path: Path,
-    name: str,
-    head: bytes,
-    kind: str | None,
-    extension: str,
-    named: tuple[Modality, str] | None,
-    read_facts: ReadFacts,
-) -> Classification:
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file to classify; `named`: the modality that its path names, and the part of the path."""
+
+    path: Path
+    name: str
+    extension: str
+    kind: str | None
+    head: bytes
+    named: Modality | None
+    part: str
+    read_facts: ReadFacts
+
+
+def _by_content(file: _File) -> Classification:
     """Return the classification by content and name."""
+    kind, extension = file.kind, file.extension
     expected = EXTENSIONS.get(extension)
-    if (document := document_kind(Path(name), head)) is not None and document != NOTEBOOK:
+    if (document := document_kind(Path(file.name), file.head)) is not None and document != NOTEBOOK:
         return Classification(Modality.TEXT, f"{document} document")
     if kind in PICTURES:
-        return _picture(path, head, kind, named, read_facts)
-    if kind in VIDEOS:
-        audio = extension in SOUNDS_IN_VIDEOS
-        return Classification(Modality.AUDIO if audio else Modality.VIDEO, f"{kind} content")
-    if kind in SOUNDS:
+        return _picture(file, kind)
+    if kind in VIDEOS and extension not in SOUNDS_IN_VIDEOS:
+        return Classification(Modality.VIDEO, f"{kind} content")
+    if kind in VIDEOS | SOUNDS:
         return Classification(Modality.AUDIO, f"{kind} content")
     if kind == "npy":
-        return _npy(path, named, read_facts)
+        return _npy(file)
     if kind in ("pfm", "exr"):
-        return _depth_only(path, kind, named, read_facts)
+        if file.named is Modality.DEPTH:
+            return Classification(Modality.DEPTH, f"{kind} named {file.part!r}")
+        way_out = "name it or its folder depth or disparity, or use --modality-rule depth=GLOB"
+        return _said_depth(file) or Classification(None, f"{kind} is ambiguous: {way_out}")
     if kind is None and extension in (*TEXT_TABLES, ".txt"):
-        if named is not None and named[0] is Modality.THERMAL and looks_like_temperatures(head):
-            return Classification(Modality.THERMAL, f"table of numbers named {named[1]!r}")
-        names_itself = named_modality(name) is not None
-        verdict = _text_table(path, name, extension, named, read_facts, names_itself=names_itself)
-        if verdict is not None:
+        if file.named is Modality.THERMAL and looks_like_temperatures(file.head):
+            return Classification(Modality.THERMAL, f"table of numbers named {file.part!r}")
+        if (verdict := _text_table(file)) is not None:
             return verdict
     if kind in ("zip", "parquet") or extension in (".npz", ".parquet", ".npy"):
-        return _table(path, kind, extension, named, read_facts)
+        return _table(file)
     if expected is None:
         return Classification(None, "not media: no extension and no known content")
-    return Classification(
-        expected, f"extension {extension}" + ("" if expected is Modality.TEXT else ", content not recognised")
-    )
+    unknown = "" if expected is Modality.TEXT else ", content not recognised"
+    return Classification(expected, f"extension {extension}{unknown}")
 
 
-def _picture(
-    path: Path, head: bytes, kind: str, named: tuple[Modality, str] | None, read_facts: ReadFacts
-) -> Classification:
+def _picture(file: _File, kind: str) -> Classification:
     """Return the classification of an image."""
-    if kind in ANIMATIONS and _is_animated(path, kind):
-        return Classification(Modality.VIDEO, f"animated {kind}")
-    if kind == "jpeg" and named is None and is_radiometric(path, head):
+    if kind in ANIMATIONS:
+        with file.path.open("rb") as opened:
+            if count_frames(opened, kind, enough=2) > 1:
+                return Classification(Modality.VIDEO, f"animated {kind}")
+    if kind == "jpeg" and file.named is None and is_radiometric(file.path, file.head):
         return Classification(Modality.THERMAL, "jpeg with the values of a thermal camera")
-    is_16_bit = _sixteen_bit_grey(path, head, kind)
-    if named is not None and named[0] is Modality.THERMAL:
-        return Classification(Modality.THERMAL, f"{kind} named {named[1]!r}")
-    if named is not None and named[0] is Modality.DEPTH:
-        if is_16_bit or (kind not in _COLOUR and _single_channel(path)):
-            return Classification(Modality.DEPTH, f"single-channel {kind} named {named[1]!r}")
-        return Classification(Modality.IMAGE, f"{kind} named {named[1]!r}, but with colour channels")
-    if is_16_bit and named is None:
-        return _said_depth(path, read_facts) or Classification(None, f"16-bit single-channel {kind} {_AMBIGUOUS}")
+    if kind == "png":
+        is_16_bit = file.head[24:26] == b"\x10\0"
+    else:
+        is_16_bit = kind == "tiff" and _mode(file.path).startswith("I;16")
+    if file.named is Modality.THERMAL:
+        return Classification(Modality.THERMAL, f"{kind} named {file.part!r}")
+    if file.named is Modality.DEPTH:
+        if is_16_bit or (kind not in _COLOUR and _single_channel(file.path)):
+            return Classification(Modality.DEPTH, f"single-channel {kind} named {file.part!r}")
+        return Classification(Modality.IMAGE, f"{kind} named {file.part!r}, but with colour channels")
+    if is_16_bit and file.named is None:
+        return _said_depth(file) or Classification(None, f"16-bit single-channel {kind} {_AMBIGUOUS}")
     return Classification(Modality.IMAGE, f"{kind} content")
 
 
-def _is_animated(path: Path, kind: str) -> bool:
-    with path.open("rb") as file:
-        return count_frames(file, kind, enough=2) > 1
-
-
-def _sixteen_bit_grey(path: Path, head: bytes, kind: str) -> bool:
-    if kind == "png":
-        return len(head) > 25 and head[24] == 16 and head[25] == 0
-    return kind == "tiff" and _mode(path).startswith("I;16")
-
-
 def _single_channel(path: Path) -> bool:
-    """Return whether it has one channel, or an unreadable header: then the decoder reports the error.
+    """Return whether a picture has one channel, three equal ones, or an unreadable header, which its decoder reports.
 
-    Renderings of depth with three equal channels count: they are no pictures of colours either.
+    Of an RGB picture, more than one colour must be there; of a JPEG, a small copy decides.
     """
-    mode = _mode(path)
-    return mode in ("", "L", "LA", "I", "F") or mode.startswith("I;16") or (mode in ("RGB", "RGBA") and _is_grey(path))
-
-
-def _is_grey(path: Path) -> bool:
-    """Return whether the colours of an RGB picture are equal, and more than one; of a JPEG, a small copy decides."""
     from bindsearch.ingest.media.pictures.pillow import open_picture
 
+    mode = _mode(path)
+    if mode not in ("RGB", "RGBA"):
+        return mode in ("", "L", "LA", "I", "F") or mode.startswith("I;16")
     try:
         with open_picture(path, max_pixels=_MAX_GREY_PIXELS) as picture:
             picture.draft(None, (_DRAFT_PX, _DRAFT_PX))
@@ -238,37 +267,27 @@ def _mode(path: Path) -> str:
         return ""
 
 
-def _npy(path: Path, named: tuple[Modality, str] | None, read_facts: ReadFacts) -> Classification:
+def _npy(file: _File) -> Classification:
     """Return the classification of an npy file."""
-    if named is not None and named[0] is not Modality.IMAGE:
-        return Classification(named[0], f"npy named {named[1]!r}")
+    if file.named not in (None, Modality.IMAGE):
+        return Classification(file.named, f"npy named {file.part!r}")
     try:
-        with path.open("rb") as file:
-            shape = npy_header(file)[0]
+        with file.path.open("rb") as opened:
+            shape = npy_header(opened)[0]
     except MediaError as error:
         return Classification(None, f"not media: {error}")
-    if (said := _said_depth(path, read_facts)) is not None:
+    if (said := _said_depth(file)) is not None:
         return said
     if len(shape) == 2 and shape[1] == 6:
         return Classification(Modality.IMU, f"npy of shape {shape}: six columns are motion")
-    return Classification(
-        None, f"npy of shape {shape} is ambiguous: name it or its folder depth, thermal or imu, or use --modality-rule"
-    )
+    way_out = "name it or its folder depth, thermal or imu, or use --modality-rule"
+    return Classification(None, f"npy of shape {shape} is ambiguous: {way_out}")
 
 
-def _depth_only(path: Path, kind: str, named: tuple[Modality, str] | None, read_facts: ReadFacts) -> Classification:
-    """Return the classification of a file of a format for depth and other values."""
-    if named is not None and named[0] is Modality.DEPTH:
-        return Classification(Modality.DEPTH, f"{kind} named {named[1]!r}")
-    return _said_depth(path, read_facts) or Classification(
-        None, f"{kind} is ambiguous: name it or its folder depth or disparity, or use --modality-rule depth=GLOB"
-    )
-
-
-def _said_depth(path: Path, read_facts: ReadFacts) -> Classification | None:
+def _said_depth(file: _File) -> Classification | None:
     """Return depth if metadata of depth is declared for the file; else None."""
     try:
-        sidecar = read_facts(path)
+        sidecar = file.read_facts(file.path)
     except (BindSearchError, OSError) as error:
         raise_installation_fault(error)
         return Classification(None, f"not media: {error}")
@@ -277,25 +296,9 @@ def _said_depth(path: Path, read_facts: ReadFacts) -> Classification | None:
     return None
 
 
-def _text_table(
-    path: Path,
-    name: str,
-    extension: str,
-    named: tuple[Modality, str] | None,
-    read_facts: ReadFacts,
-    *,
-    names_itself: bool,
-) -> Classification | None:
-    """Return the classification of a text table; None for a .txt that is prose.
-
-    Args:
-        path: the file, in an archive a copy with another name.
-        name: its own name.
-        extension: of its name.
-        named: modality that its path names, and the part of the path.
-        read_facts: returns what is declared about the file.
-        names_itself: the file's own name names it.
-    """
+def _text_table(file: _File) -> Classification | None:
+    """Return the classification of a text table, whose path may be that of a copy; None for a .txt that is prose."""
+    path, extension = file.path, file.extension
     label = extension.lstrip(".")
     try:
         recording = find_recording(path)
@@ -308,36 +311,30 @@ def _text_table(
         if extension == ".txt" and not _is_number_table(path, structure):
             return None
         names = list((structure and structure.names) or ())
-        layout = (
-            layout_by_names(names or [f"column {i}" for i in range(structure.width)], structure.preamble)
-            if structure
-            else None
-        )
-        if layout is not None:
-            return Classification(Modality.IMU, f"{label} in the layout of {layout}")
+        if structure is not None:
+            columns = names or [f"column {i}" for i in range(structure.width)]
+            if (layout := layout_by_names(columns, structure.preamble)) is not None:
+                return Classification(Modality.IMU, f"{label} in the layout of {layout}")
         if find_columns(names) is not None:
             return Classification(Modality.IMU, f"{label} with accelerometer and gyroscope columns")
-        sidecar = read_facts(path)
+        sidecar = file.read_facts(path)
         if sidecar.axes or sidecar.layout:
             said = "axes are" if sidecar.axes else f"layout {sidecar.layout} is"
             return Classification(Modality.IMU, f"{label} whose {said} declared")
-        if (reason := lone_sensor(name, names)) is not None:
+        if (reason := lone_sensor(file.name, names)) is not None:
             return Classification(None, reason)
     except (BindSearchError, OSError) as error:
         raise_installation_fault(error)
         return Classification(None, f"not media: {error}")
-    if named is not None and named[0] is Modality.IMU and extension not in (".txt", ".dat"):
-        if 0 < len(names) < 6 and not names_itself:
-            return Classification(None, f"not media: {label} of {len(names)} columns in a folder named {named[1]!r}")
-        return Classification(Modality.IMU, f"{label} named {named[1]!r}")
-    if named is not None and named[0] is Modality.IMU and structure is not None and structure.width in (6, 7):
-        return Classification(Modality.IMU, f"{label} named {named[1]!r}, {structure.width} columns of numbers")
+    if file.named is Modality.IMU and extension not in (".txt", ".dat"):
+        if 0 < len(names) < 6 and named_modality(file.name) is None:
+            return Classification(None, f"not media: {label} of {len(names)} columns in a folder named {file.part!r}")
+        return Classification(Modality.IMU, f"{label} named {file.part!r}")
+    if file.named is Modality.IMU and structure is not None and structure.width in (6, 7):
+        return Classification(Modality.IMU, f"{label} named {file.part!r}, {structure.width} columns of numbers")
     if extension == ".txt":
-        return Classification(
-            None,
-            "numbers, not prose, and without accelerometer and gyroscope columns: a sidecar <file>.json with axes or "
-            "layout makes it motion",
-        )
+        way_out = "a sidecar <file>.json with axes or layout makes it motion"
+        return Classification(None, f"numbers, not prose, and without accelerometer and gyroscope columns: {way_out}")
     return Classification(None, f"not media: {label} without accelerometer and gyroscope columns")
 
 
@@ -351,38 +348,27 @@ def _is_number_table(path: Path, structure: Structure | None) -> bool:
     return sum(map(str.isalpha, rows)) < 0.1 * len(rows) and sum(map(str.isdigit, rows)) > 0.4 * len(rows)
 
 
-def _table(
-    path: Path,
-    kind: str | None,
-    extension: str,
-    named: tuple[Modality, str] | None,
-    read_facts: ReadFacts,
-) -> Classification:
+def _table(file: _File) -> Classification:
     """Return the classification of a table in a binary format: motion if its name or its columns say so."""
-    label = extension.lstrip(".") or str(kind)
-    if kind == "zip" and extension != ".npz":
+    path, is_zip = file.path, file.kind == "zip"
+    label = file.extension.lstrip(".") or str(file.kind)
+    if is_zip and file.extension != ".npz":
         return Classification(None, "not media: zip content")
-    if kind == "zip" and named is not None and named[0] is Modality.DEPTH:
-        return Classification(Modality.DEPTH, f"npz named {named[1]!r}")
-    if named is not None and (named[0] is Modality.IMU or extension == ".npy"):
-        return Classification(named[0], f"{label} named {named[1]!r}")
+    if is_zip and file.named is Modality.DEPTH:
+        return Classification(Modality.DEPTH, f"npz named {file.part!r}")
+    if file.named is Modality.IMU or (file.named is not None and file.extension == ".npy"):
+        return Classification(file.named, f"{label} named {file.part!r}")
     try:
-        if find_columns(column_names(path)) is not None or _npz_motion(path, kind):
+        has_columns = find_columns(column_names(path)) is not None
+        arrays = [*npz_names(path)] if is_zip else []
+        lower = {name.lower() for name in arrays}
+        if has_columns or (lower & _ACCELEROMETERS and lower & _GYROSCOPES):
             return Classification(Modality.IMU, f"{label} with accelerometer and gyroscope columns")
-        if read_facts(path).axes:
+        if file.read_facts(path).axes:
             return Classification(Modality.IMU, f"{label} whose axes are declared")
-        depth = [name for name in npz_names(path) if name.lower() in DEPTH_ARRAYS] if kind == "zip" else []
-        if depth:
+        if depth := [name for name in arrays if name.lower() in DEPTH_ARRAYS]:
             return Classification(Modality.DEPTH, f"npz with an array named {depth[0]!r}")
     except (BindSearchError, OSError) as error:
         raise_installation_fault(error)
         return Classification(None, f"not media: {error}")
     return Classification(None, f"not media: {label} without accelerometer and gyroscope columns")
-
-
-def _npz_motion(path: Path, kind: str | None) -> bool:
-    if kind != "zip":
-        return False
-    names = {name.lower() for name in npz_names(path)}
-    accelerometer, gyroscope = {"accelerometer", "accel", "acc", "acceleration"}, {"gyroscope", "gyro", "gyr"}
-    return bool(names & accelerometer and names & gyroscope)

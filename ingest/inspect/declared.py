@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from bindsearch.errors import MediaError
-from bindsearch.ingest.inspect.folder_settings import FolderFacts
 from bindsearch.ingest.manifests.manifest import ManifestEntry
 from bindsearch.ingest.media.sidecar import (
     FACT_NAMES,
@@ -29,7 +28,7 @@ from bindsearch.ingest.media.sidecar import (
     merge_sidecars,
     parse_record,
 )
-from bindsearch.ingest.media.sidecar_file import read_sidecar, sidecar_path
+from bindsearch.ingest.media.sidecar_file import sidecar_path
 from bindsearch.ingest.media.text_fields import normalize_text
 from bindsearch.types import Modality
 
@@ -60,11 +59,7 @@ class Declared:
     has_subtitles: bool = False
 
     def for_classification(self) -> Sidecar:
-        """Return what may decide the modality of a table.
-
-        Raises:
-            MediaError: a value in a list is wrong.
-        """
+        """Return what may decide the modality of a table; raise MediaError if a value in a list is wrong."""
         return merge_sidecars(self.sidecar, self._listed_facts(CLASSIFYING), self.by_glob)
 
     def for_modality(self, modality: Modality) -> Sidecar:
@@ -101,33 +96,6 @@ class Declared:
         return parse_facts(cells, self.listed.source)
 
 
-def read_declared(
-    path: Path,
-    rel_path: str,
-    facts: FolderFacts,
-    listed: ManifestEntry | None,
-    sidecar: Sidecar | None = None,
-    *,
-    has_subtitles: bool = False,
-) -> Declared:
-    """Return what is declared about a file.
-
-    Args:
-        path: where its bytes are.
-        rel_path: its path inside the collection.
-        facts: facts of the collection by glob.
-        listed: its entry in a list.
-        sidecar: its sidecar in an archive; None: that beside it is read, if there is one.
-        has_subtitles: there are subtitle files beside it.
-
-    Raises:
-        MediaError: its sidecar is damaged.
-    """
-    name = rel_path.rsplit("/", 1)[-1]
-    found = read_sidecar(path) if sidecar is None else sidecar
-    return Declared(name, found, listed, facts.at(rel_path), has_subtitles)
-
-
 def _no_effect(name: str, modality: Modality) -> str:
     *others, last = (user for user, names in FACTS.items() if name in names)
     users = f"{', '.join(others)} and {last}" if others else last
@@ -156,7 +124,10 @@ def _value(name: str, cell: object) -> Any:
         raise MediaError(f"{name} has {len(cell)} characters, or a zero byte: expected at most {MAX_CELL}, and none")
     text = cell.strip()
     if text[:1] in ("[", "{"):
-        return _json(name, text)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise MediaError(f"{name} is {normalize_text(text[:80])}, which is not valid JSON") from None
     match name:
         case "axes":
             axes = [axis for axis in re.split(r"[\s,;]+", text) if axis]
@@ -168,13 +139,6 @@ def _value(name: str, cell: object) -> Any:
         case "fx" | "baseline_m" | "sample_rate_hz" | "depth_unit" | "rotate":
             return _number(text)
     return text
-
-
-def _json(name: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise MediaError(f"{name} is {normalize_text(text[:80])}, which is not valid JSON") from None
 
 
 def _units(text: str) -> dict[str, str]:

@@ -14,17 +14,10 @@ from bindsearch.ingest.manifests.rows import DEFAULT_LIMITS, MANIFEST_NAMES, Lis
 from bindsearch.storage.file_state import UNKNOWN_STATE
 from bindsearch.types import Modality
 
-ALL_MODALITIES = frozenset(Modality)
-
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file, and the options of its collection that decide how it is classified and read.
-
-    Attributes:
-        file: the file with its entry in a list.
-        options: rules and facts of the collection.
-    """
+    """A file with its entry in a list, and the rules and facts of its collection."""
 
     file: SourceFile
     options: InspectOptions
@@ -54,7 +47,7 @@ def find_file(path: Path, collections: Iterable[Path]) -> FoundFile:
     is_hidden = any(part.startswith(".") for part in rel_path.split("/"))
     file = SourceFile(path, path.name.lstrip(".") if is_hidden else rel_path, UNKNOWN_STATE, listed=listed)
     root_name = root.name if roots else ""
-    return FoundFile(file, InspectOptions(settings.rules, ALL_MODALITIES, root_name, settings.facts))
+    return FoundFile(file, InspectOptions(settings.rules, frozenset(Modality), root_name, settings.facts))
 
 
 def declared_encoding(path: Path, collection: Path) -> str | None:

@@ -51,12 +51,7 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class FolderFacts:
-    """Facts by glob, n of them; the first one that matches and has a key decides.
-
-    Attributes:
-        globs: n globs.
-        facts: n sidecars.
-    """
+    """Facts, each with its glob; the first one that matches and has a key decides."""
 
     globs: tuple[str, ...] = ()
     facts: tuple[Sidecar, ...] = ()
@@ -151,8 +146,9 @@ def read_folder_settings(root: Path) -> FolderSettings:
         settings = tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not valid TOML: {error}") from error
-    if unknown := sorted(settings.keys() - {"as", "facts", "zip_names", "default_ignore", "options"}):
-        near = did_you_mean(unknown[0], ("as", "facts", "zip_names", "default_ignore", "options"))
+    known = ("as", "facts", "zip_names", "default_ignore", "options")
+    if unknown := sorted(settings.keys() - {*known}):
+        near = did_you_mean(unknown[0], known)
         expected = f"{near}expected [as], [facts.GLOB], [zip_names], [options] or default_ignore"
         raise UsageError(f"{file}: unknown key {unknown[0]!r:.80}: {expected}")
     if not isinstance(options := settings.get("options", {}), dict):
@@ -160,12 +156,8 @@ def read_folder_settings(root: Path) -> FolderSettings:
     default_ignore = settings.get("default_ignore", True)
     if not isinstance(default_ignore, bool):
         raise UsageError(f"{file}: default_ignore is {default_ignore!r:.80}: expected true or false")
-    return FolderSettings(
-        _rules(settings.get("as", {}), file),
-        _facts(settings.get("facts", {}), file),
-        _zip_names(settings.get("zip_names", {}), file),
-        default_ignore,
-    )
+    rules, facts = _rules(settings.get("as", {}), file), _facts(settings.get("facts", {}), file)
+    return FolderSettings(rules, facts, _zip_names(settings.get("zip_names", {}), file), default_ignore)
 
 
 def _zip_names(table: Any, file: Path) -> tuple[tuple[str, str], ...]:

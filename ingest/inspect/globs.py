@@ -72,13 +72,12 @@ def _automaton(glob: str) -> GlobAutomaton:
 
 @lru_cache(maxsize=16)
 def _automaton_of_all(globs: tuple[str, ...]) -> GlobAutomaton:
-    return GlobAutomaton([*map(_path_tokens, globs)], re.IGNORECASE)
-
-
-def _path_tokens(glob: str) -> list[str]:
-    """Return the tokens of a glob that is matched against whole paths, even if it has no "/"."""
-    tokens = _glob_tokens(glob)
-    return tokens if "/" in glob else [FOLDERS, *(STAR if token == GLOBSTAR else token for token in tokens)]
+    patterns = []  # matched against whole paths, even if they have no "/"
+    for glob in globs:
+        tokens = _glob_tokens(glob)
+        names = [FOLDERS, *(STAR if token == GLOBSTAR else token for token in tokens)]
+        patterns.append(tokens if "/" in glob else names)
+    return GlobAutomaton(patterns, re.IGNORECASE)
 
 
 def _glob_tokens(glob: str) -> list[str]:
@@ -192,8 +191,7 @@ class GlobAutomaton:
         places = self._first
         for character in path:
             places = self.advance(places, character)
-        last = 0
-        found = 0
+        last = found = 0
         for i, bit in enumerate(self._accepts):  # a pattern has the places after the last one's, its own end excepted
             found |= bool(places & (bit - 1) & ~last) << i
             last = 2 * bit - 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.ingest.inspect.classify import Classification, classify
-from bindsearch.ingest.inspect.declared import Declared, read_declared
+from bindsearch.ingest.inspect.declared import Declared
 from bindsearch.ingest.inspect.folder_settings import NO_FACTS, FolderFacts
 from bindsearch.ingest.inspect.rules import Rule, rule_for
 from bindsearch.ingest.manifests.manifest import ManifestEntry
@@ -19,6 +19,7 @@ from bindsearch.ingest.media.kinds import RAW_EXTENSIONS
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.depth_map.units import mask_of, unit_by_name
 from bindsearch.ingest.media.sidecar import RECORDINGS, Sidecar, decode_facts
+from bindsearch.ingest.media.sidecar_file import read_sidecar
 from bindsearch.ingest.media.subtitles.read import hash_subtitles
 from bindsearch.storage.file_state import FileState
 from bindsearch.types import Metadata, Modality
@@ -122,9 +123,8 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     subtitles = file.subtitles if verdict.modality in RECORDINGS else ()
     has_words = bool(subtitles) and Modality.TEXT in options.modalities  # of them, texts with times are embedded
     if verdict.modality not in options.modalities and not has_words:
-        return InspectResult(
-            Classification(None, f"the encoder cannot embed {verdict.modality}"), refused=verdict.modality
-        )
+        refusal = Classification(None, f"the encoder cannot embed {verdict.modality}")
+        return InspectResult(refusal, refused=verdict.modality)
     sidecar = declared_of(file, options).for_modality(verdict.modality)
     if verdict.modality is Modality.DEPTH and sidecar.depth_unit is None:
         sidecar = replace(sidecar, depth_unit=unit_by_name(f"{options.root_name}/{file.rel_path}"))
@@ -140,26 +140,16 @@ def inspect_file(file: SourceFile, options: InspectOptions) -> InspectResult:
     check_same(file.path, state)
     suffix = file.path.suffix.lower()
     raw_suffix = suffix if suffix in RAW_EXTENSIONS else ""  # the same bytes may be a plain TIFF under another name
-    return InspectResult(
-        verdict,
-        content_hash=content_hash,
-        fingerprint=fingerprint_of(content_hash, facts, verdict.modality.value, raw_suffix),
-        sidecar=sidecar,
-        columns=json.dumps(dict(sidecar.columns), ensure_ascii=False) if sidecar.columns else None,
-        metadata=metadata,
-        content_state=state,
-    )
+    fingerprint = fingerprint_of(content_hash, facts, verdict.modality.value, raw_suffix)
+    columns = json.dumps(dict(sidecar.columns), ensure_ascii=False) if sidecar.columns else None
+    return InspectResult(verdict, None, content_hash, fingerprint, sidecar, columns, metadata, state)
 
 
 def declared_of(file: SourceFile, options: InspectOptions) -> Declared:
-    """Return what is declared about a file.
-
-    Raises:
-        MediaError: its sidecar is damaged.
-    """
-    return read_declared(
-        file.path, file.rel_path, options.facts, file.listed, file.sidecar, has_subtitles=bool(file.subtitles)
-    )
+    """Return what is declared about a file; raise MediaError if its sidecar is damaged."""
+    name, facts = file.rel_path.rsplit("/", 1)[-1], options.facts.at(file.rel_path)
+    sidecar = read_sidecar(file.path) if file.sidecar is None else file.sidecar
+    return Declared(name, sidecar, file.listed, facts, bool(file.subtitles))
 
 
 def classify_source(file: SourceFile, options: InspectOptions) -> Classification:

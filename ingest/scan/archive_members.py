@@ -12,10 +12,11 @@ from tempfile import mkdtemp
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import MediaError
 from bindsearch.ingest.archives.samples import Skipped, delete_copy, read_members
+from bindsearch.ingest.inspect.folder_settings import hash_text
 from bindsearch.ingest.inspect.inspect_file import SourceFile
 from bindsearch.ingest.media.sidecar import Sidecar
-from bindsearch.ingest.scan.declarations import Declarations
 from bindsearch.ingest.scan.default_ignores import is_in_default
+from bindsearch.ingest.scan.listed_files import Declarations
 from bindsearch.ingest.scan.target import IndexOptions
 from bindsearch.ingest.workers.prepare import Failed, failure_of
 from bindsearch.storage.file_state import FileState, IndexedFiles
@@ -60,28 +61,16 @@ class Members:
     """Members of the archives of one scan. `files` runs in other threads than the other methods."""
 
     def __init__(
-        self,
-        root: Path,
-        known: IndexedFiles,
-        options: IndexOptions,
-        declarations: Declarations,
-        spool: Path,
+        self, root: Path, known: IndexedFiles, options: IndexOptions, declarations: Declarations, spool: Path
     ) -> None:
         """Extract members into `spool`, an empty folder that the caller removes."""
-        self._root = root
-        self._known = known
-        self._options = options
-        self._declarations = declarations
+        self._root, self._known, self._options, self._declarations = root, known, options, declarations
         self._spool = spool
         self._lock = threading.Lock()
         self._archives: dict[str, Archive] = {}
         self._spooled_bytes = 0
-        self._found = 0
-
-    @property
-    def found(self) -> int:
+        self.found = 0
         """Number of members found so far."""
-        return self._found
 
     def has_room(self) -> bool:
         """Return whether more members may be extracted."""
@@ -90,12 +79,8 @@ class Members:
     def files(self, archives: Sequence[tuple[str, FileState]]) -> Iterator[SourceFile | None]:
         """Yield all members of these archives; None if those yielded should be processed before more are requested."""
         for rel_path, state in archives:
-            missing_rows = {
-                row
-                for row in self._known.rows_below(rel_path)
-                if self._options.narrowing.includes(self._known.rel_path(row))
-            }
-            archive = Archive(rel_path, state, missing_rows)
+            includes, below = self._options.narrowing.includes, self._known.rows_below(rel_path)
+            archive = Archive(rel_path, state, {row for row in below if includes(self._known.rel_path(row))})
             self._archives[rel_path] = archive
             try:
                 yield from self._members(archive)
@@ -128,8 +113,8 @@ class Members:
             with self._lock:
                 archive.in_flight += 1
                 self._spooled_bytes += member.size_bytes
-                self._found += 1
-            sidecar_version = 0 if member.sidecar is None else _stamp(member.sidecar)
+                self.found += 1
+            sidecar_version = 0 if member.sidecar is None else hash_text(repr(member.sidecar))
             sidecar_version ^= self._declarations.stamp(rel_path)
             state = FileState(member.size_bytes, member.mtime_ns, sidecar_version)
             sidecar, listed = member.sidecar or Sidecar(), self._declarations.listed.get(rel_path)
@@ -163,10 +148,3 @@ class Members:
             for archive in done:
                 del self._archives[archive.rel_path]
         return done
-
-
-def _stamp(sidecar: Sidecar) -> int:
-    """Return a number that changes with the sidecar."""
-    import xxhash
-
-    return int(xxhash.xxh3_64_intdigest(repr(sidecar).encode())) >> 1

@@ -19,10 +19,9 @@ from bindsearch.ingest.inspect.rules import rule_for
 from bindsearch.ingest.left_out import at_or_below, counts_by_reason, write_left_out
 from bindsearch.ingest.manifests.rows import MANIFEST_NAMES
 from bindsearch.ingest.scan.archive_members import Archive, Members
-from bindsearch.ingest.scan.declarations import Declarations
 from bindsearch.ingest.scan.diff import compare, find_gone, reclassified_by_rule
 from bindsearch.ingest.scan.ignore import PathFilter
-from bindsearch.ingest.scan.listed_files import read_manifests
+from bindsearch.ingest.scan.listed_files import Declarations, read_manifests
 from bindsearch.ingest.scan.target import WHOLE_COLLECTION, IndexOptions, ScanTarget
 from bindsearch.ingest.scan.walk import scan
 from bindsearch.reports import IndexReport
@@ -83,20 +82,11 @@ class CollectionScan:
         self._narrows = options.narrowing.is_active
         only = None if target.paths == WHOLE_COLLECTION else frozenset(target.paths)
         self.options = replace(options, narrowing=replace(options.narrowing, only=only))
-        walked = scan(
-            target.root,
-            target.paths,
-            target.skipped_folders,
-            default_ignore=options.settings.default_ignore,
-            belongs=options.share.belongs,
-        )
+        default_ignore, belongs = options.settings.default_ignore, options.share.belongs
+        walked = scan(target.root, target.paths, target.skipped_folders, default_ignore=default_ignore, belongs=belongs)
+        is_whole = only is None and not self._narrows
         self.manifests = read_manifests(
-            walked,
-            containers,
-            known,
-            target.manifests,
-            limits=options.lists,
-            is_whole=self.target.paths == WHOLE_COLLECTION and not self._narrows,
+            walked, containers, known, target.manifests, limits=options.lists, is_whole=is_whole
         )
         self.declarations = Declarations(self.manifests.entries, options.settings)
         self._found = bool(walked.elsewhere) or not self.manifests.states.keys() >= {*walked.rel_paths}
@@ -114,15 +104,14 @@ class CollectionScan:
         work, settled, missing = compare(self._scan, known, self.options)
         unchanged_failed = {known.rel_path(row) for row in settled.tolist() if known.item_ids[row] < 0}
         retried = known.failed if options.retry_failed else known.failed_by_installation
-        self.archives = [
-            (path, state)
-            for path, state in archives.items()
-            if (containers.get(path) != state and path not in unchanged_failed)
-            or retried[[*known.rows_below(path)]].any()
-            or (
-                options.rules and any(reclassified_by_rule(known, row, options.rules) for row in known.rows_below(path))
-            )
-        ]
+
+        def is_to_read(path: str, state: FileState) -> bool:
+            members = known.rows_below(path)
+            is_new = containers.get(path) != state and path not in unchanged_failed
+            is_reclassified = options.rules and any(reclassified_by_rule(known, row, options.rules) for row in members)
+            return bool(is_new or retried[[*members]].any() or is_reclassified)
+
+        self.archives = [(path, state) for path, state in archives.items() if is_to_read(path, state)]
         """Archives to be read: path and state."""
         to_read = {path for path, _ in self.archives}
         unread_rows = [row for path in archives if path not in to_read for row in known.rows_below(path)]
@@ -175,7 +164,10 @@ class CollectionScan:
         quick: list[tuple[int, int]] = []
         long_texts: list[tuple[int, int]] = []
         for row in self._work.tolist():
-            modality, size_bytes = self._expected_modality(self._scan.rel_paths[row]), int(self._scan.states[row, 0])
+            rel_path, size_bytes = self._scan.rel_paths[row], int(self._scan.states[row, 0])
+            rule, listed = rule_for(rel_path, self.options.rules), self.manifests.entries.get(rel_path)
+            by_list = None if listed is None else listed.modality
+            modality = (by_list or modality_by_name(rel_path)) if rule is None else rule.modality
             files = long_texts if modality is Modality.TEXT and size_bytes > LONG_TEXT_BYTES else quick
             files.append((estimated_ns(modality, size_bytes), row))
         for _, row in sorted(quick):
@@ -188,18 +180,8 @@ class CollectionScan:
 
     def _source(self, row: int) -> SourceFile:
         rel_path = self._scan.rel_paths[row]
-        listed = self.manifests.entries.get(rel_path)
-        subtitles = self._scan.subtitles_of(rel_path)
-        return SourceFile(
-            self.target.root / rel_path, rel_path, self._scan.state(row), listed=listed, subtitles=subtitles
-        )
-
-    def _expected_modality(self, rel_path: str) -> Modality | None:
-        """Return the modality of a file by a rule, a manifest or its name, without opening it."""
-        if (rule := rule_for(rel_path, self.options.rules)) is not None:
-            return rule.modality
-        listed = self.manifests.entries.get(rel_path)
-        return (listed and listed.modality) or modality_by_name(rel_path)
+        path, state, listed = self.target.root / rel_path, self._scan.state(row), self.manifests.entries.get(rel_path)
+        return SourceFile(path, rel_path, state, listed=listed, subtitles=self._scan.subtitles_of(rel_path))
 
     def report_settled(self) -> None:
         """Report files that are not inspected: unchanged ones, and unchanged ones that failed before."""
@@ -229,12 +211,8 @@ class CollectionScan:
         """Record and count the files that were left out; those that the run did not look at stay as they are."""
         self.left_out.update((path, why) for path, why in self.manifests.others.items() if path in self.left_out)
         unread = self._archives.keys() - {path for path, _ in self.archives}
-        table = write_left_out(
-            store,
-            self.target.collection_id,
-            self.left_out,
-            partial(self._out_of_sight, unread) if unread or not self.sees_all else None,
-        )
+        out_of_sight = partial(self._out_of_sight, unread) if unread or not self.sees_all else None
+        table = write_left_out(store, self.target.collection_id, self.left_out, out_of_sight)
         self._report.skipped.update(self.left_out.values())
         if unread:  # their members were left out, too
             members = table.filter(_below(table.column("rel_path").combine_chunks(), unread))
@@ -256,9 +234,8 @@ class CollectionScan:
 
     def missing(self) -> dict[int, int]:
         """Return what is to be removed: item_id, or -1 - row for a file that only failed, with its row in `known`."""
-        gone = find_gone(
-            self._missing, self._scan, self.known, self.target, found=self._found, prune=self.options.prune
-        )
+        prune = self.options.prune
+        gone = find_gone(self._missing, self._scan, self.known, self.target, found=self._found, prune=prune)
         self._report.notices.extend(gone.notices)
         self._confirms_deletions = gone.is_confirmed
         ids = self.known.item_ids[gone.rows]
@@ -344,12 +321,8 @@ class CollectionScan:
         unread = (*self._scan.unreadable, *self._scan.failed, *self._scan.unmounted)
         is_unreadable = any(is_at_or_below(path, folder) for folder in unread)
         may_be_manifest = path.lower().endswith(MANIFEST_NAMES)  # manifests are searched in the whole collection
-        only = self.options.narrowing.only
-        return (
-            self._confirms_deletions
-            and not is_unreadable
-            and (may_be_manifest or only is None or PathFilter(only=only).includes(path))
-        )
+        is_seen = may_be_manifest or PathFilter(only=self.options.narrowing.only).includes(path)
+        return self._confirms_deletions and not is_unreadable and is_seen
 
 
 def _below(paths: pa.Array, archives: Set[str]) -> pa.Array:

@@ -69,13 +69,7 @@ def _needs_recheck(known: IndexedFiles, rows: Rows, options: IndexOptions) -> ND
 
 @dataclass
 class GoneFiles:
-    """Indexed files that are to be removed.
-
-    Attributes:
-        rows: their rows among the known files, int64 (n,).
-        notices: on those that stay.
-        is_confirmed: whatever was not found is deleted, unless it could not be read.
-    """
+    """Rows of the indexed files to be removed, int64 (n,); if confirmed, whatever was not found is deleted."""
 
     rows: Rows
     notices: list[str] = field(default_factory=list)
@@ -104,14 +98,10 @@ def find_gone(
     for path, reason in scan.unreadable.items():
         by_reason.setdefault(reason, []).append(path)
     for reason, paths in by_reason.items():
-        what = f"{target.root / paths[0]}"
-        if len(paths) > 1:
-            what = f"{len(paths)} files and folders, such as {what}"
+        what = f"{len(paths)} files and folders, such as " * (len(paths) > 1) + f"{target.root / paths[0]} ({reason})"
         advice = "check the permissions" if reason in _PERMISSION_FAULTS else "run again when it can be read"
-        kept = _keep(gone, known, paths)
-        gone.notices.append(
-            f"cannot read {what} ({reason}): the {kept} files indexed there stay in the store; {advice}"
-        )
+        stay = f"the {_keep(gone, known, paths)} files indexed there stay in the store"
+        gone.notices.append(f"cannot read {what}: {stay}; {advice}")
     ignored = _rows_of(known, (path.rstrip("/") for path in scan.left_out if path not in scan.unmounted))
     ignored = gone.rows[np.isin(gone.rows, ignored)]
     gone.rows = np.setdiff1d(gone.rows, ignored, assume_unique=True)

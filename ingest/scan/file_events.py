@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from bindsearch.arguments import is_at_or_below
+from bindsearch.arguments import at_and_above, is_at_or_below
 from bindsearch.errors import UsageError
 from bindsearch.ingest.inspect.folder_settings import SETTINGS_FILE
 from bindsearch.ingest.media.foreign.layouts import may_be_foreign
@@ -179,15 +179,12 @@ class _Pending:
 
     def take(self, now: float) -> list[str]:
         """Remove and return the paths that are due, sorted, without those below another one."""
-        due = [
-            path
-            for path, change in self.paths.items()
-            if now - change.last >= self._settle_s or now - change.first >= self._max_wait_s
-        ]
         ready: set[str] = set()
-        for path in sorted(due):  # a folder precedes its contents
-            change = self.paths.pop(path)
-            if not _is_inside_any(path, ready) and _is_relevant(path, whole=change.whole):
+        for path, change in sorted(self.paths.items()):  # a folder precedes its contents
+            if now - change.last < self._settle_s and now - change.first < self._max_wait_s:
+                continue
+            del self.paths[path]
+            if ready.isdisjoint(at_and_above(path)) and _is_relevant(path, whole=change.whole):
                 ready.add(path)
         return sorted(ready)
 
@@ -202,18 +199,11 @@ class _PendingChange:
 
 
 class _Watcher:
-    """watchfiles over the existing roots.
-
-    One recursive watch covers each root. That fails if a folder below cannot be read; then each readable folder has a
-    watch of its own.
-    """
+    """watchfiles over the existing roots; if a folder below cannot be read, each readable one has its own watch."""
 
     def __init__(self, watched_folders: _WatchedFolders, stop: threading.Event, *, polling: bool) -> None:
-        self._watched_folders = watched_folders
-        self._stop = stop
-        self._polling = polling
-        self._one_by_one = False
-        self._has_new_folder = False
+        self._watched_folders, self._stop, self._polling = watched_folders, stop, polling
+        self._one_by_one = self._has_new_folder = False
 
     def on_reported(self, paths: Sequence[str]) -> None:
         """Prepare for changes that were reported: a new folder needs a new watch if each folder has its own."""
@@ -312,16 +302,6 @@ def _has_subtitles(folder: str, name: str) -> bool:
         return False
     pairs = pair_subtitles(names)
     return name in pairs.recordings or name in pairs.of_recording
-
-
-def _is_inside_any(path: str, folders: set[str]) -> bool:
-    """Return whether `path` is inside one of `folders`."""
-    parent = os.path.dirname(path)  # noqa: PTH120
-    while parent not in folders:
-        if len(parent) <= 1:
-            return False
-        parent = os.path.dirname(parent)  # noqa: PTH120
-    return True
 
 
 def _is_relevant(path: str, *, whole: bool) -> bool:

@@ -191,9 +191,8 @@ def _read(path: Path) -> list[str] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror}: expected patterns such as 'folder/' or '*.tmp'"
-        ) from error
+        expected = "expected patterns such as 'folder/' or '*.tmp'"
+        raise UsageError(f"cannot read {path}: {error.strerror}: {expected}") from error
     try:
         return raw.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -201,21 +200,15 @@ def _read(path: Path) -> list[str] | None:
 
 
 def _patterns(lines: Sequence[str], source: str) -> list[_Pattern]:
-    """Return the patterns of an ignore file; comments and empty lines are skipped.
-
-    Raises:
-        UsageError: a pattern is too long or invalid.
-    """
+    """Return the patterns of an ignore file, without comments and empty lines; raise UsageError if one is invalid."""
     patterns = []
     for number, line in enumerate(lines, start=1):
         text = _without_spaces(line.removesuffix("\r"))
         if text.startswith("#") or not text.strip("/"):
             continue
         if len(text) > MAX_GLOB:
-            raise UsageError(
-                f"{source} line {number}: pattern {text[:40]!r}... has {len(text)} characters: "
-                f"expected at most {MAX_GLOB}"
-            )
+            too_long = f"{text[:40]!r}... has {len(text)} characters: expected at most {MAX_GLOB}"
+            raise UsageError(f"{source} line {number}: pattern {too_long}")
         try:
             tokens = _gitignore_tokens(text.removeprefix("!").removesuffix("/"))
         except ValueError as error:
@@ -233,11 +226,7 @@ def _without_spaces(line: str) -> str:
 
 
 def _gitignore_tokens(pattern: str) -> list[str] | None:
-    """Return the tokens (ingest/inspect/globs.py) of a .gitignore pattern without a final "/"; None: it never matches.
-
-    Raises:
-        ValueError: a character class is invalid, or nothing follows a backslash.
-    """
+    """Return the tokens (ingest/inspect/globs.py) of a .gitignore pattern without a final "/"; None: none matches."""
     if pattern in ("", "/"):
         raise ValueError("it is empty")
     pattern = pattern.removeprefix("/") if "/" in pattern else f"**/{pattern}"
@@ -273,11 +262,9 @@ def _grouped(patterns: Sequence[_Pattern]) -> tuple[_PatternGroup, ...]:
             room = _GROUP_TOKENS
         groups[-1].append(pattern)
         room -= len(pattern.tokens) + 1
-    return tuple(
-        _PatternGroup(
-            GlobAutomaton([pattern.tokens for pattern in group]),
-            sum(pattern.folders_only << i for i, pattern in enumerate(group)),
-            sum(pattern.includes << i for i, pattern in enumerate(group)),
-        )
-        for group in reversed(groups)
-    )
+    made = []
+    for group in reversed(groups):
+        folders_only = sum(pattern.folders_only << i for i, pattern in enumerate(group))
+        includes = sum(pattern.includes << i for i, pattern in enumerate(group))
+        made.append(_PatternGroup(GlobAutomaton([pattern.tokens for pattern in group]), folders_only, includes))
+    return tuple(made)

@@ -1,4 +1,4 @@
-"""Manifests of a collection, and whether they changed since the last run."""
+"""Manifests of a collection, whether they changed since the last run, and what they and globs declare about files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from pathlib import Path
 
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import MediaError, UsageError
-from bindsearch.ingest.archives.samples import archive_above
-from bindsearch.ingest.manifests.manifest import (
-    ManifestContent,
-    ManifestEntry,
-    is_manifest,
-    names_files,
-    read_manifest,
-)
+from bindsearch.ingest.archives.samples import TAR_NAMES, ZIP_NAMES, archive_above
+from bindsearch.ingest.inspect.folder_settings import FolderSettings, hash_text
+from bindsearch.ingest.inspect.globs import glob_matches
+from bindsearch.ingest.manifests.manifest import ManifestContent, ManifestEntry, is_manifest, names_files, read_manifest
 from bindsearch.ingest.manifests.rows import DEFAULT_LIMITS, MANIFEST_NAMES, ListLimits
 from bindsearch.ingest.scan.walk import Scan
 from bindsearch.ingest.workers.prepare import failure_of
@@ -69,11 +65,8 @@ def read_manifests(
     for row, path in enumerate(scan.rel_paths):
         if path.lower().endswith(MANIFEST_NAMES):
             state, previous = scan.state(row), None if files is None else files.file_at(path)
-            if (
-                previous is None
-                or previous.item_id is None
-                or replace(previous.state, sidecar_version=state.sidecar_version) != state
-            ):
+            item = None if previous is None or previous.item_id is None else previous
+            if item is None or replace(item.state, sidecar_version=state.sidecar_version) != state:
                 candidates[path] = state
     known = {path: state for path, state in recorded.items() if path.lower().endswith(MANIFEST_NAMES)}
     for path in (known.keys() | {*besides}) - candidates.keys():
@@ -122,3 +115,42 @@ def read_manifests(
 def _unreadable(path: Path, error: OSError) -> UsageError:
     """Return the error for a recorded manifest that cannot be read."""
     return UsageError(f"cannot read the manifest {path} ({error.strerror}): make it readable, or delete it")
+
+
+@dataclass(frozen=True)
+class Declarations:
+    """Declarations about the files of a collection, members of archives included.
+
+    Attributes:
+        listed: entries of lists by path.
+        settings: settings of the collection.
+    """
+
+    listed: Mapping[str, ManifestEntry]
+    settings: FolderSettings
+
+    def zip_encoding(self, rel_path: str) -> str | None:
+        """Return the encoding that is set for the names in a zip; None if none is."""
+        return next((encoding for glob, encoding in self.settings.zip_names if glob_matches(glob, rel_path)), None)
+
+    def stamp(self, rel_path: str) -> int:
+        """Return a number from 0 to 2^63 - 1 that changes with what is declared about a file; 0: nothing is."""
+        entry = self.listed.get(rel_path)
+        return (0 if entry is None else entry.stamp) ^ self.settings.facts.stamp(rel_path)
+
+    def stamps(self, rel_paths: Sequence[str]) -> dict[str, int]:
+        """Return the stamps of files about which something is declared, by path; for archives, about their members."""
+        stamps = {path: self.settings.facts.stamp(path) for path in rel_paths} if self.settings.facts.globs else {}
+        archives = {path for path in rel_paths if path.lower().endswith((*TAR_NAMES, *ZIP_NAMES))}
+        for path in archives if self.settings.facts.globs else ():
+            stamps[path] ^= self.settings.facts.stamp_below(path)
+        for path in archives if self.settings.zip_names else ():
+            if (encoding := self.zip_encoding(path)) is not None:
+                stamps[path] = stamps.get(path, 0) ^ hash_text(f"zip_names {encoding}")
+        scanned = {*rel_paths} if self.listed else set()
+        for path, entry in self.listed.items():
+            if path in scanned:
+                stamps[path] = stamps.get(path, 0) ^ entry.stamp
+            elif (archive := archive_above(path, archives)) is not None:
+                stamps[archive] = stamps.get(archive, 0) ^ hash_text(f"{path} {entry.stamp}")
+        return {path: stamp for path, stamp in stamps.items() if stamp}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -47,16 +48,13 @@ OWN_FILES = frozenset({IGNORE_FILE, SETTINGS_FILE})
 _KERNEL_FOLDERS = ("/dev/", "/proc/", "/sys/")
 """Folders of files that the kernel makes up, some of them without an end."""
 
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
+"""Part of a name that cannot be stored and printed: Linux allows any bytes, which Python represents so."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Beside:
-    """Names in a folder that tell which files belong to others.
-
-    Attributes:
-        names: all names, or those that matter for one file.
-        sidecars: names of sidecars by that of their file.
-        subtitles: names of subtitle files by that of their recording.
-    """
+    """Names in a folder, or those that matter for one file: all, and sidecars and subtitles by the file they are of."""
 
     names: Collection[str]
     sidecars: Mapping[str, Sequence[str]]
@@ -166,10 +164,8 @@ class Scan:
     def add_bad_link(self, status: os.stat_result, path: str, rel_path: str) -> bool:
         """Add a symbolic link if it leads to anything but a file or a folder; return whether it does."""
         target = os.path.realpath(path)
-        is_bad = not stat.S_ISDIR(status.st_mode) and (
-            not stat.S_ISREG(status.st_mode) or target.startswith(_KERNEL_FOLDERS)
-        )
-        if is_bad:
+        is_file = stat.S_ISREG(status.st_mode) and not target.startswith(_KERNEL_FOLDERS)
+        if is_bad := not (is_file or stat.S_ISDIR(status.st_mode)):
             self.bad_links[rel_path] = target
         return is_bad
 
@@ -306,7 +302,7 @@ def _walk_folder(
         if name in OWN_FILES or name in used:
             continue
         is_hidden = name.startswith(".")
-        if not _is_utf8(name):
+        if _NOT_UTF8.search(name):
             if not is_hidden and found.belongs(rel_folder + name):
                 found.not_utf8.append(os.fsencode(entry.path))
             continue
@@ -343,21 +339,7 @@ def _pairs(folder: str, rel_folder: str, names: Collection[str], rules: IgnoreRu
         for name in sorted(names)
         if has_pairs(name)
         and not name.startswith(".")
-        and _is_utf8(name)
+        and not _NOT_UTF8.search(name)
         and rules.reason(rel_folder + name, False) is None
         and os.path.isfile(f"{folder}/{name}")  # noqa: PTH113
     )
-
-
-def _is_utf8(name: str) -> bool:
-    """Return whether a name can be stored and printed.
-
-    Linux allows any bytes, which Python represents as lone surrogates.
-    """
-    if name.isascii():
-        return True
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

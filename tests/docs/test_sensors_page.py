@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bindsearch.ingest.inspect.path_words import PARTS
+from bindsearch.ingest.inspect.classify import PARTS
 from bindsearch.ingest.media.imu.clock import _FASTEST_HZ, _SLOWEST_HZ
 from bindsearch.ingest.media.imu.layouts import LAYOUTS, _matches
 from bindsearch.ingest.media.imu.presets import PRESETS

@@ -22,7 +22,7 @@ from bindsearch.search.planner import depth_of_shard
 from bindsearch.search.scoring.calibration import partition_statistics
 from bindsearch.shards.hosts import LocalHosts, Replies
 from bindsearch.shards.layout import global_id, local_id, read_shard_map
-from bindsearch.shards.place import ThisProcess
+from bindsearch.shards.place import Place
 from bindsearch.shards.search.merge import merge_means, merge_moments
 from bindsearch.shards.search.messages import ModalitySummary
 from bindsearch.shards.store import ShardedStore
@@ -191,7 +191,7 @@ class LosesShards(LocalHosts):
         return Replies(replies.results, {**replies.missing, **dict.fromkeys(lost & requests.keys(), "it was killed")})
 
 
-class LosingPlace(ThisProcess):
+class LosingPlace(Place):
     """This process with hosts of which some shards do not answer."""
 
     def __init__(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -341,7 +342,7 @@ def _check_names(column: ClassColumn, snapshot: Snapshot, stored: StoredColumns 
     others = [other for other in (() if stored is None else stored.columns.values()) if other.name != column.name]
     if len(others) >= MAX_COLUMNS:
         raise UsageError(f"the store has {len(others)} columns of classes: remove one with --remove-column")
-    if column.record_bytes() > MAX_RECORD_BYTES:
+    if len(json.dumps(column.to_record())) > MAX_RECORD_BYTES:
         raise UsageError(f"labels and templates exceed {MAX_RECORD_BYTES >> 20} MiB: give fewer or shorter ones")
     if column.probability == column.name:
         raise UsageError(f"the class and its probability have one name, {column.name}: give the probability another")

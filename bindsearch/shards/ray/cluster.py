@@ -17,7 +17,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from bindsearch.arguments import shown
@@ -53,11 +52,7 @@ class ClusterError(BindSearchError):
 
 
 def check_ray() -> None:
-    """Check that Ray is installed, without loading it.
-
-    Raises:
-        InstallationError: it is not; the message names the extra.
-    """
+    """Check that Ray is installed, without loading it; else raise InstallationError, which names the extra."""
     if find_spec("ray") is None:
         raise InstallationError("shards on a cluster need the extra [ray]", "pip install 'bindsearch[ray]'")
 
@@ -88,11 +83,7 @@ def split_location(text: str) -> tuple[str, Path] | None:
 
 
 def check_address(on: str) -> None:
-    """Check the form of an address; nothing is connected.
-
-    Raises:
-        UsageError: it is none that `connect_cluster` takes.
-    """
+    """Check the form of an address; raise UsageError if it is none that `connect_cluster` takes."""
     if on not in (LOCAL, AUTO):
         _host_and_port(on)
 
@@ -120,9 +111,7 @@ class Cluster:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -156,7 +145,7 @@ def connect_cluster(on: str) -> Cluster:
 
         if ray.is_initialized():
             connected = _connected_to()
-            if on in (LOCAL, AUTO) or _is_same(on, connected):
+            if on in (LOCAL, AUTO) or _place_of(on) == _place_of(connected):
                 return Cluster(connected, is_shared=True)
             raise UsageError(
                 f"this process is connected to the Ray cluster {connected}, not {on}: disconnect, or use auto"
@@ -183,24 +172,16 @@ def _connected_to() -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
-def _is_same(on: str, connected: str) -> bool:
-    (host, port), (other, other_port) = _host_and_port(on), _host_and_port(connected)
-    is_same_kind = on.startswith(CLIENT) == connected.startswith(CLIENT)
-    return is_same_kind and port == other_port and _address_of(host) == _address_of(other)
-
-
-def _address_of(host: str) -> str:
+def _place_of(on: str) -> tuple[bool, str, int]:
+    """Return whether an address is one of Ray Client, its host as a number if that is known, and its port."""
+    host, port = _host_and_port(on)
     with suppress(OSError):
-        return socket.gethostbyname(host)
-    return host
+        host = socket.gethostbyname(host)
+    return on.startswith(CLIENT), host, port
 
 
 def _check_reachable(on: str) -> None:
-    """Check that a cluster answers and takes our token; Ray itself tries for up to two minutes.
-
-    Raises:
-        ClusterError: nothing answers, or what does is no cluster or wants another token.
-    """
+    """Check that a cluster answers and takes our token, else raise ClusterError; Ray tries for up to two minutes."""
     import grpc
     from ray._private.grpc_utils import init_grpc_channel
     from ray.exceptions import AuthenticationError
@@ -219,9 +200,8 @@ def _check_reachable(on: str) -> None:
         if status is grpc.StatusCode.UNIMPLEMENTED:
             raise ClusterError(f"{on} is another port of a Ray cluster: give {FORMS}") from None
         if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            raise ClusterError(
-                f"no Ray cluster answers at {on}: start it with `ray start --head`, or correct the address"
-            ) from None
+            advice = "start it with `ray start --head`, or correct the address"
+            raise ClusterError(f"no Ray cluster answers at {on}: {advice}") from None
     finally:
         if channel is not None:
             channel.close()
@@ -267,11 +247,7 @@ def _reason(error: Exception) -> str:
 
 
 def _start_local() -> Cluster:
-    """Start a cluster that only this machine, and who knows its token, can reach.
-
-    Raises:
-        ClusterError: it does not start.
-    """
+    """Start a cluster that only this machine, and who knows its token, can reach; raise ClusterError if it fails."""
     import ray
 
     cluster = Cluster(LOCAL)

@@ -151,12 +151,7 @@ class RayEncoder:
         return self._heads[id(head)]
 
     def _run(self, method: str, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Run a tower in the next actor.
-
-        Raises:
-            EncoderError: no actor answers in time, or too many calls wait.
-            BindSearchError: the encoder raised it.
-        """
+        """Run a tower in the next actor; raise EncoderError if none answers in time, and the errors of the encoder."""
         import ray
 
         actor = self._actors[next(self._turns) % len(self._actors)]

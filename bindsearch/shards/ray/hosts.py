@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -110,15 +110,7 @@ ShardActor.state.__ray_concurrency_group__ = STATE_GROUP  # type: ignore[attr-de
 
 @dataclass(eq=False)
 class _Host:
-    """A host as a client knows it.
-
-    Attributes:
-        actor: Handle of the actor.
-        wanted: Numbers of the shards that it should hold.
-        state: Last known state.
-        down: Why it does not answer; None: it does.
-        since: Monotonic time at which that was noticed.
-    """
+    """A host as a client knows it: the shards that it should hold, and why it is down since a monotonic time."""
 
     actor: Any
     wanted: frozenset[int]
@@ -216,12 +208,12 @@ class RayHosts:
                 and host not in tried
                 and replica in (None, host.state.replica)
             ]
-        n = max(self.replicas, 1)
-        return min(
-            fitting,
-            key=lambda host: (host.state.replica in self._resting, (host.state.replica - self._preferred) % n),
-            default=None,
-        )
+
+        def order(host: _Host) -> tuple[bool, int]:
+            number = host.state.replica
+            return number in self._resting, (number - self._preferred) % max(self.replicas, 1)
+
+        return min(fitting, key=order, default=None)
 
     def why_down(self, number: int) -> str:
         """Return why no host answers for a shard."""
@@ -239,12 +231,10 @@ class RayHosts:
 
     def _lacking(self) -> dict[int, set[int]]:
         """Return the shards without a host, by replica; replicas that have all are left out."""
+        lacking = {replica: {*self._paths} for replica in range(self.replicas)}
         with self._lock:
-            held = {(host.state.replica, number) for host in self._hosts for number in host.wanted}
-        lacking = {
-            replica: {number for number in self._paths if (replica, number) not in held}
-            for replica in range(self.replicas)
-        }
+            for host in self._hosts:
+                lacking.get(host.state.replica, set()).difference_update(host.wanted)
         return {replica: numbers for replica, numbers in lacking.items() if numbers}
 
     def _start_missing(self, found: Mapping[str, Sight]) -> None:
@@ -253,11 +243,11 @@ class RayHosts:
         with self._lock:
             known = list(self._hosts)
         load: Counter[str] = Counter()
-        taken: dict[int, set[str]] = {}
+        taken: defaultdict[int, set[str]] = defaultdict(set)
         for host in known:
             load[host.state.node] += len(host.wanted)
             for number in host.wanted:
-                taken.setdefault(number, set()).add(host.state.node)
+                taken[number].add(host.state.node)
         for replica, numbers in self._lacking().items():
             for node, shards in place(sorted(numbers), seen, taken, load).items():
                 host = self._start(replica, node, found[node].address, shards)
@@ -265,7 +255,7 @@ class RayHosts:
                     self._hosts.append(host)
                 self._started.append(host)
                 for number in shards:
-                    taken.setdefault(number, set()).add(node)
+                    taken[number].add(node)
 
     def _start(self, replica: int, node: str, address: str, shards: list[int]) -> _Host:
         import ray
@@ -296,7 +286,7 @@ class RayHosts:
         """Wait until the new hosts answer; those that do not are down."""
         import ray
 
-        asked = {_ask_state(host.actor): host for host in self._started}
+        asked = {host.actor.state.remote(): host for host in self._started}
         ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=START_S) if asked else ([], [])
         for reference in ready:
             try:
@@ -328,7 +318,7 @@ class RayHosts:
 
         is_lost = False
         try:
-            state = ray.get(_ask_state(host.actor), timeout=CHECK_S)
+            state = ray.get(host.actor.state.remote(), timeout=CHECK_S)
             if state.shards >= host.wanted:
                 with self._lock:
                     host.state, host.down = state, None
@@ -359,15 +349,7 @@ class RayHosts:
 
 @dataclass
 class _Run:
-    """One call of a method for several shards.
-
-    Attributes:
-        hosts: The hosts.
-        method: Name of the method.
-        requests: Argument by number of the shard.
-        timeout_s: Time in seconds after which a shard counts as missing.
-        replica: The only replica to ask; None: any.
-    """
+    """One call of a method for several shards; `requests`: argument by shard; `replica`: the only one to ask."""
 
     hosts: RayHosts
     method: str
@@ -380,11 +362,7 @@ class _Run:
     _found: Replies = field(default_factory=Replies)
 
     def replies(self) -> Replies:
-        """Send the requests, and return what is answered in time.
-
-        Raises:
-            UsageError: a shard refused its request, which all would.
-        """
+        """Send the requests, and return what is answered in time; raise the UsageError of a shard, which all would."""
         import ray
 
         started = time.monotonic()
@@ -487,7 +465,7 @@ def _find_hosts(root: Path) -> list[_Host]:
     import ray
 
     found = []
-    asked = {_ask_state(actor): actor for actor in _handles(root).values()}
+    asked = {actor.state.remote(): actor for actor in _handles(root).values()}
     ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=CHECK_S) if asked else ([], [])
     for reference in ready:
         actor = asked[reference]
@@ -507,10 +485,6 @@ def _handles(root: Path) -> dict[str, Any]:
             with suppress(ValueError):  # ended meanwhile
                 handles[entry["name"]] = ray.get_actor(entry["name"], namespace=NAMESPACE)
     return handles
-
-
-def _ask_state(actor: Any) -> Any:
-    return actor.state.remote()
 
 
 def _store_key(root: Path) -> str:

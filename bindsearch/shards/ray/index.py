@@ -59,11 +59,6 @@ class TaskShare:
         return max(1, math.floor(self.num_cpus))
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            UsageError: one is out of range.
-        """
         if not 0 < self.num_cpus < math.inf or not 0 <= self.num_gpus < math.inf or self.max_retries < 0:
             raise UsageError(
                 f"a task with {self.num_cpus:g} cores, {self.num_gpus:g} GPUs and {self.max_retries} retries: give "
@@ -90,17 +85,10 @@ class Board:
 def run_on_ray(
     share: TaskShare, jobs: Sequence[ShardJob], progress_of: OnShardProgress
 ) -> dict[int, IndexReport | BindSearchError]:
-    """Run jobs as tasks; those whose worker is lost run again, as an indexing run that was interrupted.
+    """Run jobs as tasks; return the report of each shard, or its error.
 
-    If this process is interrupted, so are the tasks: each commits what it has done.
-
-    Args:
-        share: Share of a machine that each task gets.
-        jobs: The jobs.
-        progress_of: Returns the callback for the progress of a shard.
-
-    Returns:
-        The report of each shard, or its error.
+    Those whose worker is lost run again, as an indexing run that was interrupted. If this process is interrupted, so
+    are the tasks: each commits what it has done.
 
     Raises:
         UsageError: no machine of the cluster has what a task needs.
@@ -128,14 +116,10 @@ def run_each_on_ray(
 
 
 def _run_tasks(share: TaskShare, tasks: Mapping[int, tuple[Any, ...]], show: Callable[[], None]) -> dict[int, Any]:
-    """Run functions, each with its arguments, as tasks; return what each returned, or why its worker was lost.
-
-    Raises:
-        UsageError: no machine of the cluster has what a task needs.
-    """
+    """Run functions, each with its arguments, as tasks; return what each returned, or why its worker was lost."""
     import ray
 
-    nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(node.get("CPU", 0) >= share.num_cpus and node.get("GPU", 0) >= share.num_gpus for node in nodes):
         most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")}
         raise UsageError(
@@ -172,13 +156,6 @@ def sendable(call: Callable[[], Result]) -> Result | BindSearchError:
         return call()
     except BindSearchError as error:
         return error if is_plain(error) else BindSearchError(str(error))
-
-
-def _nodes() -> list[dict[str, Any]]:
-    """Return the machines of the cluster."""
-    import ray
-
-    return list(ray.nodes())
 
 
 def _outcome(ref: Any) -> Any:

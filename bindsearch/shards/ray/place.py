@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bindsearch.errors import BindSearchError, StoreError, first_line
 from bindsearch.shards.hosts import Hosts
 from bindsearch.shards.layout import ShardMap, is_sharded, read_shard_map
+from bindsearch.shards.place import Place
 from bindsearch.shards.ray.cluster import Cluster, check_address, check_ray, connect_cluster
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ READ_S = 30.0
 """Time in seconds that a node has to read the map of a sharded store."""
 
 
-class RayPlace:
-    """A Ray cluster as a place, to which this process connects on first use; see `shards.place.Place`."""
+class RayPlace(Place):
+    """A Ray cluster as a place, to which this process connects on first use."""
 
     def __init__(self, on: str, device: str = "auto", cores: int = 1, gpus: float = 0.0, replicas: int = 1) -> None:
         """Check the address; nothing is connected yet.
@@ -40,12 +41,10 @@ class RayPlace:
             UsageError: it is no address.
             InstallationError: Ray is not installed.
         """
+        super().__init__(device)
         check_address(on)
         check_ray()
-        self._on = on
-        self._device = device
-        self._cores, self._gpus = cores, gpus
-        self._replicas = replicas
+        self._on, self._cores, self._gpus, self._replicas = on, cores, gpus, replicas
 
     @cached_property
     def _cluster(self) -> Cluster:

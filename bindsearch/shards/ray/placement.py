@@ -19,13 +19,7 @@ CONNECT_S = 1.0
 
 @dataclass(frozen=True)
 class Sight:
-    """Answer of one node.
-
-    Attributes:
-        address: Address of the node.
-        version: Version of BindSearch there.
-        shards: Numbers of the shards whose folders the node sees.
-    """
+    """Answer of one node: its address, the version of BindSearch there, and the shards whose folders it sees."""
 
     address: str
     version: str
@@ -62,10 +56,8 @@ def look_around(
     for node in ray.nodes():
         if node["Alive"] and (not only or node["NodeID"] in only):
             address, node_id = node["NodeManagerAddress"], node["NodeID"]
-            asked[look.options(scheduling_strategy=OnNode(node_id, soft=False)).remote(paths, address)] = (
-                node_id,
-                address,
-            )
+            there = look.options(scheduling_strategy=OnNode(node_id, soft=False))
+            asked[there.remote(paths, address)] = node_id, address
     ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s) if asked else ([], [])
     found, problems = {}, []
     for reference in ready:
@@ -93,13 +85,10 @@ def reachable_nodes() -> set[str]:
     import ray
 
     reached = set()
-    for node in ray.nodes():
-        if node["Alive"]:
-            with (
-                suppress(OSError),
-                socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), CONNECT_S),
-            ):
-                reached.add(node["NodeID"])
+    for node in filter(lambda node: node["Alive"], ray.nodes()):
+        address = node["NodeManagerAddress"], node["NodeManagerPort"]
+        with suppress(OSError), socket.create_connection(address, CONNECT_S):
+            reached.add(node["NodeID"])
     return reached
 
 

@@ -271,7 +271,7 @@ def cosines(hits: list[Hit]) -> list[tuple[str, float, int]]:
 
 def victim_of(kind: str, store: ShardedStore, other: Path, nodes: Nodes, turn: int) -> Callable[[], object]:
     """Return what kills a process: one that writes shards of the other store, or that answers for the store's."""
-    hosts = store._hosts
+    hosts = store._open_hosts
     assert isinstance(hosts, RayHosts)
     if kind == "worker":
         pids = writers(other)
