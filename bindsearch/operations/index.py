@@ -173,9 +173,7 @@ def index_targets(
         for target in find_targets(catalog, options.lists):
             indexer.index(target, _with_settings(options, target.root))
         writer.discard_lost_files()
-        results = optimize(
-            context.path, config.dim, writer, context.encoder, settings, context.gpus, force=False, on_stage=on_stage
-        )
+        results = optimize(context, writer, settings, force=False, on_stage=on_stage)
         has_columns = bool(indexer.report.items and catalog.class_records())
     report = indexer.report
     if request.share is WHOLE:

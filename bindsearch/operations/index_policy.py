@@ -156,11 +156,9 @@ def read_index_settings(store: Path) -> IndexSettings:
         return settings
     except FileNotFoundError:
         return IndexSettings()
-    except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.EFBIG, errno.EINVAL):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.EISDIR, errno.EFBIG, errno.EINVAL):
             raise StoreError(f"{path} cannot be read ({error.strerror or error})") from error
-        raise StoreError(f"{path} is damaged ({error}): remove it and give the index options again") from error
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise StoreError(f"{path} is damaged ({error}): remove it and give the index options again") from error
 
 

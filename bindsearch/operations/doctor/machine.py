@@ -61,15 +61,11 @@ def check_gpu(*, deep: bool) -> Iterator[Check]:
         yield Check("gpu", "driver", Level.OK, "no NVIDIA driver: everything runs on the CPU")
     else:
         names, version = driver
-        yield Check("gpu", "driver", Level.OK, f"{', '.join(names) or 'no GPU'}; supports CUDA {_dotted(version)}")
+        supported = ".".join(map(str, version))
+        yield Check("gpu", "driver", Level.OK, f"{', '.join(names) or 'no GPU'}; supports CUDA {supported}")
         if names and built_for is not None and int(built_for.partition(".")[0]) > version[0]:
-            yield Check(
-                "gpu",
-                "torch",
-                Level.PROBLEM,
-                f"torch was built for CUDA {built_for}, the driver supports CUDA {_dotted(version)}",
-                "update the NVIDIA driver, or use --device cpu",
-            )
+            fault = f"torch was built for CUDA {built_for}, the driver supports CUDA {supported}"
+            yield Check("gpu", "torch", Level.PROBLEM, fault, "update the NVIDIA driver, or use --device cpu")
     expected = len(driver[0]) if driver is not None else 0
     yield from _check_gpus("faiss", expected, "install faiss-gpu with a driver that supports CUDA 12")
     if deep:
@@ -174,8 +170,3 @@ def _check_gpus(library: str, expected: int, remedy: str) -> Iterator[Check]:
     if expected or seen:
         remedy = f"{remedy}; or use --device cpu" if seen < expected else ""
         yield checked("gpu", library, f"sees {seen} of {expected} GPUs", remedy, Level.PROBLEM)
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    """Return a version as text, such as "12.4"."""
-    return f"{version[0]}.{version[1]}"

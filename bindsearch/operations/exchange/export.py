@@ -36,8 +36,11 @@ from bindsearch.errors import StoreError, UsageError
 from bindsearch.operations.exchange.engines.engine import (
     DEFAULT_NAME,
     Engine,
+    EngineResult,
+    EngineSource,
     EngineTarget,
     check_modules,
+    make_source,
     parse_engine_target,
 )
 from bindsearch.operations.exchange.exchange_format import (
@@ -168,7 +171,10 @@ def export_vectors(
     if not counts:
         raise NothingToExportError
     if isinstance(place, EngineTarget):
-        return _export_to_engine(place, config, generation, rows, on_progress, on_stage, started)
+        source = make_source(config, generation, rows)
+        sent = _engine_writer(place.engine)(place, source, on_progress, on_stage)
+        took_s = time.monotonic() - started
+        return ExportReport(sent.place, source.counts, None, sent.size_bytes, took_s, place.name, sent.notices)
     total = sum(counts.values())
     export_id = secrets.token_hex(16)
     sizes: dict[str, int] = {}
@@ -255,29 +261,15 @@ def _counted(open_file: OpenFile, sizes: dict[str, int]) -> OpenFile:
     return counted
 
 
-def _export_to_engine(
-    target: EngineTarget,
-    config: StoreConfig,
-    generation: Generation,
-    rows: Mapping[Modality, NDArray[np.int64]],
-    on_progress: OnRows,
-    on_stage: OnStage,
-    started: float,
-) -> ExportReport:
-    """Write segment rows to an engine; see `export_vectors`."""
-    from bindsearch.operations.exchange.engines.engine import make_source
-    from bindsearch.operations.exchange.engines.pgvector import write_pgvector
+def _engine_writer(engine: Engine) -> Callable[[EngineTarget, EngineSource, OnRows, OnStage], EngineResult]:
+    """Return the function that writes to an engine."""
+    if engine is Engine.PGVECTOR:
+        from bindsearch.operations.exchange.engines.pgvector import write_pgvector
+
+        return write_pgvector
     from bindsearch.operations.exchange.engines.qdrant import write_qdrant, write_qdrant_edge
 
-    writers = {
-        Engine.PGVECTOR: write_pgvector,
-        Engine.QDRANT_EDGE: write_qdrant_edge,
-        Engine.QDRANT: write_qdrant,
-    }
-    source = make_source(config, generation, rows)
-    done = writers[target.engine](target, source, on_progress, on_stage)
-    took_s = time.monotonic() - started
-    return ExportReport(done.place, source.counts, None, done.size_bytes, took_s, target.name, done.notices)
+    return write_qdrant if engine is Engine.QDRANT else write_qdrant_edge
 
 
 def _select_rows(

@@ -40,7 +40,6 @@ from bindsearch.operations.exchange.vector_sources import VectorFileReader, chec
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import Embedded
-from bindsearch.storage.class_columns import ClassColumn
 from bindsearch.storage.config import StoreConfig, resolve_store
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.vector_files import UNIT_TOLERANCE
@@ -131,9 +130,9 @@ def import_vectors(
         for folder, of_source in opened.items():
             if columns := next((shard.columns for shard in of_source if shard.columns), ()):
                 on_stage("writing columns of classes")
-                report.notices += carry_columns(
-                    _placed_columns(columns, root_folder), path, context.encoder, names[folder]
-                )
+                if root_folder is not None:
+                    columns = tuple((column, dict.fromkeys(roots, root_folder)) for column, roots in columns)
+                report.notices += carry_columns(columns, path, context.encoder, names[folder])
         update_indexes(context, report, optimize=optimize, on_stage=on_stage)
         report.notices += missing_notices(open_reader(path).current().snapshot)
     report.took_s = time.monotonic() - started
@@ -145,20 +144,8 @@ def _is_read(rel_path: str) -> bool:
     return rel_path == EXPORT_FILE or rel_path.endswith((".parquet", ".npy"))
 
 
-def _placed_columns(
-    columns: Sequence[tuple[ClassColumn, Mapping[int, str]]], root: str | None
-) -> list[tuple[ClassColumn, Mapping[int, str]]]:
-    """Return the columns of an export, with the root that the items of its collections have now."""
-    return [(column, roots if root is None else dict.fromkeys(roots, root)) for column, roots in columns]
-
-
 def _check(config: StoreConfig, path: Path, shards: Sequence[VectorFileReader]) -> None:
-    """Check that all shards have the space of the store.
-
-    Raises:
-        VectorError: vectors have another dimension.
-        StoreError: the files record another encoder, other weights or other options.
-    """
+    """Check that all shards have the space of the store; raise VectorError for other dimensions, else StoreError."""
     for shard in shards:
         if shard.dim is not None and shard.dim != config.dim:
             raise VectorError(
@@ -171,18 +158,11 @@ def _check(config: StoreConfig, path: Path, shards: Sequence[VectorFileReader]) 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Assignment of the rows of some shards to items.
-
-    Attributes:
-        shards: Opened shards.
-        codes: For each shard the item number of each row, int64 (n,).
-        counts: Number of vectors of each item, int64 (number of items,); 0 for a file that could not be read.
-        items: Root and relative path of each item.
-    """
+    """Assignment of the rows of some shards to items, each with its root and relative path."""
 
     shards: Sequence[VectorFileReader]
-    codes: Sequence[NDArray[np.int64]]
-    counts: NDArray[np.int64]
+    codes: Sequence[NDArray[np.int64]]  # for each shard the item number of each row (n,)
+    counts: NDArray[np.int64]  # number of vectors of each item; 0 for a file that could not be read
     items: Sequence[tuple[str, str]]
 
 
@@ -221,11 +201,7 @@ def _plan(sources: Mapping[Path, Sequence[VectorFileReader]], root: str | None) 
 def _placed(
     shards: Sequence[VectorFileReader], root: str | None
 ) -> tuple[list[tuple[str, str]], list[NDArray[np.int64]]]:
-    """Return root and relative path of each path of a source, and for each shard the path of each row: int64 (n,).
-
-    Raises:
-        UsageError: a row has no path, or one outside of `root`.
-    """
+    """Return root and relative path of each path of a source, and for each shard the number of each row's path (n,)."""
     paths: list[pa.Array] = []
     collections: list[pa.Array] = []
     for shard in shards:
@@ -266,22 +242,15 @@ def place_items(paths: Sequence[str], collections: Sequence[str | None], root: s
         return _place_below(normal_paths, export_roots, root)
     rootless = [path for path, collection in zip(normal_paths, export_roots, strict=True) if collection is None]
     if relative := [path for path in rootless if not path.startswith("/")]:
-        raise UsageError(
-            f"the path {relative[0]!r} is relative: give the folder that it is relative to (--root FOLDER)"
-        )
+        way_out = "give the folder that it is relative to (--root FOLDER)"
+        raise UsageError(f"the path {relative[0]!r} is relative: {way_out}")
     common = os.path.commonpath([posixpath.dirname(path) for path in rootless]) if rootless else ""
-    roots = [common if collection is None else collection for collection in export_roots]
-    return [
-        (collection, path[len(with_slash(collection)) :]) for collection, path in zip(roots, normal_paths, strict=True)
-    ]
+    roots = (common if collection is None else collection for collection in export_roots)
+    return [(folder, path[len(with_slash(folder)) :]) for folder, path in zip(roots, normal_paths, strict=True)]
 
 
 def _place_below(paths: Sequence[str], export_roots: Sequence[str | None], root: str) -> list[tuple[str, str]]:
-    """Return items below `root`; items of one other collection move to it.
-
-    Raises:
-        UsageError: a path is outside of `root`, or items of several collections would move to it.
-    """
+    """Return items below `root`; items of one other collection move to it, UsageError is raised for several ones."""
     item_paths = []
     moved_roots = set()
     for path, export_root in zip(paths, export_roots, strict=True):
@@ -423,9 +392,8 @@ def _facts(shard: VectorFileReader, table: pa.Table, modality: Modality | None) 
         facts["columns"] = _user_columns(table, shard.extras)
     else:
         facts["columns"] = [text if text is None or _is_object(text) else None for text in facts["columns"]]
-        facts["fingerprint"] = [
-            value if value and _FINGERPRINT.fullmatch(value) else None for value in facts["fingerprint"]
-        ]
+        prints = facts["fingerprint"]
+        facts["fingerprint"] = [value if value and _FINGERPRINT.fullmatch(value) else None for value in prints]
     return facts
 
 

@@ -222,15 +222,7 @@ def check_empty(remote: Remote) -> None:
 
 @contextmanager
 def write_remote(remote: Remote, rel_path: str) -> Iterator[BinaryIO]:
-    """Open a file below a folder for writing; it appears when the block ends, and not after an exception.
-
-    Args:
-        remote: The folder.
-        rel_path: Path of the file below it.
-
-    Yields:
-        The file, open for binary writing.
-    """
+    """Open a file below a folder for binary writing; it appears when the block ends, and not after an exception."""
     path = f"{remote.path}/{rel_path}"
     with remote_faults(remote.name, remote.secrets):
         stream: Any = remote.filesystem.open_output_stream(path, compression=None)
@@ -274,16 +266,11 @@ def local_copy(place: Path | Remote, wanted: Wanted, on_stage: OnStage) -> Itera
                 copy = _download(place, folder, wanted, on_stage)
             yield copy
         except BindSearchError as error:
-            source = place.name if _is_folder(place, folder) else place.name.rpartition("/")[0]
-            error.args = tuple(
-                text.replace(str(folder), source) if isinstance(text, str) else text for text in error.args
-            )
+            is_file = (folder / PurePosixPath(place.path).name).is_file()
+            source = place.name.rpartition("/")[0] if is_file else place.name
+            texts = (text.replace(str(folder), source) if isinstance(text, str) else text for text in error.args)
+            error.args = tuple(texts)
             raise
-
-
-def _is_folder(place: Remote, folder: Path) -> bool:
-    """Return whether the copy of a place is a folder, not a file in it."""
-    return not (folder / PurePosixPath(place.path).name).is_file()
 
 
 def _download(remote: Remote, folder: Path, wanted: Wanted, on_stage: OnStage) -> Path:

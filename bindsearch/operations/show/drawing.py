@@ -153,8 +153,7 @@ def with_bar(
     height = max(picture.height, 120)
     panel = Image.new("RGB", (width_px, height + LINE), PAPER)
     panel.paste(picture, (0, LINE // 2))
-    bar = np.repeat(coloured(np.linspace(1, 0, height)[:, None], colours), BAR_WIDTH, 1)
-    left = picture.width + 12
+    left, bar = picture.width + 12, np.repeat(coloured(np.linspace(1, 0, height)[:, None], colours), BAR_WIDTH, 1)
     panel.paste(Image.fromarray(bar), (left, LINE // 2))
     drawing = ImageDraw.Draw(panel)
     for step in range(5):

@@ -88,18 +88,11 @@ def recover_store(store: Path, *, on_stage: OnStage = ignore_stage) -> RecoverRe
 
 
 class _Fault(NamedTuple):
-    """Fault of a catalog.
-
-    Attributes:
-        reason: What is wrong; empty if nothing is.
-        is_readable: Whether it can be read nevertheless, but may be outdated.
-        is_usable: Whether it holds all that was committed.
-        losses: What was cut from it, a line each.
-    """
+    """Fault of a catalog: what is wrong, empty if nothing is, and what was cut from it, a line each."""
 
     reason: str = ""
-    is_readable: bool = False
-    is_usable: bool = False
+    is_readable: bool = False  # it can be read nevertheless, but may be outdated
+    is_usable: bool = False  # it holds all that was committed
     losses: tuple[str, ...] = ()
 
 
@@ -146,10 +139,8 @@ def _replace_catalog(store: Path, dim: int, fault: _Fault, on_stage: OnStage) ->
         snapshot = open_snapshot(store, manifest)
     except SnapshotDamagedError as error:
         if not fault.is_readable:
-            raise StoreError(
-                f"{fault.reason}, and {str(error).partition(': run')[0]}: restore {CATALOG_FILE} from a copy, or "
-                "remove the store's folder and index again"
-            ) from error
+            remedy = f"restore {CATALOG_FILE} from a copy, or remove the store's folder and index again"
+            raise StoreError(f"{fault.reason}, and {str(error).partition(': run')[0]}: {remedy}") from error
         for old in (store / CURRENT, store / SNAPSHOTS):
             if is_there(old):
                 keep_aside(store, old)
@@ -160,16 +151,12 @@ def _replace_catalog(store: Path, dim: int, fault: _Fault, on_stage: OnStage) ->
         leftover.unlink(missing_ok=True)
     with CheckedCatalog(new) as catalog:
         files, next_vector_id = _vector_files(store, dim, snapshot)
-        catalog.restore(
-            manifest, *snapshot.live_tables(), snapshot.failures, files, next_vector_id, snapshot.class_columns
-        )
+        catalog.restore(snapshot, files, next_vector_id)
     checkpoint(new)
     for old in (path, log_path(path), next_path(path)):
         if is_there(old):
-            if old == path and old.is_file():
-                copy_aside(store, old)
-            else:
-                keep_aside(store, old)
+            put_aside = copy_aside if old == path and old.is_file() else keep_aside
+            put_aside(store, old)
     new.replace(path)
     sync_folder(store)
     return "snapshot"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,12 +58,7 @@ class StoredVectors:
 
 
 def stored_vectors(store: Path, files: Mapping[Modality, Sequence[VectorFileEntry]]) -> list[StoredVectors]:
-    """Return the vector files of a store, those of a modality together, smallest ids first.
-
-    Args:
-        store: Folder of the store.
-        files: The files of each modality, as the catalog or CURRENT lists them.
-    """
+    """Return the vector files of a store, as the catalog or CURRENT lists them by modality, smallest ids first."""
     stored = []
     for modality, entries in files.items():
         ends = [*(entry.first_id for entry in entries[1:]), END_OF_IDS]
@@ -270,10 +266,7 @@ class MediaCheck:
     hash_media: bool
     read_bytes: int = 0
     members: int = 0
-    _missing: dict[int, list[Path]] = field(default_factory=dict)
-    _changed: dict[int, list[Path]] = field(default_factory=dict)
-    _same_stat: dict[int, list[Path]] = field(default_factory=dict)
-    _unreadable: dict[int, list[Path]] = field(default_factory=dict)
+    _found: dict[tuple[int, str], list[Path]] = field(default_factory=lambda: defaultdict(list))
     _is_archive: dict[Path, bool] = field(default_factory=dict)
 
     def findings(self) -> Iterator[Finding]:
@@ -289,10 +282,8 @@ class MediaCheck:
                 self._check_file(key, existing[key] / rel_path, size_bytes, mtime_ns, content_hash)
         for key in roots.keys() - existing.keys():
             what = f"the collection {roots[key]} does not exist"
-            way_out = (
-                f"mount or restore it, run `{shell_command('relocate', roots[key], 'NEW')}` if it was moved, or run "
-                f"`{shell_command('forget', roots[key])}`"
-            )
+            relocate, forget = shell_command("relocate", roots[key], "NEW"), shell_command("forget", roots[key])
+            way_out = f"mount or restore it, run `{relocate}` if it was moved, or run `{forget}`"
             yield finding(FindingKind.FILES_GONE, what, Repair.FORGET, [roots[key]], way_out=way_out)
         for key, root in existing.items():
             yield from self._of_collection(key, root)
@@ -300,24 +291,18 @@ class MediaCheck:
     def _of_collection(self, key: int, root: Path) -> Iterator[Finding]:
         """Yield the findings of one collection."""
         run_index = f"run `{shell_command('index', root)}`"
-        if missing := self._missing.get(key):
-            yield finding(
-                FindingKind.FILES_GONE,
-                f"{_files(missing)} disappeared from {root}",
-                Repair.INDEX,
-                missing,
-                way_out=run_index,
-            )
-        if changed := self._changed.get(key):
-            what = f"{_files(changed)} changed in {root} since indexing"
-            yield finding(FindingKind.FILES_CHANGED, what, Repair.INDEX, changed, way_out=run_index)
-        if unreadable := self._unreadable.get(key):
-            what = f"{_files(unreadable)} become unreadable in {root}"
-            yield finding(FindingKind.FILES_GONE, what, Repair.BY_HAND, unreadable, way_out="check their permissions")
-        if same_stat := self._same_stat.get(key):
-            what = f"{_files(same_stat)} other content in {root} than indexed, with the same size and modification time"
-            way_out = f"restore the original files, or `touch` them and {run_index}"
-            yield finding(FindingKind.FILES_CHANGED, what, Repair.BY_HAND, same_stat, way_out=way_out)
+        restore = f"restore the original files, or `touch` them and {run_index}"
+        same_stat = f"other content in {root} than indexed, with the same size and modification time"
+        gone, changed = FindingKind.FILES_GONE, FindingKind.FILES_CHANGED
+        for state, kind, what, repair, way_out in (
+            ("missing", gone, f"disappeared from {root}", Repair.INDEX, run_index),
+            ("changed", changed, f"changed in {root} since indexing", Repair.INDEX, run_index),
+            ("unreadable", gone, f"become unreadable in {root}", Repair.BY_HAND, "check their permissions"),
+            ("same_stat", changed, same_stat, Repair.BY_HAND, restore),
+        ):
+            if paths := self._found.get((key, state)):
+                files = "1 file has" if len(paths) == 1 else f"{len(paths)} files have"
+                yield finding(kind, f"{files} {what}", repair, paths, way_out=way_out)
 
     def _items(self) -> Iterator[tuple[int, str, int, int, str]]:
         """Yield COLUMNS of each live item."""
@@ -335,20 +320,20 @@ class MediaCheck:
             if self._in_archive(path):
                 self.members += 1
             else:
-                self._missing.setdefault(key, []).append(path)
+                self._found[key, "missing"].append(path)
             return
         except OSError:
-            self._unreadable.setdefault(key, []).append(path)
+            self._found[key, "unreadable"].append(path)
             return
         if (state.size_bytes, state.mtime_ns) != (size_bytes, mtime_ns):
-            self._changed.setdefault(key, []).append(path)
+            self._found[key, "changed"].append(path)
         elif self.hash_media and content_hash:
             self.read_bytes += state.size_bytes
             try:
                 if hash_file(path) != content_hash:
-                    self._same_stat.setdefault(key, []).append(path)
+                    self._found[key, "same_stat"].append(path)
             except OSError:
-                self._unreadable.setdefault(key, []).append(path)
+                self._found[key, "unreadable"].append(path)
 
     def _in_archive(self, path: Path) -> bool:
         """Return whether a parent of the path is a file, such as an archive."""
@@ -356,8 +341,3 @@ class MediaCheck:
         if folder not in self._is_archive:
             self._is_archive[folder] = folder.is_file() or (not folder.is_dir() and self._in_archive(folder))
         return self._is_archive[folder]
-
-
-def _files(paths: list[Path]) -> str:
-    """Return the number of files as the subject of a sentence."""
-    return "1 file has" if len(paths) == 1 else f"{len(paths)} files have"

@@ -108,27 +108,19 @@ def _write(
     earlier = _check_table(connection, target)
     tag = secrets.token_hex(4)
     table, wanted = sql.Identifier(f"{target.name}_{tag}"), sql.Identifier(target.name)
-    fields = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(TYPES[kind])) for name, kind in source.kinds.items()
-    )
-    connection.execute(
-        sql.SQL("CREATE TABLE {} ({} bigint, {}, {} halfvec({}))").format(
-            table, sql.Identifier(KEY), fields, sql.Identifier(VECTOR), sql.Literal(source.config.dim)
-        )
-    )
+    key, vector = sql.Identifier(KEY), sql.Identifier(VECTOR)
+    columns = [(sql.Identifier(name), sql.SQL(TYPES[kind])) for name, kind in source.kinds.items()]
+    fields = sql.SQL(", ").join(sql.SQL("{} {}").format(*column) for column in columns)
+    create = sql.SQL("CREATE TABLE {} ({} bigint, {}, {} halfvec({}))")
+    connection.execute(create.format(table, key, fields, vector, sql.Literal(source.config.dim)))
     notices = _copy(connection, table, source, on_progress)
     on_stage("building the key")
-    connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, sql.Identifier(KEY)))
+    connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, key))
+    create = sql.SQL("CREATE INDEX {} ON {} USING hnsw ({} halfvec_cosine_ops) WHERE modality = {}")
     for modality in source.counts:
         on_stage(f"building the index of {modality}")
-        connection.execute(
-            sql.SQL("CREATE INDEX {} ON {} USING hnsw ({} halfvec_cosine_ops) WHERE modality = {}").format(
-                sql.Identifier(f"{target.name}_{modality}_{tag}"),
-                table,
-                sql.Identifier(VECTOR),
-                sql.Literal(modality.value),
-            )
-        )
+        name = sql.Identifier(f"{target.name}_{modality}_{tag}")
+        connection.execute(create.format(name, table, vector, sql.Literal(modality.value)))
     connection.execute(sql.SQL("ANALYZE {}").format(table))
     comment = sql.Literal(json.dumps(source.describe()))
     connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
