@@ -129,11 +129,7 @@ def _keep_calibration(store: Path, new_store: Path) -> None:
 
 
 def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:
-    """Keep the new store of an interrupted run if it has the same encoder and options, else remove it.
-
-    Raises:
-        StoreError: it cannot be read now.
-    """
+    """Keep the new store of an interrupted run if it has the same encoder and options, else remove it."""
     if not is_there(new_store):
         return
     try:
@@ -142,11 +138,8 @@ def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:
         if isinstance(error.__cause__, OSError):
             raise
     else:
-        same = (previous.encoder, previous.weights_digest, previous.encoder_options) == (
-            encoder.name,
-            encoder.digest,
-            dict(encoder.options),
-        )
+        made_by = (previous.encoder, previous.weights_digest, previous.encoder_options)
+        same = made_by == (encoder.name, encoder.digest, dict(encoder.options))
         if same and decode_options(previous, None) == limit_segments(decode_options(config, None), encoder.wants):
             return
     _remove(new_store)
@@ -155,13 +148,9 @@ def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:
 def _targets(collections: dict[int, Path], new: Catalog, store: Path, new_store: Path) -> list[ScanTarget]:
     """Return a target for each collection, including missing roots: their items are reported as lost."""
     new_keys = {root: key for key, root in new.collections().items()}
-    roots = [*collections.values()]
-    targets = []
-    for root in roots:
-        key = new_keys[root] if root in new_keys else new.add_collection(root)
-        skipped = frozenset({store.resolve(), new_store.resolve(), *roots} - {root})
-        targets.append(ScanTarget(key, root, skipped))
-    return targets
+    every = {store.resolve(), new_store.resolve(), *collections.values()}
+    keys = {root: new_keys[root] if root in new_keys else new.add_collection(root) for root in collections.values()}
+    return [ScanTarget(key, root, frozenset(every - {root})) for root, key in keys.items()]
 
 
 def _item_paths(catalog: Catalog) -> dict[str, Modality]:
@@ -183,11 +172,7 @@ def _exists(path: Path) -> bool:
 
 
 def _replace(store: Path, new: Path) -> None:
-    """Replace `store` by `new`, atomically if the system supports it, and remove the old store.
-
-    Raises:
-        StoreError: the folder of the store cannot be renamed.
-    """
+    """Replace `store` by `new`, atomically if the system supports it, and remove the old store."""
     try:
         if not _exchange(store, new):
             old = store.with_name(f".{store.name}.old")
@@ -199,9 +184,8 @@ def _replace(store: Path, new: Path) -> None:
                 raise
             old.rename(new)
     except OSError as error:
-        raise StoreError(
-            f"the new store is complete at {new}, but cannot be moved to {store}: {error.strerror}"
-        ) from error
+        fault = f"cannot be moved to {store}: {error.strerror}"
+        raise StoreError(f"the new store is complete at {new}, but {fault}") from error
     sync_folder(store.parent)
     if (lost := new / LOST).is_dir():
         target = store / LOST

@@ -100,18 +100,13 @@ def check_found(before: str | os.PathLike[str], after: str | os.PathLike[str], r
         UsageError: they are not.
     """
     if report.found < MIN_FOUND_SHARE * report.sampled:
-        raise UsageError(
-            f"{after} does not contain the files of {before}: {report.found} of {report.sampled} are there with their "
-            f"size; give the folder that {before} is now"
-        )
+        found = f"{report.found} of {report.sampled} are there with their size"
+        way_out = f"give the folder that {before} is now"
+        raise UsageError(f"{after} does not contain the files of {before}: {found}; {way_out}")
 
 
 def _new_roots(before: Path, after: Path, roots: Mapping[int, Path]) -> dict[int, Path]:
-    """Return the new roots of the collections that are moved, by their ids.
-
-    Raises:
-        UsageError: there are none, or the new folder does not exist.
-    """
+    """Return the new roots of moved collections, by id; raise UsageError if there are none, or no new folder."""
     moved = {key: after / root.relative_to(before) for key, root in roots.items() if root.is_relative_to(before)}
     if not moved:
         names = sorted(map(str, roots.values()))

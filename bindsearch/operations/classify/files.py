@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -168,32 +168,13 @@ def _classify(
         return ClassifiedFile(source, None, (), failure=str(error))
     scores = class_scores(names, encoded.for_target(Modality.TEXT)[None])
     probabilities = class_probabilities(scores, scale(encoded.modality))
-    return ClassifiedFile(
-        source, encoded.modality, best_classes(names.labels, scores[0], probabilities[0], top), encoded.notices
-    )
-
-
-def best_classes(
-    labels: Sequence[str], scores: np.ndarray, probabilities: np.ndarray, top: int
-) -> tuple[ClassScore, ...]:
-    """Return the best classes; of equal ones the first comes first.
-
-    Args:
-        labels: Label of each class.
-        scores: Cosine of each class: (c,).
-        probabilities: Probability of each class: (c,).
-        top: Maximum number of classes.
-    """
-    order = np.argsort(-scores, kind="stable")[:top].tolist()
-    return tuple(ClassScore(labels[row], float(probabilities[row]), float(scores[row])) for row in order)
+    order = np.argsort(-scores[0], kind="stable")[:top].tolist()  # of equal ones the first comes first
+    best = [ClassScore(names.labels[row], float(probabilities[0, row]), float(scores[0, row])) for row in order]
+    return ClassifiedFile(source, encoded.modality, tuple(best), encoded.notices)
 
 
 def _term_of(source: str, modality: Modality | None) -> Term:
-    """Return the term of a file, of `modality` if it is given without one; `text:WORDS` and `like:ITEM` as in queries.
-
-    Raises:
-        UsageError: there is no such file.
-    """
+    """Return the term of a file, of `modality` if it is given without one; else, as `text:WORDS`, as in queries."""
     kind, _, rest = source.partition(":")
     if kind in (LIKE, Modality.TEXT) and rest.strip():
         return Term(kind, rest.strip())

@@ -181,11 +181,10 @@ def export_vectors(
     write = _write_npy if chosen_layout == Layout.NPY else _write_parquet
     try:
         check_target(place)
-        open_file = partial(_write_local, place) if isinstance(place, Path) else partial(write_remote, place)
         on_progress(0, total)
-        for done in accumulate(write(_counted(open_file, sizes), export_id, config, generation, rows)):
+        for done in accumulate(write(partial(_open, place, sizes), export_id, config, generation, rows)):
             on_progress(done, total)
-        with open_file(EXPORT_FILE) as file:
+        with _open(place, {}, EXPORT_FILE) as file:
             listed = {"format": 1, "id": export_id, "vectors": counts, "files": sizes}
             file.write(json.dumps(listed, indent=1).encode())
     except OSError as error:
@@ -241,24 +240,14 @@ OpenFile = Callable[[str], AbstractContextManager[BinaryIO]]
 
 
 @contextmanager
-def _write_local(folder: Path, rel_path: str) -> Iterator[BinaryIO]:
-    """Open a file of an export on this machine."""
-    make_folder((folder / rel_path).parent, folder)
-    with atomic_write(folder / rel_path) as file:
+def _open(place: Path | Remote, sizes: dict[str, int], rel_path: str) -> Iterator[BinaryIO]:
+    """Open a file of an export for writing; it is published when the block ends, and its size recorded in `sizes`."""
+    if isinstance(place, Path):
+        make_folder((place / rel_path).parent, place)
+    with atomic_write(place / rel_path) if isinstance(place, Path) else write_remote(place, rel_path) as file:
         yield file
-
-
-def _counted(open_file: OpenFile, sizes: dict[str, int]) -> OpenFile:
-    """Return a function that opens files and records the size in bytes of each in `sizes`."""
-
-    @contextmanager
-    def counted(rel_path: str) -> Iterator[BinaryIO]:
-        with open_file(rel_path) as file:
-            yield file
-            size = file.tell()
-        sizes[rel_path] = size
-
-    return counted
+        size = file.tell()
+    sizes[rel_path] = size
 
 
 def _engine_writer(engine: Engine) -> Callable[[EngineTarget, EngineSource, OnRows, OnStage], EngineResult]:

@@ -138,12 +138,7 @@ def _load(name: str, options: tuple[tuple[str, Any], ...], device: str) -> Encod
 
 
 def _rows(batch: pa.Table, root: Path | None, temporary: Path) -> list[_Row]:
-    """Return the files of a batch; contents are written into the folder `temporary`.
-
-    Raises:
-        UsageError: a column is missing or has another type, or a row has no path, an unknown modality or a path outside
-            of `root`.
-    """
+    """Return the files of a batch; contents are written into `temporary`; raise UsageError for bad columns and rows."""
     names = batch.schema.names
     by_content = "bytes" in names and "path" not in names
     needed = ("bytes", "name") if by_content else ("path",)
@@ -205,11 +200,7 @@ def _content_row(name: str, content: object, listed: ManifestEntry | None, root:
 
 
 def _placed(text: str, root: Path | None) -> tuple[Path, str]:
-    """Return an absolute path, and the one below `root`, or below the folder above its own; links are not followed.
-
-    Raises:
-        UsageError: it is outside of `root`.
-    """
+    """Return an absolute path, and the one below `root`, or below the folder above its own; links are not followed."""
     path = Path(os.path.abspath((root or Path()) / Path(text).expanduser()))  # noqa: PTH100  (follows no links)
     if root is None:
         return path, "/".join(path.parts[-2:]).lstrip("/")

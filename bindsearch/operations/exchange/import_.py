@@ -27,7 +27,14 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMNS
 from bindsearch.operations.classify.column import carry_columns, missing_notices
-from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, EXPORT_FILE, Columns, check_space, to_lists
+from bindsearch.operations.exchange.exchange_format import (
+    BLOCK_ROWS,
+    ERROR_COLUMN,
+    EXPORT_FILE,
+    Columns,
+    check_space,
+    to_lists,
+)
 from bindsearch.operations.exchange.object_store import local_copy, name_of, to_place
 from bindsearch.operations.exchange.vector_import import (
     ImportReport,
@@ -148,10 +155,9 @@ def _check(config: StoreConfig, path: Path, shards: Sequence[VectorFileReader]) 
     """Check that all shards have the space of the store; raise VectorError for other dimensions, else StoreError."""
     for shard in shards:
         if shard.dim is not None and shard.dim != config.dim:
-            raise VectorError(
-                f"{shard.vectors} holds vectors of {shard.dim} dimensions, "
-                f"those of {config.encoder} have {config.dim}: give the encoder that made them, or use another store"
-            )
+            way_out = "give the encoder that made them, or use another store"
+            ours = f"those of {config.encoder} have {config.dim}"
+            raise VectorError(f"{shard.vectors} holds vectors of {shard.dim} dimensions, {ours}: {way_out}")
         if shard.space is not None:
             check_space(config, path, shard.space, shard.facts)
 
@@ -167,11 +173,7 @@ class _Plan:
 
 
 def _plan(sources: Mapping[Path, Sequence[VectorFileReader]], root: str | None) -> _Plan:
-    """Read the paths of all rows, and assign the rows to items; rows with the same path are one item.
-
-    Raises:
-        UsageError: a row has no path or one outside of `root`, or an item is in several exports.
-    """
+    """Assign all rows to items by their paths; raise UsageError for a bad path, or an item in several exports."""
     numbers: dict[str, int] = {}
     items: list[tuple[str, str]] = []
     codes: list[NDArray[np.int64]] = []
@@ -186,10 +188,9 @@ def _plan(sources: Mapping[Path, Sequence[VectorFileReader]], root: str | None) 
             if number == len(items):
                 items.append((folder, path))
             if is_export and exports.setdefault(number, export) != export:
-                raise UsageError(
-                    f"{with_slash(folder)}{path} is in two exports, {exports[number]} and {export}: "
-                    "import one after the other, the last one replaces the items of the first"
-                )
+                way_out = "import one after the other, the last one replaces the items of the first"
+                fault = f"is in two exports, {exports[number]} and {export}"
+                raise UsageError(f"{with_slash(folder)}{path} {fault}: {way_out}")
         codes += [number_of[of_shard] for of_shard in rows]
     shards = [shard for group in sources.values() for shard in group]
     counts = np.zeros(len(items), np.int64)
@@ -299,8 +300,9 @@ def _import_shards(
         starts[number] = end = start + table.num_rows
         codes, failed = plan.codes[number], shard.failed[start:end]
         if failed.any():
-            reasons = zip(codes[start:end][failed].tolist(), shard.reasons(table.filter(failed)), strict=True)
-            ignored += _stage_failures(plan, dict(reasons), importer)
+            reasons = map(str, table.filter(failed).column(f"#{ERROR_COLUMN}").to_pylist())
+            by_item = dict(zip(codes[start:end][failed].tolist(), reasons, strict=True))
+            ignored += _stage_failures(plan, by_item, importer)
         embedded = _facts(shard, table.filter(~failed) if failed.any() else table, modality)
         _stage(plan, codes[start:end][~failed].tolist(), embedded, vectors, incomplete, importer)
         if end < len(codes):

@@ -132,10 +132,8 @@ def _open(uri: str) -> Remote:
     except ValueError:
         parts = SplitResult("", "", "", "", "")
     if not parts.hostname or parts.fragment or (parts.scheme == "s3" and ":" in parts.netloc.rpartition("@")[2]):
-        raise UsageError(
-            f"a {uri.partition(':')[0]} URI cannot be understood: give SCHEME://BUCKET/PATH, with special characters "
-            "of credentials and names in the form %2F"
-        )
+        form = "SCHEME://BUCKET/PATH, with special characters of credentials and names in the form %2F"
+        raise UsageError(f"a {uri.partition(':')[0]} URI cannot be understood: give {form}")
     user, password = (unquote(text or "") for text in (parts.username, parts.password))
     is_azure = parts.scheme.startswith("abfs")
     owner = f"{user}@" if is_azure and user else ""  # the container
@@ -289,10 +287,8 @@ def _download(remote: Remote, folder: Path, wanted: Wanted, on_stage: OnStage) -
         raise UsageError(f"{remote.name} does not exist, or contains no files to read")
     total, free = sum(sizes.values()), shutil.disk_usage(folder).free
     if total + DISK_RESERVE_BYTES > free:
-        raise StoreError(
-            f"{remote.name} has {total / 1e6:,.0f} MB to copy, and {folder.parent} has {free / 1e6:,.0f} MB free: "
-            "set TMPDIR to a folder with more space"
-        )
+        fault = f"has {total / 1e6:,.0f} MB to copy, and {folder.parent} has {free / 1e6:,.0f} MB free"
+        raise StoreError(f"{remote.name} {fault}: set TMPDIR to a folder with more space")
 
     def copy(path: str) -> int:
         _copy_file(remote.filesystem, f"{parent}/{path}", folder / path, sizes[path])
@@ -308,11 +304,7 @@ def _download(remote: Remote, folder: Path, wanted: Wanted, on_stage: OnStage) -
 
 
 def _sizes(remote: Remote, parent: str, wanted: Wanted, *, deep: bool) -> Mapping[str, int]:
-    """Return the sizes of the wanted files below a folder, by their paths below it, in order.
-
-    Raises:
-        UsageError: a path leads out of the folder.
-    """
+    """Return the sizes of the wanted files below a folder, by their paths in it; raise UsageError for bad paths."""
     from pyarrow.fs import FileSelector, FileType
 
     entries = remote.filesystem.get_file_info(FileSelector(parent, allow_not_found=True, recursive=deep))

@@ -180,11 +180,6 @@ class VectorFileReader:
         failed: NDArray[np.bool_] = self._read(ERROR_COLUMN).is_valid().to_numpy()
         return failed
 
-    @staticmethod
-    def reasons(table: pa.Table) -> list[str]:
-        """Return why the files of rows of `blocks` could not be read."""
-        return [str(reason) for reason in table.column(f"#{ERROR_COLUMN}").to_pylist()]
-
     def _read(self, name: str) -> pa.ChunkedArray:
         """Return a whole column of texts."""
         with _open_parquet(self.facts) as file:
@@ -241,9 +236,8 @@ class VectorFileReader:
     def _check_rows(self, n_read: int) -> None:
         """Raise UsageError if the number of rows that were read is not the one that the file states."""
         if n_read != self.n:
-            raise UsageError(
-                f"{self.facts} is damaged: it states {self.n} rows, and {n_read} can be read: write the file again"
-            )
+            fault = f"it states {self.n} rows, and {n_read} can be read"
+            raise UsageError(f"{self.facts} is damaged: {fault}: write the file again")
 
     @property
     def dim(self) -> int | None:
@@ -262,11 +256,8 @@ class VectorFileReader:
         lengths = [pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks]
         size = sum(pc.sum(chunk).as_py() or 0 for chunk in lengths)
         if size > max_bytes:
-            last = start + len(column) - 1
-            raise UsageError(
-                f"{self.facts}: the texts of the column {name} in rows {start} to {last} have {size} bytes: "
-                f"the maximum is {max_bytes}, shorten them or split the file"
-            )
+            fault = f"the texts of the column {name} in rows {start} to {start + len(column) - 1} have {size} bytes"
+            raise UsageError(f"{self.facts}: {fault}: the maximum is {max_bytes}, shorten them or split the file")
         plain = column.cast(column.type.value_type)
         try:
             plain.validate(full=True)
@@ -346,10 +337,8 @@ def _check_texts(path: Path) -> None:
         raise UsageError(f"{path} cannot be read as Parquet: {error}") from error
     for column in columns:
         if column.is_text and column.max_mean_bytes > MAX_MEAN_BYTES:
-            raise UsageError(
-                f"{path}: the texts of the column {column.path} have {column.max_mean_bytes} bytes on average: "
-                f"the maximum is {MAX_MEAN_BYTES}, shorten them"
-            )
+            fault = f"the texts of the column {column.path} have {column.max_mean_bytes} bytes on average"
+            raise UsageError(f"{path}: {fault}: the maximum is {MAX_MEAN_BYTES}, shorten them")
 
 
 def _is_utf8(text: bytes | None) -> bool:
@@ -391,9 +380,8 @@ def _vector_column(schema: pa.Schema, path: Path, name: str | None) -> str:
     if name is not None and name not in candidates:
         raise UsageError(f"{path} has no column {name!r} of vectors: the columns of floating-point lists are {listed}")
     if name is None and len(candidates) != 1:
-        raise UsageError(
-            f"{path} has {len(candidates)} columns of floating-point lists ({listed}): give the column of the vectors"
-        )
+        fault = f"has {len(candidates)} columns of floating-point lists ({listed})"
+        raise UsageError(f"{path} {fault}: give the column of the vectors")
     return name or candidates[0]
 
 

@@ -171,16 +171,14 @@ def asked_of(probe: Probe, target: Modality | None) -> Asked:
 
 def asked_data(asked: Asked) -> dict[str, Any]:
     """Return the record of a query as values that JSON can hold."""
+    record = asdict(asked)
     return {
         "made_by": f"bindsearch {version_of(PROJECT)}",
         "command": "locate",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "query": [asdict(term) for term in asked.terms],
-        "encoder": asked.encoder,
-        "encoder_digest": asked.encoder_digest,
+        "query": list(record.pop("terms")),
+        **record,
         "against": list(asked.against),
-        "threshold": asked.threshold,
-        "detail": asked.detail,
     }
 
 

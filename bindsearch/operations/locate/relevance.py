@@ -214,12 +214,7 @@ def _name(query: Query) -> str:
 
 
 def _negatives(asked: QueryVector, named: Sequence[tuple[str, QueryVector]], target: Modality | None) -> ComparedQuery:
-    """Return a query with its negatives in one modality, without those that are the query itself.
-
-    Raises:
-        UsageError: none of them differs from the query.
-        VectorError: a vector holds NaN.
-    """
+    """Return a query with its negatives in one modality, without those that are the query (UsageError: all are)."""
     vectors = [asked, *(vector for _, vector in named)]
     rows = np.stack([(one if target is None else one.for_target(target)).vector for one in vectors])
     if not np.isfinite(rows).all():

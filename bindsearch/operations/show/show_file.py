@@ -223,12 +223,7 @@ def _absolute(term: Term) -> Path:
 
 
 def _decode(shown: ShownFile, decoded: Iterable[DecodedSegment], encoder: Encoder, choice: Choice) -> ShownFile:
-    """Decode a file completely, by its segments; only the chosen segment is kept.
-
-    Raises:
-        MediaError: it cannot be decoded, or no segment of it gets a vector.
-        UsageError: there is no such segment.
-    """
+    """Decode a file completely, by its segments; only the chosen segment is kept; raise UsageError if it is missing."""
     segments: list[ShownSegment] = []
     counts: Counter[Modality] = Counter()
     notes = list(shown.notes)

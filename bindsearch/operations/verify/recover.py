@@ -97,11 +97,7 @@ class _Fault(NamedTuple):
 
 
 def _catalog_fault(store: Path) -> _Fault:
-    """Return what is wrong with the catalog, after cutting the torn end of its log.
-
-    Raises:
-        StoreError: the file cannot be read now, is in use, or is of a newer version.
-    """
+    """Return the fault of the catalog, after cutting the torn end of its log; raise StoreError if it may be sound."""
     path = store / CATALOG_FILE
     if not is_there(readable_path(path).resolve()):  # also behind a link, where opening it would create a new one
         return _Fault(f"the catalog {path} is missing")
@@ -126,11 +122,7 @@ def _catalog_fault(store: Path) -> _Fault:
 
 
 def _replace_catalog(store: Path, dim: int, fault: _Fault, on_stage: OnStage) -> str:
-    """Replace the catalog by one made from the snapshot, or the snapshot by one made from the catalog.
-
-    Returns:
-        What the store was recovered from: "snapshot" or "catalog".
-    """
+    """Replace the catalog by one made from the snapshot, or the other way round; return "snapshot" or "catalog"."""
     path = store / CATALOG_FILE
     try:
         manifest = read_manifest(store)
@@ -163,11 +155,7 @@ def _replace_catalog(store: Path, dim: int, fault: _Fault, on_stage: OnStage) ->
 
 
 def _vector_files(store: Path, dim: int, snapshot: Snapshot) -> tuple[list[tuple[Modality, str, int, str]], int]:
-    """Return modality, name, rows and digest of the snapshot's vector files, and a vector id above all of theirs.
-
-    Raises:
-        StoreError: a file cannot be read now.
-    """
+    """Return modality, name, rows and digest of the snapshot's vector files, and a vector id above all of theirs."""
     files, end = [], 1
     for modality, entries in snapshot.manifest.vectors.items():
         for entry in entries:

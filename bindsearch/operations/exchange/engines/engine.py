@@ -129,9 +129,9 @@ def check_modules(engine: Engine) -> None:
     """
     for module in MODULES[engine]:
         if find_spec(module) is None:
-            extra = ENGINE_EXTRAS[module]
+            extra = f"[{ENGINE_EXTRAS[module]}]"
             raise InstallationError(
-                f"an export to {engine} needs the extra [{extra}]", f"pip install 'bindsearch[{extra}]'"
+                f"an export to {engine} needs the extra {extra}", f"pip install 'bindsearch{extra}'"
             )
 
 
