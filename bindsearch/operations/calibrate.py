@@ -194,38 +194,29 @@ def fit_coefficients(
     """
     columns = np.column_stack([np.ones(len(features)), features])
     start = np.array(prior)
+
+    def maximise(values: NDArray[np.float64], free: NDArray[np.bool_]) -> None:
+        """Set the free values, of (4,), to the maximum of the penalised likelihood."""
+        used = columns[:, free]
+        for _ in range(200):
+            expected = probabilities(columns @ values)
+            slope = used.T @ (weights * (is_match - expected)) - prior_weight * (values - start)[free]
+            curvature = (used * (weights * expected * (1 - expected))[:, None]).T @ used
+            step = np.linalg.solve(curvature + prior_weight * np.eye(used.shape[1]), slope)
+            values[free] += step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
+            if np.abs(step).max() < 1e-8:
+                break
+
     low, high = np.array([-np.inf, 0.0, 0.0, 0.0]), np.array([np.inf, np.inf, np.inf, 1.0])
-    values, free = start, np.ones(len(start), np.bool_)
+    values, free = start.copy(), np.ones(len(start), np.bool_)
     while True:
-        values = _newton(columns, is_match, weights, values, start, prior_weight, free)
+        maximise(values, free)
         excess = np.maximum(low - values, values - high)
         if excess.max() <= 0:
             return Coefficients(*values.tolist())
         worst = int(excess.argmax())
         free[worst] = False
         values = np.clip(values, low, high)
-
-
-def _newton(
-    columns: NDArray[np.float64],
-    is_match: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-    values: NDArray[np.float64],
-    prior: NDArray[np.float64],
-    prior_weight: float,
-    free: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """Return values (4,) with the free ones at the maximum of the penalised likelihood."""
-    values, used = values.copy(), columns[:, free]
-    for _ in range(200):
-        expected = probabilities(columns @ values)
-        slope = used.T @ (weights * (is_match - expected)) - prior_weight * (values - prior)[free]
-        curvature = (used * (weights * expected * (1 - expected))[:, None]).T @ used
-        step = np.linalg.solve(curvature + prior_weight * np.eye(used.shape[1]), slope)
-        values[free] += step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
-        if np.abs(step).max() < 1e-8:
-            break
-    return values
 
 
 def _fit_others(

@@ -23,7 +23,6 @@ from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import read_manifest
 from bindsearch.storage.writer import Writer
-from bindsearch.types import Modality
 
 DISCARDED_KINDS = (FindingKind.VECTOR_FILE_MISSING, FindingKind.VECTOR_FILE_DAMAGED, FindingKind.VECTORS_UNFIT)
 UNREPAIRABLE_KINDS = (FindingKind.CONFIG, FindingKind.CATALOG, FindingKind.FILE_UNREADABLE)
@@ -66,10 +65,8 @@ def repair(
             catalog.forget_lost_vectors(file.modality, file.path.name, file.first_id, file.end_id)
     if FindingKind.VECTORS_LOST in kinds:
         files = stored_vectors(store, catalog.vector_files())
-        for modality in Modality:
-            lost = lost_vectors(files, modality, config.dim, catalog.live_vector_ids)
-            if len(lost):
-                catalog.forget_vectors(modality, lost)
+        for modality, lost in list(lost_vectors(catalog, files, config.dim)):
+            catalog.forget_vectors(modality, lost)
     return check.findings
 
 

@@ -94,9 +94,8 @@ class Optimizer:
 
     def needs(self, *, force: bool) -> dict[Modality, IndexAction]:
         """Return the action that each partition needs; `force` rebuilds all indexes."""
-        return {
-            modality: self._need(partition, force=force) for modality, partition in self.generation.partitions.items()
-        }
+        partitions = self.generation.partitions.items()
+        return {modality: self._need(partition, force=force) for modality, partition in partitions}
 
     def run(self, needs: Mapping[Modality, IndexAction]) -> Iterator[OptimizeResult]:
         """Do what the partitions need, and yield the result of each that needed an action."""
@@ -294,7 +293,14 @@ class Optimizer:
 
     @cached_property
     def _costs(self) -> UnitCosts:
-        return machine_costs()
+        """Unit costs of a search on this machine; they are measured once and cached."""
+        path = costs_path()
+        costs = load_costs(path)
+        if costs is None:
+            costs = measure_costs()
+            with suppress(OSError):  # the cache cannot be written: the next run measures again
+                save_costs(path, costs)
+        return costs
 
     @cached_property
     def _queries(self) -> dict[str, NDArray[np.float32]]:
@@ -366,17 +372,6 @@ def _optimizer(context: StoreContext, settings: IndexSettings, on_stage: OnStage
     if not has_texts and Modality.TEXT in context.encoder.modalities:
         captions = partial(caption_vectors, context.encoder, context.path)
     return Optimizer(context, generation, settings, captions, on_stage)
-
-
-def machine_costs() -> UnitCosts:
-    """Return the unit costs of a search on this machine; they are measured once and cached."""
-    path = costs_path()
-    costs = load_costs(path)
-    if costs is None:
-        costs = measure_costs()
-        with suppress(OSError):  # the cache cannot be written: the next run measures again
-            save_costs(path, costs)
-    return costs
 
 
 CHECKED_ROWS = 1_000_000

@@ -161,9 +161,8 @@ def check_space(config: StoreConfig, store: Path, other_config: StoreConfig, sou
         ("imu segments in seconds", config.imu_segment_s, other_config.imu_segment_s),
     ):
         if ours != theirs:
-            raise StoreError(
-                f"vectors of {source} cannot be added to {store}: {what} {theirs} there, {ours} here; use another store"
-            )
+            fault = f"{what} {theirs} there, {ours} here"
+            raise StoreError(f"vectors of {source} cannot be added to {store}: {fault}; use another store")
 
 
 def live_segment_rows(snapshot: Snapshot) -> NDArray[np.int64]:
@@ -260,11 +259,9 @@ def _facts(
 def _class_texts(classes: Mapping[str, pa.ChunkedArray], item_rows: NDArray[np.int64]) -> pa.Array:
     """Return the classes of items as JSON objects, null for items without one; item rows: int64 (m,)."""
     lists = {name: values.take(pa.array(item_rows)).to_pylist() for name, values in classes.items()}
-    present = (
-        {name: values[row] for name, values in lists.items() if values[row] is not None}
-        for row in range(len(item_rows))
-    )
-    return pa.array([json.dumps(row, ensure_ascii=False) if row else None for row in present], pa.string())
+    rows = [{name: values[row] for name, values in lists.items()} for row in range(len(item_rows))]
+    known = ({name: value for name, value in row.items() if value is not None} for row in rows)
+    return pa.array([json.dumps(row, ensure_ascii=False) if row else None for row in known], pa.string())
 
 
 def _unless(unknown: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:

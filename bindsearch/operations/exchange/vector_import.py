@@ -308,7 +308,6 @@ class VectorImporter:
         deepest_first = sorted(roots.items(), key=lambda entry: -len(entry[1].parts))
         key = next(key for key, folder in deepest_first if root.is_relative_to(folder))
         prefix = "" if root == roots[key] else f"{root.relative_to(roots[key]).as_posix()}/"
-        inner = [(other, folder) for other, folder in deepest_first if other != key and folder.is_relative_to(root)]
-        return _CollectionMatch(
-            key, prefix, tuple((f"{folder.relative_to(root).as_posix()}/", other) for other, folder in inner)
-        )
+        inside = [(other, folder) for other, folder in deepest_first if other != key and folder.is_relative_to(root)]
+        inner = [(f"{folder.relative_to(root).as_posix()}/", other) for other, folder in inside]
+        return _CollectionMatch(key, prefix, tuple(inner))

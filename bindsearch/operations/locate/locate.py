@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -29,8 +30,8 @@ from bindsearch.operations.locate.relevance import EncodeTerms, LocateOptions, P
 from bindsearch.operations.segment_media import LARGE, Place, read_segment, read_spans
 from bindsearch.operations.show.show_file import find_root, parse_file
 from bindsearch.reports import OnStage, ignore_stage
-from bindsearch.search.query import LIKE, Searchable, Term
-from bindsearch.search.query_encoding import EncodedTerm, modality_of_file
+from bindsearch.search.query import LIKE, Searchable
+from bindsearch.search.query_encoding import modality_of_file
 from bindsearch.types import Hit, Item, Modality, PathLike
 
 MAX_FRAMES = 64
@@ -128,10 +129,7 @@ def library_without_store(
     find: Callable[[str], Item] | None = None,
 ) -> Library:
     """Return the files that can be named, and how terms are encoded without the vectors of a store."""
-
-    def encode(terms: Sequence[Term]) -> list[EncodedTerm]:
-        return encode_without_store(terms, encoder, imu_rate_hz)
-
+    encode = partial(encode_without_store, encoder=encoder, imu_rate_hz=imu_rate_hz)
     return Library(encode, DecodeOptions(imu_rate_hz=imu_rate_hz), roots, find)
 
 

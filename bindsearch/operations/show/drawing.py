@@ -136,14 +136,9 @@ def scaled_map(
 ) -> Image.Image:
     """Return values (height, width) in false colours, with a bar of them; see `colour_map`."""
     low, high = span if span[1] > span[0] else (span[0], span[0] + 1)
-    room = picture_room(width_px)
+    room = max(1, width_px - BAR_SPACE), MAX_HEIGHT
     rgb = colour_map(values, valid, (low, high), colours, room)
     return with_bar(fitted(rgb, room), (low, high), colours, unit, width_px)
-
-
-def picture_room(width_px: int) -> tuple[int, int]:
-    """Return the largest width and height of a picture in a panel of some width, which has room for a bar."""
-    return max(1, width_px - BAR_SPACE), MAX_HEIGHT
 
 
 def with_bar(

@@ -50,7 +50,6 @@ from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_format import Manifest, newest_part
 from bindsearch.storage.vector_files import VECTORS, dim_of_vectors
-from bindsearch.types import Modality
 
 OF_FILES = frozenset(
     {
@@ -275,8 +274,11 @@ class StoreCheck:
         self.vectors = stored_vectors(self.store, catalog.vector_files())
         self.containers = {key: catalog.containers(key) for key in catalog.collections()}
         self._compare_snapshot(catalog)
-        if self.dim is not None:
-            self._check_lost_vectors(catalog, self.dim)
+        for modality, lost in () if self.dim is None else lost_vectors(catalog, self.vectors, self.dim):
+            what = f"{len(lost)} {modality} vectors that segments refer to are in no file (the first: {lost[0]})"
+            where = [f"{modality} vector {number}" for number in lost[:20].tolist()]
+            kind, way_out = FindingKind.VECTORS_LOST, REPAIR_THEN_INDEX
+            self._find(kind, what, Repair.COMPACT, where, count=len(lost), way_out=way_out)
         if self.manifest is not None and (orphans := find_orphans(self.store, self.manifest, self.vectors)):
             what = f"{len(orphans)} unreferenced files or folders (the first: {orphans[0]})"
             self._find(FindingKind.ORPHANS, what, Repair.COMPACT, orphans)
@@ -326,16 +328,6 @@ class StoreCheck:
                 different = "" if in_snapshot.rows != in_catalog.rows else ", with other values"
                 what = f"the snapshot has {in_snapshot.rows} {name}, the catalog {in_catalog.rows}{different}"
                 self._find(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path])
-
-    def _check_lost_vectors(self, catalog: CheckedCatalog, dim: int) -> None:
-        """Add a finding for each modality with vectors that are in no file."""
-        for modality in Modality:
-            lost = lost_vectors(self.vectors, modality, dim, catalog.live_vector_ids)
-            if len(lost):
-                what = f"{len(lost)} {modality} vectors that segments refer to are in no file (the first: {lost[0]})"
-                where = [f"{modality} vector {number}" for number in lost[:20].tolist()]
-                kind, way_out = FindingKind.VECTORS_LOST, REPAIR_THEN_INDEX
-                self._find(kind, what, Repair.COMPACT, where, count=len(lost), way_out=way_out)
 
     def _drop_replaced(self, named: set[Path]) -> None:
         """Drop the findings about files that a writer has replaced during the check."""

@@ -19,6 +19,7 @@ from bindsearch.indexes.index_files import INDEXES, check_index
 from bindsearch.indexes.words import check_postings
 from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, finding
 from bindsearch.search.words.index import NAME, WORDS, words_path
+from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.file_state import FileState, file_state
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.snapshot_checks import REMEDY as SNAPSHOT_REMEDY
@@ -109,34 +110,30 @@ def unreadable(path: Path, error: Exception) -> Finding:
 
 
 def lost_vectors(
-    files: Iterable[StoredVectors],
-    modality: Modality,
-    dim: int,
-    live: Callable[[Modality, int, int], NDArray[np.int64]],
-) -> NDArray[np.int64]:
-    """Return the ids of vectors that segments refer to but that are in no file.
+    catalog: Catalog, files: Sequence[StoredVectors], dim: int
+) -> Iterator[tuple[Modality, NDArray[np.int64]]]:
+    """Yield the ids of vectors of a modality that segments refer to but that are in no file: int64 (m,), m >= 1.
 
     Ids in the range of a file that cannot be opened are left out.
 
     Args:
+        catalog: Catalog with the segments.
         files: Vector files of the store.
-        modality: Modality of the vectors.
         dim: Dimension d of the vectors.
-        live: Returns the ids between a first and a last one that segments refer to.
-
-    Returns:
-        Vector ids, int64 (m,).
     """
-    own = [file for file in files if file.modality is modality]
-    first_stored_id = own[0].first_id if own else END_OF_IDS
-    lost = [live(modality, 0, first_stored_id - 1)]
-    for file in own:
-        try:
-            stored_ids = open_vectors(file.path, dim).vector_ids
-        except StoreError:
-            continue
-        lost.append(np.setdiff1d(live(modality, file.first_id, file.end_id - 1), stored_ids))
-    return np.concatenate(lost)
+    for modality in Modality:
+        own = [file for file in files if file.modality is modality]
+        first_stored_id = own[0].first_id if own else END_OF_IDS
+        lost = [catalog.live_vector_ids(modality, 0, first_stored_id - 1)]
+        for file in own:
+            try:
+                stored_ids = open_vectors(file.path, dim).vector_ids
+            except StoreError:
+                continue
+            live = catalog.live_vector_ids(modality, file.first_id, file.end_id - 1)
+            lost.append(np.setdiff1d(live, stored_ids))
+        if any(map(len, lost)):
+            yield modality, np.concatenate(lost)
 
 
 OpenFiles = Callable[[Path, int, str | None, Checks], object]

@@ -130,9 +130,8 @@ def check_modules(engine: Engine) -> None:
     for module in MODULES[engine]:
         if find_spec(module) is None:
             extra = f"[{ENGINE_EXTRAS[module]}]"
-            raise InstallationError(
-                f"an export to {engine} needs the extra {extra}", f"pip install 'bindsearch{extra}'"
-            )
+            fault = f"an export to {engine} needs the extra {extra}"
+            raise InstallationError(fault, f"pip install 'bindsearch{extra}'")
 
 
 @contextmanager
