@@ -43,7 +43,7 @@ def check_machine() -> Iterator[Check]:
     remedy = "" if is_tested else f"if something fails, create the environment with Python {span}"
     yield checked("machine", "Python", message, remedy)
     yield Check("machine", "system", Level.OK, f"{platform.system()} {platform.release()} {platform.machine()}")
-    flags = _processor_flags()
+    flags = _matched(Path("/proc/cpuinfo"), r"^(?:flags|Features)\s*:(.*)$").split()
     known = [name for flag, name in FEATURES.items() if flag in flags]
     slow = platform.machine() in ("x86_64", "AMD64") and bool(flags) and "avx2" not in flags
     memory = _memory_bytes()
@@ -103,14 +103,13 @@ def check_watch_limits() -> Iterator[Check]:
     yield checked("disk", "watch limits", message, remedy if low else "")
 
 
-def _processor_flags() -> frozenset[str]:
-    """Return the feature flags of the processor; none if they are unknown."""
+def _matched(file: Path, pattern: str) -> str:
+    """Return the group of the first line of a file that matches a pattern; empty if there is none."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        match = re.search(pattern, file.read_text(), re.MULTILINE)
     except OSError:
-        return frozenset()
-    match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return frozenset(match[1].split()) if match else frozenset()
+        return ""
+    return match[1] if match else ""
 
 
 def _memory_bytes() -> int:
@@ -145,12 +144,7 @@ def _torch_cuda() -> str | None:
     """Return the CUDA version that torch was built for, read from its files; None for a build without CUDA."""
     spec = find_spec("torch")
     folder = next(iter(spec.submodule_search_locations or ()), None) if spec else None
-    try:
-        text = (Path(folder or "") / "version.py").read_text()
-    except OSError:
-        return None
-    match = re.search(r"^cuda(?::[^=]*)?\s*=\s*'([\d.]+)'", text, re.MULTILINE)
-    return match[1] if match else None
+    return _matched(Path(folder or "") / "version.py", r"^cuda(?::[^=]*)?\s*=\s*'([\d.]+)'") or None
 
 
 def _check_gpus(library: str, expected: int, remedy: str) -> Iterator[Check]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from bindsearch.arguments import to_absolute, to_choice, with_slash
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMNS
-from bindsearch.operations.classify.column import carry_columns, missing_notices
+from bindsearch.operations.classify.column import carry_columns
 from bindsearch.operations.exchange.exchange_format import (
     BLOCK_ROWS,
     ERROR_COLUMN,
@@ -45,7 +46,6 @@ from bindsearch.operations.exchange.vector_import import (
 )
 from bindsearch.operations.exchange.vector_sources import VectorFileReader, check_complete, find_shards
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
-from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import Embedded
 from bindsearch.storage.config import StoreConfig, resolve_store
 from bindsearch.storage.session import open_writer
@@ -126,13 +126,12 @@ def import_vectors(
         )
         _check(config, path, shards)
         plan = _plan(opened, root_folder)
-        n_done, total = 0, sum(shard.n for shard in shards)
+        total = sum(shard.n for shard in shards)
         on_progress(0, total)
         with open_writer(path, context.encoder, context.segments) as (_, catalog, writer):
             importer = VectorImporter(catalog, writer, report, trusted=False)
-            for n in _import_shards(plan, importer, config.dim, default_modality, report):
-                n_done += n
-                on_progress(n_done, total)
+            for done in accumulate(_import_shards(plan, importer, config.dim, default_modality, report)):
+                on_progress(done, total)
             importer.flush()
         for folder, of_source in opened.items():
             if columns := next((shard.columns for shard in of_source if shard.columns), ()):
@@ -141,7 +140,6 @@ def import_vectors(
                     columns = tuple((column, dict.fromkeys(roots, root_folder)) for column, roots in columns)
                 report.notices += carry_columns(columns, path, context.encoder, names[folder])
         update_indexes(context, report, optimize=optimize, on_stage=on_stage)
-        report.notices += missing_notices(open_reader(path).current().snapshot)
     report.took_s = time.monotonic() - started
     return report
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ from bindsearch.arguments import with_slash
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import IndexDamagedError, UsageError
 from bindsearch.indexes.index_files import publish_index
-from bindsearch.operations.classify.column import carry_columns, missing_notices
+from bindsearch.operations.classify.column import carry_columns
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.exchange.exchange_format import (
     check_space,
@@ -120,13 +120,11 @@ def merge_stores(
             generation = open_reader(path).current()
             opened_sources.append(_Source(name, generation, live_segment_rows(generation.snapshot)))
         total = sum(len(source.rows) for source in opened_sources)
-        n_done = 0
         on_progress(0, total)
         with open_writer(target_path, context.encoder, context.segments) as (_, catalog, writer):
-            for source in opened_sources:
-                for n in _import_source(source, catalog, writer, report):
-                    n_done += n
-                    on_progress(n_done, total)
+            blocks = (_import_source(source, catalog, writer, report) for source in opened_sources)
+            for done in accumulate(chain.from_iterable(blocks)):
+                on_progress(done, total)
         for source in opened_sources:
             snapshot = source.generation.snapshot
             if (stored := snapshot.class_columns) is not None:
@@ -137,7 +135,6 @@ def merge_stores(
             generations = {source.name: source.generation for source in opened_sources}
             report.notices += carry_indexes(context, generations, on_stage)
         update_indexes(context, report, optimize=optimize, on_stage=on_stage)
-        report.notices += missing_notices(open_reader(target_path).current().snapshot)
     report.took_s = time.monotonic() - started
     return report
 

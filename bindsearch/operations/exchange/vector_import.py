@@ -17,10 +17,12 @@ from bindsearch.former_names import former_fields
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.media import SegmentOf
+from bindsearch.operations.classify.column import missing_notices
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, Columns
 from bindsearch.operations.optimize import OptimizeResult, optimize_store
 from bindsearch.reports import OnStage
+from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import Embedded, StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog, Failure
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, new_config, read_config
@@ -133,7 +135,7 @@ def import_context(
 
 
 def update_indexes(context: StoreContext, report: ImportReport, *, optimize: bool, on_stage: OnStage) -> None:
-    """Bring the indexes up to date after an import, or add a notice that they are not."""
+    """Bring the indexes up to date after an import, or add a notice that they are not; notice columns of classes."""
     if optimize:
         report.optimized = optimize_store(context, on_stage=on_stage)
     elif report.vectors:
@@ -141,6 +143,7 @@ def update_indexes(context: StoreContext, report: ImportReport, *, optimize: boo
             f"the indexes are unchanged: {report.vectors} new vectors are scanned exactly until "
             f"`{shell_command('optimize', '--store', context.path)}`"
         )
+    report.notices += missing_notices(open_reader(context.path).current().snapshot)
 
 
 def segment_from_row(facts: Columns, row: int, embedding: NDArray[np.float32]) -> Embedded:

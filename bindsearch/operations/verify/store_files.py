@@ -71,14 +71,11 @@ def stored_vectors(store: Path, files: Mapping[Modality, Sequence[VectorFileEntr
 
 def vector_file_findings(file: StoredVectors, dim: int) -> Iterator[Finding]:
     """Read all bytes of a vector file, and yield the findings; `dim`: dimension d of the store."""
-    path = file.path
-    missing = finding(FindingKind.VECTOR_FILE_MISSING, f"vector file {path} is missing", Repair.INDEX, [path])
+    path, problem = file.path, ""
     try:
         if not is_there(path):
-            yield missing
-            return
+            raise FileNotFoundError(path)
         opened = open_vectors(path, dim)
-        problem = ""
         if file.digest and hash_file(path) != file.digest:
             problem = "has changed since it was written"
         elif not _ids_match(opened, file):
@@ -87,8 +84,8 @@ def vector_file_findings(file: StoredVectors, dim: int) -> Iterator[Finding]:
             opened.checked_embeddings()
     except VectorFileLostError:
         problem = "is truncated or damaged"
-    except FileNotFoundError:  # a writer has merged it meanwhile
-        yield missing
+    except FileNotFoundError:  # or a writer has merged it meanwhile
+        yield finding(FindingKind.VECTOR_FILE_MISSING, f"vector file {path} is missing", Repair.INDEX, [path])
         return
     except (StoreError, OSError) as error:
         yield unreadable(path, error)
@@ -141,17 +138,15 @@ OpenFiles = Callable[[Path, int, str | None, Checks], object]
 
 def snapshot_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
     """Check the snapshot parts of a generation, and yield the findings."""
-    digests = manifest.part_digests
-    parts: list[tuple[int, OpenFiles]] = [(part, open_part) for part in manifest.parts]
-    if manifest.failures is not None:
-        parts.append((manifest.failures, open_failures))
-    if manifest.class_columns is not None:
-        parts.append((manifest.class_columns, open_class_columns))
+    parts: list[tuple[int | None, OpenFiles]] = [(part, open_part) for part in manifest.parts]
+    parts += [(manifest.failures, open_failures), (manifest.class_columns, open_class_columns)]
     for number, open_files in parts:
+        if number is None:
+            continue
         path = store / SNAPSHOTS / str(number)
         try:
             with Checks() as checks:
-                open_files(store, number, digests.get(number), checks)
+                open_files(store, number, manifest.part_digests.get(number), checks)
         except SnapshotDamagedError as error:
             yield finding(FindingKind.SNAPSHOT, str(error).removesuffix(f": {SNAPSHOT_REMEDY}"), Repair.COMPACT, [path])
         except (StoreError, OSError) as error:
