@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -41,11 +41,8 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 def reindex(
     context: StoreContext,
+    request: IndexRequest,
     *,
-    rules: Iterable[str] = (),
-    imu_rate_hz: float | None = None,
-    limits: Mapping[str, float] | None = None,
-    prune: bool = False,
     on_progress: OnProgress = ignore_progress,
     on_stage: OnStage = ignore_stage,
 ) -> IndexReport:
@@ -56,11 +53,8 @@ def reindex(
 
     Args:
         context: Store, new encoder and GPUs.
-        rules: Rules MODALITY=GLOB as for `index`.
-        imu_rate_hz: Sampling rate in Hz of IMU recordings that do not give one.
-        limits: Limits per file by name.
-        prune: Leave out items whose files are missing, fail now or have a modality that the encoder does not support;
-            False: such items raise UsageError.
+        request: Rules, limits, and the rate of IMU recordings. With `prune`, items whose files are missing, fail now or
+            have a modality that the encoder does not support are left out; without it, they raise UsageError.
         on_progress: Called with the progress of the run.
         on_stage: Called with the name of each stage of the index maintenance.
 
@@ -88,17 +82,15 @@ def reindex(
             columns = [*catalog.class_records().values()]
         roots_of = {key: str(root) for key, root in collections.items()}
         unknown = sorted(path for path, modality in items.items() if modality not in encoder.modalities)
-        if unknown and not prune:
+        if unknown and not request.prune:
             raise _would_lose(unknown, f"have modalities that the encoder {encoder.name} does not support", "")
         missing = sorted(path for path in items if not _exists(Path(path)))
-        if missing and not prune:
+        if missing and not request.prune:
             raise _would_lose(missing, "have no file any more", "restore the files, or ")
-        caps = {} if limits is None else limits
-        request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=caps)
         report = index_targets(
             replace(context, path=new_store, segments=limit_segments(decode_options(config, None), encoder.wants)),
             lambda new, _: _targets(collections, new, store, new_store),
-            request,
+            replace(request, retry_failed=True, prune=True),
             decoders,
             read_index_settings(store),
             on_progress,
@@ -110,7 +102,7 @@ def reindex(
             reasons = {str(roots[row["collection_id"]] / row["rel_path"]): row["reason"] for row in failures}
             empty = {path for path, reason in reasons.items() if reason.startswith(NO_CONTENT)}
             lost = sorted(items.keys() - _item_paths(catalog).keys() - empty)
-        if lost and not prune:
+        if lost and not request.prune:
             descriptions = [f"{path}: {reasons[path]}" if path in reasons else path for path in lost]
             raise _would_lose(descriptions, "cannot be embedded now", "fix the cause and run it again, or ")
         _keep_calibration(store, new_store)

@@ -128,10 +128,9 @@ def _check_is_free(after: Path, others: Mapping[int, Path]) -> None:
     """Raise UsageError if the new folder is in another collection, or contains one."""
     for root in others.values():
         if after.is_relative_to(root) or root.is_relative_to(after):
-            raise UsageError(
-                f"{root} is a collection of the store already, and would overlap with {after}: run "
-                f"`{shell_command('index', after)}`, then `bindsearch forget` the old folder; nothing is embedded again"
-            )
+            run = f"run `{shell_command('index', after)}`, then `bindsearch forget` the old folder"
+            fault = f"{root} is a collection of the store already, and would overlap with {after}"
+            raise UsageError(f"{fault}: {run}; nothing is embedded again")
 
 
 def _files_of(catalog: Catalog, key: int, root: Path) -> Iterator[tuple[Path, Path, int]]:

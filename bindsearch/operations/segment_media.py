@@ -142,13 +142,9 @@ def read_spans(place: Place, options: DecodeOptions, hints: DecodeHints) -> Gene
         MediaError: as for `read_media`, or there is nothing of the modality.
     """
     with _media_faults(place), _on_disk(place) as (path, own):
-        there = replace(place, path=path)
-        sidecar, is_empty = _declared(place, path, own), True
-        for span in _spans(there, sidecar, options, hints):
-            is_empty = False
-            yield span
-        if is_empty:
-            _first(iter(()), place)
+        spans = _spans(replace(place, path=path), _declared(place, path, own), options, hints)
+        yield _first(spans, place)
+        yield from spans
 
 
 @contextmanager

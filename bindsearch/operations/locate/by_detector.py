@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import installation_faults
@@ -128,19 +127,14 @@ def _look(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions,
     for time_s, picture in pictures:
         if time_s is not None:
             on_stage(f"{place.path.name}: {time_s:.0f} s")
-        found = _detect(detector, probe, picture.rgb)
+        detected = detector.detect(picture.rgb, probe.for_target(Modality.IMAGE).vectors[:1])
+        found = Rectangles(detected.boxes.astype(np.float64), detected.scores[:, 0].astype(np.float64))
         boxes += reached_boxes(found, probe.options, time_s)
         peaks += [peak] if (peak := peak_of(found, time_s)) is not None else []
     boxes.sort(key=lambda box: -box.relevance)
     best = max(peaks, key=lambda peak: peak.relevance, default=None)
     told = (*probe.notices, *notices, *left_out_notice(len(boxes) - most))
     return Located(place.path, place.modality, detector.name, tuple(boxes[:most]), peak=best, notices=told)
-
-
-def _detect(detector: Detector, probe: Probe, rgb: NDArray[np.uint8]) -> Rectangles:
-    """Return all boxes of a picture with their scores for the query."""
-    found = detector.detect(rgb, probe.for_target(Modality.IMAGE).vectors[:1])
-    return Rectangles(found.boxes.astype(np.float64), found.scores[:, 0].astype(np.float64))
 
 
 def reached_boxes(found: Rectangles, options: LocateOptions, at_s: float | None) -> list[Box]:

@@ -248,12 +248,28 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     if modality in (Modality.AUDIO, Modality.IMU):
         return locate_spans(probe, place, decode, on_stage)
     check_libraries([*required_libraries(encoder, [modality]), "scipy.ndimage"])
+    pictures: list[tuple[float | None, PictureLike]]
+    notices: Sequence[str]
     if modality is Modality.VIDEO:
-        return _in_video(probe, place, decode, on_stage)
-    on_stage(place.path.name)
-    media, notices = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
-    shown = _map(probe, media, modality)
-    located = _located(probe, place, boxes_of(shown.relevance, probe.options.threshold), shown, None)
+        frames, notices = frames_with_content(place, decode, encoder.wants)
+        pictures = [*frames]
+    else:
+        on_stage(place.path.name)
+        media, notices = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
+        pictures = [(None, media)]
+    boxes: list[Box] = []
+    best: tuple[_Map, float | None] | None = None
+    for time_s, picture in pictures:
+        if time_s is not None:
+            on_stage(f"{place.path.name}: {time_s:.0f} s")
+        shown = _map(probe, picture, embedded)
+        boxes += boxes_of(shown.relevance, probe.options.threshold, time_s)
+        if best is None or shown.margin > best[0].margin:
+            best = shown, time_s
+    assert best is not None  # there is a picture
+    shown, best_s = best
+    boxes.sort(key=lambda box: (-box.relevance, box.at_s != best_s))
+    located = _located(probe, place, boxes, shown, best_s)
     return replace(located, notices=(*located.notices, *notices))
 
 
@@ -305,25 +321,6 @@ def _located(probe: Probe, place: Place, boxes: list[Box], shown: _Map, at_s: fl
         notices.append(f"the encoder {encoder} has no dense features of {modality}: {method}, which is slower")
     notices += left_out_notice(len(boxes) - most)
     return Located(place.path, modality, method, tuple(boxes[:most]), peak=peak, heat=heat, notices=tuple(notices))
-
-
-def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
-    """Return where the frames of a video answer a query."""
-    options = probe.options
-    boxes: list[Box] = []
-    best: tuple[_Map, float] | None = None
-    frames, notices = frames_with_content(place, decode, probe.encoder.wants)
-    for time_s, picture in frames:
-        on_stage(f"{place.path.name}: {time_s:.0f} s")
-        shown = _map(probe, picture, Modality.IMAGE)
-        boxes += boxes_of(shown.relevance, options.threshold, time_s)
-        if best is None or shown.margin > best[0].margin:
-            best = shown, time_s
-    assert best is not None  # there is a frame
-    shown, best_s = best
-    boxes.sort(key=lambda box: (-box.relevance, box.at_s != best_s))
-    located = _located(probe, place, boxes, shown, best_s)
-    return replace(located, notices=(*located.notices, *notices))
 
 
 def frames_with_content(
