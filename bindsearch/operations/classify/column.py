@@ -18,7 +18,7 @@ from bindsearch.environment import check_libraries
 from bindsearch.errors import StoreError, UsageError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMN_NAME
 from bindsearch.operations.classify.labels import check_prompts
-from bindsearch.operations.classify.vectors import classify_items, counts_of, item_keys, joined_values, logit_scale
+from bindsearch.operations.classify.vectors import classify_items, counts_of, joined_values, logit_scale
 from bindsearch.operations.compact import locked_catalog
 from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.filter import collections_named
@@ -344,9 +344,9 @@ def _check_names(column: ClassColumn, snapshot: Snapshot) -> None:
 
 
 def _keys_of(snapshot: Snapshot, column: ClassColumn) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return what the class of each item is stored under, int64 (n items,), and whether an item is to have one."""
-    keys, alive = item_keys(snapshot, column.modality)
-    return keys, alive & of_collections(column, snapshot.items.column("collection_id").to_numpy())
+    """Return the vector that the class of each item is stored under, -1 for none, and whether an item is to have one."""
+    inside = of_collections(column, snapshot.items.column("collection_id").to_numpy())
+    return snapshot.class_keys(column.modality), inside if snapshot.item_alive is None else snapshot.item_alive & inside
 
 
 def _values(

@@ -39,21 +39,6 @@ def logit_scale(encoder: Encoder, modality: Modality) -> float:
     return float(encoder.temperatures[scaled])
 
 
-def item_keys(snapshot: Snapshot, modality: Modality | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return what the classes of items are stored under.
-
-    Args:
-        snapshot: Snapshot with n items.
-        modality: Modality of the segments that are classified; None: that of each item.
-
-    Returns:
-        First vector of that modality of each item, -1 for items without one: int64 (n,); and whether an item is there:
-        bool (n,).
-    """
-    alive = snapshot.item_alive
-    return snapshot.class_keys(modality), np.ones(snapshot.items.num_rows, np.bool_) if alive is None else alive
-
-
 def classify_items(
     generation: Generation,
     rows: NDArray[np.int64],

@@ -18,7 +18,17 @@ from bindsearch.media import DepthMap, Motion, Picture, Sound, ThermalPicture
 from bindsearch.operations.locate.boxes import enlarged
 from bindsearch.operations.locate.dense import PictureLike
 from bindsearch.operations.locate.locate import LocatedFile, read_picture
-from bindsearch.operations.locate.located import Asked, Box, Curve, Located, Peak, RelevantSpan, picture_record
+from bindsearch.operations.locate.located import (
+    Asked,
+    Box,
+    Curve,
+    Located,
+    Peak,
+    RelevantSpan,
+    asked_data,
+    located_data,
+    place_data,
+)
 from bindsearch.operations.locate.words import at_in_words, relevance_in_words
 from bindsearch.operations.recording import png_info
 from bindsearch.operations.segment_media import INSTANT_S, LARGE, Place, read_segment
@@ -78,7 +88,9 @@ def write_drawing(file: LocatedFile, path: Path, decode: DecodeOptions) -> None:
     assert file.located is not None
     assert file.place is not None
     picture = draw_located(file.located, file.place, file.asked, decode)
-    record = picture_record(file.asked, file.place, file.located)
+    data = {**place_data(file.place), **located_data(file.located)}
+    del data["curve"]  # it is drawn, as the heat map is
+    record = {**asked_data(file.asked), "file": data}
     with atomic_write(path) as target:
         picture.save(target, "PNG", pnginfo=png_info(record))
 

@@ -192,10 +192,3 @@ def place_data(place: Place | None) -> dict[str, Any]:
         "start_s": place.start_s,
         "end_s": place.end_s,
     }
-
-
-def picture_record(asked: Asked, place: Place, located: Located) -> dict[str, Any]:
-    """Return the record of a drawing: of the curve and the heat map, which are drawn, only the best values."""
-    data = {**place_data(place), **located_data(located)}
-    del data["curve"]
-    return {**asked_data(asked), "file": data}

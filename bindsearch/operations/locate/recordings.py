@@ -68,7 +68,9 @@ def locate_spans(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     """
     encoder, modality = probe.encoder, place.modality
     check_libraries(required_libraries(encoder, [modality]))
-    views = views_of(encoder.wants, modality, probe.options.detail)
+    length_s = max(VIEW_S, encoder.wants.motion_s) if modality is Modality.IMU else VIEW_S
+    length_s = min(length_s, encoder.wants.longest_s.get(modality, length_s))
+    views = Views(length_s, length_s / (VIEWS_A_LENGTH * probe.options.detail))
     chunks = replace(decode, audio_segment_s=_CHUNK_S, imu_segment_s=_CHUNK_S)
     cut = sliding(read_spans(place, chunks, DecodeHints(1, 1.0)), views)
     vectors = probe.for_target(modality).vectors
@@ -96,13 +98,6 @@ def locate_spans(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     notices = (*probe.notices_of(modality), *without, *left_out_notice(len(reached) - most))
     method = f"overlapping spans embedded by {encoder.name}"
     return Located(place.path, modality, method, spans=tuple(reached[:most]), curve=curve, notices=notices)
-
-
-def views_of(wants: DecodeHints, modality: Modality, detail: int = 1) -> Views:
-    """Return how a recording is divided for an encoder: into views of VIEW_S, or of the motion that it needs."""
-    length_s = max(VIEW_S, wants.motion_s) if modality is Modality.IMU else VIEW_S
-    length_s = min(length_s, wants.longest_s.get(modality, length_s))
-    return Views(length_s, length_s / (VIEWS_A_LENGTH * detail))
 
 
 def sliding(spans: Iterable[DecodedSpan], views: Views) -> Iterator[View]:
