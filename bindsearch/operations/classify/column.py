@@ -344,7 +344,7 @@ def _check_names(column: ClassColumn, snapshot: Snapshot) -> None:
 
 
 def _keys_of(snapshot: Snapshot, column: ClassColumn) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the vector that the class of each item is stored under, -1 for none, and whether an item is to have one."""
+    """Return the vector that the class of each item is stored under, -1: none, and whether an item is to have one."""
     inside = of_collections(column, snapshot.items.column("collection_id").to_numpy())
     return snapshot.class_keys(column.modality), inside if snapshot.item_alive is None else snapshot.item_alive & inside
 
