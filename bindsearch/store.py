@@ -624,21 +624,15 @@ class Store:
         """
         from bindsearch.encoders import load_encoder
         from bindsearch.encoders.torch_runtime.device import Runtime
+        from bindsearch.operations.index import IndexRequest
         from bindsearch.operations.reindex import reindex
 
         new = encoder
         if isinstance(new, str):
             runtime = Runtime(device=self._device, compile=self._compile)
             new = load_encoder(new, options=encoder_options or {}, runtime=runtime)
-        report = reindex(
-            self._context_of(new),
-            rules=rules,
-            imu_rate_hz=imu_rate_hz,
-            limits=limits,
-            prune=prune,
-            on_progress=on_progress,
-            on_stage=on_stage,
-        )
+        request = IndexRequest(rules, imu_rate_hz, prune=prune, limits={} if limits is None else limits)
+        report = reindex(self._context_of(new), request, on_progress=on_progress, on_stage=on_stage)
         self._release()
         self._wanted_encoder = new
         for cached in ("config", "encoder"):

@@ -19,14 +19,7 @@ from bindsearch.search.executor import PreparedQuery, find_candidates
 from bindsearch.search.generation import Generation
 from bindsearch.search.query import PREFIXES, Query, Ranking, Searchable, Term, make_query, text
 from bindsearch.search.scoring.candidates import Candidates, PartitionScale, z_and_rarity
-from bindsearch.search.scoring.probability import (
-    Coefficients,
-    ProbabilityModel,
-    features_of,
-    probabilities,
-    tower_of,
-)
-from bindsearch.storage.snapshot import Snapshot
+from bindsearch.search.scoring.probability import Coefficients, ProbabilityModel, features_of, probabilities, tower_of
 from bindsearch.types import Modality, PathLike
 
 DEPTH = 20
@@ -83,16 +76,9 @@ class CalibratedPair:
 
 
 class _Examples(NamedTuple):
-    """Candidates of one query in one partition.
+    """The m candidates of one query in one partition, and the ids of the items among them that are answers."""
 
-    Attributes:
-        features: Columns of `features_of`: float64 (m, 3).
-        is_match: Whether it is an answer: bool (m,).
-        weights: Weight of each: float64 (m,).
-        matching_items: Ids of the items that are answers.
-    """
-
-    features: NDArray[np.float64]
+    features: NDArray[np.float64]  # columns of `features_of`: (m, 3)
     is_match: NDArray[np.bool_]
     weights: NDArray[np.float64]
     matching_items: NDArray[np.int64]
@@ -138,10 +124,8 @@ def fit_model(
         results.append(CalibratedPair(source, target, len(parts), matches, fitted))
     pairs = {(one.source, one.target): one.coefficients for one in results if one.coefficients is not None}
     if not pairs:
-        raise UsageError(
-            f"no pair of modalities has {MIN_MATCHES} matches among the first {DEPTH} of each query: give more queries "
-            "with different answers"
-        )
+        fault = f"no pair of modalities has {MIN_MATCHES} matches among the first {DEPTH} of each query"
+        raise UsageError(f"{fault}: give more queries with different answers")
     same = _fit_others(examples, pairs, before.same, lambda pair: pair[0] is pair[1])
     across = _fit_others(examples, pairs, before.across, lambda pair: pair[0] is not pair[1])
     return ProbabilityModel({**before.pairs, **pairs}, same, across), results
@@ -167,10 +151,8 @@ def _candidates(
     search: GenerationSearch, queries: Sequence[LabelledQuery]
 ) -> Iterator[tuple[tuple[Modality, Modality], Candidates, PartitionScale, frozenset[int]]]:
     """Yield pair of modalities, candidates, scale and answers, for each query of one modality and each partition."""
-    prepared = [
-        replace(one.prepared, query=replace(one.prepared.query, k=DEPTH, ranking=Ranking.PROBABILITY))
-        for one in queries
-    ]
+    asked = (replace(one.prepared.query, k=DEPTH, ranking=Ranking.PROBABILITY) for one in queries)
+    prepared = [replace(one.prepared, query=query) for one, query in zip(queries, asked, strict=True)]
     batch, _ = search.batch(prepared)
     found, _ = find_candidates(batch)
     for labelled, candidates, scale, items in zip(queries, found, batch.scales, batch.items, strict=True):
@@ -212,38 +194,29 @@ def fit_coefficients(
     """
     columns = np.column_stack([np.ones(len(features)), features])
     start = np.array(prior)
+
+    def maximise(values: NDArray[np.float64], free: NDArray[np.bool_]) -> None:
+        """Set the free values, of (4,), to the maximum of the penalised likelihood."""
+        used = columns[:, free]
+        for _ in range(200):
+            expected = probabilities(columns @ values)
+            slope = used.T @ (weights * (is_match - expected)) - prior_weight * (values - start)[free]
+            curvature = (used * (weights * expected * (1 - expected))[:, None]).T @ used
+            step = np.linalg.solve(curvature + prior_weight * np.eye(used.shape[1]), slope)
+            values[free] += step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
+            if np.abs(step).max() < 1e-8:
+                break
+
     low, high = np.array([-np.inf, 0.0, 0.0, 0.0]), np.array([np.inf, np.inf, np.inf, 1.0])
-    values, free = start, np.ones(len(start), np.bool_)
+    values, free = start.copy(), np.ones(len(start), np.bool_)
     while True:
-        values = _newton(columns, is_match, weights, values, start, prior_weight, free)
+        maximise(values, free)
         excess = np.maximum(low - values, values - high)
         if excess.max() <= 0:
             return Coefficients(*values.tolist())
         worst = int(excess.argmax())
         free[worst] = False
         values = np.clip(values, low, high)
-
-
-def _newton(
-    columns: NDArray[np.float64],
-    is_match: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-    values: NDArray[np.float64],
-    prior: NDArray[np.float64],
-    prior_weight: float,
-    free: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """Return values (4,) with the free ones at the maximum of the penalised likelihood."""
-    values, used = values.copy(), columns[:, free]
-    for _ in range(200):
-        expected = probabilities(columns @ values)
-        slope = used.T @ (weights * (is_match - expected)) - prior_weight * (values - prior)[free]
-        curvature = (used * (weights * expected * (1 - expected))[:, None]).T @ used
-        step = np.linalg.solve(curvature + prior_weight * np.eye(used.shape[1]), slope)
-        values[free] += step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
-        if np.abs(step).max() < 1e-8:
-            break
-    return values
 
 
 def _fit_others(
@@ -277,17 +250,14 @@ def labelled_queries(
     """
     if queries is None:
         return _caption_queries(generation)
-    return [
-        (make_query(query), frozenset(_item_id(generation.snapshot, path) for path in paths))
-        for query, paths in queries
-    ]
 
+    def id_of(path: PathLike) -> int:
+        item = generation.snapshot.item_at_path(to_absolute(path))
+        if item is None:
+            raise UsageError(f"{path} is not in the store: index it, or leave it out of the answers")
+        return item.item_id
 
-def _item_id(snapshot: Snapshot, path: PathLike) -> int:
-    item = snapshot.item_at_path(to_absolute(path))
-    if item is None:
-        raise UsageError(f"{path} is not in the store: index it, or leave it out of the answers")
-    return item.item_id
+    return [(make_query(query), frozenset(map(id_of, paths))) for query, paths in queries]
 
 
 def _caption_queries(generation: Generation) -> list[tuple[Query, frozenset[int]]]:
@@ -328,15 +298,11 @@ def read_pairs(path: Path) -> list[tuple[Term, list[Path]]]:
         raise UsageError(f"{path} has no columns query and answer: {expected}")
     answers: dict[Term, list[Path]] = {}
     for row in rows:
-        found = answers.setdefault(_term(row["query"] or "", path.parent), [])
+        kind, colon, source = (row["query"] or "").partition(":")
+        term = text(row["query"] or "")
+        if colon and kind in PREFIXES:
+            term = Term(kind, source if kind == Modality.TEXT else str(path.parent / source))
+        found = answers.setdefault(term, [])
         if row["answer"]:
             found.append(path.parent / row["answer"])
     return list(answers.items())
-
-
-def _term(written: str, folder: Path) -> Term:
-    """Return the term that a query of `read_pairs` stands for."""
-    kind, colon, source = written.partition(":")
-    if not colon or kind not in PREFIXES:
-        return text(written)
-    return Term(kind, source if kind == Modality.TEXT else str(folder / source))

@@ -21,20 +21,15 @@ from bindsearch.storage.catalog import REMEDY
 from bindsearch.storage.catalog_file import CATALOG_FILE, checkpoint, keep_aside, log_bytes, readable_path
 from bindsearch.storage.config import StoreConfig, read_config
 from bindsearch.storage.session import writer_lock
-from bindsearch.storage.snapshot import Manifest, read_manifest
+from bindsearch.storage.snapshot import read_manifest
 from bindsearch.storage.writer import Writer
-from bindsearch.types import Modality
 
 DISCARDED_KINDS = (FindingKind.VECTOR_FILE_MISSING, FindingKind.VECTOR_FILE_DAMAGED, FindingKind.VECTORS_UNFIT)
 UNREPAIRABLE_KINDS = (FindingKind.CONFIG, FindingKind.CATALOG, FindingKind.FILE_UNREADABLE)
 
 
 def repair(
-    store: Path,
-    config: StoreConfig,
-    catalog: CheckedCatalog,
-    *,
-    on_stage: OnStage = ignore_stage,
+    store: Path, config: StoreConfig, catalog: CheckedCatalog, *, on_stage: OnStage = ignore_stage
 ) -> list[Finding]:
     """Repair the catalog of a store, and return what was found.
 
@@ -55,7 +50,7 @@ def repair(
         StoreError: the damage cannot be repaired; nothing was changed.
     """
     check = StoreCheck(store, on_stage)
-    check.check_catalog(catalog)
+    check.check_rows(catalog)
     check.check_files()
     kinds = {finding.kind for finding in check.findings}
     for finding in check.findings:
@@ -70,10 +65,8 @@ def repair(
             catalog.forget_lost_vectors(file.modality, file.path.name, file.first_id, file.end_id)
     if FindingKind.VECTORS_LOST in kinds:
         files = stored_vectors(store, catalog.vector_files())
-        for modality in Modality:
-            lost = lost_vectors(files, modality, config.dim, catalog.live_vector_ids)
-            if len(lost):
-                catalog.forget_vectors(modality, lost)
+        for modality, lost in list(lost_vectors(catalog, files, config.dim)):
+            catalog.forget_vectors(modality, lost)
     return check.findings
 
 
@@ -154,13 +147,15 @@ def compact_store(store: Path, *, on_stage: OnStage = ignore_stage) -> CompactRe
             Writer(store, catalog, config.dim).compact(dead_share=0.0)
             manifest = read_manifest(store)
             assert manifest is not None  # the writer has made one
-            _remove_orphans(store, catalog, manifest)
+            for path in find_orphans(store, manifest, stored_vectors(store, catalog.vector_files())):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
             write_words(store, manifest, on_stage)
         shrink_catalog(store / CATALOG_FILE)
-    repaired = tuple(
-        finding for finding in findings if finding.repair is Repair.COMPACT or finding.kind in DISCARDED_KINDS
-    )
-    remaining = tuple(finding for finding in findings if finding not in repaired)
+    repaired = tuple(one for one in findings if one.repair is Repair.COMPACT or one.kind in DISCARDED_KINDS)
+    remaining = tuple(one for one in findings if one not in repaired)
     return CompactReport(before, folder_size(store), repaired, remaining)
 
 
@@ -191,15 +186,6 @@ def _rewrite(path: Path, copy: Path) -> bool:
         connection.execute("DETACH fresh")
         connection.execute("DETACH old")
     return copy.stat().st_size < path.stat().st_size + log_bytes(path)
-
-
-def _remove_orphans(store: Path, catalog: CheckedCatalog, manifest: Manifest) -> None:
-    """Remove files and folders that neither the catalog nor CURRENT refers to."""
-    for path in find_orphans(store, manifest, stored_vectors(store, catalog.vector_files())):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _quoted(path: Path) -> str:

@@ -180,22 +180,23 @@ def find_near_duplicates(
     if modality not in generation.partitions or not generation.partitions[modality].live_rows:
         return []
     partition, snapshot = generation.partitions[modality], generation.snapshot
+    index = partition.index
     rows = np.arange(partition.n) if partition.alive is None else partition.alive.positions
     owners = _Owners.of(partition, snapshot, rows)
     pairs = _Pairs(owners.of_row, default_threshold(modality) if threshold is None else threshold)
     if threshold is None and (notice := _indistinct(partition, rows, owners, pairs.threshold)):
         on_notice(notice)
-    elif (
-        len(rows) <= EXACT_ROWS
-        or partition.index is None
-        or partition.index.manifest.parameters.form is IndexForm.EXACT
-    ):
-        _all_pairs(partition, rows, rows, pairs, on_rows)
-    else:
+    elif len(rows) > EXACT_ROWS and index is not None and index.manifest.parameters.form is not IndexForm.EXACT:
         _neighbours_by_index(partition, rows, pairs, on_rows)
-    groups = _with_exact_copies(owners, list(_medoid_groups(partition, owners, pairs)))
-    named = [_named(modality, snapshot, *group) for group in groups]
-    return sorted(named, key=lambda group: (-len(group.items), group.items[0].item.item_id))
+    else:
+        _all_pairs(partition, rows, pairs, on_rows)
+    found = []
+    for medoid_id, measured in _with_exact_copies(owners, list(_medoid_groups(partition, owners, pairs))):
+        items = _items(snapshot, np.array(sorted(measured), np.int64))
+        same = same_files(items)
+        members = [NearDuplicate(item, *measured[item.item_id], same.get(item.item_id)) for item in items]
+        found.append(NearGroup(modality, tuple(members), medoid_id))
+    return sorted(found, key=lambda group: (-len(group.items), group.items[0].item.item_id))
 
 
 def _indistinct(partition: Partition, rows: NDArray[np.int64], owners: _Owners, threshold: float) -> str | None:
@@ -228,12 +229,9 @@ def _indistinct(partition: Partition, rows: NDArray[np.int64], owners: _Owners, 
 class _Owners:
     """Items that the n rows of a partition belong to, by number: the first item of each row, without its exact copies.
 
-    Attributes:
-        ids: Id of each item: int64 (u,), ascending.
-        of_row: Number of the item of each row: int64 (n,); -1 for rows without one.
-        rows: Rows, ordered by item: int64 (r,).
-        starts: Where the rows of each item start in `rows`: int64 (u + 1,).
-        exact_copies: Pairs of the id of an item and the number of the item whose vectors it shares: int64 (m, 2).
+    The id of each of u items, ascending; the number of the item of each row, -1 for rows without one (n,); the rows,
+    ordered by item (r,); where the rows of each item start in them (u + 1,); and pairs of the id of an item and the
+    number of the item whose vectors it shares (m, 2). All are int64.
     """
 
     ids: NDArray[np.int64]
@@ -292,46 +290,35 @@ class _Pairs:
             self._matches.append((left, right))
 
     def near_items(self, segments: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return near-duplicate pairs of items, each in both directions, ordered: int64 (e,) each.
-
-        Args:
-            segments: Number of rows of each item: int64 (u,).
-        """
+        """Return near-duplicate pairs of items, both ways, ordered (e,) each; `segments`: rows of each item (u,)."""
         if not self._matches:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         left, right = (np.concatenate(column) for column in zip(*self._matches, strict=True))
         n = len(segments)
         # pairs as one number each: rows and the items that they match, then items and the items that they match
-        rows, others = np.divmod(
-            np.unique(np.concatenate([left * n + self.owner[right], right * n + self.owner[left]])), n
-        )
+        both = np.concatenate([left * n + self.owner[right], right * n + self.owner[left]])
+        rows, others = np.divmod(np.unique(both), n)
         pairs, matching = np.unique(self.owner[rows] * n + others, return_counts=True)
         one, other = np.divmod(pairs, n)
         near = (segments[one] <= segments[other]) & (matching >= MATCHING_SHARE * segments[one])
         one, other = one[near], other[near]
-        one, other = np.divmod(np.unique(np.concatenate([one * n + other, other * n + one])), n)
-        return one, other
+        return np.divmod(np.unique(np.concatenate([one * n + other, other * n + one])), n)
 
 
 def _all_pairs(
-    partition: Partition,
-    left: NDArray[np.int64],
-    right: NDArray[np.int64],
-    pairs: _Pairs,
-    on_rows: Callable[[int, int], None],
+    partition: Partition, rows: NDArray[np.int64], pairs: _Pairs, on_rows: Callable[[int, int], None]
 ) -> None:
-    """Compare rows `left` with all later rows of `right`, block by block."""
-    for start in range(0, len(left), BLOCK_ROWS):
-        own = left[start : start + BLOCK_ROWS]
+    """Compare rows with all later ones, block by block."""
+    for start in range(0, len(rows), BLOCK_ROWS):
+        own = rows[start : start + BLOCK_ROWS]
         queries = partition.rows.embeddings(own)
-        later = right[np.searchsorted(right, own[0]) :]
-        for other_start in range(0, len(later), BLOCK_ROWS):
-            others = later[other_start : other_start + BLOCK_ROWS]
+        for other_start in range(start, len(rows), BLOCK_ROWS):
+            others = rows[other_start : other_start + BLOCK_ROWS]
             cosines = queries @ partition.rows.embeddings(others).T
             cosines[own[:, None] >= others[None, :]] = -1.0
             left_pos, right_pos = np.nonzero(cosines >= pairs.threshold)
             pairs.add(own[left_pos], others[right_pos], cosines[left_pos, right_pos])
-        on_rows(min(start + BLOCK_ROWS, len(left)), len(left))
+        on_rows(min(start + BLOCK_ROWS, len(rows)), len(rows))
 
 
 def _neighbours_by_index(
@@ -348,23 +335,16 @@ def _neighbours_by_index(
         pairs.is_cut[own[nearest.cosines[:, -1] >= pairs.threshold]] = True
         on_rows(min(start + BLOCK_ROWS, len(rows)), len(rows))
     newer = rows[np.searchsorted(rows, partition.indexed_rows) :]
-    _all_pairs(partition, newer, newer, pairs, lambda _done, _total: None)
+    _all_pairs(partition, newer, pairs, lambda _done, _total: None)
 
 
 class _Compared(NamedTuple):
-    """Items that are near-duplicates of a medoid: int64 (m,) each, cosines float32 (m,).
-
-    Attributes:
-        numbers: Their numbers.
-        cosines: Largest cosine to the medoid.
-        matching: Number of their rows that have a match in the medoid.
-        of_medoid: Number of the medoid's rows that have a match in them.
-    """
+    """Items that are near-duplicates of a medoid: numbers, largest cosines, and counts of matching rows (m,) each."""
 
     numbers: NDArray[np.int64]
     cosines: NDArray[np.float32]
-    matching: NDArray[np.int64]
-    of_medoid: NDArray[np.int64]
+    matching: NDArray[np.int64]  # rows that have a match in the medoid
+    of_medoid: NDArray[np.int64]  # rows of the medoid that have a match in them
 
 
 def _medoid_groups(partition: Partition, owners: _Owners, pairs: _Pairs) -> Iterator[tuple[int, _Compared]]:
@@ -425,8 +405,8 @@ def _compare(
 
 def _with_exact_copies(
     owners: _Owners, groups: list[tuple[int, _Compared]]
-) -> list[tuple[int, dict[int, tuple[float, int, int]]]]:
-    """Return the id of each group's medoid; by item id, the cosine, and the numbers of matching and of all segments."""
+) -> Iterator[tuple[int, dict[int, tuple[float, int, int]]]]:
+    """Yield the id of each group's medoid; by item id, the cosine, and the numbers of matching and of all segments."""
     segments = owners.segments.tolist()
     copies: dict[int, list[int]] = {}
     for copy, leader in owners.exact_copies.tolist():
@@ -434,35 +414,19 @@ def _with_exact_copies(
     found = []
     for medoid, members in groups:
         best = int(members.cosines.argmax())
-        columns = (members.numbers, members.cosines, members.matching)
         measured = [(medoid, float(members.cosines[best]), int(members.of_medoid[best]))]
-        measured += zip(*(column.tolist() for column in columns), strict=True)
+        measured += zip(*(column.tolist() for column in members[:3]), strict=True)
         found.append((medoid, measured))
     grouped = {number for _, measured in found for number, _, _ in measured}
     found += [(leader, [(leader, 1.0, segments[leader])]) for leader in copies if leader not in grouped]
     ids = owners.ids.tolist()
-    out = []
     for medoid, measured in found:
         group: dict[int, tuple[float, int, int]] = {}
         for number, cosine, matching in measured:
             same = (1.0, segments[number], segments[number])
             group[ids[number]] = same if number in copies else (cosine, matching, segments[number])
             group |= dict.fromkeys(copies.get(number, ()), same)
-        out.append((ids[medoid], group))
-    return out
-
-
-def _named(
-    modality: Modality, snapshot: Snapshot, medoid_id: int, measured: dict[int, tuple[float, int, int]]
-) -> NearGroup:
-    """Return a group with its items, the one indexed first comes first."""
-    items = _items(snapshot, np.array(sorted(measured), np.int64))
-    same = same_files(items)
-    return NearGroup(
-        modality,
-        tuple(NearDuplicate(item, *measured[item.item_id], same.get(item.item_id)) for item in items),
-        medoid_id,
-    )
+        yield ids[medoid], group
 
 
 def _items(snapshot: Snapshot, item_ids: NDArray[np.int64]) -> tuple[Item, ...]:

@@ -42,12 +42,7 @@ def forget(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Seque
 
 
 class KnownItems(NamedTuple):
-    """Part of a request to forget that a store knows.
-
-    Attributes:
-        paths: Positions of the paths that anything was indexed at or below.
-        item_ids: Ids of items that there are.
-    """
+    """Part of a request to forget that a store knows: positions of paths with anything indexed below, and item ids."""
 
     paths: frozenset[int]
     item_ids: frozenset[int]
@@ -102,11 +97,7 @@ def forget_paths(
 
 
 def _stage_items(catalog: Catalog, item_ids: Sequence[int], batch: StagedBatch) -> list[int]:
-    """Return the ids, and stage the archives that contain the items so that they are inspected again.
-
-    Raises:
-        UsageError: an id is unknown.
-    """
+    """Return the ids, and stage the archives that contain the items so that they are inspected again."""
     rows = catalog.items_table(item_ids).to_pylist() if item_ids else []
     if unknown := {*item_ids} - {row["item_id"] for row in rows}:
         raise UsageError(f"no item has the id {min(unknown)}: `bindsearch search --json` prints ids")
@@ -118,12 +109,9 @@ def _stage_items(catalog: Catalog, item_ids: Sequence[int], batch: StagedBatch) 
 
 
 def _stage_paths(catalog: Catalog, paths: Sequence[str], batch: StagedBatch) -> tuple[set[int], set[int]]:
-    """Stage the failures, archives and collections at or below paths.
+    """Stage the failures, archives and collections at or below paths; the catalog is read once for each collection.
 
-    The catalog is read once for each collection, however many paths there are.
-
-    Returns:
-        The ids of their items, and the positions of the paths that anything was indexed at or below.
+    The ids of their items are returned, and the positions of the paths that anything was indexed at or below.
     """
     collections = [*catalog.collections().items()]
     prefixes: dict[int, dict[str, list[int]]] = {}

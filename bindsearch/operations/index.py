@@ -103,14 +103,12 @@ def _apply_limits(
     caps = {name: options for name, options in caps.items() if name.startswith("max_")}
     overrides: dict[str, Any] = {}
     for cap_name, value in limits.items():
-        full_name = f"max_{cap_name.removeprefix('max_')}"
-        name = next((cap for cap in caps if full_name in (cap, re.sub("_(bytes|s)$", "", cap))), None)
+        given = cap_name.removeprefix("max_")
+        name = next((cap for cap in caps if f"max_{given}" in (cap, re.sub("_(bytes|s)$", "", cap))), None)
         if name is None:
             known = [re.sub("^max_|_(bytes|s)$", "", cap) for cap in caps]
-            given = cap_name.removeprefix("max_")
             raise UsageError(f"unknown limit {given!r}: {did_you_mean(given, known)}choose from {', '.join(known)}")
-        what = f"the limit {cap_name.removeprefix('max_')}"
-        number = to_number(value, what, "expected a number above 0", lowest=math.ulp(0.0))
+        number = to_number(value, f"the limit {given}", "expected a number above 0", lowest=math.ulp(0.0))
         overrides[name] = math.ceil(number) if isinstance(getattr(caps[name], name), int) else number
     chosen = [
         {name: value for name, value in overrides.items() if caps[name] is options}
@@ -173,9 +171,7 @@ def index_targets(
         for target in find_targets(catalog, options.lists):
             indexer.index(target, _with_settings(options, target.root))
         writer.discard_lost_files()
-        results = optimize(
-            context.path, config.dim, writer, context.encoder, settings, context.gpus, force=False, on_stage=on_stage
-        )
+        results = optimize(context, writer, settings, force=False, on_stage=on_stage)
         has_columns = bool(indexer.report.items and catalog.class_records())
     report = indexer.report
     if request.share is WHOLE:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -15,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.arguments import shown
-from bindsearch.encoders.base import Encoder
 from bindsearch.environment import check_libraries
 from bindsearch.errors import IndexDamagedError, UsageError
 from bindsearch.indexes.cost_model import costs_path, load_costs, measure_costs, save_costs
 from bindsearch.indexes.gpu.index import GpuIndex
-from bindsearch.indexes.gpu.placement import GpuResidency, build_codes, code_parameters
+from bindsearch.indexes.gpu.placement import build_codes, code_parameters
 from bindsearch.indexes.index_files import INDEXES, publish_index, remove_indexes
 from bindsearch.indexes.ivf_pq import IvfPqIndex, build_index
 from bindsearch.indexes.parameters import choose_parameters
@@ -43,6 +41,7 @@ from bindsearch.search.generation import Generation
 from bindsearch.search.partition import STATISTICS_SAMPLE, Partition
 from bindsearch.search.scoring.calibration import partition_statistics
 from bindsearch.search.words.index import write_words
+from bindsearch.storage.config import read_config
 from bindsearch.storage.probe_captions import caption_vectors
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.snapshot import open_snapshot, read_manifest
@@ -79,68 +78,53 @@ class Optimizer:
     """Builder of the indexes of one generation; the caller holds the writer's lock and publishes the results.
 
     Attributes:
-        store: Folder of the store.
+        context: Store, encoder and GPUs.
         generation: Generation that is indexed, opened for the CPU.
         settings: Index settings of the store.
-        modalities: Modalities that queries may have.
         captions: Returns vectors of generic texts, float32 (m, d), for a store with few texts; None if the store has
             enough texts or the encoder embeds none. Called only when an index is built or tuned.
-        gpus: GPUs that the store will be searched on.
         on_stage: Called with the name of each stage.
     """
 
-    store: Path
+    context: StoreContext
     generation: Generation
     settings: IndexSettings
-    modalities: frozenset[Modality]
     captions: Callable[[], NDArray[np.float32]] | None
-    gpus: GpuResidency
     on_stage: OnStage
-
-    def run(self, *, force: bool) -> Iterator[OptimizeResult]:
-        """Yield the result of each partition that needed an action; `force` rebuilds all indexes."""
-        for partition in self.generation.partitions.values():
-            result = self._optimize(partition, force=force)
-            if result is not None:
-                yield result
-        for modality in self.generation.manifest.indexes.keys() - self.generation.partitions.keys():
-            yield OptimizeResult(modality, IndexAction(IndexActionKind.DROP, "no rows are left"), None)
 
     def needs(self, *, force: bool) -> dict[Modality, IndexAction]:
         """Return the action that each partition needs; `force` rebuilds all indexes."""
-        return {
-            modality: self._need(partition, force=force) for modality, partition in self.generation.partitions.items()
-        }
+        partitions = self.generation.partitions.items()
+        return {modality: self._need(partition, force=force) for modality, partition in partitions}
+
+    def run(self, needs: Mapping[Modality, IndexAction]) -> Iterator[OptimizeResult]:
+        """Do what the partitions need, and yield the result of each that needed an action."""
+        partitions, published = self.generation.partitions, self.generation.manifest.indexes
+        for modality, need in needs.items():
+            if need.work is IndexActionKind.NOTHING:
+                continue
+            self.on_stage(f"{modality}: {need.work} ({need.reason})")
+            index = None
+            if need.work is IndexActionKind.REFUSED:
+                index = published.get(modality)
+            elif need.work is not IndexActionKind.DROP:
+                index = self._publish(partitions[modality], need)
+            yield OptimizeResult(modality, need, index)
+        for modality in published.keys() - partitions.keys():
+            yield OptimizeResult(modality, IndexAction(IndexActionKind.DROP, "no rows are left"), None)
 
     def _need(self, partition: Partition, *, force: bool) -> IndexAction:
         """Return the action that a partition needs."""
         state = self._state(partition)
         need = choose_action(state)
-        if (
-            force
-            and need.work in (IndexActionKind.TUNE, IndexActionKind.APPEND, IndexActionKind.NOTHING)
-            and state.manifest is not None
-        ):
+        is_extended = need.work in (IndexActionKind.APPEND, IndexActionKind.TUNE)
+        if force and state.manifest is not None and (is_extended or need.work is IndexActionKind.NOTHING):
             return IndexAction(IndexActionKind.BUILD, "requested")
-        if need.work in (IndexActionKind.APPEND, IndexActionKind.TUNE) and partition.moved:
+        if is_extended and partition.moved:
             return IndexAction(IndexActionKind.BUILD, "its vector files were rewritten without deleted rows")
         if need.work is IndexActionKind.APPEND and (drift := self._drift(partition)) is not None:
             return IndexAction(IndexActionKind.BUILD, drift)
         return need
-
-    def _optimize(self, partition: Partition, *, force: bool) -> OptimizeResult | None:
-        """Do what a partition needs; return None if it needs nothing."""
-        need = self._need(partition, force=force)
-        if need.work is IndexActionKind.NOTHING:
-            return None
-        self.on_stage(f"{partition.modality}: {need.work} ({need.reason})")
-        if need.work is IndexActionKind.REFUSED:
-            return OptimizeResult(partition.modality, need, self.generation.manifest.indexes.get(partition.modality))
-        if need.work is IndexActionKind.DROP:
-            return OptimizeResult(partition.modality, need, None)
-        index = self._index(partition, need)
-        codes = self._gpu_codes(partition, need)
-        return OptimizeResult(partition.modality, need, self._publish(partition, need, index, codes))
 
     def _state(self, partition: Partition) -> IndexState:
         """Return the state that the action for a partition is chosen by."""
@@ -169,7 +153,8 @@ class Optimizer:
     def _wants_codes(self, partition: Partition) -> bool:
         """Return whether a partition will be searched on GPUs and its raw rows do not fit into GPU memory."""
         rows = {modality.value: other.n for modality, other in self.generation.partitions.items()}
-        return bool(self.gpus.devices) and not self.gpus.holds_exact(partition.modality.value, rows, partition.dim)
+        gpus = self.context.gpus
+        return bool(gpus.devices) and not gpus.holds_exact(partition.modality.value, rows, partition.dim)
 
     @staticmethod
     def _published_codes(partition: Partition) -> tuple[IvfPqIndex | None, str | None]:
@@ -185,8 +170,7 @@ class Optimizer:
         """Return the modalities that queries for measurements can be taken from."""
         partitions = self.generation.partitions.items()
         present = {modality.value for modality, partition in partitions if partition.live_rows >= MIN_QUERIES}
-        text = {Modality.TEXT.value} if self.captions is not None else set()
-        return frozenset(present | text)
+        return frozenset(present if self.captions is None else present | {Modality.TEXT.value})
 
     def _drift(self, partition: Partition) -> str | None:
         """Return why the tail should not be added to codes trained on older rows; None if it can be added."""
@@ -203,10 +187,10 @@ class Optimizer:
         if need.work is IndexActionKind.BUILD:
             parameters = choose_parameters(partition.live_rows, partition.dim, self.settings)
             return build_index(partition.blocks, parameters, self._rows_done(partition, need))
-        opened = partition.index
-        assert opened is not None
-        assert opened.index is not None
-        return opened.index if need.work is IndexActionKind.TUNE else self._append_tail(partition, need, opened.index)
+        assert partition.index is not None
+        index = partition.index.index
+        assert index is not None
+        return index if need.work is IndexActionKind.TUNE else self._append_tail(partition, need, index)
 
     def _gpu_codes(self, partition: Partition, need: IndexAction) -> IvfPqIndex | None:
         """Return the codes for GPUs to publish with the index; existing codes are extended on any machine."""
@@ -214,11 +198,12 @@ class Optimizer:
             if not self._wants_codes(partition):
                 return None
             parameters = code_parameters(partition.live_rows, partition.dim, self.settings)
-            return build_codes(partition.blocks, parameters, self.gpus.devices, self._rows_done(partition, need))
+            devices = self.context.gpus.devices
+            return build_codes(partition.blocks, parameters, devices, self._rows_done(partition, need))
         codes, _ = self._published_codes(partition)  # damaged codes are dropped if this machine does not need them
-        return (
-            codes if codes is None or need.work is IndexActionKind.TUNE else self._append_tail(partition, need, codes)
-        )
+        if codes is None or need.work is IndexActionKind.TUNE:
+            return codes
+        return self._append_tail(partition, need, codes)
 
     def _append_tail(self, partition: Partition, need: IndexAction, index: IvfPqIndex) -> IvfPqIndex:
         """Return a copy of the index with the tail appended."""
@@ -234,16 +219,14 @@ class Optimizer:
         """Return a function that reports the number of rows done."""
         return lambda rows: self.on_stage(f"{partition.modality}: {need.work} ({rows:,} of {partition.n:,} rows)")
 
-    def _publish(
-        self, partition: Partition, need: IndexAction, index: IvfPqIndex, codes: IvfPqIndex | None
-    ) -> tuple[str, str]:
-        """Measure the index, write it to a new folder, and remove indexes that readers no longer use."""
+    def _publish(self, partition: Partition, need: IndexAction) -> tuple[str, str]:
+        """Measure the new index, write it to a new folder, and remove indexes that readers no longer use."""
+        index, codes, store = self._index(partition, need), self._gpu_codes(partition, need), self.context.path
         statistics = partition_statistics(partition.sample(STATISTICS_SAMPLE)[1], n=partition.live_rows)
         old = None if partition.index is None or need.work is IndexActionKind.BUILD else partition.index.manifest
-        keep_tuning = (
-            old is not None and index.n < GROWTH_TUNED * old.tuned_rows and need.work is IndexActionKind.APPEND
-        )
-        if old is not None and keep_tuning:
+        keep_tuning = False
+        if old is not None and index.n < GROWTH_TUNED * old.tuned_rows and need.work is IndexActionKind.APPEND:
+            keep_tuning = True
             points, in_distribution = old.points, old.in_distribution_cosine
             tuned_rows, measured_sources = old.tuned_rows, old.measured_sources
         else:
@@ -253,15 +236,15 @@ class Optimizer:
             in_distribution = in_distribution_cosine(partition.sample(STATISTICS_SAMPLE)[1], statistics.mu, foreign)
             tuned_rows, measured_sources = index.n, tuple(sorted(self._measurable()))
         gpu_points = () if old is None or codes is None else old.gpu_points
-        if codes is not None and self.gpus.devices and not keep_tuning:
+        if codes is not None and self.context.gpus.devices and not keep_tuning:
             gpu_points = ()
             # FAISS raises RuntimeError if GPU memory is short; without points, all lists are searched.
             with suppress(RuntimeError):
-                gpu_points = self._points(partition, self.gpus.on_codes(codes))
+                gpu_points = self._points(partition, self.context.gpus.on_codes(codes))
         quality = index.quality(partition.rows.gather(partition.sample(DRIFT_SAMPLE)[0]))
         manifest = IndexManifest(
             modality=partition.modality.value,
-            generation=next_generation(self.store, partition.modality),
+            generation=next_generation(store, partition.modality),
             n=index.n,
             last_vector_id=int(partition.vector_ids[index.n - 1]),
             dim=partition.dim,
@@ -278,12 +261,10 @@ class Optimizer:
             gpu_parameters=None if codes is None else codes.parameters,
             gpu_points=gpu_points,
         )
-        vector_ids = partition.vector_ids[: index.n]
-        regions = find_regions(self._queries, partition.dim)
-        arrays = {**statistics.to_arrays(), **regions.to_arrays()}
-        folder, digest = publish_index(self.store, manifest, index, vector_ids, arrays, codes)
+        arrays = {**statistics.to_arrays(), **find_regions(self._queries, partition.dim).to_arrays()}
+        folder, digest = publish_index(store, manifest, index, partition.vector_ids[: index.n], arrays, codes)
         published = self.generation.manifest.indexes.get(partition.modality)
-        remove_indexes(self.store, partition.modality, {folder} if published is None else {folder, published[0]})
+        remove_indexes(store, partition.modality, {folder} if published is None else {folder, published[0]})
         return folder, digest
 
     def _points(self, partition: Partition, index: IvfPqIndex | GpuIndex) -> tuple[OperatingPoint, ...]:
@@ -307,12 +288,19 @@ class Optimizer:
             budget_s=TUNE_SECONDS,
             costs=self._costs,
         )
-        sources = [modality.value for modality in self.modalities]
+        sources = [modality.value for modality in self.context.encoder.modalities]
         return fill_missing(points, sources, partition.modality.value, measured, self._costs)
 
     @cached_property
     def _costs(self) -> UnitCosts:
-        return machine_costs()
+        """Unit costs of a search on this machine; they are measured once and cached."""
+        path = costs_path()
+        costs = load_costs(path)
+        if costs is None:
+            costs = measure_costs()
+            with suppress(OSError):  # the cache cannot be written: the next run measures again
+                save_costs(path, costs)
+        return costs
 
     @cached_property
     def _queries(self) -> dict[str, NDArray[np.float32]]:
@@ -330,25 +318,14 @@ def next_generation(store: Path, modality: Modality) -> int:
 
 
 def optimize(
-    store: Path,
-    dim: int,
-    writer: Writer,
-    encoder: Encoder,
-    settings: IndexSettings | None,
-    gpus: GpuResidency,
-    *,
-    force: bool,
-    on_stage: OnStage,
+    context: StoreContext, writer: Writer, settings: IndexSettings | None, *, force: bool, on_stage: OnStage
 ) -> list[OptimizeResult]:
     """Build, extend, tune or drop the indexes that need it, and publish them.
 
     Args:
-        store: Folder of the store.
-        dim: Dimension d of the vectors.
+        context: Store, encoder and GPUs that the store will be searched on.
         writer: Writer of the store; its lock is held.
-        encoder: Encoder of the store.
         settings: New index settings; None: the stored ones.
-        gpus: GPUs that the store will be searched on.
         force: Rebuild all indexes.
         on_stage: Called with the name of each stage.
 
@@ -358,19 +335,21 @@ def optimize(
     Raises:
         UsageError: the given settings cannot be met.
     """
+    store = context.path
     previous = read_index_settings(store)
     is_given, settings = settings is not None, settings or previous
-    optimizer = _optimizer(store, dim, encoder, settings, gpus, on_stage)
-    needs = optimizer.needs(force=force).values()
-    if is_given and (refused := [need.reason for need in needs if need.work is IndexActionKind.REFUSED]):
+    optimizer = _optimizer(context, settings, on_stage)
+    needs = optimizer.needs(force=force)
+    if is_given and (refused := [need.reason for need in needs.values() if need.work is IndexActionKind.REFUSED]):
         raise UsageError(refused[0])
     if settings != previous:
         write_index_settings(store, settings)
-    if any(need.work is IndexActionKind.BUILD for need in needs):
+    if any(need.work is IndexActionKind.BUILD for need in needs.values()):
         writer.compact()  # an index is built over vector files that are not rewritten later
-        optimizer = _optimizer(store, dim, encoder, settings, gpus, on_stage)
+        optimizer = _optimizer(context, settings, on_stage)
+        needs = optimizer.needs(force=force)
     results = []
-    for optimized in optimizer.run(force=force):
+    for optimized in optimizer.run(needs):
         published = writer.indexes.get(optimized.modality)
         writer.set_indexes({optimized.modality: optimized.index})
         if optimized.index is None:  # a reader may be opening the old index: the next run removes it
@@ -382,30 +361,17 @@ def optimize(
     return results
 
 
-def _optimizer(
-    store: Path, dim: int, encoder: Encoder, settings: IndexSettings, gpus: GpuResidency, on_stage: OnStage
-) -> Optimizer:
+def _optimizer(context: StoreContext, settings: IndexSettings, on_stage: OnStage) -> Optimizer:
     """Return an Optimizer of the current generation."""
-    manifest = read_manifest(store)
+    manifest = read_manifest(context.path)
     assert manifest is not None  # the writer has made one
-    generation = Generation(store, open_snapshot(store, manifest), dim)
+    generation = Generation(context.path, open_snapshot(context.path, manifest), read_config(context.path).dim)
     texts = generation.partitions.get(Modality.TEXT)
     has_texts = texts is not None and texts.live_rows >= MIN_QUERIES
     captions = None
-    if not has_texts and Modality.TEXT in encoder.modalities:
-        captions = partial(caption_vectors, encoder, store)
-    return Optimizer(store, generation, settings, encoder.modalities, captions, gpus, on_stage)
-
-
-def machine_costs() -> UnitCosts:
-    """Return the unit costs of a search on this machine; they are measured once and cached."""
-    path = costs_path()
-    costs = load_costs(path)
-    if costs is None:
-        costs = measure_costs()
-        with contextlib.suppress(OSError):  # the cache cannot be written: the next run measures again
-            save_costs(path, costs)
-    return costs
+    if not has_texts and Modality.TEXT in context.encoder.modalities:
+        captions = partial(caption_vectors, context.encoder, context.path)
+    return Optimizer(context, generation, settings, captions, on_stage)
 
 
 CHECKED_ROWS = 1_000_000
@@ -449,8 +415,6 @@ def optimize_store(
     check_libraries(("faiss",))
     context.gpus.check()
     check_index_settings(settings, context.encoder.dim)
-    with open_writer(context.path, context.encoder, context.segments) as (config, _, writer):
+    with open_writer(context.path, context.encoder, context.segments) as (_, _, writer):
         writer.compact()
-        return optimize(
-            context.path, config.dim, writer, context.encoder, settings, context.gpus, force=force, on_stage=on_stage
-        )
+        return optimize(context, writer, settings, force=force, on_stage=on_stage)

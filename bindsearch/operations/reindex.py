@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -41,11 +41,8 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 def reindex(
     context: StoreContext,
+    request: IndexRequest,
     *,
-    rules: Iterable[str] = (),
-    imu_rate_hz: float | None = None,
-    limits: Mapping[str, float] | None = None,
-    prune: bool = False,
     on_progress: OnProgress = ignore_progress,
     on_stage: OnStage = ignore_stage,
 ) -> IndexReport:
@@ -56,11 +53,8 @@ def reindex(
 
     Args:
         context: Store, new encoder and GPUs.
-        rules: Rules MODALITY=GLOB as for `index`.
-        imu_rate_hz: Sampling rate in Hz of IMU recordings that do not give one.
-        limits: Limits per file by name.
-        prune: Leave out items whose files are missing, fail now or have a modality that the encoder does not support;
-            False: such items raise UsageError.
+        request: Rules, limits, and the rate of IMU recordings. With `prune`, items whose files are missing, fail now or
+            have a modality that the encoder does not support are left out; without it, they raise UsageError.
         on_progress: Called with the progress of the run.
         on_stage: Called with the name of each stage of the index maintenance.
 
@@ -88,17 +82,15 @@ def reindex(
             columns = [*catalog.class_records().values()]
         roots_of = {key: str(root) for key, root in collections.items()}
         unknown = sorted(path for path, modality in items.items() if modality not in encoder.modalities)
-        if unknown and not prune:
+        if unknown and not request.prune:
             raise _would_lose(unknown, f"have modalities that the encoder {encoder.name} does not support", "")
         missing = sorted(path for path in items if not _exists(Path(path)))
-        if missing and not prune:
+        if missing and not request.prune:
             raise _would_lose(missing, "have no file any more", "restore the files, or ")
-        caps = {} if limits is None else limits
-        request = IndexRequest(rules, imu_rate_hz, retry_failed=True, prune=True, limits=caps)
         report = index_targets(
             replace(context, path=new_store, segments=limit_segments(decode_options(config, None), encoder.wants)),
             lambda new, _: _targets(collections, new, store, new_store),
-            request,
+            replace(request, retry_failed=True, prune=True),
             decoders,
             read_index_settings(store),
             on_progress,
@@ -110,7 +102,7 @@ def reindex(
             reasons = {str(roots[row["collection_id"]] / row["rel_path"]): row["reason"] for row in failures}
             empty = {path for path, reason in reasons.items() if reason.startswith(NO_CONTENT)}
             lost = sorted(items.keys() - _item_paths(catalog).keys() - empty)
-        if lost and not prune:
+        if lost and not request.prune:
             descriptions = [f"{path}: {reasons[path]}" if path in reasons else path for path in lost]
             raise _would_lose(descriptions, "cannot be embedded now", "fix the cause and run it again, or ")
         _keep_calibration(store, new_store)
@@ -129,11 +121,7 @@ def _keep_calibration(store: Path, new_store: Path) -> None:
 
 
 def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:
-    """Keep the new store of an interrupted run if it has the same encoder and options, else remove it.
-
-    Raises:
-        StoreError: it cannot be read now.
-    """
+    """Keep the new store of an interrupted run if it has the same encoder and options, else remove it."""
     if not is_there(new_store):
         return
     try:
@@ -142,11 +130,8 @@ def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:
         if isinstance(error.__cause__, OSError):
             raise
     else:
-        same = (previous.encoder, previous.weights_digest, previous.encoder_options) == (
-            encoder.name,
-            encoder.digest,
-            dict(encoder.options),
-        )
+        made_by = (previous.encoder, previous.weights_digest, previous.encoder_options)
+        same = made_by == (encoder.name, encoder.digest, dict(encoder.options))
         if same and decode_options(previous, None) == limit_segments(decode_options(config, None), encoder.wants):
             return
     _remove(new_store)
@@ -155,13 +140,9 @@ def _start(new_store: Path, config: StoreConfig, encoder: Encoder) -> None:
 def _targets(collections: dict[int, Path], new: Catalog, store: Path, new_store: Path) -> list[ScanTarget]:
     """Return a target for each collection, including missing roots: their items are reported as lost."""
     new_keys = {root: key for key, root in new.collections().items()}
-    roots = [*collections.values()]
-    targets = []
-    for root in roots:
-        key = new_keys[root] if root in new_keys else new.add_collection(root)
-        skipped = frozenset({store.resolve(), new_store.resolve(), *roots} - {root})
-        targets.append(ScanTarget(key, root, skipped))
-    return targets
+    every = {store.resolve(), new_store.resolve(), *collections.values()}
+    keys = {root: new_keys[root] if root in new_keys else new.add_collection(root) for root in collections.values()}
+    return [ScanTarget(key, root, frozenset(every - {root})) for root, key in keys.items()]
 
 
 def _item_paths(catalog: Catalog) -> dict[str, Modality]:
@@ -183,11 +164,7 @@ def _exists(path: Path) -> bool:
 
 
 def _replace(store: Path, new: Path) -> None:
-    """Replace `store` by `new`, atomically if the system supports it, and remove the old store.
-
-    Raises:
-        StoreError: the folder of the store cannot be renamed.
-    """
+    """Replace `store` by `new`, atomically if the system supports it, and remove the old store."""
     try:
         if not _exchange(store, new):
             old = store.with_name(f".{store.name}.old")
@@ -199,9 +176,8 @@ def _replace(store: Path, new: Path) -> None:
                 raise
             old.rename(new)
     except OSError as error:
-        raise StoreError(
-            f"the new store is complete at {new}, but cannot be moved to {store}: {error.strerror}"
-        ) from error
+        fault = f"cannot be moved to {store}: {error.strerror}"
+        raise StoreError(f"the new store is complete at {new}, but {fault}") from error
     sync_folder(store.parent)
     if (lost := new / LOST).is_dir():
         target = store / LOST

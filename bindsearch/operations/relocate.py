@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import did_you_mean, shell_command, to_absolute
 from bindsearch.errors import UsageError
@@ -82,8 +83,7 @@ def relocate(
         empty = [key for key, root in others.items() if root == after and not catalog.known_files(key, ("",)).n]
         _check_is_free(after, {key: root for key, root in others.items() if key not in empty})
         files = [file for key, root in moved.items() for file in _files_of(catalog, key, root)]
-        rows = np.unique(np.linspace(0, len(files) - 1, min(len(files), MAX_SAMPLED)).astype(np.int64))
-        sample = [files[row] for row in rows.tolist()]
+        sample = [files[row] for row in _sampled(np.arange(len(files)))]
         found = sum(is_there_with_size(path, root, size_bytes) for path, root, size_bytes in sample)
         report = RelocateReport({roots[key]: root for key, root in moved.items()}, len(files), len(sample), found)
         if not (dry_run or is_checked):
@@ -100,18 +100,13 @@ def check_found(before: str | os.PathLike[str], after: str | os.PathLike[str], r
         UsageError: they are not.
     """
     if report.found < MIN_FOUND_SHARE * report.sampled:
-        raise UsageError(
-            f"{after} does not contain the files of {before}: {report.found} of {report.sampled} are there with their "
-            f"size; give the folder that {before} is now"
-        )
+        found = f"{report.found} of {report.sampled} are there with their size"
+        way_out = f"give the folder that {before} is now"
+        raise UsageError(f"{after} does not contain the files of {before}: {found}; {way_out}")
 
 
 def _new_roots(before: Path, after: Path, roots: Mapping[int, Path]) -> dict[int, Path]:
-    """Return the new roots of the collections that are moved, by their ids.
-
-    Raises:
-        UsageError: there are none, or the new folder does not exist.
-    """
+    """Return the new roots of moved collections, by id; raise UsageError if there are none, or no new folder."""
     moved = {key: after / root.relative_to(before) for key, root in roots.items() if root.is_relative_to(before)}
     if not moved:
         names = sorted(map(str, roots.values()))
@@ -133,10 +128,9 @@ def _check_is_free(after: Path, others: Mapping[int, Path]) -> None:
     """Raise UsageError if the new folder is in another collection, or contains one."""
     for root in others.values():
         if after.is_relative_to(root) or root.is_relative_to(after):
-            raise UsageError(
-                f"{root} is a collection of the store already, and would overlap with {after}: run "
-                f"`{shell_command('index', after)}`, then `bindsearch forget` the old folder; nothing is embedded again"
-            )
+            run = f"run `{shell_command('index', after)}`, then `bindsearch forget` the old folder"
+            fault = f"{root} is a collection of the store already, and would overlap with {after}"
+            raise UsageError(f"{fault}: {run}; nothing is embedded again")
 
 
 def _files_of(catalog: Catalog, key: int, root: Path) -> Iterator[tuple[Path, Path, int]]:
@@ -146,12 +140,19 @@ def _files_of(catalog: Catalog, key: int, root: Path) -> Iterator[tuple[Path, Pa
         yield root / known.rel_path(row), root, int(known.states[row, 0])
 
 
-def is_there_with_size(path: Path, root: Path, size_bytes: int) -> bool:
-    """Return whether a file has its size, or is a member of an archive that is there."""
+def _sampled(rows: NDArray[np.int64]) -> list[int]:
+    """Return at most MAX_SAMPLED of some rows, evenly spread."""
+    spread = np.linspace(0, len(rows) - 1, min(len(rows), MAX_SAMPLED)).astype(np.int64)
+    chosen: list[int] = rows[np.unique(spread)].tolist()
+    return chosen
+
+
+def is_there_with_size(path: Path, root: Path | None, size_bytes: int) -> bool:
+    """Return whether a file has its size, or is a member of an archive below `root` (None: no archives count)."""
     try:
         if path.is_file():
             return size_bytes < 0 or path.stat().st_size == size_bytes
-        return any(parent.is_file() for parent in path.parents if parent.is_relative_to(root))
+        return root is not None and any(parent.is_file() for parent in path.parents if parent.is_relative_to(root))
     except OSError:
         return False
 
@@ -197,41 +198,31 @@ def move_gone_collections(paths: Sequence[Path], catalog: Catalog, writer: Write
                 writer.commit(StagedBatch(moved_collections={key: path}))
                 notices.append(f"{root} is gone, and {n} of its files are in {path}: moved with their vectors")
                 continue
-            way_out = shell_command("relocate", root, path) if is_free else shell_command("forget", root)
+            forget = shell_command("forget", root)
+            way_out = shell_command("relocate", root, path) if is_free else forget
             notices.append(
                 f"{root} does not exist, and {found} of {sampled} of its files that were looked up are in {path}: its "
-                f"{n} files stay in the store; if they were moved, run `{way_out}`, else "
-                f"`{shell_command('forget', root)}` or mount its disk"
+                f"{n} files stay in the store; if they were moved, run `{way_out}`, else `{forget}` or mount its disk"
             )
     return notices
 
 
 def _same_files(known: IndexedFiles, path: Path) -> tuple[int, int]:
     """Return how many of the files of a collection were looked up in a folder, and how many are there."""
-    rows = np.flatnonzero(known.item_ids >= 0)
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MAX_SAMPLED)).astype(np.int64))]
-    there = [is_there_with_size(path / known.rel_path(row), path, int(known.states[row, 0])) for row in rows.tolist()]
+    rows = _sampled(np.flatnonzero(known.item_ids >= 0))
+    there = [is_there_with_size(path / known.rel_path(row), path, int(known.states[row, 0])) for row in rows]
     return len(there), sum(there)
 
 
 def _has_same_content(catalog: Catalog, known: IndexedFiles, path: Path) -> bool:
     """Return whether files that are there with their size have the content that was indexed, by a sample."""
     is_small = (known.states[:, 0] >= 0) & (known.states[:, 0] <= MAX_HASHED_BYTES)
-    rows = np.flatnonzero((known.item_ids >= 0) & is_small)
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MAX_SAMPLED)).astype(np.int64))]
-    there = [row for row in rows.tolist() if _is_same_size(path / known.rel_path(row), int(known.states[row, 0]))]
+    rows = _sampled(np.flatnonzero((known.item_ids >= 0) & is_small))
+    there = [row for row in rows if is_there_with_size(path / known.rel_path(row), None, int(known.states[row, 0]))]
     there = there[:: max(1, len(there) // MAX_HASHED)][:MAX_HASHED]
     table = catalog.items_table([int(known.item_ids[row]) for row in there])
     hashes = dict(zip(table.column("item_id").to_pylist(), table.column("content_hash").to_pylist(), strict=True))
     try:
         return all(hash_file(path / known.rel_path(row)) == hashes[int(known.item_ids[row])] for row in there)
-    except OSError:
-        return False
-
-
-def _is_same_size(path: Path, size_bytes: int) -> bool:
-    """Return whether there is a file, no member of an archive, of this size."""
-    try:
-        return path.is_file() and path.stat().st_size == size_bytes
     except OSError:
         return False

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bindsearch.environment import raise_installation_fault
 from bindsearch.errors import BindSearchError, MediaError
@@ -142,13 +142,9 @@ def read_spans(place: Place, options: DecodeOptions, hints: DecodeHints) -> Gene
         MediaError: as for `read_media`, or there is nothing of the modality.
     """
     with _media_faults(place), _on_disk(place) as (path, own):
-        there = replace(place, path=path)
-        sidecar, is_empty = _declared(place, path, own), True
-        for span in _spans(there, sidecar, options, hints):
-            is_empty = False
-            yield span
-        if is_empty:
-            _first(iter(()), place)
+        spans = _spans(replace(place, path=path), _declared(place, path, own), options, hints)
+        yield _first(spans, place)
+        yield from spans
 
 
 @contextmanager
@@ -184,11 +180,7 @@ def _spans(place: Place, sidecar: Sidecar, options: DecodeOptions, hints: Decode
 
 @contextmanager
 def _on_disk(place: Place) -> Generator[tuple[Path, Sidecar | None]]:
-    """Yield where the bytes of a file are, and its sidecar in an archive: a member is extracted for the time being.
-
-    Raises:
-        MediaError: the file is gone.
-    """
+    """Yield where the bytes of a file are, and its sidecar in an archive: a member is extracted for the time being."""
     try:
         open_regular(place.path).close()
     except (FileNotFoundError, NotADirectoryError):
@@ -213,12 +205,9 @@ def _on_disk(place: Place) -> Generator[tuple[Path, Sidecar | None]]:
 
 
 def _declared(place: Place, path: Path, own: Sidecar | None) -> Sidecar:
-    """Return what is declared about a file of a modality whose decoder uses it.
+    """Return what is declared about a file with its bytes at `path`; `own`: its sidecar in an archive, if it has one.
 
-    Args:
-        place: The segment.
-        path: Where its bytes are.
-        own: Its sidecar in an archive; None: that beside it.
+    Only decoders of some modalities use it.
     """
     modality = place.modality
     if modality not in (Modality.TEXT, Modality.DEPTH, Modality.THERMAL, Modality.IMU) or place.text is not None:
@@ -228,8 +217,7 @@ def _declared(place: Place, path: Path, own: Sidecar | None) -> Sidecar:
     found = find_file(place.path, [place.root])
     sidecar = declared_of(replace(found.file, path=path, sidecar=own), found.options).for_modality(modality)
     if modality is Modality.DEPTH and sidecar.depth_unit is None:
-        unit = unit_by_name(f"{found.options.root_name}/{found.file.rel_path}")
-        sidecar = replace(sidecar, depth_unit=unit)
+        return replace(sidecar, depth_unit=unit_by_name(f"{found.options.root_name}/{found.file.rel_path}"))
     return sidecar
 
 
@@ -295,15 +283,8 @@ def _motion(place: Place, sidecar: Sidecar, options: DecodeOptions) -> Iterator[
 
 def _first_passage(path: Path, sidecar: Sidecar, options: DecodeOptions) -> Passage:
     """Return the beginning of a text."""
-    segments = pieces(
-        path,
-        Modality.TEXT,
-        wants=DecodeHints(1, 1.0),
-        options=options,
-        sidecar=sidecar,
-        count_tokens=len,
-        max_tokens=_PASSAGE_CHARACTERS,
-    )
+    limits: dict[str, Any] = {"count_tokens": len, "max_tokens": _PASSAGE_CHARACTERS}
+    segments = pieces(path, Modality.TEXT, wants=DecodeHints(1, 1.0), options=options, sidecar=sidecar, **limits)
     with closing(segments):
         for segment in segments:
             if isinstance(segment.media, Passage):

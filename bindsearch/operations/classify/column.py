@@ -19,7 +19,7 @@ from bindsearch.environment import check_libraries
 from bindsearch.errors import StoreError, UsageError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMN_NAME
 from bindsearch.operations.classify.labels import check_prompts
-from bindsearch.operations.classify.vectors import classify_items, counts_of, item_keys, joined_values, logit_scale
+from bindsearch.operations.classify.vectors import classify_items, counts_of, joined_values, logit_scale
 from bindsearch.operations.compact import locked_catalog
 from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.filter import collections_named
@@ -30,7 +30,6 @@ from bindsearch.storage.class_columns import (
     MAX_RECORD_BYTES,
     ClassColumn,
     ClassValues,
-    StoredColumns,
     look_up,
     of_collections,
 )
@@ -128,13 +127,12 @@ def write_column(
     """Write a column of classes; see `Store.classify`."""
     started = time.monotonic()
     generation = open_reader(store).current()
-    stored = generation.snapshot.class_columns
-    before = _column_named(stored, request.name)
+    before = _named(_columns(generation.snapshot), request.name)
     column = _requested(request, before, generation.snapshot, encoder)
-    _check_names(column, generation.snapshot, stored)
+    _check_names(column, generation.snapshot)
     check_prompts(ClassNames(column.labels, column.texts), column.templates, encoder)
     same = before is not None and column.makes_the_same(before)
-    known = _values_of(stored, column.name) if same else joined_values([])
+    known = _values_of(generation.snapshot, column.name) if same else joined_values([])
     values, fresh, cancelled = _values(generation, column, known, encoder, on_rows)
     if not dry_run:
         with locked_catalog(store) as (config, catalog):
@@ -208,12 +206,11 @@ def carry_columns(
 
 def column_status(snapshot: Snapshot) -> list[ColumnStatus]:
     """Return the status of the columns of classes of a snapshot, in the order in which they were written."""
-    stored = snapshot.class_columns
     roots = snapshot.manifest.collections
     listed = []
-    for column in () if stored is None else stored.columns.values():
+    for column in _columns(snapshot):
         keys, inside = _keys_of(snapshot, column)
-        _, known = look_up(_values_of(stored, column.name), keys[inside])
+        _, known = look_up(_values_of(snapshot, column.name), keys[inside])
         listed.append(
             ColumnStatus(
                 name=column.name,
@@ -243,70 +240,59 @@ def missing_notices(snapshot: Snapshot) -> list[str]:
 
 
 def _requested(request: ColumnRequest, before: ClassColumn | None, snapshot: Snapshot, encoder: Encoder) -> ClassColumn:
-    """Return the column to write: what the request leaves open is as it was.
-
-    Raises:
-        UsageError: the request gives no labels, and there is no such column; or there is no such collection.
-    """
+    """Return the column to write: what the request leaves open is as it was; raise UsageError if it was not there."""
     roots = snapshot.manifest.collections
-    named = sorted({key for name in request.collections for key in collections_named(name, roots)})
+    named = tuple(sorted({key for name in request.collections for key in collections_named(name, roots)}))
+    probability = None if request.probability is None else request.probability.lower()
+    if before is not None and probability is None:
+        probability = before.probability
+    modality = request.modality
+    if request.classes is not None:
+        labels, texts = request.classes.labels, request.classes.texts
+        templates = read_templates(DEFAULT_TEMPLATES if request.templates is None else request.templates)
+    elif before is None:
+        raise UsageError(f"the store has no column {shown(request.name)} to write again: give labels (--labels a,b,c)")
+    elif request.templates is not None or modality is not None:
+        raise UsageError(f"other templates or another modality change the column {before.name}: give its labels, too")
+    else:
+        labels, texts, templates, modality = before.labels, before.texts, before.templates, before.modality
     column = ClassColumn(
         name=request.name.lower(),
-        probability=None if request.probability is None else request.probability.lower(),
-        labels=(),
-        texts=(),
-        templates=(),
-        modality=request.modality,
-        collections=tuple(named),
+        probability=probability,
+        labels=labels,
+        texts=texts,
+        templates=templates,
+        modality=modality,
+        collections=named,
         encoder=encoder.name,
         digest=encoder.digest,
         written=_now(),
     )
-    if before is not None and column.probability is None:
-        column = replace(column, probability=before.probability)
-    if request.classes is not None:
-        templates = read_templates(DEFAULT_TEMPLATES if request.templates is None else request.templates)
-        column = replace(column, labels=request.classes.labels, texts=request.classes.texts, templates=templates)
-    elif before is None:
-        raise UsageError(f"the store has no column {shown(request.name)} to write again: give labels (--labels a,b,c)")
-    elif request.templates is not None or request.modality is not None:
-        raise UsageError(f"other templates or another modality change the column {before.name}: give its labels, too")
-    else:
-        kept = (before.labels, before.texts, before.templates)
-        column = replace(column, labels=kept[0], texts=kept[1], templates=kept[2], modality=before.modality)
-        if not named:
-            return replace(column, collections=before.collections)
+    if before is not None and not named and request.classes is None:
+        return replace(column, collections=before.collections)
     if before is None or not named or not column.makes_the_same(before):
         return column
-    return replace(column, collections=_either(before.collections, column.collections))
+    return replace(column, collections=_either(before.collections, named))
 
 
 def _carried(
-    column: ClassColumn,
-    roots: Mapping[int, str],
-    generation: Generation,
-    encoder: Encoder,
+    column: ClassColumn, roots: Mapping[int, str], generation: Generation, encoder: Encoder
 ) -> tuple[ClassColumn, ClassValues]:
-    """Return a column of another store, and its values for the vectors of this one.
-
-    Raises:
-        UsageError: it cannot be written, with the reason.
-    """
+    """Return a column of another store, and its values for the vectors of this one; raise UsageError if it has none."""
     snapshot = generation.snapshot
     ids = {root: key for key, root in snapshot.manifest.collections.items()}
     inside = tuple(sorted(ids[roots[key]] for key in column.collections if roots.get(key) in ids))
     if column.collections and not inside:
         raise UsageError("its collections are not in this store")
     moved = replace(column, collections=inside, encoder=encoder.name, digest=encoder.digest, written=_now())
-    stored = snapshot.class_columns
-    before = _column_named(stored, column.name)
+    before = _named(_columns(snapshot), column.name)
     if before is not None and not moved.makes_the_same(before):
         raise UsageError("the store has another one of this name: remove or rename one of them")
     if before is not None:
         moved = replace(moved, collections=_either(before.collections, inside), probability=before.probability)
-    _check_names(moved, snapshot, stored)
+    _check_names(moved, snapshot)
     check_prompts(ClassNames(moved.labels, moved.texts), moved.templates, encoder)
-    known = joined_values([]) if before is None else _values_of(stored, moved.name)
+    known = _values_of(snapshot, moved.name)
     values, _, _ = _values(generation, moved, known, encoder, ignore_rows)
     return moved, values
 
@@ -324,22 +310,20 @@ def _named(columns: Iterable[ClassColumn], name: str) -> ClassColumn | None:
     return next((column for column in columns if column.name == name.lower()), None)
 
 
-def _column_named(stored: StoredColumns | None, name: str) -> ClassColumn | None:
-    return None if stored is None else _named(stored.columns.values(), name)
+def _columns(snapshot: Snapshot) -> Sequence[ClassColumn]:
+    """Return the columns of classes of a snapshot."""
+    return () if snapshot.class_columns is None else [*snapshot.class_columns.columns.values()]
 
 
-def _values_of(stored: StoredColumns | None, name: str) -> ClassValues:
+def _values_of(snapshot: Snapshot, name: str) -> ClassValues:
+    stored = snapshot.class_columns
     key = None if stored is None else stored.named(name)
     return joined_values([]) if stored is None or key is None else stored.values_of(key)
 
 
-def _check_names(column: ClassColumn, snapshot: Snapshot, stored: StoredColumns | None) -> None:
-    """Check the names of a column, and that there are not too many columns.
-
-    Raises:
-        UsageError: a name is none of a column, or is that of another one, or there are too many columns.
-    """
-    others = [other for other in (() if stored is None else stored.columns.values()) if other.name != column.name]
+def _check_names(column: ClassColumn, snapshot: Snapshot) -> None:
+    """Check the names of a column, that no other has them, and that columns are not too many; raise UsageError."""
+    others = [other for other in _columns(snapshot) if other.name != column.name]
     if len(others) >= MAX_COLUMNS:
         raise UsageError(f"the store has {len(others)} columns of classes: remove one with --remove-column")
     if len(json.dumps(column.to_record())) > MAX_RECORD_BYTES:
@@ -350,10 +334,8 @@ def _check_names(column: ClassColumn, snapshot: Snapshot, stored: StoredColumns 
     written = {name for other in others for name in other.column_names()}
     for name in column.column_names():
         if len(name) > MAX_COLUMN_NAME or not COLUMN_NAME.fullmatch(name):
-            raise UsageError(
-                f"{shown(name)} cannot be the name of a column: give at most {MAX_COLUMN_NAME} letters, digits and "
-                "underscores, not beginning with a digit"
-            )
+            form = f"at most {MAX_COLUMN_NAME} letters, digits and underscores, not beginning with a digit"
+            raise UsageError(f"{shown(name)} cannot be the name of a column: give {form}")
         if name in DOCUMENTED_COLUMNS:
             raise UsageError(f"{name} is a column that every store has: give another name")
         if name in declared:
@@ -363,20 +345,17 @@ def _check_names(column: ClassColumn, snapshot: Snapshot, stored: StoredColumns 
 
 
 def _keys_of(snapshot: Snapshot, column: ClassColumn) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return what the class of each item is stored under, int64 (n items,), and whether an item is to have one."""
-    keys, alive = item_keys(snapshot, column.modality)
-    return keys, alive & of_collections(column, snapshot.items.column("collection_id").to_numpy())
+    """Return the vector that the class of each item is stored under, -1: none, and whether an item is to have one."""
+    inside = of_collections(column, snapshot.items.column("collection_id").to_numpy())
+    return snapshot.class_keys(column.modality), inside if snapshot.item_alive is None else snapshot.item_alive & inside
 
 
 def _values(
     generation: Generation, column: ClassColumn, known: ClassValues, encoder: Encoder, on_rows: OnRows
 ) -> tuple[ClassValues, int, int]:
-    """Return the values of a column: those that are known, and those of items that have none.
+    """Return the values of a column, known and new, how many items had none, and how many have vectors that cancel.
 
     Values whose vectors no item has any more are left out.
-
-    Returns:
-        The values, the number of items that had none, and that of items whose vectors cancel each other.
     """
     keys, inside = _keys_of(generation.snapshot, column)
     _, has_value = look_up(known, keys)
@@ -388,9 +367,8 @@ def _values(
     if not len(unique):
         return kept, 0, 0
     check_libraries(libraries_of(encoder, Modality.TEXT))
-    names = class_vectors(
-        query_encoder(encoder, column.modality), ClassNames(column.labels, column.texts), column.templates
-    )
+    classes = ClassNames(column.labels, column.texts)
+    names = class_vectors(query_encoder(encoder, column.modality), classes, column.templates)
     done = 0
 
     def count(n: int) -> None:

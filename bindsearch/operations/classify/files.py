@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -112,12 +112,8 @@ def classify(
 
     if isinstance(encoder, str):
         encoder = load_encoder(encoder, options=encoder_options, runtime=Runtime(device=device))
-    chosen = encoder
-
-    def encode(term: Term) -> EncodedTerm:
-        return encode_without_store([term], chosen, imu_rate_hz)[0]
-
-    return classify_files(files, labels, templates, chosen, encode, top, modality, on_rows)
+    encode_all = partial(encode_without_store, encoder=encoder, imu_rate_hz=imu_rate_hz)
+    return classify_files(files, labels, templates, encoder, lambda term: encode_all([term])[0], top, modality, on_rows)
 
 
 def classify_files(
@@ -147,53 +143,29 @@ def classify_files(
     classified = []
     on_rows(0, len(sources))
     for done, source in enumerate(sources, 1):
-        classified.append(_classify(source, given, encode, names, partial(logit_scale, encoder), shown))
+        try:
+            encoded = encode(_term_of(source, given))
+        except InstallationError:
+            raise
+        except (UsageError, MediaError, VectorError) as error:
+            classified.append(ClassifiedFile(source, None, (), failure=str(error)))
+        else:
+            best = _best(names, encoded, logit_scale(encoder, encoded.modality), shown)
+            classified.append(ClassifiedFile(source, encoded.modality, best, encoded.notices))
         on_rows(done, len(sources))
     return classified
 
 
-def _classify(
-    source: str,
-    modality: Modality | None,
-    encode: EncodeTerm,
-    names: ClassVectors,
-    scale: Callable[[Modality], float],
-    top: int,
-) -> ClassifiedFile:
-    try:
-        encoded = encode(_term_of(source, modality))
-    except InstallationError:
-        raise
-    except (UsageError, MediaError, VectorError) as error:
-        return ClassifiedFile(source, None, (), failure=str(error))
+def _best(names: ClassVectors, encoded: EncodedTerm, scale: float, top: int) -> tuple[ClassScore, ...]:
+    """Return the best classes of a file; of equal ones the first comes first."""
     scores = class_scores(names, encoded.for_target(Modality.TEXT)[None])
-    probabilities = class_probabilities(scores, scale(encoded.modality))
-    return ClassifiedFile(
-        source, encoded.modality, best_classes(names.labels, scores[0], probabilities[0], top), encoded.notices
-    )
-
-
-def best_classes(
-    labels: Sequence[str], scores: np.ndarray, probabilities: np.ndarray, top: int
-) -> tuple[ClassScore, ...]:
-    """Return the best classes; of equal ones the first comes first.
-
-    Args:
-        labels: Label of each class.
-        scores: Cosine of each class: (c,).
-        probabilities: Probability of each class: (c,).
-        top: Maximum number of classes.
-    """
-    order = np.argsort(-scores, kind="stable")[:top].tolist()
-    return tuple(ClassScore(labels[row], float(probabilities[row]), float(scores[row])) for row in order)
+    probabilities = class_probabilities(scores, scale)[0].tolist()
+    order = np.argsort(-scores[0], kind="stable")[:top].tolist()
+    return tuple(ClassScore(names.labels[row], probabilities[row], float(scores[0, row])) for row in order)
 
 
 def _term_of(source: str, modality: Modality | None) -> Term:
-    """Return the term of a file, of `modality` if it is given without one; `text:WORDS` and `like:ITEM` as in queries.
-
-    Raises:
-        UsageError: there is no such file.
-    """
+    """Return the term of a file, of `modality` if it is given without one; else, as `text:WORDS`, as in queries."""
     kind, _, rest = source.partition(":")
     if kind in (LIKE, Modality.TEXT) and rest.strip():
         return Term(kind, rest.strip())

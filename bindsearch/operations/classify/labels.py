@@ -46,11 +46,8 @@ def read_labels(file: PathLike) -> ClassNames:
         text = read_small_file(path, MAX_LABELS_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        size = MAX_LABELS_BYTES >> 20
-        raise UsageError(
-            f"the labels {path} cannot be read ({reason}): give a text file in UTF-8 of at most {size} MiB, one class "
-            "a line"
-        ) from None
+        way_out = f"give a text file in UTF-8 of at most {MAX_LABELS_BYTES >> 20} MiB, one class a line"
+        raise UsageError(f"the labels {path} cannot be read ({reason}): {way_out}") from None
     lines = [(f"line {number} of {path}", line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     return _classes([(where, line) for where, line in lines if line and not line.startswith("#")], str(path))
 
@@ -78,15 +75,12 @@ def check_prompts(classes: ClassNames, templates: Sequence[str], encoder: Encode
         UsageError: there is no text tower, or too many names.
     """
     if Modality.TEXT not in encoder.modalities:
-        raise UsageError(
-            f"the encoder {encoder.name} cannot embed texts, which classes are named by: choose another encoder"
-        )
+        fault = f"the encoder {encoder.name} cannot embed texts, which classes are named by"
+        raise UsageError(f"{fault}: choose another encoder")
     prompts = sum(map(len, classes.texts)) * len(templates)
     if prompts > MAX_PROMPTS:
-        raise UsageError(
-            f"{prompts} texts would be embedded (names times templates): give at most {MAX_PROMPTS}, with fewer "
-            "templates, such as --templates none"
-        )
+        way_out = f"give at most {MAX_PROMPTS}, with fewer templates, such as --templates none"
+        raise UsageError(f"{prompts} texts would be embedded (names times templates): {way_out}")
 
 
 def _classes(lines: Sequence[tuple[str, str]], whole: str) -> ClassNames:
@@ -103,10 +97,8 @@ def _classes(lines: Sequence[tuple[str, str]], whole: str) -> ClassNames:
             if not name:
                 raise UsageError(f"{where}: a name in {shown(line)} is empty: give names separated by {BETWEEN_NAMES}")
             if len(name) > MAX_NAME or not name.isprintable():
-                raise UsageError(
-                    f"{where}: the name {shown(name)} is longer than {MAX_NAME} characters or holds characters that "
-                    "cannot be shown: give a short name"
-                )
+                fault = f"is longer than {MAX_NAME} characters or holds characters that cannot be shown"
+                raise UsageError(f"{where}: the name {shown(name)} {fault}: give a short name")
             if (key := " ".join(name.casefold().split())) in seen:
                 place = "" if seen[key] == where else f", first in {seen[key]}"
                 raise UsageError(f"{where}: the name {shown(name)} is given twice{place}: leave one out")

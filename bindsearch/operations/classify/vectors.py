@@ -39,21 +39,6 @@ def logit_scale(encoder: Encoder, modality: Modality) -> float:
     return float(encoder.temperatures[scaled])
 
 
-def item_keys(snapshot: Snapshot, modality: Modality | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return what the classes of items are stored under.
-
-    Args:
-        snapshot: Snapshot with n items.
-        modality: Modality of the segments that are classified; None: that of each item.
-
-    Returns:
-        First vector of that modality of each item, -1 for items without one: int64 (n,); and whether an item is there:
-        bool (n,).
-    """
-    alive = snapshot.item_alive
-    return snapshot.class_keys(modality), np.ones(snapshot.items.num_rows, np.bool_) if alive is None else alive
-
-
 def classify_items(
     generation: Generation,
     rows: NDArray[np.int64],
@@ -118,24 +103,19 @@ def _segments(
     wanted = np.zeros(snapshot.items.num_rows, np.bool_)
     wanted[rows] = True
     owners = snapshot.item_of_segment_rows()
-    of_items = _modality_numbers(snapshot) if modality is None else None
+    names = snapshot.items.column("modality")
+    of_items = pc.index_in(names, value_set=pa.array([*Modality], names.type)).to_numpy()
     for number, target in enumerate(Modality):
         if modality not in (None, target):
             continue
         ids, segment_rows = snapshot.partition_segments(target)
         item_rows = owners[segment_rows]
         chosen = wanted[item_rows]
-        if of_items is not None:
+        if modality is None:
             chosen &= of_items[item_rows] == number
         if chosen.any():
             order = np.argsort(item_rows[chosen], kind="stable")
             yield target, item_rows[chosen][order], ids[chosen][order]
-
-
-def _modality_numbers(snapshot: Snapshot) -> NDArray[np.integer]:
-    """Return the number of each item's modality, in the order of Modality: (n items,)."""
-    column = snapshot.items.column("modality")
-    return np.asarray(pc.index_in(column, value_set=pa.array([*Modality], column.type)).to_numpy())
 
 
 def _blocks(item_rows: NDArray[np.int64], most: int) -> Iterator[tuple[NDArray[np.int64], slice]]:

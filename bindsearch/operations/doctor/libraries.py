@@ -104,7 +104,10 @@ def check_installed(*, deep: bool) -> Iterator[Check]:
         module = modules.get(requirement.name)
         extra = optional.get(module or "")
         if version is None:
-            yield _missing(requirement.name, extra)
+            level = Level.PROBLEM if extra is None else Level.NOTE
+            optional_remedy = f"to install it: pip install 'bindsearch[{extra}]'"
+            remedy = install_command(requirement.name) if extra is None else optional_remedy
+            yield Check("libraries", requirement.name, level, "not installed", remedy)
             continue
         problem = _problem(requirement, version, module, imports=module in imported)
         if problem is None:
@@ -125,15 +128,6 @@ def check_codecs() -> Iterator[Check]:
         is_installed = find_spec(module) is not None
         remedy = "" if is_installed else f"to read them: pip install 'bindsearch[{extra}]'"
         yield checked("codecs", kind, "read" if is_installed else "not read", remedy)
-
-
-def _missing(distribution: str, extra: str | None) -> Check:
-    """Return the finding about a library that is not installed."""
-    if extra is not None:
-        return Check(
-            "libraries", distribution, Level.NOTE, "not installed", f"to install it: pip install 'bindsearch[{extra}]'"
-        )
-    return Check("libraries", distribution, Level.PROBLEM, "not installed", install_command(distribution))
 
 
 def _problem(requirement: Requirement, version: str, module: str | None, *, imports: bool) -> Check | None:
@@ -160,17 +154,11 @@ def _problem(requirement: Requirement, version: str, module: str | None, *, impo
         return problem(needs, "pip install " + " ".join(f"'{requirement_text}'" for requirement_text, _ in unmet))
     if not requirement.specifier.contains(version, prereleases=True):
         return problem(f"is not a tested version ({requirement.specifier})", install_command(name))
-    if imports and module is not None:
-        return _import_problem(name, module)
-    return None
-
-
-def _import_problem(name: str, module: str) -> Check | None:
-    """Import a module; return the finding if that fails."""
     try:
-        import_module(module)
+        if imports and module is not None:
+            import_module(module)
     except Exception as error:
-        fault = fault_of(failed_module(error) or module, reason_of(error))
+        fault = fault_of(failed_module(error) or module or name, reason_of(error))
         return Check("libraries", name, Level.PROBLEM, fault.fault, fault.remedy)
     return None
 

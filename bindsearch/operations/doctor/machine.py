@@ -43,7 +43,7 @@ def check_machine() -> Iterator[Check]:
     remedy = "" if is_tested else f"if something fails, create the environment with Python {span}"
     yield checked("machine", "Python", message, remedy)
     yield Check("machine", "system", Level.OK, f"{platform.system()} {platform.release()} {platform.machine()}")
-    flags = _processor_flags()
+    flags = _matched(Path("/proc/cpuinfo"), r"^(?:flags|Features)\s*:(.*)$").split()
     known = [name for flag, name in FEATURES.items() if flag in flags]
     slow = platform.machine() in ("x86_64", "AMD64") and bool(flags) and "avx2" not in flags
     memory = _memory_bytes()
@@ -61,15 +61,11 @@ def check_gpu(*, deep: bool) -> Iterator[Check]:
         yield Check("gpu", "driver", Level.OK, "no NVIDIA driver: everything runs on the CPU")
     else:
         names, version = driver
-        yield Check("gpu", "driver", Level.OK, f"{', '.join(names) or 'no GPU'}; supports CUDA {_dotted(version)}")
+        supported = ".".join(map(str, version))
+        yield Check("gpu", "driver", Level.OK, f"{', '.join(names) or 'no GPU'}; supports CUDA {supported}")
         if names and built_for is not None and int(built_for.partition(".")[0]) > version[0]:
-            yield Check(
-                "gpu",
-                "torch",
-                Level.PROBLEM,
-                f"torch was built for CUDA {built_for}, the driver supports CUDA {_dotted(version)}",
-                "update the NVIDIA driver, or use --device cpu",
-            )
+            fault = f"torch was built for CUDA {built_for}, the driver supports CUDA {supported}"
+            yield Check("gpu", "torch", Level.PROBLEM, fault, "update the NVIDIA driver, or use --device cpu")
     expected = len(driver[0]) if driver is not None else 0
     yield from _check_gpus("faiss", expected, "install faiss-gpu with a driver that supports CUDA 12")
     if deep:
@@ -107,14 +103,13 @@ def check_watch_limits() -> Iterator[Check]:
     yield checked("disk", "watch limits", message, remedy if low else "")
 
 
-def _processor_flags() -> frozenset[str]:
-    """Return the feature flags of the processor; none if they are unknown."""
+def _matched(file: Path, pattern: str) -> str:
+    """Return the group of the first line of a file that matches a pattern; empty if there is none."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        match = re.search(pattern, file.read_text(), re.MULTILINE)
     except OSError:
-        return frozenset()
-    match = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return frozenset(match[1].split()) if match else frozenset()
+        return ""
+    return match[1] if match else ""
 
 
 def _memory_bytes() -> int:
@@ -149,12 +144,7 @@ def _torch_cuda() -> str | None:
     """Return the CUDA version that torch was built for, read from its files; None for a build without CUDA."""
     spec = find_spec("torch")
     folder = next(iter(spec.submodule_search_locations or ()), None) if spec else None
-    try:
-        text = (Path(folder or "") / "version.py").read_text()
-    except OSError:
-        return None
-    match = re.search(r"^cuda(?::[^=]*)?\s*=\s*'([\d.]+)'", text, re.MULTILINE)
-    return match[1] if match else None
+    return _matched(Path(folder or "") / "version.py", r"^cuda(?::[^=]*)?\s*=\s*'([\d.]+)'") or None
 
 
 def _check_gpus(library: str, expected: int, remedy: str) -> Iterator[Check]:
@@ -174,8 +164,3 @@ def _check_gpus(library: str, expected: int, remedy: str) -> Iterator[Check]:
     if expected or seen:
         remedy = f"{remedy}; or use --device cpu" if seen < expected else ""
         yield checked("gpu", library, f"sees {seen} of {expected} GPUs", remedy, Level.PROBLEM)
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    """Return a version as text, such as "12.4"."""
-    return f"{version[0]}.{version[1]}"

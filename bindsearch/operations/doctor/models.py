@@ -58,17 +58,14 @@ def check_encoders() -> Iterator[Check]:
         yield Check("encoders", "mini", Level.OK, f"weights are installed ({size / 1e6:.0f} MB)")
     for manifest in list_models():
         faults, missing = verify_model(manifest.name, digests=False), _missing_parts(manifest)
-        yield Check(
-            "encoders",
-            manifest.name,
-            Level.PROBLEM if faults or missing else Level.OK,
-            "; ".join([*faults, *missing]) or f"{_contents(manifest)}, {manifest.dtype}",
-            _remedy(manifest.name) if faults else "",
-        )
+        towers = len(towers_of(manifest))
+        contents = f"{towers} towers" if towers else f"{len(manifest.files)} files"  # files: those of a repository
+        level = Level.PROBLEM if faults or missing else Level.OK
+        message = "; ".join([*faults, *missing]) or f"{contents}, {manifest.dtype}"
+        yield Check("encoders", manifest.name, level, message, _remedy(manifest.name) if faults else "")
+    remedy = "remove the folder of the model, and pull or bind it again"
     for fault in damaged_models():
-        yield Check(
-            "encoders", "models", Level.PROBLEM, fault, "remove the folder of the model, and pull or bind it again"
-        )
+        yield Check("encoders", "models", Level.PROBLEM, fault, remedy)
 
 
 def _missing_parts(manifest: ModelManifest) -> list[str]:
@@ -80,12 +77,6 @@ def _missing_parts(manifest: ModelManifest) -> list[str]:
         except EncoderError as error:
             faults.append(str(error))
     return faults
-
-
-def _contents(manifest: ModelManifest) -> str:
-    """Return how many towers a model has, or files if they are those of a repository."""
-    towers = len(towers_of(manifest))
-    return f"{towers} towers" if towers else f"{len(manifest.files)} files"
 
 
 def _remedy(name: str) -> str:
@@ -115,9 +106,8 @@ def check_store(path: Path) -> Iterator[Check]:
     snapshot = generation.snapshot
     reasons = [] if snapshot.failures is None else snapshot.failures.column("reason").to_pylist()
     failures = [reason for reason in reasons if not reason.startswith(NO_CONTENT)]
-    problems = [
-        partition.index_error for partition in generation.partitions.values() if partition.index_error is not None
-    ]
+    index_errors = (partition.index_error for partition in generation.partitions.values())
+    problems = [error for error in index_errors if error is not None]
     size = folder_size(path) / 1e6
     message = f"{sum(snapshot.counts('items').values())} items, {len(failures)} failed files, {size:.1f} MB at {path}"
     yield checked("store", "store", "; ".join([message, *problems]), "bindsearch optimize" if problems else "")
@@ -132,9 +122,8 @@ def embed_samples(path: Path) -> Iterator[Check]:
     try:
         encoder = load_store_encoder(path, None, {}, Runtime())
     except (BindSearchError, OSError) as error:
-        yield Check(
-            "deep", "encoder", Level.PROBLEM, str(error), "see the findings about the store and the encoders above"
-        )
+        remedy = "see the findings about the store and the encoders above"
+        yield Check("deep", "encoder", Level.PROBLEM, str(error), remedy)
         return
     noise = np.random.default_rng(7)
     picture = noise.integers(0, 256, (64, 64, 3), np.uint8)
@@ -150,9 +139,8 @@ def embed_samples(path: Path) -> Iterator[Check]:
     ]
     for medium in samples:
         modality = MODALITY_OF[type(medium)]
-        if modality not in encoder.modalities:
-            continue
-        yield _embed(encoder, modality, medium)
+        if modality in encoder.modalities:
+            yield _embed(encoder, modality, medium)
 
 
 def _embed(encoder: Encoder, modality: Modality, medium: Media) -> Check:
@@ -168,7 +156,6 @@ def _embed(encoder: Encoder, modality: Modality, medium: Media) -> Check:
     took_s = time.perf_counter() - started
     norm = float(np.linalg.norm(vectors[0]))
     if not abs(norm - 1.0) < 1e-3:
-        return Check(
-            "deep", name, Level.PROBLEM, f"returned a vector of length {norm:g}, expected 1", "report this as a bug"
-        )
+        message = f"returned a vector of length {norm:g}, expected 1"
+        return Check("deep", name, Level.PROBLEM, message, "report this as a bug")
     return Check("deep", name, Level.OK, f"embedded in {took_s:.2f} s")

@@ -90,13 +90,7 @@ class Block(NamedTuple):
 
 
 def open_generation(store: Path) -> tuple[StoreConfig, Generation]:
-    """Open the newest generation of a store; no encoder is loaded.
-
-    Args:
-        store: Folder of the store.
-
-    Returns:
-        The configuration of the store, and the generation.
+    """Return the configuration and the newest generation of a store; no encoder is loaded.
 
     Raises:
         StoreNotFoundError: there is no store.
@@ -131,13 +125,9 @@ def columns_to_json(snapshot: Snapshot) -> bytes:
 def columns_from_json(text: bytes) -> tuple[tuple[ClassColumn, Mapping[int, str]], ...]:
     """Return the columns that `columns_to_json` wrote, with the roots of collections; none if the text is another."""
     try:
-        return tuple(
-            (
-                ClassColumn.from_record(record["column"]),
-                {int(key): str(root) for key, root in record["roots"].items()},
-            )
-            for record in json.loads(text)
-        )
+        records = json.loads(text)
+        roots = [{int(key): str(root) for key, root in record["roots"].items()} for record in records]
+        return tuple((ClassColumn.from_record(record["column"]), of) for record, of in zip(records, roots, strict=True))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return ()
 
@@ -171,9 +161,8 @@ def check_space(config: StoreConfig, store: Path, other_config: StoreConfig, sou
         ("imu segments in seconds", config.imu_segment_s, other_config.imu_segment_s),
     ):
         if ours != theirs:
-            raise StoreError(
-                f"vectors of {source} cannot be added to {store}: {what} {theirs} there, {ours} here; use another store"
-            )
+            fault = f"{what} {theirs} there, {ours} here"
+            raise StoreError(f"vectors of {source} cannot be added to {store}: {fault}; use another store")
 
 
 def live_segment_rows(snapshot: Snapshot) -> NDArray[np.int64]:
@@ -192,15 +181,7 @@ def split_at_item_boundaries(snapshot: Snapshot, rows: NDArray[np.int64], size: 
 
 
 def complete_items(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return for each item whether all its live segments are among these rows.
-
-    Args:
-        snapshot: Snapshot with n items.
-        rows: Segment rows, int64 (m,).
-
-    Returns:
-        Mask of the items, bool (n,).
-    """
+    """Return for each of n items whether all its live segments are among these rows, int64 (m,): bool (n,)."""
     owners = snapshot.item_of_segment_rows()
     alive = owners if snapshot.segment_alive is None else owners[snapshot.segment_alive]
     n = snapshot.items.num_rows
@@ -234,13 +215,8 @@ def read_blocks(
 def to_lists(facts: pa.Table) -> Columns:
     """Return the columns of FACTS as lists; columns that the table lacks are lists of None."""
     n, nulls = facts.num_rows, [None] * facts.num_rows
-    lists: dict[str, list[Any]] = {}
-    for name in FACTS:
-        column = facts.column(name) if name in facts.column_names else None
-        if column is None or column.null_count == n:
-            lists[name] = nulls
-        else:
-            lists[name] = column.to_pylist()
+    filled = [name for name in FACTS if name in facts.column_names and facts.column(name).null_count < n]
+    lists = {**dict.fromkeys(FACTS, nulls), **{name: facts.column(name).to_pylist() for name in filled}}
     if lists["mtime_ns"] is nulls and lists["modified"] is not nulls:
         micros = facts.column("modified").cast(pa.int64()).to_pylist()
         lists["mtime_ns"] = [None if moment is None else storable_ns(1000 * moment) for moment in micros]
@@ -283,11 +259,9 @@ def _facts(
 def _class_texts(classes: Mapping[str, pa.ChunkedArray], item_rows: NDArray[np.int64]) -> pa.Array:
     """Return the classes of items as JSON objects, null for items without one; item rows: int64 (m,)."""
     lists = {name: values.take(pa.array(item_rows)).to_pylist() for name, values in classes.items()}
-    texts: list[str | None] = [None] * len(item_rows)
-    for row in range(len(item_rows) if lists else 0):
-        present = {name: values[row] for name, values in lists.items() if values[row] is not None}
-        texts[row] = json.dumps(present, ensure_ascii=False) if present else None
-    return pa.array(texts, pa.string())
+    rows = [{name: values[row] for name, values in lists.items()} for row in range(len(item_rows))]
+    known = ({name: value for name, value in row.items() if value is not None} for row in rows)
+    return pa.array([json.dumps(row, ensure_ascii=False) if row else None for row in known], pa.string())
 
 
 def _unless(unknown: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -298,17 +272,12 @@ def _unless(unknown: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArra
 def _vectors(generation: Generation, modalities: pa.ChunkedArray, vector_ids: NDArray[np.int64]) -> NDArray[np.float16]:
     """Return the vectors, float16 (m, d), of these ids, int64 (m,), each from the partition of its modality."""
     names = np.asarray(modalities.to_numpy(zero_copy_only=False))
-    modality_names = [*dict.fromkeys(names.tolist())]
-    if len(modality_names) == 1:
-        partition = generation.partitions[Modality(modality_names[0])]
-        return partition.rows.gather(partition.rows_of_vectors(vector_ids))
-    out: NDArray[np.float16] | None = None
-    for name in modality_names:
+    partitions = {name: generation.partitions[Modality(name)] for name in dict.fromkeys(names.tolist())}
+    first = next(iter(partitions.values()))
+    if len(partitions) == 1:
+        return first.rows.gather(first.rows_of_vectors(vector_ids))
+    out = np.empty((len(vector_ids), first.dim), np.float16)
+    for name, partition in partitions.items():
         mask = names == name
-        partition = generation.partitions[Modality(name)]
-        gathered = partition.rows.gather(partition.rows_of_vectors(vector_ids[mask]))
-        if out is None:
-            out = np.empty((len(vector_ids), gathered.shape[1]), np.float16)
-        out[mask] = gathered
-    assert out is not None  # a block is never empty
+        out[mask] = partition.rows.gather(partition.rows_of_vectors(vector_ids[mask]))
     return out

@@ -36,8 +36,11 @@ from bindsearch.errors import StoreError, UsageError
 from bindsearch.operations.exchange.engines.engine import (
     DEFAULT_NAME,
     Engine,
+    EngineResult,
+    EngineSource,
     EngineTarget,
     check_modules,
+    make_source,
     parse_engine_target,
 )
 from bindsearch.operations.exchange.exchange_format import (
@@ -168,18 +171,20 @@ def export_vectors(
     if not counts:
         raise NothingToExportError
     if isinstance(place, EngineTarget):
-        return _export_to_engine(place, config, generation, rows, on_progress, on_stage, started)
+        source = make_source(config, generation, rows)
+        sent = _engine_writer(place.engine)(place, source, on_progress, on_stage)
+        took_s = time.monotonic() - started
+        return ExportReport(sent.place, source.counts, None, sent.size_bytes, took_s, place.name, sent.notices)
     total = sum(counts.values())
     export_id = secrets.token_hex(16)
     sizes: dict[str, int] = {}
     write = _write_npy if chosen_layout == Layout.NPY else _write_parquet
     try:
         check_target(place)
-        open_file = partial(_write_local, place) if isinstance(place, Path) else partial(write_remote, place)
         on_progress(0, total)
-        for done in accumulate(write(_counted(open_file, sizes), export_id, config, generation, rows)):
+        for done in accumulate(write(partial(_open, place, sizes), export_id, config, generation, rows)):
             on_progress(done, total)
-        with open_file(EXPORT_FILE) as file:
+        with _open(place, {}, EXPORT_FILE) as file:
             listed = {"format": 1, "id": export_id, "vectors": counts, "files": sizes}
             file.write(json.dumps(listed, indent=1).encode())
     except OSError as error:
@@ -235,49 +240,25 @@ OpenFile = Callable[[str], AbstractContextManager[BinaryIO]]
 
 
 @contextmanager
-def _write_local(folder: Path, rel_path: str) -> Iterator[BinaryIO]:
-    """Open a file of an export on this machine."""
-    make_folder((folder / rel_path).parent, folder)
-    with atomic_write(folder / rel_path) as file:
+def _open(place: Path | Remote, sizes: dict[str, int], rel_path: str) -> Iterator[BinaryIO]:
+    """Open a file of an export for writing; it is published when the block ends, and its size recorded in `sizes`."""
+    if isinstance(place, Path):
+        make_folder((place / rel_path).parent, place)
+    with atomic_write(place / rel_path) if isinstance(place, Path) else write_remote(place, rel_path) as file:
         yield file
+        size = file.tell()
+    sizes[rel_path] = size
 
 
-def _counted(open_file: OpenFile, sizes: dict[str, int]) -> OpenFile:
-    """Return a function that opens files and records the size in bytes of each in `sizes`."""
+def _engine_writer(engine: Engine) -> Callable[[EngineTarget, EngineSource, OnRows, OnStage], EngineResult]:
+    """Return the function that writes to an engine."""
+    if engine is Engine.PGVECTOR:
+        from bindsearch.operations.exchange.engines.pgvector import write_pgvector
 
-    @contextmanager
-    def counted(rel_path: str) -> Iterator[BinaryIO]:
-        with open_file(rel_path) as file:
-            yield file
-            size = file.tell()
-        sizes[rel_path] = size
-
-    return counted
-
-
-def _export_to_engine(
-    target: EngineTarget,
-    config: StoreConfig,
-    generation: Generation,
-    rows: Mapping[Modality, NDArray[np.int64]],
-    on_progress: OnRows,
-    on_stage: OnStage,
-    started: float,
-) -> ExportReport:
-    """Write segment rows to an engine; see `export_vectors`."""
-    from bindsearch.operations.exchange.engines.engine import make_source
-    from bindsearch.operations.exchange.engines.pgvector import write_pgvector
+        return write_pgvector
     from bindsearch.operations.exchange.engines.qdrant import write_qdrant, write_qdrant_edge
 
-    writers = {
-        Engine.PGVECTOR: write_pgvector,
-        Engine.QDRANT_EDGE: write_qdrant_edge,
-        Engine.QDRANT: write_qdrant,
-    }
-    source = make_source(config, generation, rows)
-    done = writers[target.engine](target, source, on_progress, on_stage)
-    took_s = time.monotonic() - started
-    return ExportReport(done.place, source.counts, None, done.size_bytes, took_s, target.name, done.notices)
+    return write_qdrant if engine is Engine.QDRANT else write_qdrant_edge
 
 
 def _select_rows(

@@ -56,13 +56,7 @@ class VectorType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A file of a batch.
-
-    Attributes:
-        path: Its path in the result.
-        file: What is embedded; None: nothing can be.
-        problem: Why nothing can be embedded; empty if something can.
-    """
+    """A file of a batch: its path in the result, and what is embedded, or why nothing can be."""
 
     path: str
     file: SourceFile | None
@@ -119,7 +113,8 @@ def embed_files(
     where = to_choice(decode, DecodeIn, "decode")
     if not isinstance(batch, pa.Table | pa.RecordBatch):
         raise UsageError(f"the batch is {shown(batch)}: give a pyarrow Table or RecordBatch")
-    chosen = _loaded(encoder, tuple(sorted((encoder_options or {}).items())), device)
+    given_options = tuple(sorted((encoder_options or {}).items()))
+    chosen = _load(encoder, given_options, device) if isinstance(encoder, str) else encoder
     options = replace(segment_lengths(segment_s or {}, chosen.wants), imu_rate_hz=imu_rate_hz)
     folder = None if root is None else to_absolute(root)
     settings = FolderSettings() if folder is None else read_folder_settings(folder)
@@ -133,13 +128,9 @@ def embed_files(
     return _table(records, new_config(chosen, options), numbers)
 
 
-def _loaded(encoder: str | Encoder, options: tuple[tuple[str, Any], ...], device: str) -> Encoder:
-    """Return an encoder; one that is given by name is loaded once a process."""
-    return _load(encoder, options, device) if isinstance(encoder, str) else encoder
-
-
 @lru_cache(ENCODERS_KEPT)
 def _load(name: str, options: tuple[tuple[str, Any], ...], device: str) -> Encoder:
+    """Return an encoder; it is loaded once a process."""
     from bindsearch.encoders import load_encoder
     from bindsearch.encoders.torch_runtime.device import Runtime
 
@@ -147,12 +138,7 @@ def _load(name: str, options: tuple[tuple[str, Any], ...], device: str) -> Encod
 
 
 def _rows(batch: pa.Table, root: Path | None, temporary: Path) -> list[_Row]:
-    """Return the files of a batch; contents are written into the folder `temporary`.
-
-    Raises:
-        UsageError: a column is missing or has another type, or a row has no path, an unknown modality or a path outside
-            of `root`.
-    """
+    """Return the files of a batch; contents are written into `temporary`; raise UsageError for bad columns and rows."""
     names = batch.schema.names
     by_content = "bytes" in names and "path" not in names
     needed = ("bytes", "name") if by_content else ("path",)
@@ -165,7 +151,9 @@ def _rows(batch: pa.Table, root: Path | None, temporary: Path) -> list[_Row]:
     for number, (path, modality) in enumerate(zip(paths, modalities, strict=True)):
         if not path or "\0" in path:
             raise UsageError(f"row {number} of the batch has no {needed[-1]} of a file: {shown(path)}")
-        listed = _listed(modality)
+        listed = None
+        if modality is not None:
+            listed = ManifestEntry(to_choice(modality, Modality, "modality"), (), {}, Metadata())
         if by_content:
             content = batch.column("bytes")[number].as_py()
             rows.append(_content_row(path, content, listed, root, temporary / str(number)))
@@ -180,11 +168,6 @@ def _texts(batch: pa.Table, name: str) -> list[str | None]:
     if wrong := [value for value in values if not isinstance(value, str | None)]:
         raise UsageError(f"the column {name} contains {shown(wrong[0])}: give texts")
     return values
-
-
-def _listed(modality: str | None) -> ManifestEntry | None:
-    """Return what a batch says about a file."""
-    return None if modality is None else ManifestEntry(to_choice(modality, Modality, "modality"), (), {}, Metadata())
 
 
 def _path_row(text: str, listed: ManifestEntry | None, root: Path | None) -> _Row:
@@ -217,11 +200,7 @@ def _content_row(name: str, content: object, listed: ManifestEntry | None, root:
 
 
 def _placed(text: str, root: Path | None) -> tuple[Path, str]:
-    """Return an absolute path, and the one below `root`, or below the folder above its own; links are not followed.
-
-    Raises:
-        UsageError: it is outside of `root`.
-    """
+    """Return an absolute path, and the one below `root`, or below the folder above its own; links are not followed."""
     path = Path(os.path.abspath((root or Path()) / Path(text).expanduser()))  # noqa: PTH100  (follows no links)
     if root is None:
         return path, "/".join(path.parts[-2:]).lstrip("/")
@@ -239,19 +218,18 @@ def _embed(
     found: dict[int, FileTask] = {}
     if not files:
         return found
+
+    def is_wanted(task: FileTask) -> bool:
+        return task.failure is None and task.inspection is not None and task.inspection.verdict.modality is not None
+
     with (
         Decoders(encoder, where) as decoders,
-        closing(decoders.run(iter(files), lambda: True, _is_wanted, options)) as messages,
+        closing(decoders.run(iter(files), lambda: True, is_wanted, options)) as messages,
     ):
         for embedded in embed_messages(messages, encoder):
             if isinstance(embedded, FileTask):
                 found[id(embedded.file)] = embedded
     return found
-
-
-def _is_wanted(task: FileTask) -> bool:
-    """Return whether a file is decoded after its inspection."""
-    return task.failure is None and task.inspection is not None and task.inspection.verdict.modality is not None
 
 
 def _records(row: _Row, found: Mapping[int, FileTask], root: Path | None) -> Iterator[dict[str, Any]]:
@@ -279,14 +257,8 @@ def _records(row: _Row, found: Mapping[int, FileTask], root: Path | None) -> Ite
             **{name: getattr(metadata, name) for name in METADATA_COLUMNS},
         }
         for segment in embedded.segments:
-            yield {
-                **record,
-                "modality": segment.modality.value,
-                "start_s": segment.start_s,
-                "end_s": segment.end_s,
-                "text": segment.text,
-                VECTOR_COLUMN: segment.payload,
-            }
+            span = {"start_s": segment.start_s, "end_s": segment.end_s, "text": segment.text}
+            yield {**record, "modality": segment.modality.value, **span, VECTOR_COLUMN: segment.payload}
 
 
 def _table(records: Sequence[Mapping[str, Any]], config: StoreConfig, dtype: VectorType) -> pa.Table:
@@ -300,9 +272,10 @@ def _table(records: Sequence[Mapping[str, Any]], config: StoreConfig, dtype: Vec
         if VECTOR_COLUMN in record:
             vectors[row] = record[VECTOR_COLUMN]
     columns: dict[str, Any] = {
-        name: pa.array([record.get(name) for record in records], type_) for name, type_ in fields[:-3]
+        VECTOR_COLUMN: pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind),
+        SPACE_COLUMN: pa.array([space.decode()] * len(records), pa.string()),
     }
-    columns[VECTOR_COLUMN] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), type=kind)
-    columns[ERROR_COLUMN] = pa.array([record.get(ERROR_COLUMN) for record in records], pa.string())
-    columns[SPACE_COLUMN] = pa.array([space.decode()] * len(records), pa.string())
+    for name, type_ in fields:
+        if name not in columns:
+            columns[name] = pa.array([record.get(name) for record in records], type_)
     return pa.table(columns, pa.schema(fields, {SPACE_KEY: space}))

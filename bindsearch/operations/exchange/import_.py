@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,15 @@ from bindsearch.arguments import to_absolute, to_choice, with_slash
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.ingest.media.sidecar import COLUMN_NAME, MAX_COLUMNS
-from bindsearch.operations.classify.column import carry_columns, missing_notices
-from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, EXPORT_FILE, Columns, check_space, to_lists
+from bindsearch.operations.classify.column import carry_columns
+from bindsearch.operations.exchange.exchange_format import (
+    BLOCK_ROWS,
+    ERROR_COLUMN,
+    EXPORT_FILE,
+    Columns,
+    check_space,
+    to_lists,
+)
 from bindsearch.operations.exchange.object_store import local_copy, name_of, to_place
 from bindsearch.operations.exchange.vector_import import (
     ImportReport,
@@ -38,9 +46,7 @@ from bindsearch.operations.exchange.vector_import import (
 )
 from bindsearch.operations.exchange.vector_sources import VectorFileReader, check_complete, find_shards
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
-from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import Embedded
-from bindsearch.storage.class_columns import ClassColumn
 from bindsearch.storage.config import StoreConfig, resolve_store
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.vector_files import UNIT_TOLERANCE
@@ -120,22 +126,20 @@ def import_vectors(
         )
         _check(config, path, shards)
         plan = _plan(opened, root_folder)
-        n_done, total = 0, sum(shard.n for shard in shards)
+        total = sum(shard.n for shard in shards)
         on_progress(0, total)
         with open_writer(path, context.encoder, context.segments) as (_, catalog, writer):
             importer = VectorImporter(catalog, writer, report, trusted=False)
-            for n in _import_shards(plan, importer, config.dim, default_modality, report):
-                n_done += n
-                on_progress(n_done, total)
+            for done in accumulate(_import_shards(plan, importer, config.dim, default_modality, report)):
+                on_progress(done, total)
             importer.flush()
         for folder, of_source in opened.items():
             if columns := next((shard.columns for shard in of_source if shard.columns), ()):
                 on_stage("writing columns of classes")
-                report.notices += carry_columns(
-                    _placed_columns(columns, root_folder), path, context.encoder, names[folder]
-                )
+                if root_folder is not None:
+                    columns = tuple((column, dict.fromkeys(roots, root_folder)) for column, roots in columns)
+                report.notices += carry_columns(columns, path, context.encoder, names[folder])
         update_indexes(context, report, optimize=optimize, on_stage=on_stage)
-        report.notices += missing_notices(open_reader(path).current().snapshot)
     report.took_s = time.monotonic() - started
     return report
 
@@ -145,53 +149,29 @@ def _is_read(rel_path: str) -> bool:
     return rel_path == EXPORT_FILE or rel_path.endswith((".parquet", ".npy"))
 
 
-def _placed_columns(
-    columns: Sequence[tuple[ClassColumn, Mapping[int, str]]], root: str | None
-) -> list[tuple[ClassColumn, Mapping[int, str]]]:
-    """Return the columns of an export, with the root that the items of its collections have now."""
-    return [(column, roots if root is None else dict.fromkeys(roots, root)) for column, roots in columns]
-
-
 def _check(config: StoreConfig, path: Path, shards: Sequence[VectorFileReader]) -> None:
-    """Check that all shards have the space of the store.
-
-    Raises:
-        VectorError: vectors have another dimension.
-        StoreError: the files record another encoder, other weights or other options.
-    """
+    """Check that all shards have the space of the store; raise VectorError for other dimensions, else StoreError."""
     for shard in shards:
         if shard.dim is not None and shard.dim != config.dim:
-            raise VectorError(
-                f"{shard.vectors} holds vectors of {shard.dim} dimensions, "
-                f"those of {config.encoder} have {config.dim}: give the encoder that made them, or use another store"
-            )
+            way_out = "give the encoder that made them, or use another store"
+            ours = f"those of {config.encoder} have {config.dim}"
+            raise VectorError(f"{shard.vectors} holds vectors of {shard.dim} dimensions, {ours}: {way_out}")
         if shard.space is not None:
             check_space(config, path, shard.space, shard.facts)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Assignment of the rows of some shards to items.
-
-    Attributes:
-        shards: Opened shards.
-        codes: For each shard the item number of each row, int64 (n,).
-        counts: Number of vectors of each item, int64 (number of items,); 0 for a file that could not be read.
-        items: Root and relative path of each item.
-    """
+    """Assignment of the rows of some shards to items, each with its root and relative path."""
 
     shards: Sequence[VectorFileReader]
-    codes: Sequence[NDArray[np.int64]]
-    counts: NDArray[np.int64]
+    codes: Sequence[NDArray[np.int64]]  # for each shard the item number of each row (n,)
+    counts: NDArray[np.int64]  # number of vectors of each item; 0 for a file that could not be read
     items: Sequence[tuple[str, str]]
 
 
 def _plan(sources: Mapping[Path, Sequence[VectorFileReader]], root: str | None) -> _Plan:
-    """Read the paths of all rows, and assign the rows to items; rows with the same path are one item.
-
-    Raises:
-        UsageError: a row has no path or one outside of `root`, or an item is in several exports.
-    """
+    """Assign all rows to items by their paths; raise UsageError for a bad path, or an item in several exports."""
     numbers: dict[str, int] = {}
     items: list[tuple[str, str]] = []
     codes: list[NDArray[np.int64]] = []
@@ -206,10 +186,9 @@ def _plan(sources: Mapping[Path, Sequence[VectorFileReader]], root: str | None) 
             if number == len(items):
                 items.append((folder, path))
             if is_export and exports.setdefault(number, export) != export:
-                raise UsageError(
-                    f"{with_slash(folder)}{path} is in two exports, {exports[number]} and {export}: "
-                    "import one after the other, the last one replaces the items of the first"
-                )
+                way_out = "import one after the other, the last one replaces the items of the first"
+                fault = f"is in two exports, {exports[number]} and {export}"
+                raise UsageError(f"{with_slash(folder)}{path} {fault}: {way_out}")
         codes += [number_of[of_shard] for of_shard in rows]
     shards = [shard for group in sources.values() for shard in group]
     counts = np.zeros(len(items), np.int64)
@@ -221,11 +200,7 @@ def _plan(sources: Mapping[Path, Sequence[VectorFileReader]], root: str | None) 
 def _placed(
     shards: Sequence[VectorFileReader], root: str | None
 ) -> tuple[list[tuple[str, str]], list[NDArray[np.int64]]]:
-    """Return root and relative path of each path of a source, and for each shard the path of each row: int64 (n,).
-
-    Raises:
-        UsageError: a row has no path, or one outside of `root`.
-    """
+    """Return root and relative path of each path of a source, and for each shard the number of each row's path (n,)."""
     paths: list[pa.Array] = []
     collections: list[pa.Array] = []
     for shard in shards:
@@ -266,22 +241,15 @@ def place_items(paths: Sequence[str], collections: Sequence[str | None], root: s
         return _place_below(normal_paths, export_roots, root)
     rootless = [path for path, collection in zip(normal_paths, export_roots, strict=True) if collection is None]
     if relative := [path for path in rootless if not path.startswith("/")]:
-        raise UsageError(
-            f"the path {relative[0]!r} is relative: give the folder that it is relative to (--root FOLDER)"
-        )
+        way_out = "give the folder that it is relative to (--root FOLDER)"
+        raise UsageError(f"the path {relative[0]!r} is relative: {way_out}")
     common = os.path.commonpath([posixpath.dirname(path) for path in rootless]) if rootless else ""
-    roots = [common if collection is None else collection for collection in export_roots]
-    return [
-        (collection, path[len(with_slash(collection)) :]) for collection, path in zip(roots, normal_paths, strict=True)
-    ]
+    roots = (common if collection is None else collection for collection in export_roots)
+    return [(folder, path[len(with_slash(folder)) :]) for folder, path in zip(roots, normal_paths, strict=True)]
 
 
 def _place_below(paths: Sequence[str], export_roots: Sequence[str | None], root: str) -> list[tuple[str, str]]:
-    """Return items below `root`; items of one other collection move to it.
-
-    Raises:
-        UsageError: a path is outside of `root`, or items of several collections would move to it.
-    """
+    """Return items below `root`; items of one other collection move to it, UsageError is raised for several ones."""
     item_paths = []
     moved_roots = set()
     for path, export_root in zip(paths, export_roots, strict=True):
@@ -330,8 +298,9 @@ def _import_shards(
         starts[number] = end = start + table.num_rows
         codes, failed = plan.codes[number], shard.failed[start:end]
         if failed.any():
-            reasons = zip(codes[start:end][failed].tolist(), shard.reasons(table.filter(failed)), strict=True)
-            ignored += _stage_failures(plan, dict(reasons), importer)
+            reasons = map(str, table.filter(failed).column(f"#{ERROR_COLUMN}").to_pylist())
+            by_item = dict(zip(codes[start:end][failed].tolist(), reasons, strict=True))
+            ignored += _stage_failures(plan, by_item, importer)
         embedded = _facts(shard, table.filter(~failed) if failed.any() else table, modality)
         _stage(plan, codes[start:end][~failed].tolist(), embedded, vectors, incomplete, importer)
         if end < len(codes):
@@ -423,9 +392,8 @@ def _facts(shard: VectorFileReader, table: pa.Table, modality: Modality | None) 
         facts["columns"] = _user_columns(table, shard.extras)
     else:
         facts["columns"] = [text if text is None or _is_object(text) else None for text in facts["columns"]]
-        facts["fingerprint"] = [
-            value if value and _FINGERPRINT.fullmatch(value) else None for value in facts["fingerprint"]
-        ]
+        prints = facts["fingerprint"]
+        facts["fingerprint"] = [value if value and _FINGERPRINT.fullmatch(value) else None for value in prints]
     return facts
 
 

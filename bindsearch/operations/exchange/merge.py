@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,20 +27,18 @@ from bindsearch.arguments import with_slash
 from bindsearch.encoders.base import Encoder
 from bindsearch.errors import IndexDamagedError, UsageError
 from bindsearch.indexes.index_files import publish_index
-from bindsearch.operations.classify.column import carry_columns, missing_notices
+from bindsearch.operations.classify.column import carry_columns
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.exchange.exchange_format import (
     check_space,
     complete_items,
     live_segment_rows,
-    open_generation,
     read_blocks,
     to_lists,
 )
 from bindsearch.operations.exchange.object_store import Remote, local_copy, name_of, to_place
 from bindsearch.operations.exchange.vector_import import (
     ImportReport,
-    ItemSlot,
     VectorImporter,
     import_context,
     segment_from_row,
@@ -52,7 +50,7 @@ from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.partition import Partition
 from bindsearch.storage.catalog import Catalog
-from bindsearch.storage.config import StoreConfig, read_config, resolve_store
+from bindsearch.storage.config import read_config, resolve_store
 from bindsearch.storage.faults import tells_faults
 from bindsearch.storage.session import open_writer
 from bindsearch.storage.writer import Writer
@@ -63,8 +61,6 @@ class _Source(NamedTuple):
     """Store to merge, opened; `name`: for messages; `rows`: its live segment rows, sorted by item."""
 
     name: str
-    path: Path
-    config: StoreConfig
     generation: Generation
     rows: NDArray[np.int64]
 
@@ -119,15 +115,16 @@ def merge_stores(
         )
         for path, config in configs.items():
             check_space(target_config, target_path, config, Path(names[path]))
-        opened_sources = [_open(path, names[path]) for path in names]
+        opened_sources = []
+        for path, name in names.items():
+            generation = open_reader(path).current()
+            opened_sources.append(_Source(name, generation, live_segment_rows(generation.snapshot)))
         total = sum(len(source.rows) for source in opened_sources)
-        n_done = 0
         on_progress(0, total)
         with open_writer(target_path, context.encoder, context.segments) as (_, catalog, writer):
-            for source in opened_sources:
-                for n in _import_source(source, catalog, writer, report):
-                    n_done += n
-                    on_progress(n_done, total)
+            blocks = (_import_source(source, catalog, writer, report) for source in opened_sources)
+            for done in accumulate(chain.from_iterable(blocks)):
+                on_progress(done, total)
         for source in opened_sources:
             snapshot = source.generation.snapshot
             if (stored := snapshot.class_columns) is not None:
@@ -138,7 +135,6 @@ def merge_stores(
             generations = {source.name: source.generation for source in opened_sources}
             report.notices += carry_indexes(context, generations, on_stage)
         update_indexes(context, report, optimize=optimize, on_stage=on_stage)
-        report.notices += missing_notices(open_reader(target_path).current().snapshot)
     report.took_s = time.monotonic() - started
     return report
 
@@ -162,12 +158,6 @@ def _source_places(target: Path, sources: tuple[PathLike, ...]) -> list[Path | R
     return places
 
 
-def _open(path: Path, name: str) -> _Source:
-    """Open a store to merge."""
-    config, generation = open_generation(path)
-    return _Source(name, path, config, generation, live_segment_rows(generation.snapshot))
-
-
 def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: ImportReport) -> Iterator[int]:
     """Commit the items and failures of a source; yield the number of vectors of each block."""
     importer = VectorImporter(catalog, writer, report, trusted=True)
@@ -178,7 +168,9 @@ def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: Im
         for start, end in pairwise([*starts, len(vectors)]):
             root = facts["collection"][start]
             slot = importer.locate(root, facts["path"][start][len(with_slash(root)) :])
-            if _is_up_to_date(slot, facts["content_hash"][start], facts["mtime_ns"][start]):
+            mtime_ns = facts["mtime_ns"][start]
+            is_same = slot.content_hash == facts["content_hash"][start]
+            if slot.item_id is not None and (is_same or mtime_ns is None or mtime_ns <= slot.mtime_ns):
                 report.unchanged += 1
             else:
                 segments = [segment_from_row(facts, row, vectors[row]) for row in range(start, end)]
@@ -196,20 +188,8 @@ def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: Im
     importer.flush()
 
 
-def _is_up_to_date(slot: ItemSlot, content_hash: str, mtime_ns: int | None) -> bool:
-    """Return whether the existing item has the same content as the new one, or is not older."""
-    if slot.item_id is None:
-        return False
-    return slot.content_hash == content_hash or mtime_ns is None or mtime_ns <= slot.mtime_ns
-
-
 def carry_indexes(context: StoreContext, sources: Mapping[str, Generation], on_stage: OnStage) -> list[str]:
-    """Take over indexes of other stores for partitions that have none and begin with the same rows.
-
-    Args:
-        context: Store that the rows were merged into.
-        sources: Generations of the other stores by their names.
-        on_stage: Called with the name of each stage.
+    """Take over indexes of other stores, given by name, for partitions that have none and begin with the same rows.
 
     Returns:
         A line for each index that was taken over.

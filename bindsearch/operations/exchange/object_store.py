@@ -132,10 +132,8 @@ def _open(uri: str) -> Remote:
     except ValueError:
         parts = SplitResult("", "", "", "", "")
     if not parts.hostname or parts.fragment or (parts.scheme == "s3" and ":" in parts.netloc.rpartition("@")[2]):
-        raise UsageError(
-            f"a {uri.partition(':')[0]} URI cannot be understood: give SCHEME://BUCKET/PATH, with special characters "
-            "of credentials and names in the form %2F"
-        )
+        form = "SCHEME://BUCKET/PATH, with special characters of credentials and names in the form %2F"
+        raise UsageError(f"a {uri.partition(':')[0]} URI cannot be understood: give {form}")
     user, password = (unquote(text or "") for text in (parts.username, parts.password))
     is_azure = parts.scheme.startswith("abfs")
     owner = f"{user}@" if is_azure and user else ""  # the container
@@ -222,15 +220,7 @@ def check_empty(remote: Remote) -> None:
 
 @contextmanager
 def write_remote(remote: Remote, rel_path: str) -> Iterator[BinaryIO]:
-    """Open a file below a folder for writing; it appears when the block ends, and not after an exception.
-
-    Args:
-        remote: The folder.
-        rel_path: Path of the file below it.
-
-    Yields:
-        The file, open for binary writing.
-    """
+    """Open a file below a folder for binary writing; it appears when the block ends, and not after an exception."""
     path = f"{remote.path}/{rel_path}"
     with remote_faults(remote.name, remote.secrets):
         stream: Any = remote.filesystem.open_output_stream(path, compression=None)
@@ -274,16 +264,11 @@ def local_copy(place: Path | Remote, wanted: Wanted, on_stage: OnStage) -> Itera
                 copy = _download(place, folder, wanted, on_stage)
             yield copy
         except BindSearchError as error:
-            source = place.name if _is_folder(place, folder) else place.name.rpartition("/")[0]
-            error.args = tuple(
-                text.replace(str(folder), source) if isinstance(text, str) else text for text in error.args
-            )
+            is_file = (folder / PurePosixPath(place.path).name).is_file()
+            source = place.name.rpartition("/")[0] if is_file else place.name
+            texts = (text.replace(str(folder), source) if isinstance(text, str) else text for text in error.args)
+            error.args = tuple(texts)
             raise
-
-
-def _is_folder(place: Remote, folder: Path) -> bool:
-    """Return whether the copy of a place is a folder, not a file in it."""
-    return not (folder / PurePosixPath(place.path).name).is_file()
 
 
 def _download(remote: Remote, folder: Path, wanted: Wanted, on_stage: OnStage) -> Path:
@@ -302,10 +287,8 @@ def _download(remote: Remote, folder: Path, wanted: Wanted, on_stage: OnStage) -
         raise UsageError(f"{remote.name} does not exist, or contains no files to read")
     total, free = sum(sizes.values()), shutil.disk_usage(folder).free
     if total + DISK_RESERVE_BYTES > free:
-        raise StoreError(
-            f"{remote.name} has {total / 1e6:,.0f} MB to copy, and {folder.parent} has {free / 1e6:,.0f} MB free: "
-            "set TMPDIR to a folder with more space"
-        )
+        fault = f"has {total / 1e6:,.0f} MB to copy, and {folder.parent} has {free / 1e6:,.0f} MB free"
+        raise StoreError(f"{remote.name} {fault}: set TMPDIR to a folder with more space")
 
     def copy(path: str) -> int:
         _copy_file(remote.filesystem, f"{parent}/{path}", folder / path, sizes[path])
@@ -321,11 +304,7 @@ def _download(remote: Remote, folder: Path, wanted: Wanted, on_stage: OnStage) -
 
 
 def _sizes(remote: Remote, parent: str, wanted: Wanted, *, deep: bool) -> Mapping[str, int]:
-    """Return the sizes of the wanted files below a folder, by their paths below it, in order.
-
-    Raises:
-        UsageError: a path leads out of the folder.
-    """
+    """Return the sizes of the wanted files below a folder, by their paths in it; raise UsageError for bad paths."""
     from pyarrow.fs import FileSelector, FileType
 
     entries = remote.filesystem.get_file_info(FileSelector(parent, allow_not_found=True, recursive=deep))

@@ -17,10 +17,12 @@ from bindsearch.former_names import former_fields
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.media.options import DecodeOptions, decode_options
 from bindsearch.media import SegmentOf
+from bindsearch.operations.classify.column import missing_notices
 from bindsearch.operations.context import StoreContext
 from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, Columns
 from bindsearch.operations.optimize import OptimizeResult, optimize_store
 from bindsearch.reports import OnStage
+from bindsearch.search.generation import open_reader
 from bindsearch.storage.batch import Embedded, StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog, Failure
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, new_config, read_config
@@ -84,17 +86,11 @@ class ItemSlot(NamedTuple):
 
 
 class _CollectionMatch(NamedTuple):
-    """Collection that contains a root.
-
-    Attributes:
-        collection_id: Id of the collection.
-        prefix: Path of the root in the collection, "" or with a trailing slash.
-        inner: Collections inside the root: path below the root with a trailing slash, and id; deepest first.
-    """
+    """Collection that contains a root, and the collections inside of that root, deepest first."""
 
     collection_id: int
-    prefix: str
-    inner: tuple[tuple[str, int], ...]
+    prefix: str  # path of the root in the collection, "" or with a trailing slash
+    inner: tuple[tuple[str, int], ...]  # path below the root with a trailing slash, and id
 
 
 @contextmanager
@@ -139,7 +135,7 @@ def import_context(
 
 
 def update_indexes(context: StoreContext, report: ImportReport, *, optimize: bool, on_stage: OnStage) -> None:
-    """Bring the indexes up to date after an import, or add a notice that they are not."""
+    """Bring the indexes up to date after an import, or add a notice that they are not; notice columns of classes."""
     if optimize:
         report.optimized = optimize_store(context, on_stage=on_stage)
     elif report.vectors:
@@ -147,6 +143,7 @@ def update_indexes(context: StoreContext, report: ImportReport, *, optimize: boo
             f"the indexes are unchanged: {report.vectors} new vectors are scanned exactly until "
             f"`{shell_command('optimize', '--store', context.path)}`"
         )
+    report.notices += missing_notices(open_reader(context.path).current().snapshot)
 
 
 def segment_from_row(facts: Columns, row: int, embedding: NDArray[np.float32]) -> Embedded:
@@ -235,13 +232,20 @@ class VectorImporter:
             self._fingerprints[fingerprint] += 1
         else:
             shared = self._was_staged(fingerprint, segments)
+        size_bytes, mtime_ns = facts["size_bytes"][row], facts["mtime_ns"][row]
+        # as far as it is known; the sidecar version makes the next `index` inspect the file
+        state = FileState(
+            UNKNOWN_STATE.size_bytes if size_bytes is None else size_bytes,
+            UNKNOWN_STATE.mtime_ns if mtime_ns is None else mtime_ns,
+            UNKNOWN_STATE.sidecar_version,
+        )
         self._batch.items.append(
             StagedItem(
                 item_id=slot.item_id,
                 collection_id=slot.collection_id,
                 rel_path=slot.rel_path,
                 modality=Modality(facts["item_modality"][row] or segments[0].modality),
-                state=_state(facts["size_bytes"][row], facts["mtime_ns"][row]),
+                state=state,
                 content_hash=facts["content_hash"][row] or "",
                 fingerprint=fingerprint,
                 segments=None if shared else tuple(segments),
@@ -252,16 +256,17 @@ class VectorImporter:
         self._report.vectors += len(segments)
         self._report.added += slot.item_id is None
         self._report.replaced += slot.item_id is not None
-        self._staged += len(segments)
-        if self._staged >= BLOCK_ROWS:
-            self.flush()
+        self._count(len(segments))
 
     def add_failure(self, slot: ItemSlot, reason: str) -> None:
         """Record a file that could not be indexed; the next `index` retries it."""
         self._batch.failures.append(Failure(slot.collection_id, slot.rel_path, UNKNOWN_STATE, reason))
         self._failed.add((slot.collection_id, slot.rel_path))
         self._report.failures += 1
-        self._staged += 1
+        self._count(1)
+
+    def _count(self, n: int) -> None:
+        self._staged += n
         if self._staged >= BLOCK_ROWS:
             self.flush()
 
@@ -279,9 +284,7 @@ class VectorImporter:
         row = self._rows[key].get(rel_path)
         if row is None:
             return ItemSlot(key, rel_path, None, "", -1, failed)
-        item_id, content_hash, mtime_ns = (
-            self._items[name][row].as_py() for name in ("item_id", "content_hash", "mtime_ns")
-        )
+        item_id, content_hash, mtime_ns = (self._items[name][row].as_py() for name in ItemSlot._fields[2:5])
         return ItemSlot(key, rel_path, item_id, content_hash, mtime_ns, failed)
 
     def _was_staged(self, fingerprint: str, segments: Sequence[Embedded]) -> bool:
@@ -305,31 +308,9 @@ class VectorImporter:
             key = self._catalog.add_collection(root)
             roots[key] = root
             self._rows[key] = {}
-        containing = {key: folder for key, folder in roots.items() if root.is_relative_to(folder)}
-        key = max(containing, key=lambda collection_id: len(containing[collection_id].parts))
-        contained = {
-            collection_id: folder
-            for collection_id, folder in roots.items()
-            if folder.is_relative_to(root) and collection_id != key
-        }
-        deepest_first = sorted(contained, key=lambda collection_id: -len(contained[collection_id].parts))
-        return _CollectionMatch(
-            key,
-            _below(root, roots[key]),
-            tuple((_below(contained[collection_id], root), collection_id) for collection_id in deepest_first),
-        )
-
-
-def _below(path: Path, root: Path) -> str:
-    """Return the relative path with a trailing slash, "" for the root itself."""
-    return "" if path == root else f"{path.relative_to(root).as_posix()}/"
-
-
-def _state(size_bytes: int | None, mtime_ns: int | None) -> FileState:
-    """Return the state of a file as far as it is known; its sidecar version makes the next `index` inspect the file."""
-    unknown = UNKNOWN_STATE
-    return FileState(
-        unknown.size_bytes if size_bytes is None else size_bytes,
-        unknown.mtime_ns if mtime_ns is None else mtime_ns,
-        unknown.sidecar_version,
-    )
+        deepest_first = sorted(roots.items(), key=lambda entry: -len(entry[1].parts))
+        key = next(key for key, folder in deepest_first if root.is_relative_to(folder))
+        prefix = "" if root == roots[key] else f"{root.relative_to(roots[key]).as_posix()}/"
+        inside = [(other, folder) for other, folder in deepest_first if other != key and folder.is_relative_to(root)]
+        inner = [(f"{folder.relative_to(root).as_posix()}/", other) for other, folder in inside]
+        return _CollectionMatch(key, prefix, tuple(inner))

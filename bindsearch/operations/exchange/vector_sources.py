@@ -94,13 +94,10 @@ def _numbered(vectors: Path) -> Shard:
     """Return the shard of a numbered .npy file; raise UsageError if its Parquet file is missing."""
     folder_match, number_match = FOLDER.fullmatch(vectors.parent.name), _NUMBER.search(vectors.name)
     name = folder_match[1] if folder_match else ""
-    digits = number_match[1] if number_match else ""
-    own_folder, common_folder = (vectors.parent.parent / folder for folder in (f"{name}_metadata", "metadata"))
-    facts = (
-        own_folder / f"{own_folder.name}_{digits}.parquet"
-        if own_folder.is_dir()
-        else common_folder / f"metadata_{digits}.parquet"
-    )
+    folder = vectors.parent.parent / f"{name}_metadata"
+    if not folder.is_dir():
+        folder = folder.with_name("metadata")
+    facts = folder / f"{folder.name}_{number_match[1] if number_match else ''}.parquet"
     if not facts.is_file():
         raise UsageError(f"{vectors} needs {facts} with the paths of its rows: add this file")
     return Shard(facts, vectors, _MODALITIES.get(name))
@@ -111,9 +108,8 @@ def _with_facts(vectors: Path) -> Shard:
     candidates = [vectors.with_suffix(".parquet"), *sorted(vectors.parent.glob("*.parquet"))]
     existing = [path for path in dict.fromkeys(candidates) if path.is_file()]
     if not existing or (len(existing) > 1 and existing[0] != candidates[0]):
-        raise UsageError(
-            f"{vectors} needs {candidates[0].name} in its folder: a Parquet file with a column path, row by row"
-        )
+        needed = f"{candidates[0].name} in its folder: a Parquet file with a column path, row by row"
+        raise UsageError(f"{vectors} needs {needed}")
     return Shard(existing[0], vectors, None)
 
 
@@ -152,27 +148,20 @@ class VectorFileReader:
     @cached_property
     def names(self) -> Mapping[str, str]:
         """Names of the file's columns, by their names in FACTS; columns that the file lacks are left out."""
-        column_names = set(self.schema.names) - {self._column}
-        aliases = {
-            name: next((alias for alias in ALIASES.get(name, (name,)) if alias in column_names), "") for name in FACTS
-        }
-        return {name: alias for name, alias in aliases.items() if alias}
+        present = set(self.schema.names) - {self._column}
+        found = {name: [alias for alias in ALIASES.get(name, (name,)) if alias in present] for name in FACTS}
+        return {name: aliases[0] for name, aliases in found.items() if aliases}
 
     @property
     def extras(self) -> list[str]:
         """Names of other columns of numbers, texts and booleans."""
         used = {*self.names.values(), self._column}
         scalar = (types.is_integer, types.is_floating, types.is_boolean, types.is_string, types.is_large_string)
-        return [
-            field.name for field in self.schema if field.name not in used and any(test(field.type) for test in scalar)
-        ]
+        others = (field for field in self.schema if field.name not in used)
+        return [field.name for field in others if any(test(field.type) for test in scalar)]
 
     def _space_in_rows(self) -> bytes | None:
-        """Return the embedding space that the rows name; None if they name none.
-
-        Raises:
-            UsageError: they name several.
-        """
+        """Return the embedding space that the rows name, None if they name none; raise UsageError for several."""
         kinds = [field.type for field in self.schema if field.name == SPACE_COLUMN]
         if not kinds or not (types.is_string(kinds[0]) or types.is_large_string(kinds[0])):
             return None
@@ -190,11 +179,6 @@ class VectorFileReader:
             return np.zeros(self.n, np.bool_)
         failed: NDArray[np.bool_] = self._read(ERROR_COLUMN).is_valid().to_numpy()
         return failed
-
-    @staticmethod
-    def reasons(table: pa.Table) -> list[str]:
-        """Return why the files of rows of `blocks` could not be read."""
-        return [str(reason) for reason in table.column(f"#{ERROR_COLUMN}").to_pylist()]
 
     def _read(self, name: str) -> pa.ChunkedArray:
         """Return a whole column of texts."""
@@ -232,12 +216,10 @@ class VectorFileReader:
             for batch in file.iter_batches(BLOCK_ROWS, columns=column_names):
                 if start + len(batch) > self.n:
                     self._check_rows(start + len(batch))
-                table = pa.table(
-                    {
-                        name: self._texts(pa.chunked_array([column]), name, start, MAX_TEXT_BYTES)
-                        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-                    }
-                )
+                read = {
+                    name: self._texts(pa.chunked_array([column]), name, start, MAX_TEXT_BYTES)
+                    for name, column in zip(batch.schema.names, batch.columns, strict=True)
+                }
                 if self._array is None:
                     embedded = ~self.failed[start : start + len(batch)]
                     column = batch.column(self._column)
@@ -245,8 +227,8 @@ class VectorFileReader:
                     vectors = _to_array(column if embedded.all() else column.filter(embedded), dim, self.facts, rows)
                 else:
                     vectors = self._array[start : start + len(batch)]
-                columns = {name: self._cast(table.column(alias), name) for name, alias in self.names.items()}
-                extras = {f"#{name}": table.column(name) for name in self.extras}
+                columns = {name: self._cast(read[alias], name) for name, alias in self.names.items()}
+                extras = {f"#{name}": read[name] for name in self.extras}
                 yield pa.table({**columns, **extras}), vectors
                 start += len(batch)
         self._check_rows(start)
@@ -254,34 +236,28 @@ class VectorFileReader:
     def _check_rows(self, n_read: int) -> None:
         """Raise UsageError if the number of rows that were read is not the one that the file states."""
         if n_read != self.n:
-            raise UsageError(
-                f"{self.facts} is damaged: it states {self.n} rows, and {n_read} can be read: write the file again"
-            )
+            fault = f"it states {self.n} rows, and {n_read} can be read"
+            raise UsageError(f"{self.facts} is damaged: {fault}: write the file again")
 
     @property
     def dim(self) -> int | None:
         """Dimension d of the vectors; None if it is known only from the rows."""
         if self._array is not None:
             return int(self._array.shape[1])
-        kind = self.schema.field(self._column).type
-        return getattr(kind, "list_size", None)
+        return getattr(self.schema.field(self._column).type, "list_size", None)
 
     def _texts(self, column: pa.ChunkedArray, name: str, start: int, max_bytes: int) -> pa.ChunkedArray:
         """Return a column of texts, which is read as a dictionary, as plain texts; other columns unchanged.
 
-        Raises:
-            UsageError: the texts take more than `max_bytes`, repeated ones included, or are not UTF-8.
+        UsageError is raised if the texts take more than `max_bytes`, repeated ones included, or are not UTF-8.
         """
         if not pa.types.is_dictionary(column.type):
             return column
         lengths = [pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks]
         size = sum(pc.sum(chunk).as_py() or 0 for chunk in lengths)
         if size > max_bytes:
-            last = start + len(column) - 1
-            raise UsageError(
-                f"{self.facts}: the texts of the column {name} in rows {start} to {last} have {size} bytes: "
-                f"the maximum is {max_bytes}, shorten them or split the file"
-            )
+            fault = f"the texts of the column {name} in rows {start} to {start + len(column) - 1} have {size} bytes"
+            raise UsageError(f"{self.facts}: {fault}: the maximum is {max_bytes}, shorten them or split the file")
         plain = column.cast(column.type.value_type)
         try:
             plain.validate(full=True)
@@ -361,10 +337,8 @@ def _check_texts(path: Path) -> None:
         raise UsageError(f"{path} cannot be read as Parquet: {error}") from error
     for column in columns:
         if column.is_text and column.max_mean_bytes > MAX_MEAN_BYTES:
-            raise UsageError(
-                f"{path}: the texts of the column {column.path} have {column.max_mean_bytes} bytes on average: "
-                f"the maximum is {MAX_MEAN_BYTES}, shorten them"
-            )
+            fault = f"the texts of the column {column.path} have {column.max_mean_bytes} bytes on average"
+            raise UsageError(f"{path}: {fault}: the maximum is {MAX_MEAN_BYTES}, shorten them")
 
 
 def _is_utf8(text: bytes | None) -> bool:
@@ -406,9 +380,8 @@ def _vector_column(schema: pa.Schema, path: Path, name: str | None) -> str:
     if name is not None and name not in candidates:
         raise UsageError(f"{path} has no column {name!r} of vectors: the columns of floating-point lists are {listed}")
     if name is None and len(candidates) != 1:
-        raise UsageError(
-            f"{path} has {len(candidates)} columns of floating-point lists ({listed}): give the column of the vectors"
-        )
+        fault = f"has {len(candidates)} columns of floating-point lists ({listed})"
+        raise UsageError(f"{path} {fault}: give the column of the vectors")
     return name or candidates[0]
 
 

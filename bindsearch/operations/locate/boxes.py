@@ -125,23 +125,19 @@ def suppress(found: Rectangles, max_overlap: float, overlap: Overlap) -> NDArray
 
 def intersection_over_union(side: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the intersection over union of a rectangle (4,) with others (n, 4): float64 (n,), 0 of empty ones."""
-    shared, own, of_others = _areas(side, others)
-    return _ratio(shared, own + of_others - shared)
+    return _shared(side, others, lambda shared, own, of_others: own + of_others - shared)
 
 
 def share_of_smaller(side: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the intersection of a rectangle (4,) with others (n, 4) as a share of the smaller one: float64 (n,)."""
-    shared, own, of_others = _areas(side, others)
-    return _ratio(shared, np.minimum(own, of_others))
+    return _shared(side, others, lambda _, own, of_others: np.minimum(own, of_others))
 
 
-def _areas(
-    side: NDArray[np.float64], others: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the areas of the intersections of a rectangle with others, of itself, and of the others."""
+def _shared(
+    side: NDArray[np.float64], others: NDArray[np.float64], whole: Callable[..., NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return the intersections of a rectangle with others as shares of `whole` of their areas and of both areas."""
     inner = np.minimum(side[2:], others[:, 2:]) - np.maximum(side[:2], others[:, :2])
-    return np.maximum(inner, 0).prod(axis=1), (side[2:] - side[:2]).prod(), (others[:, 2:] - others[:, :2]).prod(axis=1)
-
-
-def _ratio(shared: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    shared = np.maximum(inner, 0).prod(axis=1)
+    total = whole(shared, (side[2:] - side[:2]).prod(), (others[:, 2:] - others[:, :2]).prod(axis=1))
     return np.asarray(np.divide(shared, total, out=np.zeros(len(shared)), where=total > 0), np.float64)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bindsearch.encoders.base import Encoder
 from bindsearch.environment import installation_faults
@@ -19,12 +18,11 @@ from bindsearch.operations.locate.boxes import Rectangles, to_boxes
 from bindsearch.operations.locate.locate import (
     LocatedFile,
     frames_with_content,
-    left_out_notice,
     library_without_store,
     locate_files,
     read_picture,
 )
-from bindsearch.operations.locate.located import Box, Located, Peak
+from bindsearch.operations.locate.located import Box, Located, Peak, left_out_notice
 from bindsearch.operations.locate.relevance import LocateOptions, Probe, make_probe
 from bindsearch.operations.segment_media import Place
 from bindsearch.reports import OnStage, ignore_stage
@@ -106,52 +104,37 @@ def locate_by_detector(
 
 
 def _look(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
-    """Return the boxes of a picture or video that reach the threshold.
+    """Return the boxes of a picture, or of frames of a video, that reach the threshold.
 
     Raises:
         MediaError: it cannot be decoded, has no content, or is neither a picture nor a video.
     """
-    side_px = detector.encoder.wants.picture_side_px
+    wants, most = detector.encoder.wants, probe.options.max_boxes
+    pictures: list[tuple[float | None, Picture]]
+    notices: Sequence[str]
     if place.modality is Modality.VIDEO:
-        return _in_video(detector, probe, place, decode, on_stage)
-    if place.modality is not Modality.IMAGE:
+        frames, notices = frames_with_content(place, decode, wants)
+        pictures = [*frames]
+    elif place.modality is Modality.IMAGE:
+        on_stage(place.path.name)
+        media, notices = read_picture(place, decode, wants.picture_side_px)
+        assert isinstance(media, Picture)
+        pictures = [(None, media)]
+    else:
         raise MediaError(f"is {place.modality}: a detector looks in pictures and videos")
-    on_stage(place.path.name)
-    media, notices = read_picture(place, decode, side_px)
-    assert isinstance(media, Picture)
-    found = _detect(detector, probe, media.rgb)
-    boxes = reached_boxes(found, probe.options, None)
-    return _located(detector, probe, place, boxes, peak_of(found, None), [*notices])
-
-
-def _in_video(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
-    """Return the boxes of frames of a video that reach the threshold."""
     boxes: list[Box] = []
     peaks: list[Peak] = []
-    frames, notices = frames_with_content(place, decode, detector.encoder.wants)
-    for time_s, picture in frames:
-        on_stage(f"{place.path.name}: {time_s:.0f} s")
-        found = _detect(detector, probe, picture.rgb)
+    for time_s, picture in pictures:
+        if time_s is not None:
+            on_stage(f"{place.path.name}: {time_s:.0f} s")
+        detected = detector.detect(picture.rgb, probe.for_target(Modality.IMAGE).vectors[:1])
+        found = Rectangles(detected.boxes.astype(np.float64), detected.scores[:, 0].astype(np.float64))
         boxes += reached_boxes(found, probe.options, time_s)
         peaks += [peak] if (peak := peak_of(found, time_s)) is not None else []
     boxes.sort(key=lambda box: -box.relevance)
     best = max(peaks, key=lambda peak: peak.relevance, default=None)
-    return _located(detector, probe, place, boxes, best, notices)
-
-
-def _located(
-    detector: Detector, probe: Probe, place: Place, boxes: list[Box], peak: Peak | None, notices: list[str]
-) -> Located:
-    """Return the best boxes, and how many are left out."""
-    most = probe.options.max_boxes
-    notices = [*probe.notices, *notices, *left_out_notice(len(boxes) - most)]
-    return Located(place.path, place.modality, detector.name, tuple(boxes[:most]), peak=peak, notices=tuple(notices))
-
-
-def _detect(detector: Detector, probe: Probe, rgb: NDArray[np.uint8]) -> Rectangles:
-    """Return all boxes of a picture with their scores for the query."""
-    found = detector.detect(rgb, probe.for_target(Modality.IMAGE).vectors[:1])
-    return Rectangles(found.boxes.astype(np.float64), found.scores[:, 0].astype(np.float64))
+    told = (*probe.notices, *notices, *left_out_notice(len(boxes) - most))
+    return Located(place.path, place.modality, detector.name, tuple(boxes[:most]), peak=best, notices=told)
 
 
 def reached_boxes(found: Rectangles, options: LocateOptions, at_s: float | None) -> list[Box]:

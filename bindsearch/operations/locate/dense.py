@@ -112,8 +112,8 @@ def cosine_map(
 
 def shape_of(media: PictureLike) -> tuple[int, int]:
     """Return the height and width of a picture in pixels."""
-    plane = _planes(media)[0]
-    return plane.shape[0], plane.shape[1]
+    height, width = _planes(media)[0].shape[:2]
+    return height, width
 
 
 def _embed(encoder: Encoder, media: PictureLike, cover: Sequence[Area], start: int) -> Iterator[NDArray[np.float32]]:
@@ -139,13 +139,9 @@ def _embed(encoder: Encoder, media: PictureLike, cover: Sequence[Area], start: i
 
 
 def _planes(media: PictureLike) -> list[NDArray[Any]]:
-    match media:
-        case Picture(rgb=rgb):
-            return [rgb]
-        case DepthMap(depth_m=depth_m, valid=valid):
-            return [depth_m, valid]
-        case ThermalPicture(values=values):
-            return [values]
+    if isinstance(media, DepthMap):
+        return [media.depth_m, media.valid]
+    return [media.rgb if isinstance(media, Picture) else media.values]
 
 
 def square(media: PictureLike, area: Area) -> PictureLike:
@@ -203,17 +199,10 @@ def stitched(
 
 
 def _along(cells: int, length: int, start: int, part: int, grid: int) -> tuple[slice, _Matrix, _Matrix]:
-    """Return the cells of the map whose middle is in a part of a side, how they are interpolated, and their weights.
+    """Return the n cells of a map whose middle is in a part of a side, how they are interpolated, and their weights.
 
-    Args:
-        cells: Cells of the map along the side.
-        length: Pixels of the side.
-        start: First pixel of the part.
-        part: Pixels of the part.
-        grid: Cells of the part.
-
-    Returns:
-        The n cells, a matrix (n, grid) and weights (n,).
+    The side has `cells` cells and `length` pixels; the part begins at pixel `start`, and has `part` pixels and `grid`
+    cells. The matrix is (n, grid), the weights are (n,).
     """
     shares = ((np.arange(cells) + 0.5) / cells * length - start) / part
     (inside,) = np.nonzero((shares >= 0) & (shares <= 1))

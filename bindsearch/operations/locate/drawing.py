@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,17 @@ from bindsearch.media import DepthMap, Motion, Picture, Sound, ThermalPicture
 from bindsearch.operations.locate.boxes import enlarged
 from bindsearch.operations.locate.dense import PictureLike
 from bindsearch.operations.locate.locate import LocatedFile, read_picture
-from bindsearch.operations.locate.located import Asked, Box, Curve, Located, Peak, RelevantSpan, picture_record
+from bindsearch.operations.locate.located import (
+    Asked,
+    Box,
+    Curve,
+    Located,
+    Peak,
+    RelevantSpan,
+    asked_data,
+    located_data,
+    place_data,
+)
 from bindsearch.operations.locate.words import at_in_words, relevance_in_words
 from bindsearch.operations.recording import png_info
 from bindsearch.operations.segment_media import INSTANT_S, LARGE, Place, read_segment
@@ -77,7 +88,9 @@ def write_drawing(file: LocatedFile, path: Path, decode: DecodeOptions) -> None:
     assert file.located is not None
     assert file.place is not None
     picture = draw_located(file.located, file.place, file.asked, decode)
-    record = picture_record(file.asked, file.place, file.located)
+    data = {**place_data(file.place), **located_data(file.located)}
+    del data["curve"]  # it is drawn, as the heat map is
+    record = {**asked_data(file.asked), "file": data}
     with atomic_write(path) as target:
         picture.save(target, "PNG", pnginfo=png_info(record))
 
@@ -106,10 +119,8 @@ def _legend(located: Located, asked: Asked, columns: int) -> list[str]:
     if located.peak is not None:
         marks.append(f"+ best point, relevance {relevance_in_words(located.peak.relevance)}")
     lines = [f"{located.path.name}{frame}", f"query: {query}", *marks, located.method]
-    wrapped = [
-        part for line in lines for part in textwrap.wrap(line, columns, max_lines=MAX_LINES_A_TEXT, placeholder=" ...")
-    ]
-    return wrapped[:MAX_LEGEND_LINES]
+    wrapped = (textwrap.wrap(line, columns, max_lines=MAX_LINES_A_TEXT, placeholder=" ...") for line in lines)
+    return [part for parts in wrapped for part in parts][:MAX_LEGEND_LINES]
 
 
 def _shown(located: Located, place: Place, decode: DecodeOptions) -> PictureLike:
@@ -188,10 +199,9 @@ def _draw_box(drawing: ImageDraw.ImageDraw, box: Box, size: tuple[int, int]) -> 
     left, top = round(box.left * (width - 1)), round(box.top * (height - 1))
     right, bottom = max(left, round(box.right * (width - 1))), max(top, round(box.bottom * (height - 1)))
     drawing.rectangle((left, top, right, bottom), outline=BOX_COLOUR, width=2)
-    label = relevance_in_words(box.relevance)
     down = top - LINE if top >= LINE else top + 2
     drawing.rectangle((left, down, left + 34, down + LINE - 1), fill=INK)
-    write(drawing, (left + 3, down + 1), label, BOX_COLOUR)
+    write(drawing, (left + 3, down + 1), relevance_in_words(box.relevance), BOX_COLOUR)
 
 
 def _draw_peak(drawing: ImageDraw.ImageDraw, peak: Peak, size: tuple[int, int]) -> None:
@@ -207,16 +217,14 @@ def _recording(located: Located, place: Place, decode: DecodeOptions, threshold:
     curve, start_s = located.curve, place.start_s or 0.0
     half_s = float(curve.times_s[0]) - start_s  # of the first view, as of the last
     end_s = float(curve.times_s[-1]) + half_s if place.end_s is None else place.end_s
-    panels = []
-    try:
-        if end_s - start_s <= LONGEST_SPAN_S:
-            whole = Place(place.path, place.root, place.modality, start_s, end_s)
+    panels: list[Image.Image] = []
+    if end_s - start_s <= LONGEST_SPAN_S:
+        whole = Place(place.path, place.root, place.modality, start_s, end_s)
+        with suppress(MediaError):  # the relevance alone is drawn, as of a long recording
             media = read_segment(whole, decode, LARGE).media
             assert isinstance(media, Sound | Motion)
             end_s = start_s + len(media.samples) / media.sample_rate_hz
             panels = _media_panels(media, (start_s, end_s))
-    except MediaError:  # the relevance alone is drawn, as of a long recording
-        panels = []
     return stacked([*panels, _relevance_panel(curve, located.spans, (start_s, max(end_s, start_s + 1e-3)), threshold)])
 
 
@@ -253,8 +261,7 @@ def _relevance_panel(
         if value == threshold or abs(value - threshold) * (bottom - top) >= LINE - 4:
             write(drawing, (2, y - 8), f"{value:.3g}")
     points = [place(*point) for point in zip(curve.times_s.tolist(), curve.relevance.tolist(), strict=True)]
-    ends = [(left, points[0][1]), *points, (right, points[-1][1])]
-    drawing.line(ends, (200, 40, 40), 2)
+    drawing.line([(left, points[0][1]), *points, (right, points[-1][1])], (200, 40, 40), 2)
     write_times(drawing, span_s, (left, right), bottom + 4)
     drawing.rectangle((left, top, right, bottom), outline=INK)
     return panel

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
@@ -22,14 +24,14 @@ from bindsearch.media import NO_CONTENT, DecodeHints, DepthMap, Frames, Picture,
 from bindsearch.operations.encode_query import encode_without_store
 from bindsearch.operations.locate.boxes import boxes_of
 from bindsearch.operations.locate.dense import PictureLike, cosine_map
-from bindsearch.operations.locate.located import Asked, Box, Located, Peak, asked_of
+from bindsearch.operations.locate.located import Asked, Box, Located, Peak, asked_of, left_out_notice
 from bindsearch.operations.locate.recordings import locate_spans
 from bindsearch.operations.locate.relevance import EncodeTerms, LocateOptions, Probe, make_probe, margins
 from bindsearch.operations.segment_media import LARGE, Place, read_segment, read_spans
 from bindsearch.operations.show.show_file import find_root, parse_file
 from bindsearch.reports import OnStage, ignore_stage
-from bindsearch.search.query import LIKE, Searchable, Term
-from bindsearch.search.query_encoding import EncodedTerm, modality_of_file
+from bindsearch.search.query import LIKE, Searchable
+from bindsearch.search.query_encoding import modality_of_file
 from bindsearch.types import Hit, Item, Modality, PathLike
 
 MAX_FRAMES = 64
@@ -127,10 +129,7 @@ def library_without_store(
     find: Callable[[str], Item] | None = None,
 ) -> Library:
     """Return the files that can be named, and how terms are encoded without the vectors of a store."""
-
-    def encode(terms: Sequence[Term]) -> list[EncodedTerm]:
-        return encode_without_store(terms, encoder, imu_rate_hz)
-
+    encode = partial(encode_without_store, encoder=encoder, imu_rate_hz=imu_rate_hz)
     return Library(encode, DecodeOptions(imu_rate_hz=imu_rate_hz), roots, find)
 
 
@@ -181,17 +180,19 @@ def to_place(where: Where, library: Library) -> tuple[Place, tuple[str, ...]]:
     """
     if isinstance(where, Hit):
         place = Place(where.path, where.collection, where.modality, where.start_s, where.end_s, where.text)
-        return place, _changes(where, library)
+        item = None
+        with suppress(UsageError):  # the item is not there any more, or the hit is of another store
+            item = None if library.find is None else library.find(str(where.item_id))
+        return place, () if item is None else _changes_of(item)
     if not isinstance(where, str | os.PathLike):
         where = f"{LIKE}:{to_integer(where, 'the item', 'give a hit, the id of an item, or a file')}"
     source = to_path_text(where)
     kind, _, rest = source.partition(":")
     if kind == LIKE and rest.strip():
         if library.find is None:
-            raise UsageError(
-                f"{source} is an item of a store, and none is used: give a file, or a store without another encoder"
-            )
-        item: Item | None = library.find(rest.strip())
+            way_out = "give a file, or a store without another encoder"
+            raise UsageError(f"{source} is an item of a store, and none is used: {way_out}")
+        item = library.find(rest.strip())
     else:
         item = None if library.find is None else _item_at(source, library.find)
     if item is not None:
@@ -199,8 +200,7 @@ def to_place(where: Where, library: Library) -> tuple[Place, tuple[str, ...]]:
     term = parse_file(source)
     path = to_absolute(term.source)
     modality = modality_of_file(path, library.roots) if term.kind is None else Modality(term.kind)
-    span = term.span
-    times = (None, None) if span is None else (span.start_s, span.end_s)
+    times = (None, None) if term.span is None else (term.span.start_s, term.span.end_s)
     return Place(path, find_root(term, None, library.roots), modality, *times), ()
 
 
@@ -212,16 +212,6 @@ def _item_at(source: str, find: Callable[[str], Item]) -> Item | None:
         return find(str(to_absolute(source)))
     except UsageError:
         return None
-
-
-def _changes(hit: Hit, library: Library) -> tuple[str, ...]:
-    """Return a notice if the file of a hit has changed since it was indexed."""
-    if library.find is None:
-        return ()
-    try:
-        return _changes_of(library.find(str(hit.item_id)))
-    except UsageError:
-        return ()  # the item is not there any more, or the hit is of another store
 
 
 def _changes_of(item: Item) -> tuple[str, ...]:
@@ -256,27 +246,30 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
         supported = ", ".join(known for known in Modality if known in encoder.modalities)
         raise UsageError(f"the encoder {encoder.name} cannot embed {embedded}: it supports {supported}")
     if modality in (Modality.AUDIO, Modality.IMU):
-        found = locate_spans(probe, place, decode, on_stage)
-        method = f"overlapping spans embedded by {encoder.name}"
-        return Located(
-            place.path,
-            modality,
-            method,
-            spans=found.spans[: probe.options.max_boxes],
-            curve=found.curve,
-            notices=(
-                *probe.notices_of(modality),
-                *found.notices,
-                *left_out_notice(len(found.spans) - probe.options.max_boxes),
-            ),
-        )
+        return locate_spans(probe, place, decode, on_stage)
     check_libraries([*required_libraries(encoder, [modality]), "scipy.ndimage"])
+    pictures: list[tuple[float | None, PictureLike]]
+    notices: Sequence[str]
     if modality is Modality.VIDEO:
-        return _in_video(probe, place, decode, on_stage)
-    on_stage(place.path.name)
-    media, notices = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
-    shown = _map(probe, media, modality)
-    located = _located(probe, place, boxes_of(shown.relevance, probe.options.threshold), shown, None)
+        frames, notices = frames_with_content(place, decode, encoder.wants)
+        pictures = [*frames]
+    else:
+        on_stage(place.path.name)
+        media, notices = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
+        pictures = [(None, media)]
+    boxes: list[Box] = []
+    best: tuple[_Map, float | None] | None = None
+    for time_s, picture in pictures:
+        if time_s is not None:
+            on_stage(f"{place.path.name}: {time_s:.0f} s")
+        shown = _map(probe, picture, embedded)
+        boxes += boxes_of(shown.relevance, probe.options.threshold, time_s)
+        if best is None or shown.margin > best[0].margin:
+            best = shown, time_s
+    assert best is not None  # there is a picture
+    shown, best_s = best
+    boxes.sort(key=lambda box: (-box.relevance, box.at_s != best_s))
+    located = _located(probe, place, boxes, shown, best_s)
     return replace(located, notices=(*located.notices, *notices))
 
 
@@ -297,12 +290,9 @@ def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> tuple[Pic
 
 @dataclass(frozen=True, slots=True)
 class _Map:
-    """Relevance over a picture, and the row, column and margin of the cell that answers best.
+    """Relevance over a picture, and the row, column and margin of the cell that answers best."""
 
-    The relevance is float32 (h, w), NaN where it is not known.
-    """
-
-    relevance: NDArray[np.float32]
+    relevance: NDArray[np.float32]  # (h, w), NaN where it is not known
     best: tuple[int, int]
     margin: float
 
@@ -333,30 +323,6 @@ def _located(probe: Probe, place: Place, boxes: list[Box], shown: _Map, at_s: fl
     return Located(place.path, modality, method, tuple(boxes[:most]), peak=peak, heat=heat, notices=tuple(notices))
 
 
-def left_out_notice(count: int) -> tuple[str, ...]:
-    """Return the notice that less relevant boxes or spans are left out; none if none are."""
-    return (f"less relevant boxes or spans are left out: {count}",) if count > 0 else ()
-
-
-def _in_video(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
-    """Return where the frames of a video answer a query."""
-    options = probe.options
-    boxes: list[Box] = []
-    best: tuple[_Map, float] | None = None
-    frames, notices = frames_with_content(place, decode, probe.encoder.wants)
-    for time_s, picture in frames:
-        on_stage(f"{place.path.name}: {time_s:.0f} s")
-        shown = _map(probe, picture, Modality.IMAGE)
-        boxes += boxes_of(shown.relevance, options.threshold, time_s)
-        if best is None or shown.margin > best[0].margin:
-            best = shown, time_s
-    assert best is not None  # there is a frame
-    shown, best_s = best
-    boxes.sort(key=lambda box: (-box.relevance, box.at_s != best_s))
-    located = _located(probe, place, boxes, shown, best_s)
-    return replace(located, notices=(*located.notices, *notices))
-
-
 def frames_with_content(
     place: Place, decode: DecodeOptions, wants: DecodeHints
 ) -> tuple[list[tuple[float, Picture]], list[str]]:
@@ -366,8 +332,7 @@ def frames_with_content(
         MediaError: it cannot be decoded, or all frames are of one colour.
     """
     frames, total = _sampled_frames(place, decode, wants)
-    pictures = [(time_s, Picture(rgb)) for time_s, rgb in frames]
-    kept = [(time_s, picture) for time_s, picture in pictures if missing_content(picture) is None]
+    kept = [(time_s, picture) for time_s, picture in frames if missing_content(picture) is None]
     if not kept:
         raise MediaError(f"{NO_CONTENT}one colour")
     looked, blank = len(frames), len(frames) - len(kept)
@@ -375,17 +340,15 @@ def frames_with_content(
     return kept, [*notices, f"{blank} of {looked} frames have no content: one colour"] if blank else notices
 
 
-def _sampled_frames(
-    place: Place, decode: DecodeOptions, wants: DecodeHints
-) -> tuple[list[tuple[float, NDArray[np.uint8]]], int]:
+def _sampled_frames(place: Place, decode: DecodeOptions, wants: DecodeHints) -> tuple[list[tuple[float, Picture]], int]:
     """Return at most MAX_FRAMES frames of a video with their times in seconds, and the number that was sampled."""
-    kept: list[tuple[float, NDArray[np.uint8]]] = []
+    kept: list[tuple[float, Picture]] = []
     every, total = 1, 0
     for span in read_spans(place, decode, wants):
         assert isinstance(span.media, Frames)
         for time_s, rgb in zip(span.media.times_s.tolist(), span.media.rgb, strict=True):
             if total % every == 0:
-                kept.append((time_s, rgb.copy()))  # a view would keep the frames of the whole segment
+                kept.append((time_s, Picture(rgb.copy())))  # a view would keep the frames of the whole segment
                 if len(kept) > MAX_FRAMES:
                     kept, every = kept[::2], 2 * every
             total += 1

@@ -106,25 +106,25 @@ class Located:
 
 def located_data(located: Located) -> dict[str, Any]:
     """Return the places where a medium answers as values that JSON can hold, without the heat map and the path."""
-    curve = located.curve
-    return {
+    data: dict[str, Any] = {
         "method": located.method,
-        "boxes": [_box_data(box) for box in located.boxes],
+        "boxes": [_rounded(box, "left", "top", "right", "bottom", "relevance") for box in located.boxes],
         "spans": [
             {"start_s": one.span.start_s, "end_s": one.span.end_s, "relevance": round(one.relevance, 6)}
             for one in located.spans
         ],
-        "peak": None if located.peak is None else _peak_data(located.peak),
-        "curve": None
-        if curve is None
-        else {
+        "peak": None if located.peak is None else _rounded(located.peak, "x", "y", "relevance"),
+        "curve": None,
+        "notices": list(located.notices),
+    }
+    if (curve := located.curve) is not None:
+        data["curve"] = {
             "times_s": [round(time_s, 3) for time_s in curve.times_s.tolist()],
             "relevance": [round(value, 6) for value in curve.relevance.tolist()],
             "start_s": round(curve.start_s, 3),
             "end_s": round(curve.end_s, 3),
-        },
-        "notices": list(located.notices),
-    }
+        }
+    return data
 
 
 def has_place(data: Mapping[str, Any] | None) -> bool:
@@ -132,18 +132,14 @@ def has_place(data: Mapping[str, Any] | None) -> bool:
     return data is not None and bool(data["boxes"] or data["spans"])
 
 
-def _box_data(box: Box) -> dict[str, float | None]:
-    sides = {name: round(getattr(box, name), 6) for name in ("left", "top", "right", "bottom")}
-    return {**sides, "relevance": round(box.relevance, 6), "at_s": box.at_s}
+def _rounded(place: Box | Peak, *names: str) -> dict[str, float | None]:
+    """Return values of a place by name, rounded, and its time."""
+    return {**{name: round(getattr(place, name), 6) for name in names}, "at_s": place.at_s}
 
 
-def _peak_data(peak: Peak) -> dict[str, float | None]:
-    return {
-        "x": round(peak.x, 6),
-        "y": round(peak.y, 6),
-        "relevance": round(peak.relevance, 6),
-        "at_s": peak.at_s,
-    }
+def left_out_notice(count: int) -> tuple[str, ...]:
+    """Return the notice that less relevant boxes or spans are left out; none if none are."""
+    return (f"less relevant boxes or spans are left out: {count}",) if count > 0 else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,39 +165,30 @@ class Asked:
 
 def asked_of(probe: Probe, target: Modality | None) -> Asked:
     """Return what is recorded of an encoded query that is located in a modality; None: in none."""
-    encoder, options = probe.encoder, probe.options
-    return Asked(
-        probe.terms, encoder.name, encoder.digest, probe.for_target(target).names, options.threshold, options.detail
-    )
+    encoder, options, against = probe.encoder, probe.options, probe.for_target(target).names
+    return Asked(probe.terms, encoder.name, encoder.digest, against, options.threshold, options.detail)
 
 
 def asked_data(asked: Asked) -> dict[str, Any]:
     """Return the record of a query as values that JSON can hold."""
+    record = asdict(asked)
     return {
         "made_by": f"bindsearch {version_of(PROJECT)}",
         "command": "locate",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "query": [asdict(term) for term in asked.terms],
-        "encoder": asked.encoder,
-        "encoder_digest": asked.encoder_digest,
+        "query": list(record.pop("terms")),
+        **record,
         "against": list(asked.against),
-        "threshold": asked.threshold,
-        "detail": asked.detail,
     }
 
 
 def place_data(place: Place | None) -> dict[str, Any]:
     """Return the segment or file that was looked in as values that JSON can hold; null: it was not found."""
+    if place is None:
+        return dict.fromkeys(("path", "modality", "start_s", "end_s"))
     return {
-        "path": None if place is None else str(place.path),
-        "modality": None if place is None else place.modality.value,
-        "start_s": None if place is None else place.start_s,
-        "end_s": None if place is None else place.end_s,
+        "path": str(place.path),
+        "modality": place.modality.value,
+        "start_s": place.start_s,
+        "end_s": place.end_s,
     }
-
-
-def picture_record(asked: Asked, place: Place, located: Located) -> dict[str, Any]:
-    """Return the record of a drawing: of the curve and the heat map, which are drawn, only the best values."""
-    data = {**place_data(place), **located_data(located)}
-    del data["curve"]
-    return {**asked_data(asked), "file": data}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.decode import required_libraries
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import NO_CONTENT, DecodeHints, Motion, Sound, missing_content
-from bindsearch.operations.locate.located import Curve, RelevantSpan
+from bindsearch.operations.locate.located import Curve, Located, RelevantSpan, left_out_notice
 from bindsearch.operations.locate.relevance import Probe, margins
 from bindsearch.operations.segment_media import DecodedSpan, Place, read_spans
 from bindsearch.reports import OnStage
@@ -37,16 +39,14 @@ _JOINED_S = 1e-3
 """Gap of two spans that is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Views:
+class Views(NamedTuple):
     """Division of a recording: length and distance of the views in seconds."""
 
     length_s: float
     step_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """A part of a recording, with its start and end in seconds."""
 
     media: Sound | Motion
@@ -54,16 +54,7 @@ class View:
     end_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class LocatedSpans:
-    """Relevance over a recording, the spans that reach the threshold, and notices."""
-
-    curve: Curve
-    spans: tuple[RelevantSpan, ...]
-    notices: tuple[str, ...]
-
-
-def locate_spans(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> LocatedSpans:
+def locate_spans(probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
     """Return the spans of a sound or motion recording that answer a query.
 
     Args:
@@ -77,13 +68,15 @@ def locate_spans(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     """
     encoder, modality = probe.encoder, place.modality
     check_libraries(required_libraries(encoder, [modality]))
-    views = views_of(encoder.wants, modality, probe.options.detail)
+    length_s = max(VIEW_S, encoder.wants.motion_s) if modality is Modality.IMU else VIEW_S
+    length_s = min(length_s, encoder.wants.longest_s.get(modality, length_s))
+    views = Views(length_s, length_s / (VIEWS_A_LENGTH * probe.options.detail))
     chunks = replace(decode, audio_segment_s=_CHUNK_S, imu_segment_s=_CHUNK_S)
     cut = sliding(read_spans(place, chunks, DecodeHints(1, 1.0)), views)
     vectors = probe.for_target(modality).vectors
     spans: list[Span] = []
     found: list[NDArray[np.float32]] = []
-    empty: dict[str, int] = {}
+    empty: Counter[str] = Counter()
     while batch := list(islice(cut, _VIEWS_A_PASS)):
         reasons = [missing_content(view.media) for view in batch]
         values = np.zeros(len(batch), np.float32)
@@ -91,26 +84,20 @@ def locate_spans(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
         if sounding:
             embedded = encoder.encode(modality, [encoder.prepare(batch[row].media) for row in sounding])
             values[sounding] = probe.relevance(margins((embedded @ vectors.T).T), modality)
-        for reason in filter(None, reasons):
-            empty[reason] = empty.get(reason, 0) + 1
+        empty.update(filter(None, reasons))
         spans += [Span(view.start_s, view.end_s) for view in batch]
         found.append(values)
         on_stage(f"{place.path.name}: {batch[-1].end_s:.0f} s")
-    if sum(empty.values()) == len(spans):
+    if empty.total() == len(spans):
         raise MediaError(NO_CONTENT + next(iter(empty), f"no {modality}"))
     relevance = np.concatenate(found)
-    notices = tuple(f"{count} of {len(spans)} views have no content: {reason}" for reason, count in empty.items())
     middles_s = np.array([(span.start_s + span.end_s) / 2 for span in spans])
     curve = Curve(middles_s, relevance, spans[0].start_s, spans[-1].end_s)
-    reached = spans_of(spans, relevance, probe.options.threshold)
-    return LocatedSpans(curve, tuple(reached), notices)
-
-
-def views_of(wants: DecodeHints, modality: Modality, detail: int = 1) -> Views:
-    """Return how a recording is divided for an encoder: into views of VIEW_S, or of the motion that it needs."""
-    length_s = max(VIEW_S, wants.motion_s) if modality is Modality.IMU else VIEW_S
-    length_s = min(length_s, wants.longest_s.get(modality, length_s))
-    return Views(length_s, length_s / (VIEWS_A_LENGTH * detail))
+    reached, most = spans_of(spans, relevance, probe.options.threshold), probe.options.max_boxes
+    without = (f"{count} of {len(spans)} views have no content: {reason}" for reason, count in empty.items())
+    notices = (*probe.notices_of(modality), *without, *left_out_notice(len(reached) - most))
+    method = f"overlapping spans embedded by {encoder.name}"
+    return Located(place.path, modality, method, spans=tuple(reached[:most]), curve=curve, notices=notices)
 
 
 def sliding(spans: Iterable[DecodedSpan], views: Views) -> Iterator[View]:
@@ -125,7 +112,8 @@ def sliding(spans: Iterable[DecodedSpan], views: Views) -> Iterator[View]:
     for span in spans:
         media = span.media
         assert isinstance(media, Sound | Motion)
-        if held is not None and abs(span.start_s - start_s - _length_s(held)) <= _JOINED_S:
+        held_s = 0.0 if held is None else len(held.samples) / held.sample_rate_hz
+        if held is not None and abs(span.start_s - start_s - held_s) <= _JOINED_S:
             held = replace(held, samples=np.concatenate([held.samples, media.samples]))
         else:
             if held is not None:
@@ -146,22 +134,14 @@ def _rest(held: Sound | Motion, start_s: float, views: Views) -> Iterator[View]:
     length = max(1, round(views.length_s * held.sample_rate_hz))
     if len(held.samples) > length:
         yield _view(held, start_s, 0, length)
-    yield _last(held, start_s, views)
-
-
-def _last(held: Sound | Motion, start_s: float, views: Views) -> View:
-    length = min(len(held.samples), max(1, round(views.length_s * held.sample_rate_hz)))
-    return _view(held, start_s, len(held.samples) - length, length)
+    length = min(len(held.samples), length)
+    yield _view(held, start_s, len(held.samples) - length, length)
 
 
 def _view(held: Sound | Motion, start_s: float, first: int, length: int) -> View:
     begin_s = start_s + first / held.sample_rate_hz
     media = replace(held, samples=held.samples[first : first + length].copy())
     return View(media, begin_s, begin_s + length / held.sample_rate_hz)
-
-
-def _length_s(media: Sound | Motion) -> float:
-    return len(media.samples) / media.sample_rate_hz
 
 
 def spans_of(views: list[Span], relevance: NDArray[np.float32], threshold: float) -> list[RelevantSpan]:
@@ -181,10 +161,9 @@ def spans_of(views: list[Span], relevance: NDArray[np.float32], threshold: float
     for number, is_reached in enumerate(reached):
         apart = number < len(views) and number > 0 and views[number].start_s > views[number - 1].end_s + _JOINED_S
         if first is not None and (not is_reached or apart):
-            span = Span(
-                _crossing(views, relevance, threshold, first, -1), _crossing(views, relevance, threshold, number - 1, 1)
-            )
-            found.append(RelevantSpan(span, float(relevance[first:number].max())))
+            start_s = _crossing(views, relevance, threshold, first, -1)
+            end_s = _crossing(views, relevance, threshold, number - 1, 1)
+            found.append(RelevantSpan(Span(start_s, end_s), float(relevance[first:number].max())))
             first = None
         if is_reached and first is None:
             first = number

@@ -187,14 +187,12 @@ def make_probe(
             negatives differs from the query.
         VectorError: a vector holds NaN.
     """
-    if compared and not options.against and Modality.TEXT not in encoder.modalities:
-        raise UsageError(
-            f"the encoder {encoder.name} has no text tower for the built-in negatives: give files to compare with, "
-            "such as --against image:FILE"
-        )
     groups: dict[Modality | None, Sequence[Searchable]] = {None: options.against if compared else ()}
     if compared and not options.against:
         groups = {None: NEGATIVES, Modality.IMU: MOTION_NEGATIVES}
+        if Modality.TEXT not in encoder.modalities:
+            way_out = "give files to compare with, such as --against image:FILE"
+            raise UsageError(f"the encoder {encoder.name} has no text tower for the built-in negatives: {way_out}")
     queries = [make_query(one) for one in (query, *(one for group in groups.values() for one in group))]
     encoded = iter(encode([term for one in queries for term in one.terms]))
     own = [[next(encoded) for _ in one.terms] for one in queries]
@@ -216,12 +214,7 @@ def _name(query: Query) -> str:
 
 
 def _negatives(asked: QueryVector, named: Sequence[tuple[str, QueryVector]], target: Modality | None) -> ComparedQuery:
-    """Return a query with its negatives in one modality, without those that are the query itself.
-
-    Raises:
-        UsageError: none of them differs from the query.
-        VectorError: a vector holds NaN.
-    """
+    """Return a query with its negatives in one modality, without those that are the query (UsageError: all are)."""
     vectors = [asked, *(vector for _, vector in named)]
     rows = np.stack([(one if target is None else one.for_target(target)).vector for one in vectors])
     if not np.isfinite(rows).all():

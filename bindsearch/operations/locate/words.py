@@ -25,9 +25,11 @@ def place_in_words(located: Mapping[str, Any]) -> str:
         return f"not located: {located['notices'][0]}"
     if boxes:
         best = boxes[0]
-        return f"{box_in_words(best)}{at_in_words(best['at_s'])}, {_relevance(best)}{others_in_words(boxes)}"
+        where = f"{box_in_words(best)}{at_in_words(best['at_s'])}"
+        return f"{where}, relevance {relevance_in_words(best['relevance'])}{others_in_words(boxes)}"
     if spans:
-        return f"{span_in_words(spans[0])}, {_relevance(spans[0])}{others_in_words(spans)}"
+        relevance = relevance_in_words(spans[0]["relevance"])
+        return f"{span_in_words(spans[0])}, relevance {relevance}{others_in_words(spans)}"
     if (nearest := nearest_in_words(located)) is not None:
         return f"no part reaches the threshold; nearest: {nearest[0]}, relevance {relevance_in_words(nearest[1])}"
     return "no part reaches the threshold"
@@ -80,10 +82,6 @@ def relevance_in_words(relevance: float, decimals: int = 2) -> str:
     most = unit if relevance >= 1 else unit - 1
     rounded = min(most, math.floor(relevance * unit + 1e-4))  # as 0.9 in float32 is a little less
     return f"{rounded / unit:.{decimals}f}"
-
-
-def _relevance(place: Mapping[str, Any]) -> str:
-    return f"relevance {relevance_in_words(place['relevance'])}"
 
 
 def _ninth(x: float, y: float) -> str:

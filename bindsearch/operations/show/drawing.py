@@ -136,14 +136,9 @@ def scaled_map(
 ) -> Image.Image:
     """Return values (height, width) in false colours, with a bar of them; see `colour_map`."""
     low, high = span if span[1] > span[0] else (span[0], span[0] + 1)
-    room = picture_room(width_px)
+    room = max(1, width_px - BAR_SPACE), MAX_HEIGHT
     rgb = colour_map(values, valid, (low, high), colours, room)
     return with_bar(fitted(rgb, room), (low, high), colours, unit, width_px)
-
-
-def picture_room(width_px: int) -> tuple[int, int]:
-    """Return the largest width and height of a picture in a panel of some width, which has room for a bar."""
-    return max(1, width_px - BAR_SPACE), MAX_HEIGHT
 
 
 def with_bar(
@@ -153,8 +148,7 @@ def with_bar(
     height = max(picture.height, 120)
     panel = Image.new("RGB", (width_px, height + LINE), PAPER)
     panel.paste(picture, (0, LINE // 2))
-    bar = np.repeat(coloured(np.linspace(1, 0, height)[:, None], colours), BAR_WIDTH, 1)
-    left = picture.width + 12
+    left, bar = picture.width + 12, np.repeat(coloured(np.linspace(1, 0, height)[:, None], colours), BAR_WIDTH, 1)
     panel.paste(Image.fromarray(bar), (left, LINE // 2))
     drawing = ImageDraw.Draw(panel)
     for step in range(5):

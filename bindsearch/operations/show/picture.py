@@ -11,11 +11,12 @@ from PIL import Image
 from bindsearch.media import DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.operations.show.curves import MEASURED_UNITS, curves_of, size_of
 from bindsearch.operations.show.drawing import (
+    BAR_SPACE,
     INFERNO,
+    MAX_HEIGHT,
     VIRIDIS,
     coloured,
     fitted,
-    picture_room,
     plot,
     scaled_map,
     sheet,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 WIDTH, MARGIN = 960, 16
 PANEL_WIDTH = WIDTH - 2 * MARGIN
-MAX_SIDE = picture_room(PANEL_WIDTH)
+MAX_SIDE = (PANEL_WIDTH - BAR_SPACE, MAX_HEIGHT)
 """Largest width and height in pixels of a picture or map; smaller ones are enlarged by a whole factor."""
 
 MAX_NOTES = 12

@@ -223,12 +223,7 @@ def _absolute(term: Term) -> Path:
 
 
 def _decode(shown: ShownFile, decoded: Iterable[DecodedSegment], encoder: Encoder, choice: Choice) -> ShownFile:
-    """Decode a file completely, by its segments; only the chosen segment is kept.
-
-    Raises:
-        MediaError: it cannot be decoded, or no segment of it gets a vector.
-        UsageError: there is no such segment.
-    """
+    """Decode a file completely, by its segments; only the chosen segment is kept; raise UsageError if it is missing."""
     segments: list[ShownSegment] = []
     counts: Counter[Modality] = Counter()
     notes = list(shown.notes)
@@ -239,7 +234,11 @@ def _decode(shown: ShownFile, decoded: Iterable[DecodedSegment], encoder: Encode
         notes += piece.reading.notes
         measured.update(piece.reading.facts)
         counts[piece.modality] += 1
-        reasons.add(reason := _left_out(piece, encoder))
+        content = missing_content(piece.media)
+        reason = "" if content is None else NO_CONTENT + content
+        if piece.modality not in encoder.modalities:
+            reason = f"the encoder {encoder.name} cannot embed {piece.modality}"
+        reasons.add(reason)
         if place <= MAX_LISTED:
             segments.append(ShownSegment(piece.modality, piece.start_s, piece.end_s, piece.text, reason))
         if chosen is None and choice.is_met_by(place, piece):
@@ -249,20 +248,5 @@ def _decode(shown: ShownFile, decoded: Iterable[DecodedSegment], encoder: Encode
     if chosen is None:
         total = sum(counts.values())
         raise UsageError(f"{shown.path} has no {choice.describe()}: it has {total} segment{'' if total == 1 else 's'}")
-    return replace(
-        shown,
-        notes=tuple(dict.fromkeys(notes)),
-        measured=measured,
-        segments=tuple(segments),
-        counts=dict(counts),
-        number=number,
-        chosen=chosen,
-    )
-
-
-def _left_out(piece: DecodedSegment, encoder: Encoder) -> str:
-    """Return why a segment gets no vector; empty if it gets one."""
-    if piece.modality not in encoder.modalities:
-        return f"the encoder {encoder.name} cannot embed {piece.modality}"
-    reason = missing_content(piece.media)
-    return "" if reason is None else NO_CONTENT + reason
+    shown = replace(shown, notes=tuple(dict.fromkeys(notes)), measured=measured, segments=tuple(segments))
+    return replace(shown, counts=dict(counts), number=number, chosen=chosen)

@@ -12,14 +12,16 @@ import pyarrow as pa
 from bindsearch.errors import StoreError, first_line
 from bindsearch.operations.verify.findings import MAX_EXAMPLES, REPAIR_THEN_INDEX, Finding, FindingKind, Repair, finding
 from bindsearch.storage.catalog import ITEMS_TO_EMBED, Catalog
-from bindsearch.storage.class_columns import VALUE_COLUMNS, StoredColumns
+from bindsearch.storage.class_columns import VALUE_COLUMNS
 from bindsearch.storage.file_state import UNKNOWN_STATE, state_columns
-from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS, Manifest
+from bindsearch.storage.snapshot_format import ITEM_COLUMNS, SEGMENT_COLUMNS
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from bindsearch.storage.snapshot import Snapshot
 
 TABLES = (
     "collections",
@@ -51,10 +53,7 @@ ONE_PLACE_TWICE = (
 ROW_FAULTS: tuple[tuple[str, FindingKind, Repair, str, str], ...] = (
     (
         ITEMS_TO_EMBED,
-        FindingKind.ITEMS_TO_EMBED,
-        Repair.INDEX,
-        "items have lost their vectors and must be embedded again",
-        "",
+        *(FindingKind.ITEMS_TO_EMBED, Repair.INDEX, "items have lost their vectors and must be embedded again", ""),
     ),
     (WITHOUT_SEGMENTS, FindingKind.ITEMS_WITHOUT_SEGMENTS, Repair.COMPACT, "items have no segments", REPAIR_THEN_INDEX),
     (WITHOUT_COLLECTION, FindingKind.ITEMS_WITHOUT_COLLECTION, Repair.COMPACT, "items belong to no collection", ""),
@@ -149,47 +148,36 @@ class CheckedCatalog(Catalog):
         return tuple(summaries)
 
     def restore(
-        self,
-        manifest: Manifest,
-        items: pa.Table,
-        segments: pa.Table,
-        failures: pa.Table | None,
-        vector_files: Iterable[tuple[Modality, str, int, str]],
-        next_vector_id: int,
-        class_columns: StoredColumns | None = None,
+        self, snapshot: Snapshot, vector_files: Iterable[tuple[Modality, str, int, str]], next_vector_id: int
     ) -> None:
-        """Fill an empty catalog from a snapshot.
+        """Fill an empty catalog from a snapshot, whose generation becomes the catalog's.
 
         Items lack what a snapshot does not hold: the next run looks at their files again, and keeps their vectors.
         Failed files are tried again, and archives and manifests read again.
 
         Args:
-            manifest: The snapshot's manifest; its generation becomes the catalog's.
-            items: Its items.
-            segments: Their segments.
-            failures: Its failures; None if there are none.
+            snapshot: The snapshot.
             vector_files: Modality, name, row count and digest of each vector file.
             next_vector_id: A vector id above all that are in use.
-            class_columns: Its columns of classes; None if there are none.
         """
-        unknown = {"facts_stamp": 0, "inode": 0}
+        items, segments = snapshot.live_tables()
         with self._transaction():
-            for key, root in manifest.collections.items():
+            for key, root in snapshot.manifest.collections.items():
                 self._connection.execute("INSERT INTO collections VALUES (?, ?)", [key, root])
-            for name, value in unknown.items():
-                items = items.append_column(name, pa.repeat(value, items.num_rows))
+            for name in ("facts_stamp", "inode"):  # unknown
+                items = items.append_column(name, pa.repeat(0, items.num_rows))
             for table, rows in (("items", items), ("segments", segments)):
                 if rows.num_rows:
                     self._insert_table(table, rows)
-            if failures is not None and failures.num_rows:
-                rows = failures.to_pylist()
+            if snapshot.failures is not None and snapshot.failures.num_rows:
+                rows = snapshot.failures.to_pylist()
                 self._insert("failures", [{**row, **state_columns(UNKNOWN_STATE)} for row in rows])
             self._put_vector_files(list(vector_files))
-            if class_columns is not None:
-                for key, column in class_columns.columns.items():
+            if (classes := snapshot.class_columns) is not None:
+                for key, column in classes.columns.items():
                     self._insert("class_columns", [{"column_id": key, "record": json.dumps(column.to_record())}])
-                self._insert_table("class_values", class_columns.values)
-            self._counters["generation"] = manifest.generation - 1  # the transaction counts as one
+                self._insert_table("class_values", classes.values)
+            self._counters["generation"] = snapshot.manifest.generation - 1  # the transaction counts as one
             self._counters["vector_id"] = next_vector_id
             for name, (_, used) in self._low_counters().items():
                 self._counters[name] = used + 1

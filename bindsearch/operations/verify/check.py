@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,6 @@ from bindsearch.storage.session import writer_lock
 from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_format import Manifest, newest_part
 from bindsearch.storage.vector_files import VECTORS, dim_of_vectors
-from bindsearch.types import Modality
 
 OF_FILES = frozenset(
     {
@@ -95,10 +93,10 @@ def verify(
     try:
         with writer_lock(store):
             check = StoreCheck(store, on_stage)
-            check.check_catalog()
+            check.check_catalog(is_locked=True)
     except StoreUnwritableError:
         check = StoreCheck(store, on_stage)
-        check.check_catalog_unlocked()
+        check.check_catalog(is_locked=False)
     except (StoreLockedError, OSError) as error:
         check = check or StoreCheck(store, on_stage)
         check.unchecked.append(f"{WITHOUT_CATALOG}: {error}")
@@ -154,41 +152,26 @@ class StoreCheck:
         """Add a finding; arguments as of `finding`."""
         self.findings.append(finding(*fault, **options))
 
-    def check_catalog(self, catalog: CheckedCatalog | None = None) -> None:
-        """Check the catalog and what depends on it. The caller holds the writer's lock.
+    def check_catalog(self, *, is_locked: bool) -> None:
+        """Check the catalog and what depends on it.
 
         Args:
-            catalog: Catalog that is open already; None: it is opened here.
+            is_locked: Whether the caller holds the writer's lock; if not, this process may only read the store. A
+                writer has the catalog open all the time, so it cannot change meanwhile.
         """
-        if catalog is not None:
-            self._check_rows(catalog)
-            return
-        try:
-            self._read_catalog(_open_catalog)
-        except StoreError as error:
-            self.findings.append(self._catalog_finding(self.store / CATALOG_FILE, error))
-
-    def check_catalog_unlocked(self) -> None:
-        """Check the catalog of a store whose lock this process cannot take: one that it may only read.
-
-        A writer has the catalog open all the time, so it cannot change meanwhile.
-        """
-        try:
-            self._read_catalog(partial(CheckedCatalog, read_only=True))
-        except StoreError as error:
-            if isinstance(error, SchemaOutdatedError) or may_be_sound(error):
-                self.unchecked.append(f"{WITHOUT_CATALOG}: {error}")
-            else:
-                self.findings.append(self._catalog_finding(self.store / CATALOG_FILE, error))
-
-    def _read_catalog(self, open_: Callable[[Path], CheckedCatalog]) -> None:
         path = self.store / CATALOG_FILE
         self.on_stage("reading the catalog")
-        if not readable_path(path).is_file():
-            raise StoreError(f"the catalog {path} is missing")
-        self.read_bytes += _size(path)
-        with open_(path) as catalog:
-            self._check_rows(catalog)
+        try:
+            if not readable_path(path).is_file():
+                raise StoreError(f"the catalog {path} is missing")
+            self.read_bytes += _size(path)
+            with _open_catalog(path, may_upgrade=is_locked) as catalog:
+                self.check_rows(catalog)
+        except StoreError as error:
+            if not is_locked and (isinstance(error, SchemaOutdatedError) or may_be_sound(error)):
+                self.unchecked.append(f"{WITHOUT_CATALOG}: {error}")
+            else:
+                self.findings.append(self._catalog_finding(path, error))
 
     def _catalog_finding(self, path: Path, error: StoreError) -> Finding:
         """Return the finding for a catalog that cannot be read."""
@@ -196,15 +179,13 @@ class StoreCheck:
             kind = FindingKind.CATALOG if isinstance(error, SchemaNewerError) else FindingKind.FILE_UNREADABLE
             what, _, way_out = str(error).rpartition(": ")
             return finding(kind, what, Repair.BY_HAND, [path], way_out=way_out)
-        if self.manifest is not None:
-            what = str(error).removesuffix(f": {REMEDY}")
-            return finding(FindingKind.CATALOG, what, Repair.RECOVER, [path])
-        if not is_there(readable_path(path)) and not any((self.store / VECTORS).glob("*/*")):
-            way_out = "nothing is indexed yet: run `bindsearch index FOLDER`"
-            return finding(FindingKind.CATALOG, str(error), Repair.INDEX, [path], way_out=way_out)
-        way_out = "restore it from a copy, or remove the store's folder and run `bindsearch index FOLDER`"
         what = str(error).removesuffix(f": {REMEDY}")
-        return finding(FindingKind.CATALOG, what, Repair.BY_HAND, [path], way_out=way_out)
+        if self.manifest is not None:
+            return finding(FindingKind.CATALOG, what, Repair.RECOVER, [path])
+        way, way_out = Repair.BY_HAND, "restore it from a copy, or remove the store's folder and run"
+        if not is_there(readable_path(path)) and not any((self.store / VECTORS).glob("*/*")):
+            way, way_out = Repair.INDEX, "nothing is indexed yet: run"
+        return finding(FindingKind.CATALOG, what, way, [path], way_out=f"{way_out} `bindsearch index FOLDER`")
 
     def check_files(self) -> None:
         """Read all bytes of the files that readers use."""
@@ -271,34 +252,33 @@ class StoreCheck:
                 if (dim := dim_of_vectors(file)) is not None:
                     dim_counts[dim] += 1
         likely = dim_counts.most_common(1)[0][0] if dim_counts else None
-        way_out = f"restore the original {STORE_FILE} before anything is written, or index into another store"
         try:
             declared = read_config(self.store).dim
+            if not dim_counts or declared in dim_counts:
+                return declared
+            what = f"{path} declares {declared} dimensions, the vector files have {likely}"
         except StoreNotFoundError:
             what = f"{path} is missing"
-            self._find(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
-            return likely
         except StoreError as error:
             what = str(error).removesuffix(f": {PUT_BACK}")
             if what == str(error) and isinstance(error.__cause__, OSError):
                 self.findings.append(unreadable(path, error.__cause__))
                 return likely
-            self._find(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
-            return likely
-        if dim_counts and declared not in dim_counts:
-            what = f"{path} declares {declared} dimensions, the vector files have {likely}"
-            self._find(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
-            return likely
-        return declared
+        way_out = f"restore the original {STORE_FILE} before anything is written, or index into another store"
+        self._find(FindingKind.CONFIG, what, Repair.BY_HAND, [path], way_out=way_out)
+        return likely
 
-    def _check_rows(self, catalog: CheckedCatalog) -> None:
-        """Check the rows of the catalog, and compare them with the files."""
+    def check_rows(self, catalog: CheckedCatalog) -> None:
+        """Check the rows of the catalog, and compare them with the files; the caller holds the writer's lock."""
         self.findings += catalog.check_integrity()
         self.vectors = stored_vectors(self.store, catalog.vector_files())
         self.containers = {key: catalog.containers(key) for key in catalog.collections()}
         self._compare_snapshot(catalog)
-        if self.dim is not None:
-            self._check_lost_vectors(catalog, self.dim)
+        for modality, lost in () if self.dim is None else lost_vectors(catalog, self.vectors, self.dim):
+            what = f"{len(lost)} {modality} vectors that segments refer to are in no file (the first: {lost[0]})"
+            where = [f"{modality} vector {number}" for number in lost[:20].tolist()]
+            kind, way_out = FindingKind.VECTORS_LOST, REPAIR_THEN_INDEX
+            self._find(kind, what, Repair.COMPACT, where, count=len(lost), way_out=way_out)
         if self.manifest is not None and (orphans := find_orphans(self.store, self.manifest, self.vectors)):
             what = f"{len(orphans)} unreferenced files or folders (the first: {orphans[0]})"
             self._find(FindingKind.ORPHANS, what, Repair.COMPACT, orphans)
@@ -308,10 +288,8 @@ class StoreCheck:
         path = self.store / CURRENT
         if self.manifest is None:
             if (newest := newest_part(self.store)) > catalog.generation:
-                what = (
-                    f"{path} cannot be read, and the catalog is at {catalog.generation}, older than snapshot {newest}"
-                )
-                self._find(FindingKind.CATALOG, what, Repair.RECOVER, [path])
+                what = f"the catalog is at {catalog.generation}, older than snapshot {newest}"
+                self._find(FindingKind.CATALOG, f"{path} cannot be read, and {what}", Repair.RECOVER, [path])
             return
         if self.manifest.generation != catalog.generation:
             what = f"{path} has generation {self.manifest.generation}, the catalog is at {catalog.generation}"
@@ -347,20 +325,9 @@ class StoreCheck:
             strict=True,
         ):
             if in_snapshot != in_catalog:
-                counts = f"{in_snapshot.rows} {name}, the catalog {in_catalog.rows}"
                 different = "" if in_snapshot.rows != in_catalog.rows else ", with other values"
-                what = f"the snapshot has {counts}{different}"
+                what = f"the snapshot has {in_snapshot.rows} {name}, the catalog {in_catalog.rows}{different}"
                 self._find(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path])
-
-    def _check_lost_vectors(self, catalog: CheckedCatalog, dim: int) -> None:
-        """Add a finding for each modality with vectors that are in no file."""
-        for modality in Modality:
-            lost = lost_vectors(self.vectors, modality, dim, catalog.live_vector_ids)
-            if len(lost):
-                what = f"{len(lost)} {modality} vectors that segments refer to are in no file (the first: {lost[0]})"
-                where = [f"{modality} vector {number}" for number in lost[:20].tolist()]
-                kind, way_out = FindingKind.VECTORS_LOST, REPAIR_THEN_INDEX
-                self._find(kind, what, Repair.COMPACT, where, count=len(lost), way_out=way_out)
 
     def _drop_replaced(self, named: set[Path]) -> None:
         """Drop the findings about files that a writer has replaced during the check."""
@@ -370,16 +337,17 @@ class StoreCheck:
             return
         if newest is not None and newest != self.manifest:
             replaced = {str(path) for path in named - named_paths(self.store, newest)}
-            self.findings = [
-                known for known in self.findings if known.kind not in OF_FILES or known.where[0] not in replaced
-            ]
+            still = (one for one in self.findings if one.kind not in OF_FILES or one.where[0] not in replaced)
+            self.findings = list(still)
 
 
-def _open_catalog(path: Path) -> CheckedCatalog:
-    """Open a catalog without changing it, unless its schema has to be upgraded."""
+def _open_catalog(path: Path, *, may_upgrade: bool) -> CheckedCatalog:
+    """Open a catalog without changing it, unless its schema has to be upgraded and may be."""
     try:
         return CheckedCatalog(path, read_only=True)
     except SchemaOutdatedError:
+        if not may_upgrade:
+            raise
         return CheckedCatalog(path)
 
 

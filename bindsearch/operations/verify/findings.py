@@ -80,13 +80,8 @@ class Finding:
 
 def finding_record(finding: Finding) -> dict[str, object]:
     """Return a finding as printed by `--json`, with the documented keys."""
-    return {
-        "kind": finding.kind.value,
-        "message": finding.message,
-        "mend": finding.repair.value,
-        "where": list(finding.where),
-        "count": finding.count,
-    }
+    kind, repair, where = finding.kind.value, finding.repair.value, list(finding.where)
+    return {"kind": kind, "message": finding.message, "mend": repair, "where": where, "count": finding.count}
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,27 +88,16 @@ def recover_store(store: Path, *, on_stage: OnStage = ignore_stage) -> RecoverRe
 
 
 class _Fault(NamedTuple):
-    """Fault of a catalog.
-
-    Attributes:
-        reason: What is wrong; empty if nothing is.
-        is_readable: Whether it can be read nevertheless, but may be outdated.
-        is_usable: Whether it holds all that was committed.
-        losses: What was cut from it, a line each.
-    """
+    """Fault of a catalog: what is wrong, empty if nothing is, and what was cut from it, a line each."""
 
     reason: str = ""
-    is_readable: bool = False
-    is_usable: bool = False
+    is_readable: bool = False  # it can be read nevertheless, but may be outdated
+    is_usable: bool = False  # it holds all that was committed
     losses: tuple[str, ...] = ()
 
 
 def _catalog_fault(store: Path) -> _Fault:
-    """Return what is wrong with the catalog, after cutting the torn end of its log.
-
-    Raises:
-        StoreError: the file cannot be read now, is in use, or is of a newer version.
-    """
+    """Return the fault of the catalog, after cutting the torn end of its log; raise StoreError if it may be sound."""
     path = store / CATALOG_FILE
     if not is_there(readable_path(path).resolve()):  # also behind a link, where opening it would create a new one
         return _Fault(f"the catalog {path} is missing")
@@ -133,11 +122,7 @@ def _catalog_fault(store: Path) -> _Fault:
 
 
 def _replace_catalog(store: Path, dim: int, fault: _Fault, on_stage: OnStage) -> str:
-    """Replace the catalog by one made from the snapshot, or the snapshot by one made from the catalog.
-
-    Returns:
-        What the store was recovered from: "snapshot" or "catalog".
-    """
+    """Replace the catalog by one made from the snapshot, or the other way round; return "snapshot" or "catalog"."""
     path = store / CATALOG_FILE
     try:
         manifest = read_manifest(store)
@@ -146,10 +131,8 @@ def _replace_catalog(store: Path, dim: int, fault: _Fault, on_stage: OnStage) ->
         snapshot = open_snapshot(store, manifest)
     except SnapshotDamagedError as error:
         if not fault.is_readable:
-            raise StoreError(
-                f"{fault.reason}, and {str(error).partition(': run')[0]}: restore {CATALOG_FILE} from a copy, or "
-                "remove the store's folder and index again"
-            ) from error
+            remedy = f"restore {CATALOG_FILE} from a copy, or remove the store's folder and index again"
+            raise StoreError(f"{fault.reason}, and {str(error).partition(': run')[0]}: {remedy}") from error
         for old in (store / CURRENT, store / SNAPSHOTS):
             if is_there(old):
                 keep_aside(store, old)
@@ -160,27 +143,19 @@ def _replace_catalog(store: Path, dim: int, fault: _Fault, on_stage: OnStage) ->
         leftover.unlink(missing_ok=True)
     with CheckedCatalog(new) as catalog:
         files, next_vector_id = _vector_files(store, dim, snapshot)
-        catalog.restore(
-            manifest, *snapshot.live_tables(), snapshot.failures, files, next_vector_id, snapshot.class_columns
-        )
+        catalog.restore(snapshot, files, next_vector_id)
     checkpoint(new)
     for old in (path, log_path(path), next_path(path)):
         if is_there(old):
-            if old == path and old.is_file():
-                copy_aside(store, old)
-            else:
-                keep_aside(store, old)
+            put_aside = copy_aside if old == path and old.is_file() else keep_aside
+            put_aside(store, old)
     new.replace(path)
     sync_folder(store)
     return "snapshot"
 
 
 def _vector_files(store: Path, dim: int, snapshot: Snapshot) -> tuple[list[tuple[Modality, str, int, str]], int]:
-    """Return modality, name, rows and digest of the snapshot's vector files, and a vector id above all of theirs.
-
-    Raises:
-        StoreError: a file cannot be read now.
-    """
+    """Return modality, name, rows and digest of the snapshot's vector files, and a vector id above all of theirs."""
     files, end = [], 1
     for modality, entries in snapshot.manifest.vectors.items():
         for entry in entries:

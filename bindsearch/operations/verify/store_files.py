@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from bindsearch.indexes.index_files import INDEXES, check_index
 from bindsearch.indexes.words import check_postings
 from bindsearch.operations.verify.findings import REPAIR_THEN_INDEX, Finding, FindingKind, Repair, finding
 from bindsearch.search.words.index import NAME, WORDS, words_path
+from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.file_state import FileState, file_state
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.snapshot_checks import REMEDY as SNAPSHOT_REMEDY
@@ -57,12 +59,7 @@ class StoredVectors:
 
 
 def stored_vectors(store: Path, files: Mapping[Modality, Sequence[VectorFileEntry]]) -> list[StoredVectors]:
-    """Return the vector files of a store, those of a modality together, smallest ids first.
-
-    Args:
-        store: Folder of the store.
-        files: The files of each modality, as the catalog or CURRENT lists them.
-    """
+    """Return the vector files of a store, as the catalog or CURRENT lists them by modality, smallest ids first."""
     stored = []
     for modality, entries in files.items():
         ends = [*(entry.first_id for entry in entries[1:]), END_OF_IDS]
@@ -74,14 +71,11 @@ def stored_vectors(store: Path, files: Mapping[Modality, Sequence[VectorFileEntr
 
 def vector_file_findings(file: StoredVectors, dim: int) -> Iterator[Finding]:
     """Read all bytes of a vector file, and yield the findings; `dim`: dimension d of the store."""
-    path = file.path
-    missing = finding(FindingKind.VECTOR_FILE_MISSING, f"vector file {path} is missing", Repair.INDEX, [path])
+    path, problem = file.path, ""
     try:
         if not is_there(path):
-            yield missing
-            return
+            raise FileNotFoundError(path)
         opened = open_vectors(path, dim)
-        problem = ""
         if file.digest and hash_file(path) != file.digest:
             problem = "has changed since it was written"
         elif not _ids_match(opened, file):
@@ -90,8 +84,8 @@ def vector_file_findings(file: StoredVectors, dim: int) -> Iterator[Finding]:
             opened.checked_embeddings()
     except VectorFileLostError:
         problem = "is truncated or damaged"
-    except FileNotFoundError:  # a writer has merged it meanwhile
-        yield missing
+    except FileNotFoundError:  # or a writer has merged it meanwhile
+        yield finding(FindingKind.VECTOR_FILE_MISSING, f"vector file {path} is missing", Repair.INDEX, [path])
         return
     except (StoreError, OSError) as error:
         yield unreadable(path, error)
@@ -113,34 +107,30 @@ def unreadable(path: Path, error: Exception) -> Finding:
 
 
 def lost_vectors(
-    files: Iterable[StoredVectors],
-    modality: Modality,
-    dim: int,
-    live: Callable[[Modality, int, int], NDArray[np.int64]],
-) -> NDArray[np.int64]:
-    """Return the ids of vectors that segments refer to but that are in no file.
+    catalog: Catalog, files: Sequence[StoredVectors], dim: int
+) -> Iterator[tuple[Modality, NDArray[np.int64]]]:
+    """Yield the ids of vectors of a modality that segments refer to but that are in no file: int64 (m,), m >= 1.
 
     Ids in the range of a file that cannot be opened are left out.
 
     Args:
+        catalog: Catalog with the segments.
         files: Vector files of the store.
-        modality: Modality of the vectors.
         dim: Dimension d of the vectors.
-        live: Returns the ids between a first and a last one that segments refer to.
-
-    Returns:
-        Vector ids, int64 (m,).
     """
-    own = [file for file in files if file.modality is modality]
-    first_stored_id = own[0].first_id if own else END_OF_IDS
-    lost = [live(modality, 0, first_stored_id - 1)]
-    for file in own:
-        try:
-            stored_ids = open_vectors(file.path, dim).vector_ids
-        except StoreError:
-            continue
-        lost.append(np.setdiff1d(live(modality, file.first_id, file.end_id - 1), stored_ids))
-    return np.concatenate(lost)
+    for modality in Modality:
+        own = [file for file in files if file.modality is modality]
+        first_stored_id = own[0].first_id if own else END_OF_IDS
+        lost = [catalog.live_vector_ids(modality, 0, first_stored_id - 1)]
+        for file in own:
+            try:
+                stored_ids = open_vectors(file.path, dim).vector_ids
+            except StoreError:
+                continue
+            live = catalog.live_vector_ids(modality, file.first_id, file.end_id - 1)
+            lost.append(np.setdiff1d(live, stored_ids))
+        if any(map(len, lost)):
+            yield modality, np.concatenate(lost)
 
 
 OpenFiles = Callable[[Path, int, str | None, Checks], object]
@@ -148,17 +138,15 @@ OpenFiles = Callable[[Path, int, str | None, Checks], object]
 
 def snapshot_findings(store: Path, manifest: Manifest) -> Iterator[Finding]:
     """Check the snapshot parts of a generation, and yield the findings."""
-    digests = manifest.part_digests
-    parts: list[tuple[int, OpenFiles]] = [(part, open_part) for part in manifest.parts]
-    if manifest.failures is not None:
-        parts.append((manifest.failures, open_failures))
-    if manifest.class_columns is not None:
-        parts.append((manifest.class_columns, open_class_columns))
+    parts: list[tuple[int | None, OpenFiles]] = [(part, open_part) for part in manifest.parts]
+    parts += [(manifest.failures, open_failures), (manifest.class_columns, open_class_columns)]
     for number, open_files in parts:
+        if number is None:
+            continue
         path = store / SNAPSHOTS / str(number)
         try:
             with Checks() as checks:
-                open_files(store, number, digests.get(number), checks)
+                open_files(store, number, manifest.part_digests.get(number), checks)
         except SnapshotDamagedError as error:
             yield finding(FindingKind.SNAPSHOT, str(error).removesuffix(f": {SNAPSHOT_REMEDY}"), Repair.COMPACT, [path])
         except (StoreError, OSError) as error:
@@ -270,10 +258,7 @@ class MediaCheck:
     hash_media: bool
     read_bytes: int = 0
     members: int = 0
-    _missing: dict[int, list[Path]] = field(default_factory=dict)
-    _changed: dict[int, list[Path]] = field(default_factory=dict)
-    _same_stat: dict[int, list[Path]] = field(default_factory=dict)
-    _unreadable: dict[int, list[Path]] = field(default_factory=dict)
+    _found: dict[tuple[int, str], list[Path]] = field(default_factory=lambda: defaultdict(list))
     _is_archive: dict[Path, bool] = field(default_factory=dict)
 
     def findings(self) -> Iterator[Finding]:
@@ -289,10 +274,8 @@ class MediaCheck:
                 self._check_file(key, existing[key] / rel_path, size_bytes, mtime_ns, content_hash)
         for key in roots.keys() - existing.keys():
             what = f"the collection {roots[key]} does not exist"
-            way_out = (
-                f"mount or restore it, run `{shell_command('relocate', roots[key], 'NEW')}` if it was moved, or run "
-                f"`{shell_command('forget', roots[key])}`"
-            )
+            relocate, forget = shell_command("relocate", roots[key], "NEW"), shell_command("forget", roots[key])
+            way_out = f"mount or restore it, run `{relocate}` if it was moved, or run `{forget}`"
             yield finding(FindingKind.FILES_GONE, what, Repair.FORGET, [roots[key]], way_out=way_out)
         for key, root in existing.items():
             yield from self._of_collection(key, root)
@@ -300,24 +283,18 @@ class MediaCheck:
     def _of_collection(self, key: int, root: Path) -> Iterator[Finding]:
         """Yield the findings of one collection."""
         run_index = f"run `{shell_command('index', root)}`"
-        if missing := self._missing.get(key):
-            yield finding(
-                FindingKind.FILES_GONE,
-                f"{_files(missing)} disappeared from {root}",
-                Repair.INDEX,
-                missing,
-                way_out=run_index,
-            )
-        if changed := self._changed.get(key):
-            what = f"{_files(changed)} changed in {root} since indexing"
-            yield finding(FindingKind.FILES_CHANGED, what, Repair.INDEX, changed, way_out=run_index)
-        if unreadable := self._unreadable.get(key):
-            what = f"{_files(unreadable)} become unreadable in {root}"
-            yield finding(FindingKind.FILES_GONE, what, Repair.BY_HAND, unreadable, way_out="check their permissions")
-        if same_stat := self._same_stat.get(key):
-            what = f"{_files(same_stat)} other content in {root} than indexed, with the same size and modification time"
-            way_out = f"restore the original files, or `touch` them and {run_index}"
-            yield finding(FindingKind.FILES_CHANGED, what, Repair.BY_HAND, same_stat, way_out=way_out)
+        restore = f"restore the original files, or `touch` them and {run_index}"
+        same_stat = f"other content in {root} than indexed, with the same size and modification time"
+        gone, changed = FindingKind.FILES_GONE, FindingKind.FILES_CHANGED
+        for state, kind, what, repair, way_out in (
+            ("missing", gone, f"disappeared from {root}", Repair.INDEX, run_index),
+            ("changed", changed, f"changed in {root} since indexing", Repair.INDEX, run_index),
+            ("unreadable", gone, f"become unreadable in {root}", Repair.BY_HAND, "check their permissions"),
+            ("same_stat", changed, same_stat, Repair.BY_HAND, restore),
+        ):
+            if paths := self._found.get((key, state)):
+                files = "1 file has" if len(paths) == 1 else f"{len(paths)} files have"
+                yield finding(kind, f"{files} {what}", repair, paths, way_out=way_out)
 
     def _items(self) -> Iterator[tuple[int, str, int, int, str]]:
         """Yield COLUMNS of each live item."""
@@ -335,20 +312,20 @@ class MediaCheck:
             if self._in_archive(path):
                 self.members += 1
             else:
-                self._missing.setdefault(key, []).append(path)
+                self._found[key, "missing"].append(path)
             return
         except OSError:
-            self._unreadable.setdefault(key, []).append(path)
+            self._found[key, "unreadable"].append(path)
             return
         if (state.size_bytes, state.mtime_ns) != (size_bytes, mtime_ns):
-            self._changed.setdefault(key, []).append(path)
+            self._found[key, "changed"].append(path)
         elif self.hash_media and content_hash:
             self.read_bytes += state.size_bytes
             try:
                 if hash_file(path) != content_hash:
-                    self._same_stat.setdefault(key, []).append(path)
+                    self._found[key, "same_stat"].append(path)
             except OSError:
-                self._unreadable.setdefault(key, []).append(path)
+                self._found[key, "unreadable"].append(path)
 
     def _in_archive(self, path: Path) -> bool:
         """Return whether a parent of the path is a file, such as an archive."""
@@ -356,8 +333,3 @@ class MediaCheck:
         if folder not in self._is_archive:
             self._is_archive[folder] = folder.is_file() or (not folder.is_dir() and self._in_archive(folder))
         return self._is_archive[folder]
-
-
-def _files(paths: list[Path]) -> str:
-    """Return the number of files as the subject of a sentence."""
-    return "1 file has" if len(paths) == 1 else f"{len(paths)} files have"

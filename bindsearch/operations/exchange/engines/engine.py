@@ -36,6 +36,12 @@ MAX_REASON = 300
 """Characters of an engine's message, which may quote a whole request."""
 
 _ADDRESS = re.compile(r"([a-z]+)://", re.IGNORECASE)
+_FORMS = {
+    **dict.fromkeys(("postgres", "postgresql"), "pgvector:postgresql://USER@HOST/DATABASE"),
+    **dict.fromkeys(("http", "qdrant"), "qdrant:http://HOST:6333"),
+    "https": "qdrant:https://HOST:6333",
+}
+"""Targets with the engine that an address lacks, by its scheme."""
 
 
 class Engine(StrEnum):
@@ -100,17 +106,9 @@ def parse_engine_target(target: PathLike, name: str = DEFAULT_NAME, *, replace: 
     text = target if isinstance(target, str) else ""
     prefix, colon, address = text.partition(":")
     if not colon or prefix not in ("qdrant", "pgvector"):
-        if (found := _ADDRESS.match(text)) is not None:
-            scheme = found[1].lower()
-            form = {
-                "postgres": "pgvector:postgresql://USER@HOST/DATABASE",
-                "postgresql": "pgvector:postgresql://USER@HOST/DATABASE",
-                "http": "qdrant:http://HOST:6333",
-                "https": "qdrant:https://HOST:6333",
-                "qdrant": "qdrant:http://HOST:6333",
-            }.get(scheme)
-            if form is not None:
-                raise UsageError(f"an address {scheme}://... needs the engine before it: write {form}")
+        scheme = "" if (found := _ADDRESS.match(text)) is None else found[1].lower()
+        if (form := _FORMS.get(scheme)) is not None:
+            raise UsageError(f"an address {scheme}://... needs the engine before it: write {form}")
         return None
     if NAME.fullmatch(name) is None:
         raise UsageError(f"invalid name {name!r}: up to 40 letters, digits, _ and -, the first a letter or _")
@@ -131,10 +129,9 @@ def check_modules(engine: Engine) -> None:
     """
     for module in MODULES[engine]:
         if find_spec(module) is None:
-            extra = ENGINE_EXTRAS[module]
-            raise InstallationError(
-                f"an export to {engine} needs the extra [{extra}]", f"pip install 'bindsearch[{extra}]'"
-            )
+            extra = f"[{ENGINE_EXTRAS[module]}]"
+            fault = f"an export to {engine} needs the extra {extra}"
+            raise InstallationError(fault, f"pip install 'bindsearch{extra}'")
 
 
 @contextmanager
@@ -207,10 +204,9 @@ class EngineSource:
     @property
     def known_kinds(self) -> dict[str, str]:
         """SQL type of each column that has a value in the store, by name."""
-        arrays = {name: self.columns.array(name) for name in self.kinds}
-        return {
-            name: self.kinds[name] for name, array in arrays.items() if array is None or array.null_count < len(array)
-        }
+        arrays = ((name, self.columns.array(name)) for name in self.kinds)
+        known = (name for name, array in arrays if array is None or array.null_count < len(array))
+        return {name: self.kinds[name] for name in known}
 
     def describe(self) -> dict[str, Any]:
         """Return what is recorded with an export: the embedding space, and the number of vectors by modality."""
@@ -259,12 +255,12 @@ def read_engine_blocks(source: EngineSource, on_progress: OnRows = ignore_rows) 
             vectors = partition.rows.gather(partition.rows_of_vectors(vector_ids))
             columns = source.columns
             indices = {Level.SEGMENT: pa.array(block), Level.ITEM: pa.array(columns.item_rows[block])}
-            values: dict[str, list[Any]] = {name: [] for name in source.kinds}  # in this order
-            for name in source.kinds:
-                array = columns.array(name)
-                if array is not None:
-                    values[name] = array.take(indices[columns.level(name)]).to_pylist()
-            rel_paths = source.generation.snapshot.items.column("rel_path").take(indices[Level.ITEM]).to_pylist()
+            arrays = {name: columns.array(name) for name in source.kinds}  # in this order
+            values: dict[str, list[Any]] = {
+                name: [] if array is None else array.take(indices[columns.level(name)]).to_pylist()
+                for name, array in arrays.items()
+            }
+            rel_paths = snapshot.items.column("rel_path").take(indices[Level.ITEM]).to_pylist()
             roots = map(with_slash, values["collection"])
             values["path"] = [root + rel_path for root, rel_path in zip(roots, rel_paths, strict=True)]
             values["name"] = [rel_path.rpartition("/")[2] for rel_path in rel_paths]

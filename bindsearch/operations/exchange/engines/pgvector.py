@@ -84,18 +84,16 @@ def write_pgvector(target: EngineTarget, source: EngineSource, on_progress: OnRo
 def _check_shape(source: EngineSource) -> None:
     """Raise UsageError if a table cannot hold the vectors or the columns."""
     if source.config.dim > MAX_DIMENSIONS:
-        raise UsageError(
-            f"vectors of {source.config.dim} dimensions cannot be indexed by pgvector, whose HNSW takes at most "
-            f"{MAX_DIMENSIONS}: export to qdrant:, or index with fewer dimensions"
-        )
+        fault = f"cannot be indexed by pgvector, whose HNSW takes at most {MAX_DIMENSIONS}"
+        way_out = "export to qdrant:, or index with fewer dimensions"
+        raise UsageError(f"vectors of {source.config.dim} dimensions {fault}: {way_out}")
     if len(source.kinds) > MAX_COLUMNS:
         raise UsageError(f"{len(source.kinds)} columns are too many for a table of PostgreSQL: at most {MAX_COLUMNS}")
     for name in source.kinds:
         if name in (KEY, VECTOR) or len(name) > MAX_NAME:
-            raise UsageError(
-                f"a table of PostgreSQL cannot have your column {name!r}: rename it in sidecars or lists; names "
-                f"have at most {MAX_NAME} characters, and {KEY} and {VECTOR} are taken"
-            )
+            rule = f"names have at most {MAX_NAME} characters, and {KEY} and {VECTOR} are taken"
+            fault = f"a table of PostgreSQL cannot have your column {name!r}"
+            raise UsageError(f"{fault}: rename it in sidecars or lists; {rule}")
 
 
 def _write(
@@ -108,27 +106,19 @@ def _write(
     earlier = _check_table(connection, target)
     tag = secrets.token_hex(4)
     table, wanted = sql.Identifier(f"{target.name}_{tag}"), sql.Identifier(target.name)
-    fields = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(TYPES[kind])) for name, kind in source.kinds.items()
-    )
-    connection.execute(
-        sql.SQL("CREATE TABLE {} ({} bigint, {}, {} halfvec({}))").format(
-            table, sql.Identifier(KEY), fields, sql.Identifier(VECTOR), sql.Literal(source.config.dim)
-        )
-    )
+    key, vector = sql.Identifier(KEY), sql.Identifier(VECTOR)
+    columns = [(sql.Identifier(name), sql.SQL(TYPES[kind])) for name, kind in source.kinds.items()]
+    fields = sql.SQL(", ").join(sql.SQL("{} {}").format(*column) for column in columns)
+    create = sql.SQL("CREATE TABLE {} ({} bigint, {}, {} halfvec({}))")
+    connection.execute(create.format(table, key, fields, vector, sql.Literal(source.config.dim)))
     notices = _copy(connection, table, source, on_progress)
     on_stage("building the key")
-    connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, sql.Identifier(KEY)))
+    connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(table, key))
+    create = sql.SQL("CREATE INDEX {} ON {} USING hnsw ({} halfvec_cosine_ops) WHERE modality = {}")
     for modality in source.counts:
         on_stage(f"building the index of {modality}")
-        connection.execute(
-            sql.SQL("CREATE INDEX {} ON {} USING hnsw ({} halfvec_cosine_ops) WHERE modality = {}").format(
-                sql.Identifier(f"{target.name}_{modality}_{tag}"),
-                table,
-                sql.Identifier(VECTOR),
-                sql.Literal(modality.value),
-            )
-        )
+        name = sql.Identifier(f"{target.name}_{modality}_{tag}")
+        connection.execute(create.format(name, table, vector, sql.Literal(modality.value)))
     connection.execute(sql.SQL("ANALYZE {}").format(table))
     comment = sql.Literal(json.dumps(source.describe()))
     connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(table, comment))
@@ -142,12 +132,9 @@ def _write(
 
 
 def _prepare(connection: psycopg.Connection) -> None:
-    """Make the types of pgvector known, and begin the transaction of the export.
+    """Make the types of pgvector known, and begin the transaction of the export; raise StoreError if it is too old.
 
     The extension is created in a transaction of its own: others who create it would wait for the end of this one.
-
-    Raises:
-        StoreError: pgvector is missing or too old.
     """
     import psycopg
     from pgvector.psycopg import register_vector
@@ -156,10 +143,8 @@ def _prepare(connection: psycopg.Connection) -> None:
     try:
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     except psycopg.Error as error:
-        reason = str(error).splitlines()[0]
-        raise StoreError(
-            f"PostgreSQL has no pgvector ({reason}): install it on the server, and run CREATE EXTENSION vector"
-        ) from error
+        fault = f"PostgreSQL has no pgvector ({str(error).splitlines()[0]})"
+        raise StoreError(f"{fault}: install it on the server, and run CREATE EXTENSION vector") from error
     row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
     version = "0" if row is None else str(row[0])
     if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < OLDEST:
@@ -169,11 +154,7 @@ def _prepare(connection: psycopg.Connection) -> None:
 
 
 def _check_table(connection: psycopg.Connection, target: EngineTarget) -> bool:
-    """Return whether an earlier export is there, which is to be replaced.
-
-    Raises:
-        UsageError: the name is taken, or another process exports to it.
-    """
+    """Return whether an earlier export is there that is to be replaced; raise UsageError if the name is taken."""
     lock = "SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || %s, 0))"
     if connection.execute(lock, [f".{target.name}"]).fetchone() == (False,):
         raise UsageError(f"another process exports to the table {target.name}: wait for it, or choose another --name")

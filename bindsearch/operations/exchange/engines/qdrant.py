@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,14 +51,8 @@ NOT_INDEXED = "text"
 
 
 def payload_indexes(kinds: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the kind of index of each column.
-
-    Args:
-        kinds: SQL type of each column by name.
-    """
-    for name, kind in kinds.items():
-        if name != NOT_INDEXED:
-            yield name, INDEX_KINDS[kind]
+    """Return the name and the kind of index of each column, given their SQL types by name."""
+    return ((name, INDEX_KINDS[kind]) for name, kind in kinds.items() if name != NOT_INDEXED)
 
 
 def payloads(block: EngineBlock) -> list[dict[str, Any]]:
@@ -143,20 +137,14 @@ def _write_shard(folder: Path, source: EngineSource, on_progress: OnRows, on_sta
     """Create a shard with all points, its payload indexes first: the graph has links for each of their values."""
     import qdrant_edge as qdrant
 
-    kinds = {
-        "keyword": qdrant.PayloadSchemaType.Keyword,
-        "integer": qdrant.PayloadSchemaType.Integer,
-        "float": qdrant.PayloadSchemaType.Float,
-        "datetime": qdrant.PayloadSchemaType.Datetime,
-        "bool": qdrant.PayloadSchemaType.Bool,
-    }
     folder.mkdir()
     half = qdrant.VectorStorageDatatype.Float16
     vectors = qdrant.EdgeVectorParams(size=source.config.dim, distance=qdrant.Distance.Cosine, datatype=half)
     shard = qdrant.EdgeShard.create(str(folder), qdrant.EdgeConfig(vectors=vectors))
     try:
         for key, kind in payload_indexes(source.known_kinds):
-            shard.update(qdrant.UpdateOperation.create_field_index(key, kinds[kind]))
+            index = getattr(qdrant.PayloadSchemaType, kind.capitalize())
+            shard.update(qdrant.UpdateOperation.create_field_index(key, index))
         for block in read_engine_blocks(source, on_progress):
             rows = zip(block.ids, block.vectors.tolist(), payloads(block), strict=True)
             shard.update(qdrant.UpdateOperation.upsert_points([qdrant.Point(*row) for row in rows]))
@@ -197,14 +185,12 @@ def write_qdrant(target: EngineTarget, source: EngineSource, on_progress: OnRows
 
     address = urlsplit(target.address)
     place = f"{address.scheme}://{address.hostname}:{address.port or 6333}"
-    with engine_faults(place):
-        client = QdrantClient(
-            url=target.address, api_key=os.environ.get(API_KEY), timeout=TIMEOUT_S, check_compatibility=False
-        )
-        try:
-            write_collection(client, target, source, on_progress, on_stage)
-        finally:
-            client.close()
+    options: dict[str, Any] = {"timeout": TIMEOUT_S, "check_compatibility": False}
+    with (
+        engine_faults(place),
+        closing(QdrantClient(url=target.address, api_key=os.environ.get(API_KEY), **options)) as client,
+    ):
+        write_collection(client, target, source, on_progress, on_stage)
     return EngineResult(f"qdrant:{place}", None)
 
 
@@ -226,13 +212,9 @@ def write_collection(
         if is_ours(name) and name not in aliases.values():
             client.delete_collection(name)
     new = f"{target.name}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
-    client.create_collection(
-        new,
-        vectors_config=models.VectorParams(
-            size=source.config.dim, distance=models.Distance.COSINE, datatype=models.Datatype.FLOAT16
-        ),
-        metadata=source.describe(),
-    )
+    half, dim = models.Datatype.FLOAT16, source.config.dim
+    vectors = models.VectorParams(size=dim, distance=models.Distance.COSINE, datatype=half)
+    client.create_collection(new, vectors_config=vectors, metadata=source.describe())
     try:
         _fill(client, new, source, on_progress)
         on_stage("publishing")
