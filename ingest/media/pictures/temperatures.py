@@ -136,7 +136,7 @@ def _equal(raw: NDArray[Any], number: float) -> NDArray[np.bool_]:
 
 def _holes(values: NDArray[np.float64], missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return zeros, where all other values are far above: at least half of their median, and that at least 200."""
-    zeros = (values == 0) & ~missing
+    zeros: NDArray[np.bool_] = (values == 0) & ~missing
     others = values[~zeros & ~missing]
     if zeros.any() and others.size:
         median = float(np.median(others))

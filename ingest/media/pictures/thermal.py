@@ -64,8 +64,8 @@ def read_thermal(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[
     scene = read_scene(path, sidecar, options)
     degrees = np.empty(0) if scene.degrees_c is None else scene.degrees_c
     known = degrees[np.isfinite(degrees) & (degrees > ABSOLUTE_ZERO_C)]
-    values = {"min": known.min, "mean": known.mean, "max": known.max} if known.size else {}
-    facts = {f"temperature_{name}_c": float(value()) for name, value in values.items()}
+    values = (("min", known.min()), ("mean", known.mean()), ("max", known.max())) if known.size else ()
+    facts = {f"temperature_{name}_c": float(value) for name, value in values}
     return ThermalPicture(scene.levels), Reading(scene.notes, facts)
 
 

@@ -17,7 +17,7 @@ from bindsearch.errors import MediaError
 from bindsearch.ingest.media.numpy_files import read_npy, read_npz
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.ingest.media.pictures.depth_map.exr import read_exr_channel
-from bindsearch.ingest.media.pictures.depth_map.units import DEPTH_ARRAYS, mask_name
+from bindsearch.ingest.media.pictures.depth_map.units import DEPTH_ARRAYS, mask_of
 from bindsearch.ingest.media.pictures.exif import integers, orientation_of, read_directory, read_header
 from bindsearch.ingest.media.pictures.pillow import check_size, open_picture, picture_values, plane
 from bindsearch.ingest.media.recordings.av_container import kind_of
@@ -132,11 +132,11 @@ def read_stored(path: Path, options: DecodeOptions) -> StoredDepth:
         depth = stored(floats[0], orientation=floats[1])
     else:
         depth = _read_picture(path, options)
-    name = mask_name(path.name)
-    if name is None or not path.with_name(name).is_file():
+    if (mask_path := mask_of(path)) is None:
         return depth
+    name = mask_path.name
     try:
-        mask = _read_mask(path.with_name(name), options)
+        mask = _read_mask(mask_path, options)
     except MediaError as error:
         raise MediaError(f"its mask {name}: {error}") from error
     if mask.shape != depth.raw.shape:

@@ -251,6 +251,12 @@ def mask_name(name: str) -> str | None:
     return f"{match[1]}_mask{match[2]}" if match else None
 
 
+def mask_of(path: Path) -> Path | None:
+    """Return the mask beside a depth map's file; None if there is none."""
+    name = mask_name(path.name)
+    return path.with_name(name) if name is not None and path.with_name(name).is_file() else None
+
+
 def masked_name(name: str) -> str | None:
     """Return the name of the depth map that a file masks; None if its name is not that of a mask."""
     match = _MASK.fullmatch(name)
