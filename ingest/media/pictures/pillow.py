@@ -45,27 +45,6 @@ _ORIENTATION_OF = {0: 1, 3: 3, 5: 8, 6: 6}
 """EXIF orientation of LibRaw's `flip` (libraw_image_sizes_t: 3 half a turn, 5 to the left, 6 to the right)."""
 
 
-def read_preview(file: BinaryIO) -> tuple[bytes | NDArray[np.uint8], int]:
-    """Read the largest preview in a raw image, as JPEG or as uint8 (height, width, 3), and its EXIF orientation."""
-    if find_spec("rawpy") is None:
-        raise MediaError("raw images need the extra [raw]: pip install 'bindsearch[raw]'")
-    with installation_faults():
-        import rawpy
-    try:
-        with rawpy.imread(file) as raw:
-            preview = raw.extract_thumb()
-            orientation = _ORIENTATION_OF.get(raw.sizes.flip, 1)
-            if isinstance(preview.data, bytes):
-                return preview.data, orientation
-            return np.array(preview.data, np.uint8), orientation
-    except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
-        raise MediaError("the raw image contains no readable preview: convert it to JPEG") from error
-    except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError) as error:
-        reason = error.args[0] if error.args else type(error).__name__
-        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        raise MediaError(f"damaged or unknown raw image ({text})") from error
-
-
 MAX_FILE_BYTES = 1 << 30
 _PNG_DEPTH = 24
 """Place of bit depth and colour type in a PNG file (PNG, third edition, 11.2.1)."""
@@ -105,12 +84,25 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
 
 
 def _open_raw(file: BinaryIO, name: str) -> Image.Image:
-    """Return the preview of a camera's raw image, with the orientation of the raw image if it has none of its own."""
-    preview, orientation = read_preview(file)
-    if isinstance(preview, bytes):
+    """Return the largest preview in a camera's raw image, with the raw's orientation if it has none of its own."""
+    if find_spec("rawpy") is None:
+        raise MediaError("raw images need the extra [raw]: pip install 'bindsearch[raw]'")
+    with installation_faults():
+        import rawpy
+    try:
+        with rawpy.imread(file) as raw:
+            preview, orientation = raw.extract_thumb().data, _ORIENTATION_OF.get(raw.sizes.flip, 1)
+            pixels = None if isinstance(preview, bytes) else np.array(preview, np.uint8)
+    except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
+        raise MediaError("the raw image contains no readable preview: convert it to JPEG") from error
+    except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError) as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        raise MediaError(f"damaged or unknown raw image ({text})") from error
+    if pixels is None:
         picture: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(preview), name)
     else:
-        picture = Image.fromarray(preview[:, :, 0] if preview.shape[2:] == (1,) else preview)
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels)
     picture.info[RAW_ORIENTATION] = orientation
     return picture
 
