@@ -92,17 +92,17 @@ def _open_raw(file: BinaryIO, name: str) -> Image.Image:
     try:
         with rawpy.imread(file) as raw:
             preview, orientation = raw.extract_thumb().data, _ORIENTATION_OF.get(raw.sizes.flip, 1)
-            pixels = None if isinstance(preview, bytes) else np.array(preview, np.uint8)
+            content = preview if isinstance(preview, bytes) else np.array(preview, np.uint8)
     except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
         raise MediaError("the raw image contains no readable preview: convert it to JPEG") from error
     except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError) as error:
         reason = error.args[0] if error.args else type(error).__name__
         text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
         raise MediaError(f"damaged or unknown raw image ({text})") from error
-    if pixels is None:
-        picture: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(preview), name)
+    if isinstance(content, bytes):
+        picture: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(content), name)
     else:
-        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels)
+        picture = Image.fromarray(content[:, :, 0] if content.shape[2:] == (1,) else content)
     picture.info[RAW_ORIENTATION] = orientation
     return picture
 
