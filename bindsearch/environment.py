@@ -261,10 +261,7 @@ def does_fit(module: str, version: str, torch: str) -> bool:
     """Return whether a version of a library is known to load with that version of torch."""
     from packaging.specifiers import SpecifierSet
 
-    return any(
-        SpecifierSet(needs).contains(torch) and SpecifierSet(fitting).contains(version)
-        for needs, fitting in FITS[module]
-    )
+    return any(SpecifierSet(needs).contains(torch) and version in SpecifierSet(fits) for needs, fits in FITS[module])
 
 
 def distribution_of(module: str) -> str:

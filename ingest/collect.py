@@ -24,7 +24,6 @@ COMMIT_FILES = 4096
 COMMIT_SECONDS = 2.0
 """A batch is committed when it reaches one of these limits: they bound what a crash can lose."""
 
-NO_METADATA = Metadata()
 PADDING_SHOWN_S = 0.05
 """Padding below this many seconds is due to rounding and not reported."""
 
@@ -194,7 +193,7 @@ class BatchCollector:
             fingerprint=inspection.fingerprint,
             segments=segments,
             columns=inspection.columns,
-            metadata=metadata_of(task).merge_over(NO_METADATA if found is None else facts_of(found.facts)),
+            metadata=metadata_of(task).merge_over(facts_of({} if found is None else found.facts)),
         )
 
     def _count(self, task: FileTask, item: StagedItem) -> None:

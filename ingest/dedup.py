@@ -92,8 +92,7 @@ class FingerprintIndex:
     def items_of(self, fingerprint: str) -> NDArray[np.int64]:
         """Return the item_id of all items with this fingerprint: int64 (m,)."""
         row = as_rows([fingerprint])[0]
-        low, high = np.searchsorted(self._rows, row, "left"), np.searchsorted(self._rows, row, "right")
-        return self._item_ids[low:high]
+        return self._item_ids[np.searchsorted(self._rows, row, "left") : np.searchsorted(self._rows, row, "right")]
 
 
 class FingerprintSet:

@@ -41,22 +41,14 @@ def plan_collection(target: ScanTarget, options: IndexOptions, on_rows: OnRows =
         options: options of the run.
         on_rows: called with the number of files done and their total.
     """
-    belongs = options.share.belongs
-    found = scan(
-        target.root,
-        target.paths,
-        target.skipped_folders,
-        default_ignore=options.settings.default_ignore,
-        belongs=belongs,
-    )
+    belongs, ignore = options.share.belongs, options.settings.default_ignore
+    found = scan(target.root, target.paths, target.skipped_folders, default_ignore=ignore, belongs=belongs)
     manifests = read_manifests(found, {}, besides=target.manifests, limits=options.lists)
     inspect = InspectOptions(
         options.rules, frozenset(Modality), target.root.name, options.settings.facts, options.decode
     )
-    for rel_path, end in found.bad_links.items():
-        if options.narrowing.includes(rel_path):
-            yield PlannedFile(target.root / rel_path, None, f"would fail: a link to {end}, which is {NOT_REGULAR}", "")
-    for rel_path, reason in (found.failed | found.unreadable).items():
+    links = [(path, f"a link to {end}, which is {NOT_REGULAR}") for path, end in found.bad_links.items()]
+    for rel_path, reason in (*links, *(found.failed | found.unreadable).items()):
         if options.narrowing.includes(rel_path):
             yield PlannedFile(target.root / rel_path, None, f"would fail: {reason}")
     for rel_path, reason in found.left_out.items():

@@ -47,10 +47,6 @@ class _Batch:
     prepared: list[tuple[FileTask, PreparedSegment]] = field(default_factory=list)
     views: float = 0.0
 
-    def is_due(self, views: float, *, idle: bool) -> bool:
-        age_s = time.monotonic() - self.started
-        return self.views >= views or age_s > MAX_BATCH_AGE_S * (1 if idle else MAX_BATCH_AGES)
-
 
 def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterator[FileTask | int]:
     """Embed the segments of decoders (see `Decoders.run`); yield each file once, when it is complete.
@@ -82,9 +78,10 @@ def embed_files(messages: Iterator[Message | None], encoder: Encoder) -> Iterato
                 batch.views += max(views.size, MIN_TOKENS) / TOKENS_PER_VIEW if is_text else len(views)
             case None:
                 yield 0
-        for modality in list(batches):
+        max_age_s = MAX_BATCH_AGE_S * (1 if message is None else MAX_BATCH_AGES)
+        for modality, batch in list(batches.items()):
             views_due = min(batch_views.get(modality, FIRST_BATCH_VIEWS), BATCH_VIEWS)
-            if batches[modality].is_due(views_due, idle=message is None):
+            if batch.views >= views_due or time.monotonic() - batch.started > max_age_s:
                 yield from _run_batch(batches.pop(modality), modality, encoder, batch_views)
     for modality in list(batches):
         yield from _run_batch(batches.pop(modality), modality, encoder, batch_views)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bindsearch.arguments import is_at_or_below, shown, to_absolute, to_path_text
 from bindsearch.errors import MediaError, UsageError
@@ -75,9 +76,8 @@ def plan_targets(
         container = _containing_collection(path, known)
         assert container is not None
         inner = [key for key, root in known.items() if root.is_relative_to(path) and key != container]
-        for key in (container, *inner):
-            rel_path = _rel_path(path, known[key]) if key == container else ""
-            yield ScanTarget(key, known[key], _skipped(known, key, store), (rel_path,))
+        yield _target(container, known, store, [_rel_path(path, known[container])])
+        yield from (_target(key, known, store, [""]) for key in inner)
 
 
 def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], store: Path) -> list[ScanTarget]:
@@ -93,13 +93,7 @@ def changed_targets(paths: Iterable[Path], collections: Mapping[int, Path], stor
             scans_all = rel_path.lower().endswith(MANIFEST_NAMES) and _may_be_manifest(path)
             rel_paths.setdefault(key, set()).add("" if scans_all else rel_path)
     return [
-        ScanTarget(
-            key,
-            collections[key],
-            _skipped(collections, key, store),
-            _outermost(changed),
-            deletions_confirmed="" not in changed,
-        )
+        _target(key, collections, store, changed, deletions_confirmed="" not in changed)
         for key, changed in rel_paths.items()
     ]
 
@@ -127,18 +121,16 @@ def _rel_path(path: Path, root: Path) -> str:
     return "" if path == root else path.relative_to(root).as_posix()
 
 
-def _skipped(collections: Mapping[int, Path], key: int, store: Path) -> frozenset[Path]:
-    """Return folders that the scan of a collection skips: the store, and other collections."""
-    return frozenset({store.resolve(), *(root for number, root in collections.items() if number != key)})
-
-
-def _outermost(rel_paths: Iterable[str]) -> tuple[str, ...]:
-    """Return the paths that are not inside another one."""
+def _target(
+    key: int, collections: Mapping[int, Path], store: Path, rel_paths: Iterable[str], **options: Any
+) -> ScanTarget:
+    """Return the paths that are not inside another one as a target; it skips the store and other collections."""
     outermost: list[str] = []
     for rel_path in sorted(set(rel_paths), key=lambda rel_path: rel_path.replace("/", "\0")):
         if not (outermost and is_at_or_below(rel_path, outermost[-1])):
             outermost.append(rel_path)
-    return tuple(outermost)
+    skipped = frozenset({store.resolve(), *(root for number, root in collections.items() if number != key)})
+    return ScanTarget(key, collections[key], skipped, tuple(outermost), **options)
 
 
 def failed_targets(
@@ -149,24 +141,14 @@ def failed_targets(
     for key, rel_path in failures:
         path = collections[key] / rel_path
         failed.setdefault(key, set()).add(archive_of(path).relative_to(collections[key]).as_posix())
-    return [
-        ScanTarget(
-            key,
-            collections[key],
-            _skipped(collections, key, store),
-            _outermost(names),
-            deletions_confirmed=collections[key].is_dir(),  # if False, the disk is probably not mounted
-        )
+    return [  # a root that is no folder is probably on a disk that is not mounted
+        _target(key, collections, store, names, deletions_confirmed=collections[key].is_dir())
         for key, names in failed.items()
     ]
 
 
 def _manifest_files(path: Path, limits: ListLimits) -> list[str] | None:
-    """Return the absolute paths of the files in the manifest at `path`; None if it is not a manifest.
-
-    Raises:
-        UsageError: the manifest is damaged, or exceeds a limit.
-    """
+    """Return the absolute paths of the files in the manifest at `path`; None if it is not a manifest."""
     try:
         return manifest_paths(path, limits) if path.is_file() and is_manifest(path) else None
     except (MediaError, OSError) as error:
@@ -178,8 +160,7 @@ def _manifest_targets(
 ) -> Iterator[ScanTarget]:
     """Yield the files of the manifest at `path` in the collections that contain them, the others in a new one.
 
-    Raises:
-        UsageError: the others have no common folder.
+    Raise UsageError if the others have no common folder.
     """
     listed, outside = _by_collection(files, known)
     if outside:
@@ -193,9 +174,7 @@ def _manifest_targets(
         listed, _ = _by_collection(files, known)
     for key, rel_paths in listed.items():
         manifests = (Path(os.path.relpath(path, known[key])).as_posix(),)
-        yield ScanTarget(
-            key, known[key], _skipped(known, key, store), _outermost(rel_paths), only_listed=True, manifests=manifests
-        )
+        yield _target(key, known, store, rel_paths, only_listed=True, manifests=manifests)
 
 
 def _by_collection(files: Sequence[str], known: Mapping[int, Path]) -> tuple[dict[int, list[str]], list[str]]:

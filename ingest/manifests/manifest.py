@@ -13,9 +13,9 @@ import itertools
 import json
 import os
 import posixpath
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bindsearch.errors import MediaError
@@ -79,9 +79,8 @@ class ManifestEntry:
         import xxhash
 
         metadata = [getattr(self.metadata, name) for name in METADATA_COLUMNS if name not in FACT_COLUMNS]
-        content: tuple[object, ...] = (self.modality, self.captions, dict(self.columns), metadata)
-        if self.facts:
-            content = (*content, dict(self.facts))
+        facts = (dict(self.facts),) if self.facts else ()
+        content = (self.modality, self.captions, dict(self.columns), metadata, *facts)
         text = json.dumps(content, sort_keys=True, default=str)
         return int(xxhash.xxh3_64_intdigest(text.encode())) >> 1 or 1
 
@@ -114,7 +113,9 @@ def is_manifest(path: Path) -> bool:
     if column is None or find_columns(list(row)) is not None:
         return False
     # A column "file" or "image" may contain anything; None if the file has a header but no rows.
-    return row[column] is None or _is_path(row[column])
+    value = row[column]
+    is_path = isinstance(value, str) and ("." in value or "/" in value) and not value.replace(".", "").isdigit()
+    return value is None or is_path
 
 
 def names_files(path: Path, root: Path, scanned: Collection[str], limits: ListLimits = DEFAULT_LIMITS) -> bool:
@@ -131,15 +132,11 @@ def names_files(path: Path, root: Path, scanned: Collection[str], limits: ListLi
     Raises:
         MediaError: as for `read_manifest`.
     """
-    folder, slashed_root = _slashed(path.parent), _slashed(root)
-    for row in itertools.islice(rows(path, Problems(), lambda _name: False, limits), MAX_CHECKED_ROWS):
-        try:
-            rel_path = _locate(row.path, folder, slashed_root)
-        except MediaError:
-            continue
-        if rel_path in scanned or _is_there(slashed_root + rel_path, slashed_root):
-            return True
-    return False
+    slashed_root = _slashed(root)
+    return any(
+        rel_path is not None and (rel_path in scanned or _is_there(slashed_root + rel_path, slashed_root))
+        for rel_path in itertools.islice(_located(path, slashed_root, limits), MAX_CHECKED_ROWS)
+    )
 
 
 def _is_there(path: str, root: str) -> bool:
@@ -181,30 +178,26 @@ def manifest_paths(path: Path, limits: ListLimits = DEFAULT_LIMITS) -> list[str]
     Raises:
         MediaError: as for `read_manifest`.
     """
+    return list(dict.fromkeys(f"/{rel_path}" for rel_path in _located(path, "/", limits) if rel_path is not None))
+
+
+def _located(path: Path, root: str, limits: ListLimits) -> Iterator[str | None]:
+    """Yield the path in each row of a manifest, relative to `root`; None where it is none or outside."""
     folder = _slashed(path.parent)
-    names: dict[str, None] = {}
     for row in rows(path, Problems(), lambda _name: False, limits):
         try:
-            names["/" + _locate(row.path, folder, "/")] = None
+            rel_path = _locate(row.path, folder, root)
         except MediaError:
-            continue
-    return list(names)
+            rel_path = None
+        yield rel_path
 
 
 def _slashed(root: Path) -> str:
     return root.absolute().as_posix().rstrip("/") + "/"
 
 
-def _is_path(value: object) -> bool:
-    return isinstance(value, str) and ("." in value or "/" in value) and not value.replace(".", "").isdigit()
-
-
 def _locate(value: object, folder: str, root: str) -> str:
-    """Return the path in a row, relative to `root`; both folders end with a slash.
-
-    Raises:
-        MediaError: it is no path, or outside the root.
-    """
+    """Return the path in a row, relative to `root`, or raise MediaError; both folders end with a slash."""
     if value is None or value == "":
         raise MediaError("no path")
     if not isinstance(value, str):
@@ -264,9 +257,9 @@ class _ManifestReader:
             elif key is not None:
                 own[key] = value
         columns, metadata = self._columns(own, row.number) if own else (_NO_COLUMNS, _NO_METADATA)
-        listed = ManifestEntry(modality, tuple(dict.fromkeys(captions)), columns, metadata)
-        if facts:
-            listed = replace(listed, facts=(*facts.items(),), source=f"{self.name}, row {row.number}")
+        source = f"{self.name}, row {row.number}" if facts else ""
+        unique = tuple(dict.fromkeys(captions))
+        listed = ManifestEntry(modality, unique, columns, metadata, (*facts.items(),), source)
         if self.scanned is not None and path not in self.scanned and archive_above(path, self.scanned) is None:
             listed = _NO_ENTRY
         previous = self.entries.get(path)

@@ -12,10 +12,10 @@ import io
 import itertools
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.parquet_metadata import parquet_columns
@@ -66,10 +66,6 @@ class ListLimits:
 
 
 DEFAULT_LIMITS = ListLimits()
-
-
-SkipRow = Callable[[int, int, int], None]
-"""Function that is called with the number of an invalid row, its number of values, and that of the header."""
 
 
 @dataclass(slots=True)
@@ -180,11 +176,7 @@ class _Bounds:
     ends_at: float
 
     def check(self, n_rows: int) -> None:
-        """Check the number of rows so far, skipped ones included, and the time.
-
-        Raises:
-            MediaError: a limit is exceeded.
-        """
+        """Raise MediaError if there are more rows so far, skipped ones included, or it takes longer."""
         if n_rows > self.limits.max_list_rows:
             raise MediaError(f"the manifest has more than {self.limits.max_list_rows} rows: {_WAY_OUT}-rows=N")
         if time.monotonic() > self.ends_at:
@@ -210,13 +202,9 @@ def _csv_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], bou
         if name != path_name and name.strip().lower() not in _TEXTS
     }
     if kinds:  # they follow from all values
-        for _, batch in _csv_batches(path, delimiter, kept, lambda *_: None, bounds):
+        for _, batch in _csv_batches(path, delimiter, kept, Problems(), bounds):
             kinds = {name: _kinds_of(_nulled(batch.column(name)), found) for name, found in kinds.items()}
-
-    def skip_row(number: int, actual: int, expected: int) -> None:
-        problems.add(number, f"{actual} values, but the header has {expected}")
-
-    for numbers, batch in _csv_batches(path, delimiter, kept, skip_row, bounds):
+    for numbers, batch in _csv_batches(path, delimiter, kept, problems, bounds):
         columns = {
             name: batch.column(name)
             if name == path_name
@@ -229,38 +217,26 @@ def _csv_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], bou
 
 
 def _csv_batches(
-    path: Path, delimiter: str, names: Sequence[str], skip_row: SkipRow, bounds: _Bounds
+    path: Path, delimiter: str, names: Sequence[str], problems: Problems, bounds: _Bounds
 ) -> Iterator[tuple[list[int], Any]]:
     """Yield the columns `names` of a csv file as strings, with row numbers, in batches.
 
     Python's reader: Arrow's reads ahead in threads that call back for invalid rows, even while the interpreter ends,
-    which then aborts.
-
-    Args:
-        path: The file.
-        delimiter: What separates values.
-        names: Columns to read.
-        skip_row: Called with the number of each invalid row, its number of values, and that of the header.
-        bounds: Limits.
-
-    Raises:
-        MediaError: the file is not UTF-8, a row is too long, or a limit is exceeded.
+    which then aborts. Raise MediaError if the file is not UTF-8, a row is too long, or a limit is exceeded.
     """
     import pyarrow as pa
 
-    with (
-        open_regular(path) as file,
-        io.TextIOWrapper(file, "utf-8-sig", newline="") as text,
-        _csv_field_limit(_MAX_CSV_CHARACTERS),
-    ):
+    with open_regular(path) as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text, ExitStack() as stack:
+        # the limit is one for all readers
+        stack.callback(csv.field_size_limit, csv.field_size_limit(_MAX_CSV_CHARACTERS))
         rows = enumerate(csv.reader(_bounded_lines(text), delimiter=delimiter), start=1)
         try:
             header = next((cells for _, cells in rows if cells), [])
             positions = [header.index(name) for name in names]
-            for chunk in _chunks(rows, len(header), positions, skip_row):
-                bounds.check(chunk.last_number - 1)
-                arrays = (pa.array(values, pa.string()) for values in chunk.columns)
-                yield chunk.numbers, pa.record_batch(dict(zip(names, arrays, strict=True)))
+            for columns, numbers, last_number in _chunks(rows, len(header), positions, problems):
+                bounds.check(last_number - 1)
+                arrays = (pa.array(values, pa.string()) for values in columns)
+                yield numbers, pa.record_batch(dict(zip(names, arrays, strict=True)))
         except csv.Error as error:
             if "field limit" in str(error):
                 raise _long_row() from error
@@ -271,22 +247,8 @@ def _csv_batches(
             raise MediaError(f"cannot read the manifest; expected a csv file: {_first_line(error)}") from error
 
 
-@contextmanager
-def _csv_field_limit(characters: int) -> Iterator[None]:
-    """Let csv readers accept longer values: the limit is one for all of them."""
-    before = csv.field_size_limit(characters)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
 def _bounded_lines(text: TextIO) -> Iterator[str]:
-    """Yield the lines of a file.
-
-    Raises:
-        MediaError: a line is too long.
-    """
+    """Yield the lines of a file; raise MediaError if one is too long."""
     while line := text.readline(_MAX_CSV_CHARACTERS):
         if len(line) == _MAX_CSV_CHARACTERS:
             raise _long_row()
@@ -300,37 +262,27 @@ def _long_row() -> MediaError:
     )
 
 
-class _Chunk(NamedTuple):
-    """Values of some rows by column, the numbers of these rows, and that of the last row read, valid or not."""
-
-    columns: list[list[str]]
-    numbers: list[int]
-    last_number: int
-
-
 def _chunks(
-    rows: Iterator[tuple[int, list[str]]],
-    width: int,
-    positions: Sequence[int],
-    skip_row: SkipRow,
-) -> Iterator[_Chunk]:
-    """Yield the values at `positions` of rows with `width` values, column by column.
+    rows: Iterator[tuple[int, list[str]]], width: int, positions: Sequence[int], problems: Problems
+) -> Iterator[tuple[list[list[str]], list[int], int]]:
+    """Yield the values at `positions` of rows with `width` values by column, their numbers, and that of the last row.
 
     No row is kept: Python's garbage collector would look at all of them, and at what is read so far, again and again.
     """
     while True:
-        chunk = _Chunk([[] for _ in positions], [], 0)
+        columns: list[list[str]] = [[] for _ in positions]
+        numbers: list[int] = []
         number = 0
         for number, cells in itertools.islice(rows, _BATCH_ROWS):
             if len(cells) == width:
-                chunk.numbers.append(number)
-                for column, position in zip(chunk.columns, positions, strict=True):
+                numbers.append(number)
+                for column, position in zip(columns, positions, strict=True):
                     column.append(cells[position])
             elif cells:
-                skip_row(number, len(cells), width)
+                problems.add(number, f"{len(cells)} values, but the header has {width}")
         if not number:
             return
-        yield chunk._replace(last_number=number)
+        yield columns, numbers, number
 
 
 def _line_of_other_bytes(path: Path) -> int:
@@ -374,11 +326,7 @@ def _kinds_of(column: Any, kinds: Sequence[Any]) -> list[Any]:
 
 
 def _batch_rows(batch: Any, numbers: Iterator[int], path_name: str) -> Iterator[Row]:
-    """Yield the rows of a batch; `path_name` is the column of paths.
-
-    Raises:
-        MediaError: a text is not UTF-8.
-    """
+    """Yield the rows of a batch; `path_name` is the column of paths. Raise MediaError if a text is not UTF-8."""
     names = [name for name in batch.schema.names if name != path_name]
     row_numbers = list(itertools.islice(numbers, batch.num_rows))
     columns = []
@@ -417,23 +365,17 @@ def _values(column: Any) -> list[Any]:
         names = [field.name for field in column.type]
         fields = zip(*map(_values, column.flatten()), strict=True)
         return [dict(zip(names, row, strict=True)) if any(row) else None for row in fields]
-    if pa.types.is_temporal(column.type):
-        return _times(column)
-    values: list[Any] = column.to_pylist()
-    if pa.types.is_decimal(column.type):
-        return [None if value is None else float(value) for value in values]
-    return values
-
-
-def _times(column: Any) -> list[str | None]:
-    """Return times as texts; Arrow's own where Python has no such time, such as one with nanoseconds."""
-    import pyarrow as pa
-
+    is_time = pa.types.is_temporal(column.type)
     try:
-        return [None if value is None else str(value) for value in column.to_pylist()]
-    except (ValueError, OverflowError):
-        texts: list[str | None] = column.cast(pa.string()).to_pylist()
-        return texts
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):  # a time that Python does not have, such as one with nanoseconds
+        if not is_time:
+            raise
+        return list(column.cast(pa.string()).to_pylist())
+    if is_time or pa.types.is_decimal(column.type):
+        convert = str if is_time else float
+        return [None if value is None else convert(value) for value in values]
+    return values
 
 
 def _json_rows(path: Path, problems: Problems, wanted: Callable[[str], bool], bounds: _Bounds) -> Iterator[Row]:
@@ -544,19 +486,10 @@ def _is_read(kind: Any) -> bool:
     """Return whether a column is read: strings, numbers, booleans, times, and lists of strings (captions)."""
     import pyarrow as pa
 
-    tests: tuple[Callable[[Any], bool], ...] = (
-        _is_text,
-        pa.types.is_decimal,
-        pa.types.is_integer,
-        pa.types.is_floating,
-        pa.types.is_boolean,
-        pa.types.is_timestamp,
-        pa.types.is_date,
-        pa.types.is_time,
-        pa.types.is_null,
-    )
-    is_texts = (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_text(kind.value_type)
-    return is_texts or any(test(kind) for test in tests)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _is_text(kind.value_type)
+    names = ("decimal", "integer", "floating", "boolean", "timestamp", "date", "time", "null")
+    return _is_text(kind) or any(getattr(pa.types, f"is_{name}")(kind) for name in names)
 
 
 def _is_fact(kind: Any) -> bool:

@@ -236,11 +236,7 @@ class _WorkerSupervisor:
         self.current = None if task is None else (time.monotonic(), task.file)
 
     def _receive(self) -> None:
-        """Receive the worker's next answer, or stop with the run.
-
-        Raises:
-            WorkerLostError: the worker died or hangs.
-        """
+        """Receive the worker's next answer, or stop with the run; raise WorkerLostError if it died or hangs."""
         assert self._worker is not None
         size_bytes = max(task.file.state.size_bytes for task in self._tasks.values())
         patience_s = STALL_SECONDS + size_bytes / SLOWEST_BYTES_PER_S

@@ -105,10 +105,9 @@ def failure_of(error: BaseException) -> Failed:
     """Return the failure of a file for an exception."""
     if (fault := installation_fault(error)) is not None:
         return Failed(str(fault), ends_run=InstallationError)
-    causes = (error, error.__cause__)
     is_transient = any(
         isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _TRANSIENT_ERRORS)
-        for cause in causes
+        for cause in (error, error.__cause__)
     )
     reason = normalize_text(_reason(error)) or type(error).__name__
     return Failed(reason, is_transient, EncoderError if isinstance(error, EncoderError) else None)

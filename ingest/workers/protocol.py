@@ -28,18 +28,10 @@ class Worker(Protocol):
     """The run's end of a channel to a worker."""
 
     def send(self, order: object) -> None:
-        """Send an order.
-
-        Raises:
-            WorkerLostError: the worker died.
-        """
+        """Send an order; raise WorkerLostError if the worker died."""
 
     def receive(self, timeout_s: float) -> tuple[int, Any] | None:
-        """Return the number of a file and the next answer about it; None after the timeout.
-
-        Raises:
-            WorkerLostError: the worker died.
-        """
+        """Return the number of a file and the next answer, None after the timeout, or raise WorkerLostError."""
 
     def current(self) -> int:
         """Return the number of the last file that the worker began to inspect or decode; 0: none."""
@@ -58,8 +50,4 @@ class WorkerEnd(Protocol):
         """Record the file that the answers to come are about."""
 
     def send(self, message: object) -> None:
-        """Send an answer; wait while the other end is far behind.
-
-        Raises:
-            RunEndedError: the run has ended.
-        """
+        """Send an answer; wait while the other end is far behind, and raise RunEndedError if the run has ended."""

@@ -51,46 +51,31 @@ _MOST_MARKS = 16
 """Number of different negative values that may be marks of no value; more are a quantity that has a sign."""
 
 
-def has_value(raw: NDArray[Any], invalid: Sequence[float], *, largest_is_value: bool) -> NDArray[np.bool_]:
-    """Return which stored values (height, width) are numbers, not declared invalid, and not their type's largest."""
-    known: NDArray[np.bool_] = np.isfinite(raw)
-    if raw.dtype.kind in "iu" and not largest_is_value:
-        known &= raw != np.iinfo(raw.dtype).max
-    for value in invalid:
-        known &= raw != value
-    return known
+def _known(
+    raw: NDArray[Any], invalid: Sequence[float], *, largest_is_value: bool
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """Return which stored values (height, width) are numbers, not declared invalid, and not their type's largest.
 
-
-def notes_of_holes(raw: NDArray[Any], invalid: Sequence[float], *, largest_is_value: bool) -> list[str]:
-    """Return notes on the pixels whose stored values are declared invalid or their type's largest."""
+    The notes are on the pixels that are numbers without being values.
+    """
     marks = [(value, "declared invalid") for value in invalid]
     if raw.dtype.kind in "iu" and not largest_is_value:
-        marks.append((float(np.iinfo(raw.dtype).max), f"the largest value of {raw.dtype.name}"))
-    shares = [(float((raw == value).mean()), value, why) for value, why in marks]
-    return [
-        f"{share:.0%} of the pixels are {value:g}, {why}: no value"
-        for share, value, why in shares
-        if share >= NOTED_SHARE
-    ]
+        marks.append((np.iinfo(raw.dtype).max, f"the largest value of {raw.dtype.name}"))
+    known: NDArray[np.bool_] = np.isfinite(raw)
+    notes = []
+    for value, why in marks:
+        is_mark = raw == value
+        known &= ~is_mark
+        if (share := float(is_mark.mean())) >= NOTED_SHARE:
+            notes.append(f"{share:.0%} of the pixels are {value:g}, {why}: no value")
+    return known, notes
 
 
-def median_of(depth_m: NDArray[np.float32], known: NDArray[np.bool_]) -> float | None:
-    """Return the median distance in metres of the known pixels above 0, also of those beyond FARTHEST_M; None: none."""
-    values = depth_m[known & (depth_m > 0)]
-    return float(np.median(values)) if values.size else None
+def _check_assumed(raw: NDArray[Any], known: NDArray[np.bool_], median_m: float | None, source: str) -> None:
+    """Check that the stored values, in a unit that nobody said, can be distances: in no full range, without a sign.
 
-
-def check_assumed(raw: NDArray[Any], known: NDArray[np.bool_], median_m: float | None, source: str) -> None:
-    """Check that values in a unit that nobody said can be distances in it.
-
-    Args:
-        raw: Stored values (height, width).
-        known: Pixels that have a value.
-        median_m: Their median distance in the assumed unit.
-        source: The unit and why it is assumed, such as "m, the default of floating-point values".
-
-    Raises:
-        MediaError: they are scaled to a range, have a sign, or the median is implausible.
+    `median_m` is that of the known ones, `source` the unit with its reason, as "m, the default of floating-point
+    values". Raise MediaError if they cannot.
     """
     way_out = 'say "depth_unit" in its sidecar: m, cm, mm, metres per step, or "inverse" for relative depth, greater is'
     if (span := _full_range(raw)) is not None:
@@ -109,13 +94,11 @@ def check_assumed(raw: NDArray[Any], known: NDArray[np.bool_], median_m: float |
 
 def _full_range(raw: NDArray[Any]) -> str | None:
     """Return the range of values that were scaled to it: 0..65535 of 16-bit integers, 0..1 of others; else None."""
-    if raw.dtype == np.uint16:
-        low, high = int(raw.min()), int(raw.max())
-        return "0..65535" if (low, high) == (0, 65535) else None
-    if raw.dtype.kind == "f":
-        finite = raw[np.isfinite(raw)]
-        return "0..1" if finite.size and (float(finite.min()), float(finite.max())) == (0.0, 1.0) else None
-    return None
+    highest = 65535 if raw.dtype == np.uint16 else 1
+    if raw.dtype != np.uint16 and raw.dtype.kind != "f":
+        return None
+    finite = raw[np.isfinite(raw)]
+    return f"0..{highest}" if finite.size and (finite.min(), finite.max()) == (0, highest) else None
 
 
 def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[DepthMap, Reading]:
@@ -131,13 +114,14 @@ def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[De
     notes = list(stored.notes)
     unit, source, is_default = _unit(path, stored, sidecar)
     largest_is_value = unit.quantity == "inverse"
-    known = has_value(stored.raw, sidecar.invalid, largest_is_value=largest_is_value)
+    known, holes = _known(stored.raw, sidecar.invalid, largest_is_value=largest_is_value)
     known = known if stored.mask is None else known & stored.mask
-    notes += notes_of_holes(stored.raw, sidecar.invalid, largest_is_value=largest_is_value)
+    notes += holes
     depth_m, camera_notes = _metres(stored, known, unit, sidecar)
-    median_m = None if unit.quantity == "inverse" else median_of(depth_m, known)
+    above = depth_m[known & (depth_m > 0)]
+    median_m = float(np.median(above)) if above.size and unit.quantity != "inverse" else None
     if is_default:
-        check_assumed(stored.raw, known, median_m, f"{unit.name}, {source}")
+        _check_assumed(stored.raw, known, median_m, f"{unit.name}, {source}")
     too_far = known & (depth_m > FARTHEST_M)
     valid = known & (depth_m > 0) & ~too_far
     if too_far.mean() >= NOTED_SHARE:
@@ -149,7 +133,10 @@ def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[De
         notes.append(f"turned upright (EXIF orientation {stored.orientation})")
     depth_m = turned(upright(np.where(valid, depth_m, np.float32(0)), stored.orientation), sidecar.rotate)
     valid = turned(upright(valid, stored.orientation), sidecar.rotate)
-    fx_px, baseline_m = camera(max(depth_m.shape), sidecar, unit)
+    # turning a camera does not change its focal length, so the default belongs to the longer side
+    share = FOCAL_LENGTH_SHARE if unit.camera is None else unit.camera.fx_share
+    fx_px = share * max(depth_m.shape) if sidecar.fx is None else sidecar.fx
+    baseline_m = BASELINE_M if sidecar.baseline_m is None else sidecar.baseline_m
     facts = {} if unit.quantity == "inverse" else {"depth_median_m": float(np.median(depth_m[valid]))}
     notes[:0] = [*_unit_notes(unit, source, facts.get("depth_median_m")), *camera_notes]
     own = f"{FOCAL_LENGTH_SHARE} x longer side" if unit.camera is None else unit.name
@@ -159,24 +146,8 @@ def read_depth(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[De
     return DepthMap(depth_m, valid, fx_px, baseline_m), Reading(tuple(notes), facts)
 
 
-def camera(longer_side_px: int, sidecar: Sidecar, unit: DepthUnit | None = None) -> tuple[float, float]:
-    """Return focal length in pixels and baseline in metres, with which encoders compute disparity.
-
-    They are the sidecar's, else the focal length of the unit's data set, else the defaults. Turning a camera does not
-    change its focal length, so the default belongs to the longer side.
-    """
-    own = unit.camera if unit is not None else None
-    share = FOCAL_LENGTH_SHARE if own is None else own.fx_share
-    fx_px = share * longer_side_px if sidecar.fx is None else sidecar.fx
-    return fx_px, BASELINE_M if sidecar.baseline_m is None else sidecar.baseline_m
-
-
 def _unit(path: Path, stored: StoredDepth, sidecar: Sidecar) -> tuple[DepthUnit, str | None, bool]:
-    """Return the unit of the stored values, what tells it if not the sidecar, and whether it is a default.
-
-    Raises:
-        MediaError: nothing tells it, or the name tells that it is relative or a disparity.
-    """
+    """Return the unit of the stored values, what tells it if not the sidecar, and whether it is a default."""
     is_16_bit = stored.raw.dtype.kind in "iu" and stored.raw.dtype.itemsize == 2
     name, by, part = (sidecar.depth_unit or unit_by_name(path) or "").partition(BY)
     if name and not by:
@@ -231,8 +202,8 @@ def _unit_notes(unit: DepthUnit, source: str | None, median_m: float | None) -> 
         relative = f"median set to {TYPICAL_MEDIAN_M:g} m, the farthest hundredth to {TYPICAL_FAR_M:g} m"
         return [f"relative inverse depth{f', {source}' if source else ''}: {relative}"]
     median = f"median {median_m:.3g} m"
-    if source is None:
-        if median_m is not None and LEAST_MEDIAN_M <= median_m <= LARGEST_MEDIAN_M:
-            return []
-        return [f"depth in {unit.name}, as its sidecar says, is unusual: {median}"]
-    return [f"depth in {unit.name}, {source}: {median}"]
+    if source is not None:
+        return [f"depth in {unit.name}, {source}: {median}"]
+    if median_m is not None and LEAST_MEDIAN_M <= median_m <= LARGEST_MEDIAN_M:
+        return []
+    return [f"depth in {unit.name}, as its sidecar says, is unusual: {median}"]

@@ -6,7 +6,7 @@ Each page of a TIFF file is a picture of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def read_pages(path: Path, wants: DecodeHints, options: DecodeOptions, note: Not
     Raises:
         MediaError: as for `read_image`, or less than half of the pages can be read.
     """
-    with _opened(path, options) as picture:
+    with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
         if not isinstance(picture, TiffPicture):
             if (count := getattr(picture, "n_frames", 1)) > 1 and picture.format in _SEVERAL:
                 note(f"{count} pictures in the file: the main one is read")
@@ -89,10 +89,6 @@ def read_pages(path: Path, wants: DecodeHints, options: DecodeOptions, note: Not
             return
         note(f"{len(pages)} pages" + (f": the first {MAX_PAGES} are read" if len(pages) > MAX_PAGES else ""))
         yield from _each_page(picture, path, pages[:MAX_PAGES], wants, options, note)
-
-
-def _opened(path: Path, options: DecodeOptions) -> AbstractContextManager[Image.Image]:
-    return open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes)
 
 
 def _each_page(
@@ -119,13 +115,7 @@ def _read(
 ) -> Picture:
     """Return the pixels of an opened picture, as `read_image`; of a damaged one, those that decode.
 
-    Args:
-        picture: the picture, with its header read.
-        path: its file.
-        page: its page in the file; None: the first.
-        wants: what the encoder needs.
-        options: limits.
-        note: takes notes.
+    `page` is its page in the file at `path`; None: the first.
     """
     floor_px = 2 * wants.picture_side_px
     _draft(picture, floor_px)
@@ -152,42 +142,33 @@ def _undamaged_part(
 ) -> tuple[Image.Image, int]:
     """Return the rows of a damaged picture that decode, and its orientation.
 
-    Raises:
-        MediaError: it is of a kind that is not read, or less than half of it decodes.
+    Raise MediaError if it is of a kind that is not read, or less than half of it decodes.
     """
     with path.open("rb") as file:
         kind = sniff(file.read(HEAD_BYTES), path.suffix) or ""
         if (refused := refusal(file, kind, reason) or missing_bytes(file, kind)) is not None:
             raise MediaError(refused)
-    with _opened(path, options) as first, _opened(path, options) as second:
-        covered = _decode_twice(first, second, page, floor_px, options, JPEG_ENDS)
-        if not isinstance(first, JpegImageFile):
-            rows = check_rows(first, second, covered, reason, note)
-            return take_rows(_plain(first), rows), orientation_of(first)
-        if are_equal(first, second) or note_scans(first, note):
-            return first.copy(), orientation_of(first)
-    with _opened(path, options) as first, _opened(path, options) as second:
-        covered = _decode_twice(first, second, page, floor_px, options, NO_ENDS)
-        rows = check_rows(first, second, covered, reason, note)
-        return take_rows(first, rows), orientation_of(first)
-
-
-def _decode_twice(
-    first: Image.Image,
-    second: Image.Image,
-    page: int | None,
-    floor_px: int,
-    options: DecodeOptions,
-    ends: tuple[bytes, bytes],
-) -> tuple[int, int]:
-    """Decode what can be decoded of the same picture over both backgrounds; see `decode_over`."""
-    covered = 0, 0
-    for picture, background, end in zip((first, second), BACKGROUNDS, ends, strict=True):
-        if page is not None and isinstance(picture, TiffPicture):
-            seek_page(picture, page, options.max_pixels)
-        _draft(picture, floor_px)
-        covered = decode_over(picture, background, end, load_pixels)
-    return covered
+    for ends in (JPEG_ENDS, NO_ENDS):  # the second only for a JPEG that stores row by row
+        with ExitStack() as stack:
+            first, second = (
+                stack.enter_context(
+                    open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes)
+                )
+                for _ in BACKGROUNDS
+            )
+            covered = 0, 0
+            for picture, background, end in zip((first, second), BACKGROUNDS, ends, strict=True):
+                if page is not None and isinstance(picture, TiffPicture):
+                    seek_page(picture, page, options.max_pixels)
+                _draft(picture, floor_px)
+                covered = decode_over(picture, background, end, load_pixels)
+            is_jpeg = isinstance(first, JpegImageFile)
+            if not is_jpeg or ends is NO_ENDS:
+                rows = check_rows(first, second, covered, reason, note)
+                return take_rows(first if is_jpeg else _plain(first), rows), orientation_of(first)
+            if are_equal(first, second) or note_scans(first, note):
+                return first.copy(), orientation_of(first)
+    raise AssertionError("the second round returns")
 
 
 def _draft(picture: Image.Image, floor_px: int) -> None:
@@ -240,10 +221,8 @@ def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     least, most = int(values.min(initial=0)), int(values.max(initial=0))
     bits = max(10, most.bit_length(), (-1 - least).bit_length() if least < 0 else 0)
     bits += bits % 2
-    if least >= 0:
-        grey: NDArray[np.uint8] = (values >> (bits - 8)).astype(np.uint8)
-        return grey
-    return ((values.astype(np.int64) + (1 << bits)) >> (bits - 7)).astype(np.uint8)
+    levels = values >> (bits - 8) if least >= 0 else (values.astype(np.int64) + (1 << bits)) >> (bits - 7)
+    return np.asarray(levels.astype(np.uint8))
 
 
 def has_data_in_alpha(picture: Image.Image) -> bool:

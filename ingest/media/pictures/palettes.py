@@ -119,12 +119,8 @@ def is_coloured(rgb: NDArray[np.uint8]) -> bool:
 def from_colours(rgb: NDArray[np.uint8], said: str | None) -> tuple[NDArray[np.float32], str] | None:
     """Return the values (height, width) in 0..1 that false colours stand for, and a note; None: no palette is certain.
 
-    Args:
-        rgb: uint8 (height, width, 3).
-        said: the palette of the sidecar; None: recognised by the pixels.
-
-    Raises:
-        MediaError: the pixels are far from the palette that is said.
+    `rgb` is uint8 (height, width, 3), `said` the palette of the sidecar (None: recognised by the pixels). Raise
+    MediaError if the pixels are far from the one that is said.
     """
     if said in _GREY or said in _BLACK_HOT:
         return None
@@ -134,12 +130,10 @@ def from_colours(rgb: NDArray[np.uint8], said: str | None) -> tuple[NDArray[np.f
         if found is None:
             return None
         palette, share = found
-        return _values(
-            rgb, palette
-        ), f"false colours of the palette {palette.name} ({share:.0%} of the pixels): inverted"
-    fits = [
-        (float(np.median(_nearest(sample, palette)[1])), palette) for palette in _tables(_FAMILIES.get(said, (said,)))
-    ]
+        note = f"false colours of the palette {palette.name} ({share:.0%} of the pixels): inverted"
+        return _values(rgb, palette), note
+    palettes = _tables(_FAMILIES.get(said, (said,)))
+    fits = [(float(np.median(_nearest(sample, palette)[1])), palette) for palette in palettes]
     distance, palette = min(fits, key=lambda fit: fit[0])
     if distance > _FAR:
         raise MediaError(

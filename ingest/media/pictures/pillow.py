@@ -45,31 +45,6 @@ _ORIENTATION_OF = {0: 1, 3: 3, 5: 8, 6: 6}
 """EXIF orientation of LibRaw's `flip` (libraw_image_sizes_t: 3 half a turn, 5 to the left, 6 to the right)."""
 
 
-def read_preview(file: BinaryIO) -> tuple[bytes | NDArray[np.uint8], int]:
-    """Read the largest preview in a raw image, as JPEG or as uint8 (height, width, 3), and its EXIF orientation.
-
-    Raises:
-        MediaError: the extra [raw] is not installed, not a raw image, damaged, or without a preview.
-    """
-    if find_spec("rawpy") is None:
-        raise MediaError("raw images need the extra [raw]: pip install 'bindsearch[raw]'")
-    with installation_faults():
-        import rawpy
-    try:
-        with rawpy.imread(file) as raw:
-            preview = raw.extract_thumb()
-            orientation = _ORIENTATION_OF.get(raw.sizes.flip, 1)
-            if isinstance(preview.data, bytes):
-                return preview.data, orientation
-            return np.array(preview.data, np.uint8), orientation
-    except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
-        raise MediaError("the raw image contains no readable preview: convert it to JPEG") from error
-    except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError) as error:
-        reason = error.args[0] if error.args else type(error).__name__
-        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
-        raise MediaError(f"damaged or unknown raw image ({text})") from error
-
-
 MAX_FILE_BYTES = 1 << 30
 _PNG_DEPTH = 24
 """Place of bit depth and colour type in a PNG file (PNG, third edition, 11.2.1)."""
@@ -109,12 +84,25 @@ def _open_heif(file: BinaryIO, name: str) -> Image.Image:
 
 
 def _open_raw(file: BinaryIO, name: str) -> Image.Image:
-    """Return the preview of a camera's raw image, with the orientation of the raw image if it has none of its own."""
-    preview, orientation = read_preview(file)
-    if isinstance(preview, bytes):
-        picture: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(preview), name)
+    """Return the largest preview in a camera's raw image, with the raw's orientation if it has none of its own."""
+    if find_spec("rawpy") is None:
+        raise MediaError("raw images need the extra [raw]: pip install 'bindsearch[raw]'")
+    with installation_faults():
+        import rawpy
+    try:
+        with rawpy.imread(file) as raw:
+            preview, orientation = raw.extract_thumb().data, _ORIENTATION_OF.get(raw.sizes.flip, 1)
+            content = preview if isinstance(preview, bytes) else np.array(preview, np.uint8)
+    except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError) as error:
+        raise MediaError("the raw image contains no readable preview: convert it to JPEG") from error
+    except (rawpy.LibRawError, rawpy.NotSupportedError, NotImplementedError) as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        raise MediaError(f"damaged or unknown raw image ({text})") from error
+    if isinstance(content, bytes):
+        picture: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(content), name)
     else:
-        picture = Image.fromarray(preview[:, :, 0] if preview.shape[2:] == (1,) else preview)
+        picture = Image.fromarray(content[:, :, 0] if content.shape[2:] == (1,) else content)
     picture.info[RAW_ORIENTATION] = orientation
     return picture
 
@@ -148,9 +136,7 @@ _DAMAGE = (
 )  # fmt: skip
 """Errors that readers raise for damaged files."""
 
-_QUIET = tuple(
-    ("ignore", None, category, re.compile(r"PIL\."), 0) for category in (UserWarning, Image.DecompressionBombWarning)
-)
+_QUIET = (UserWarning, Image.DecompressionBombWarning)
 
 
 @contextmanager
@@ -215,11 +201,7 @@ def _read_header(file: BinaryIO, kind: str) -> Image.Image:
 
 
 def seek_page(picture: TiffImagePlugin.TiffImageFile, page: int, max_pixels: int) -> None:
-    """Go to a page of a TIFF file and read its header.
-
-    Raises:
-        MediaError: the header is damaged, or of a page that is too large or of a kind that is not read.
-    """
+    """Go to a page of a TIFF file and read its header; raise MediaError if it is damaged, too large or not read."""
     try:
         picture.seek(page)
     except _DAMAGE as error:
@@ -229,11 +211,7 @@ def seek_page(picture: TiffImagePlugin.TiffImageFile, page: int, max_pixels: int
 
 
 def load_pixels(picture: Image.Image) -> None:
-    """Decode the pixels of a picture.
-
-    Raises:
-        MediaError: they are damaged or truncated.
-    """
+    """Decode the pixels of a picture; raise MediaError if they are damaged or truncated."""
     try:
         picture.load()
     except Image.DecompressionBombError:
@@ -243,22 +221,14 @@ def load_pixels(picture: Image.Image) -> None:
 
 
 def reason_of_damage(error: Exception) -> str:
-    """Return a library's message on damage.
-
-    Raises:
-        OSError: the error is one of the disk, not of the file.
-    """
+    """Return a library's message on damage; raise the error if it is one of the disk, not of the file."""
     if isinstance(error, OSError) and error.errno is not None:
         raise error
     return str(error).strip() or type(error).__name__
 
 
 def read_embedded_png(data: bytes, max_pixels: int) -> NDArray[np.uint16]:
-    """Return the values (height, width) of a 16-bit grey PNG inside another file.
-
-    Raises:
-        MediaError: it is damaged, too large, or of another form.
-    """
+    """Return the values (height, width) of a 16-bit grey PNG in a file; raise MediaError if it is of another form."""
     _silence_pillow()
     with _read_header(io.BytesIO(data), "png") as picture:
         check_size(picture.size, max_pixels, what="the PNG inside")
@@ -287,8 +257,12 @@ def check_size(
 
 
 def _check_sizes(picture: Image.Image, max_pixels: int, option: str) -> None:
+    """Check the size of a picture, and that of a TIFF's tiles: they are decoded whole however small the image is."""
     check_size(picture.size, max_pixels, option)
-    check_size(_tile_size(picture), max_pixels, option, what="a tile of the image")
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        width, height = (picture.tag_v2.get(tag, 1) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+        if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
+            check_size((width, height), max_pixels, option, what="a tile of the image")
 
 
 def _too_large_for_pillow(kind: str, size: tuple[int, int] | None) -> MediaError:
@@ -310,31 +284,18 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     return 1, 1
 
 
-def _tile_size(picture: Image.Image) -> tuple[int, int]:
-    """Return width and height of a TIFF's tiles, which are decoded completely however small the image is."""
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        sides = [picture.tag_v2.get(tag, 1) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)]
-        if all(isinstance(side, int) and side > 0 for side in sides):
-            return sides[0], sides[1]
-    return 1, 1
-
-
 def _silence_pillow() -> None:
     """Suppress Pillow's warnings about unusual metadata and large images, also where warnings are errors.
 
     A filter stays installed: saving and restoring filters around each file would be a race between threads.
     """
-    for quiet in _QUIET:
-        if quiet not in warnings.filters:
-            warnings.filterwarnings("ignore", category=quiet[2], module=r"PIL\.")
+    for category in _QUIET:
+        if ("ignore", None, category, re.compile(r"PIL\."), 0) not in warnings.filters:
+            warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
 
 
-def picture_values(picture: Any) -> NDArray[Any]:
-    """Return a picture's stored values (height, width), or (height, width, channels).
-
-    Raises:
-        MediaError: the image is damaged.
-    """
+def picture_values(picture: Image.Image) -> NDArray[Any]:
+    """Return a picture's stored values (height, width), or (..., channels); raise MediaError if it is damaged."""
     load_pixels(picture)
     return values_of(picture)
 

@@ -42,12 +42,9 @@ _CAMERA_BYTES = 0x310
 
 @dataclass(frozen=True, slots=True)
 class RadiometricData:
-    """Sensor values of a radiometric JPEG.
+    """Sensor values of a radiometric JPEG, uint16 (height, width), not turned, and a note on where they come from.
 
-    Attributes:
-        raw: uint16 (height, width), not turned.
-        degrees_c: float64 of the same shape, NaN where the constants give none; None: no constants.
-        note: where the values come from.
+    `degrees_c` is float64 of the same shape, NaN where the constants give none; None: no constants.
     """
 
     raw: NDArray[np.uint16]
@@ -91,13 +88,8 @@ class Planck:
 def read_radiometric(path: Path, size: tuple[int, int], options: DecodeOptions) -> RadiometricData | None:
     """Read the sensor's values in the JPEG at `path`; None if it has no segments of a thermal camera.
 
-    Args:
-        path: the file.
-        size: width and height of the JPEG's own picture.
-        options: limits.
-
-    Raises:
-        MediaError: the segments are damaged, of an unknown form, or too large.
+    `size` is width and height of the JPEG's own picture. Raise MediaError if the segments are damaged, of an unknown
+    form, or too large.
     """
     flir: dict[int, bytes] = {}
     plain = bytearray()
@@ -163,15 +155,16 @@ def temperatures(raw: NDArray[np.uint16], planck: Planck) -> NDArray[np.float64]
     signal = w (t (e object + (1 - e) reflected) + (1 - t) air) + (1 - w) window, e: emissivity, t: transmission of air,
     w: of the window.
     """
+
+    def signal_of(degrees_c: float) -> float:
+        """Return the signal of a black body, raw + o."""
+        return planck.r1 / (planck.r2 * (math.exp(planck.b / (degrees_c + _KELVIN_C)) - planck.f))
+
     ratio = planck.r1 / planck.r2
-    tau = transmission(planck)
-    seen = (raw.astype(np.float64) + planck.o - (1 - planck.window_transmission) * _signal(planck.window_c, planck)) / (
-        planck.window_transmission
-    )
-    foreign = (1 - tau) * _signal(planck.air_c, planck) + tau * (1 - planck.emissivity) * _signal(
-        planck.reflected_c, planck
-    )
-    signal = (seen - foreign) / (planck.emissivity * tau)
+    tau, window, emissivity = transmission(planck), planck.window_transmission, planck.emissivity
+    seen = (raw.astype(np.float64) + planck.o - (1 - window) * signal_of(planck.window_c)) / window
+    foreign = (1 - tau) * signal_of(planck.air_c) + tau * (1 - emissivity) * signal_of(planck.reflected_c)
+    signal = (seen - foreign) / (emissivity * tau)
     with np.errstate(all="ignore"):
         kelvin = planck.b / np.log(ratio / signal + planck.f)
     return np.where(np.isfinite(kelvin) & (signal > 0) & (kelvin > 0), kelvin - _KELVIN_C, np.nan)
@@ -184,11 +177,6 @@ def transmission(planck: Planck) -> float:
     way = math.sqrt(planck.distance_m)
     near = planck.x * math.exp(-way * (planck.alpha1 + planck.beta1 * math.sqrt(water)))
     return near + (1 - planck.x) * math.exp(-way * (planck.alpha2 + planck.beta2 * math.sqrt(water)))
-
-
-def _signal(degrees_c: float, planck: Planck) -> float:
-    """Return the signal of a black body, raw + o."""
-    return planck.r1 / (planck.r2 * (math.exp(planck.b / (degrees_c + _KELVIN_C)) - planck.f))
 
 
 def _segments(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -235,17 +223,15 @@ def _raw_image(record: bytes, options: DecodeOptions) -> NDArray[np.uint16]:
     """Return the values of a record of raw data."""
     if len(record) <= _RAW_HEADER_BYTES:
         raise MediaError("truncated FLIR record 1")
-    order = _order(record)
+    order = "<" if record[1] == 0 else ">"  # the first number of a record is small
     width, height = struct.unpack_from(order + "HH", record, 2)
     content = record[_RAW_HEADER_BYTES:]
     if content.startswith(b"\x89PNG"):
         # most cameras write the samples of the PNG with their bytes swapped (ExifTool, FLIR.pm: RawData)
         return _smoother(read_embedded_png(content, options.max_pixels).byteswap())
     check_size((width, height), options.max_pixels, what="the FLIR raw data")
-    if len(content) < 2 * width * height:
-        raise MediaError(
-            f"the FLIR raw data have {len(content)} bytes: {width}x{height} pixels need {2 * width * height}"
-        )
+    if len(content) < (needed := 2 * width * height):
+        raise MediaError(f"the FLIR raw data have {len(content)} bytes: {width}x{height} pixels need {needed}")
     return _smoother(np.frombuffer(content, order + "u2", width * height).astype(np.uint16).reshape(height, width))
 
 
@@ -259,16 +245,11 @@ def _smoother(raw: NDArray[np.uint16]) -> NDArray[np.uint16]:
     return swapped if roughness(swapped) < roughness(raw) else raw
 
 
-def _order(record: bytes) -> str:
-    """Return the byte order of a record, whose first number is small."""
-    return "<" if record[1] == 0 else ">"
-
-
 def _planck(record: bytes) -> tuple[Planck | None, str]:
     """Return the constants of a camera record, and a note on those that are assumed; None: no calibration."""
     if len(record) < _CAMERA_BYTES:
         return None, ""
-    order = _order(record)
+    order = "<" if record[1] == 0 else ">"
 
     def number(place: int) -> float:
         return float(struct.unpack_from(order + "f", record, place)[0])
@@ -277,7 +258,6 @@ def _planck(record: bytes) -> tuple[Planck | None, str]:
     o = float(struct.unpack_from(order + "i", record, 0x308)[0])
     if not (0 < r1 < 1e12 and 0 < b < 1e6 and abs(f) < 1e3 and 0 < r2 < 1e6):
         return None, ""
-    calibration = Planck(r1, r2, b, f, o)
     humidity = number(0x3C)
     planck = Planck(
         r1, r2, b, f, o,
@@ -292,7 +272,7 @@ def _planck(record: bytes) -> tuple[Planck | None, str]:
     )  # fmt: skip
     if _is_usable(planck):
         return planck, ""
-    return calibration, ", its other constants are damaged: read as a black body without air"
+    return Planck(r1, r2, b, f, o), ", its other constants are damaged: read as a black body without air"
 
 
 def _is_usable(planck: Planck) -> bool:

@@ -84,13 +84,8 @@ def degrees_of(
 ) -> tuple[NDArray[np.float64] | None, str]:
     """Return degrees Celsius (NaN: missing) and a note on the unit ("" for one that is said); None: no degrees known.
 
-    Args:
-        values: stored values (height, width), NaN where missing.
-        said: the sidecar's unit; None: found by the numbers.
-        are_integers: whether the stored values are integers.
-
-    Raises:
-        MediaError: `said` is not a unit of temperature.
+    `said` is the sidecar's unit; None: found by the values, float64 (height, width), which are stored as integers or
+    not. Raise MediaError if it is not a unit of temperature.
     """
     unit = said or find_unit(values, are_integers=are_integers)
     if unit is None:
@@ -112,22 +107,18 @@ def without_missing(
 ) -> tuple[NDArray[np.float64], str]:
     """Return the values (height, width) as float64 with NaN for no value, and a note if there are any ("": none).
 
-    Missing are NaN and infinity, the declared values, usual no-data values, and zeros far from all others (0 kelvin).
-
-    Args:
-        raw: stored values.
-        invalid: the sidecar's values.
-        no_data: the file's value (GDAL_NODATA); None: none.
+    Missing are NaN and infinity, the values that the sidecar (`invalid`) and the file (GDAL_NODATA) declare, usual
+    no-data values, and zeros far from all others (0 kelvin).
     """
-    declared = (*invalid, *(() if no_data is None else (no_data,)))
     values = raw.astype(np.float64)
     missing = np.zeros(raw.shape, np.bool_)
-    for number in (*declared, *_NO_DATA):
+    for number in (*invalid, *(() if no_data is None else (no_data,)), *_NO_DATA):
         missing |= _equal(raw, number)
     if raw.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             missing |= ~(np.abs(values) < _LARGEST_VALUE)
-    missing |= _holes(values, missing, is_byte=raw.dtype.itemsize == 1)
+    if raw.dtype.itemsize > 1:
+        missing |= _holes(values, missing)
     values[missing] = np.nan
     count = int(missing.sum())
     return values, f"{count} of {missing.size} pixels have no value" if count else ""
@@ -135,27 +126,23 @@ def without_missing(
 
 def _equal(raw: NDArray[Any], number: float) -> NDArray[np.bool_]:
     """Return where stored values are a number, rounded to their type."""
-    if raw.dtype.kind in "iu":
-        limits = np.iinfo(raw.dtype)
-        if number != number or number % 1 or not limits.min <= number <= limits.max:
-            return np.zeros(raw.shape, np.bool_)
+    if raw.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.asarray(raw == raw.dtype.type(number))
+    if raw.dtype.kind in "iu" and number % 1 == 0 and np.iinfo(raw.dtype).min <= number <= np.iinfo(raw.dtype).max:
         return np.asarray(raw == int(number))
-    if raw.dtype.kind != "f":
-        return np.zeros(raw.shape, np.bool_)
-    with np.errstate(over="ignore"):
-        return np.asarray(raw == raw.dtype.type(number))
+    return np.zeros(raw.shape, np.bool_)
 
 
-def _holes(values: NDArray[np.float64], missing: NDArray[np.bool_], *, is_byte: bool) -> NDArray[np.bool_]:
+def _holes(values: NDArray[np.float64], missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return zeros, where all other values are far above: at least half of their median, and that at least 200."""
-    if is_byte:
-        return np.zeros(values.shape, np.bool_)
-    zeros = (values == 0) & ~missing
+    zeros: NDArray[np.bool_] = (values == 0) & ~missing
     others = values[~zeros & ~missing]
-    if not zeros.any() or not others.size:
-        return np.zeros(values.shape, np.bool_)
-    median = float(np.median(others))
-    return zeros if median >= 200 and float(others.min()) >= median / 2 else np.zeros(values.shape, np.bool_)
+    if zeros.any() and others.size:
+        median = float(np.median(others))
+        if median >= 200 and float(others.min()) >= median / 2:
+            return zeros
+    return np.zeros(values.shape, np.bool_)
 
 
 EXTENSIONS = (".csv", ".tsv", ".txt", ".dat")
@@ -221,11 +208,8 @@ def read_temperatures(path: Path, options: DecodeOptions) -> tuple[NDArray[np.fl
     unit = next((name for name, pattern in _UNITS if re.search(pattern, text)), None)
     others = sum(1 for line in (*lines[:first], *lines[last:]) if line.strip())
     notes = [*([f"{others} other lines"] if others else []), *([dropped] if dropped else [])]
-    return (
-        values,
-        unit,
-        f"table of {values.shape[1]}x{values.shape[0]} numbers, without {', '.join(notes)}" if notes else "",
-    )
+    table = f"table of {values.shape[1]}x{values.shape[0]} numbers"
+    return values, unit, f"{table}, without {', '.join(notes)}" if notes else ""
 
 
 def _delimiter(lines: Sequence[str]) -> str:
@@ -269,9 +253,8 @@ def _without_numbering(values: NDArray[np.float64]) -> tuple[NDArray[np.float64]
 
     def counts(line: NDArray[np.float64]) -> bool:
         known = line[np.isfinite(line)]
-        return (
-            known.size >= len(line) - 1 and known.size > 2 and known[0] in (0, 1) and bool(np.all(np.diff(known) == 1))
-        )
+        is_complete = known.size >= len(line) - 1 and known.size > 2
+        return is_complete and known[0] in (0, 1) and bool(np.all(np.diff(known) == 1))
 
     has_row, has_column = counts(values[0]), counts(values[1:, 0])
     if has_row and len(values) > 2:

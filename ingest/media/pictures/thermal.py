@@ -12,10 +12,9 @@ known (temperatures.py), are facts of the file; the picture does not depend on t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -49,13 +48,7 @@ _CLEAR = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A thermal picture: its values, and its temperatures.
-
-    Attributes:
-        levels: float32 (height, width) in 0..1.
-        degrees_c: float64 of the same shape, NaN where missing; None: not known.
-        notes: what was found out.
-    """
+    """A thermal picture: levels in 0..1, float32 (height, width), degrees, float64, NaN where missing, and notes."""
 
     levels: NDArray[np.float32]
     degrees_c: NDArray[np.float64] | None = None
@@ -63,13 +56,17 @@ class Scene:
 
 
 def read_thermal(path: Path, sidecar: Sidecar, options: DecodeOptions) -> tuple[ThermalPicture, Reading]:
-    """Read the thermal picture at `path`, and what was found out.
+    """Read the thermal picture at `path`, and what was found out: notes, and the least, mean and greatest degrees.
 
     Raises:
         MediaError: as for `read_scene`.
     """
     scene = read_scene(path, sidecar, options)
-    return ThermalPicture(scene.levels), Reading(scene.notes, _facts(scene.degrees_c))
+    degrees = np.empty(0) if scene.degrees_c is None else scene.degrees_c
+    known = degrees[np.isfinite(degrees) & (degrees > ABSOLUTE_ZERO_C)]
+    values = (("min", known.min()), ("mean", known.mean()), ("max", known.max())) if known.size else ()
+    facts = {f"temperature_{name}_c": float(value) for name, value in values}
+    return ThermalPicture(scene.levels), Reading(scene.notes, facts)
 
 
 def read_scene(path: Path, sidecar: Sidecar, options: DecodeOptions) -> Scene:
@@ -111,19 +108,6 @@ def stretch(values: NDArray[Any]) -> NDArray[np.float32]:
     return np.where(finite, np.clip(scaled, 0, 1), 0).astype(np.float32)
 
 
-def _facts(degrees_c: NDArray[np.float64] | None) -> Mapping[str, float]:
-    """Return the least, mean and greatest degrees."""
-    known = np.empty(0) if degrees_c is None else degrees_c[degrees_c > ABSOLUTE_ZERO_C]
-    known = known[np.isfinite(known)]
-    if not known.size:
-        return MappingProxyType({})
-    return {
-        "temperature_min_c": float(known.min()),
-        "temperature_mean_c": float(known.mean()),
-        "temperature_max_c": float(known.max()),
-    }
-
-
 def _of_numbers(raw: NDArray[Any], sidecar: Sidecar, no_data: float | None = None, note: str = "") -> Scene:
     """Return the scene of values of many levels."""
     _check_grey(sidecar)
@@ -163,7 +147,12 @@ def _check_grey(sidecar: Sidecar) -> None:
 def _of_picture(path: Path, sidecar: Sidecar, options: DecodeOptions) -> Scene:
     """Return the scene of an image file, upright by its EXIF orientation."""
     with open_picture(path, max_pixels=options.max_pixels, max_bytes=options.max_array_bytes) as picture:
-        inside, note = _sensor_values(path, picture, options)
+        inside, note = None, ""
+        if picture.format in ("JPEG", "MPO"):
+            try:
+                inside = read_radiometric(path, picture.size, options)
+            except MediaError as error:
+                note = f"its radiometric values cannot be read ({error}): the picture is read instead"
         no_data = _no_data(picture)
         values = picture_values(picture)
         if inside is not None:
@@ -175,16 +164,6 @@ def _of_picture(path: Path, sidecar: Sidecar, options: DecodeOptions) -> Scene:
         orientation = orientation_of(picture)
     degrees = None if scene.degrees_c is None else upright(scene.degrees_c, orientation)
     return Scene(upright(scene.levels, orientation), degrees, (note, *scene.notes))
-
-
-def _sensor_values(path: Path, picture: Image.Image, options: DecodeOptions) -> tuple[RadiometricData | None, str]:
-    """Return the values inside a radiometric JPEG, if it is one, and a note if they cannot be read."""
-    if picture.format not in ("JPEG", "MPO"):
-        return None, ""
-    try:
-        return read_radiometric(path, picture.size, options), ""
-    except MediaError as error:
-        return None, f"its radiometric values cannot be read ({error}): the picture is read instead"
 
 
 def _of_sensor(inside: RadiometricData, picture: Image.Image, sidecar: Sidecar) -> Scene:
@@ -211,10 +190,7 @@ def _quarter_turns(raw: NDArray[np.uint16], picture: Image.Image) -> tuple[int, 
     brightness = np.asarray(picture.convert("L").resize((height, width)), np.float64).ravel()
     likeness = [_correlation(np.rot90(raw, quarter).ravel().astype(np.float64), brightness) for quarter in (1, 3)]
     if abs(likeness[0] - likeness[1]) < _CLEAR:
-        return (
-            0,
-            "its radiometric values are landscape where its picture is portrait, or the reverse: see rotate",
-        )
+        return 0, "its radiometric values are landscape where its picture is portrait, or the reverse: see rotate"
     quarter = 1 if likeness[0] > likeness[1] else 3
     return quarter, f"its radiometric values are turned by {360 - 90 * quarter} degrees clockwise, as its picture is"
 
@@ -252,10 +228,7 @@ def _of_eight_bits(picture: Image.Image, sidecar: Sidecar, no_data: float | None
 
 def _no_data(picture: Image.Image) -> float | None:
     """Return the value for no data in a TIFF's tags (GDAL's); None: there is none."""
-    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return None
-    text = picture.tag_v2.get(_GDAL_NODATA)
-    try:
+    text = picture.tag_v2.get(_GDAL_NODATA) if isinstance(picture, TiffImagePlugin.TiffImageFile) else None
+    with suppress(ValueError):
         return float(text) if isinstance(text, str) and len(text) < 64 else None
-    except ValueError:
-        return None
+    return None

@@ -48,11 +48,11 @@ class _Header:
         return self.width * sum(dtype.itemsize for _, dtype in self.channels)
 
 
-def read_exr_channel(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], str, int]:
+def read_exr_channel(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Read the depth channel of an EXR file: the one named depth or Z, else the only one, else equal colours.
 
     Returns:
-        Values (height, width), the name of the channel, and the number of channels.
+        Values (height, width), and a note on the channel if there are several.
 
     Raises:
         MediaError: not such an EXR file, damaged, truncated, too large, or without depth.
@@ -71,7 +71,7 @@ def read_exr_channel(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], 
         channels = _read_lines(file, end, header, chosen)
     if not all(np.array_equal(channels[0], other, equal_nan=True) for other in channels[1:]):
         raise MediaError(f"the EXR has colours and no channel named Z or depth: its channels are {', '.join(chosen)}")
-    return channels[0], chosen[0], len(header.channels)
+    return channels[0], () if len(header.channels) == 1 else (f"depth is the channel {chosen[0]!r} of the EXR",)
 
 
 def _parse_header(raw: bytes) -> tuple[_Header, int]:

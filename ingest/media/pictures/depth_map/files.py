@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -25,15 +25,10 @@ from bindsearch.ingest.media.recordings.av_container import kind_of
 
 @dataclass(frozen=True, slots=True)
 class StoredDepth:
-    """Values of a depth map as its file holds them.
+    """Values (height, width) of a depth map as its file holds them, and notes on what was chosen or converted.
 
-    Attributes:
-        raw: Stored values (height, width), numbers.
-        unit: Unit that the format implies, as text; None: it has none.
-        kind: What implies it, such as "16-bit integers".
-        orientation: EXIF orientation 1..8 of the stored values.
-        mask: bool (height, width), False where the file itself tells that there is no value; None: it does not.
-        notes: What was chosen or converted while reading.
+    `unit` is the one that the format implies (None: it has none), and `kind` what implies it, such as "16-bit
+    integers". `mask` is bool (height, width), False where the file itself has no value; None: it does not say.
     """
 
     raw: NDArray[Any]
@@ -57,12 +52,8 @@ _PFM = re.compile(rb"(P[Ff])[ \t\r\n]+(\d{1,9})[ \t\r\n]+(\d{1,9})[ \t\r\n]+([+-
 _PFM_HEADER_BYTES = 128
 
 
-def read_npz_depth(path: Path, options: DecodeOptions) -> StoredDepth:
-    """Read the depth map in a .npz file: the array of a name in DEPTH_ARRAYS, else the only one of two axes.
-
-    Raises:
-        MediaError: not a .npz file, damaged, too large, or it is not clear which array is the depth.
-    """
+def _read_npz(path: Path, options: DecodeOptions) -> StoredDepth:
+    """Read the depth map in a .npz file: the array of a name in DEPTH_ARRAYS, else the only one of two axes."""
     arrays = {name: array for name, array in read_npz(path, max_bytes=options.max_array_bytes).items() if array.size}
     lower = {name.lower(): array for name, array in arrays.items() if array.squeeze().ndim == 2}
     named = next((name for name in DEPTH_ARRAYS if name in lower), None)
@@ -82,14 +73,11 @@ def read_npz_depth(path: Path, options: DecodeOptions) -> StoredDepth:
     return replace(depth, unit=unit, kind=kind, mask=mask, notes=notes)
 
 
-def read_pfm(path: Path, options: DecodeOptions) -> StoredDepth:
+def _read_pfm(path: Path, options: DecodeOptions) -> StoredDepth:
     """Read a PFM file: rows from the bottom to the top, little-endian if the scale is negative.
 
     The absolute value of the scale is not applied: Middlebury's files have 1/255 or 1/maximum there, and their values
     are disparities in pixels all the same. (Format: netpbm's pfm(5).)
-
-    Raises:
-        MediaError: not a PFM file, in colour, truncated, or too large.
     """
     with path.open("rb") as file:
         match = _PFM.match(file.read(_PFM_HEADER_BYTES))
@@ -98,10 +86,7 @@ def read_pfm(path: Path, options: DecodeOptions) -> StoredDepth:
         if match[1] == b"PF":
             raise MediaError("a PFM of three channels (PF) is not a depth map")
         width, height = int(match[2]), int(match[3])
-        check_size((width, height), options.max_pixels, what="the array")
-        needed = 4 * width * height
-        if needed > options.max_array_bytes:
-            raise MediaError(f"the array has {needed} bytes: more than {options.max_array_bytes} are not read")
+        needed = _array_bytes(width, height, 4, options)
         file.seek(match.end())
         raw = file.read(needed)
     if len(raw) < needed:
@@ -110,23 +95,13 @@ def read_pfm(path: Path, options: DecodeOptions) -> StoredDepth:
     return stored(np.frombuffer(raw, f"{order}f4").reshape(height, width)[::-1])
 
 
-def read_exr(path: Path, options: DecodeOptions) -> StoredDepth:
-    """Read the depth channel of an OpenEXR file.
-
-    Raises:
-        MediaError: not an EXR file of scan lines, damaged, too large, or without depth.
-    """
-    values, name, n_channels = read_exr_channel(path, options)
-    return stored(values, notes=() if n_channels == 1 else (f"depth is the channel {name!r} of the EXR",))
-
-
-def as_grey(values: NDArray[Any]) -> NDArray[Any] | None:
-    """Return one plane of a picture (height, width, channels) whose three colours are equal; None: they differ."""
-    if values.ndim != 3 or values.shape[2] < 3:
-        return None
-    first = values[..., 0]
-    is_grey = np.array_equal(first, values[..., 1]) and np.array_equal(first, values[..., 2])
-    return first if is_grey else None
+def _array_bytes(width: int, height: int, item_bytes: int, options: DecodeOptions) -> int:
+    """Return the size of an array in bytes; raise MediaError if it is above the limits."""
+    check_size((width, height), options.max_pixels, what="the array")
+    needed = width * height * item_bytes
+    if needed > options.max_array_bytes:
+        raise MediaError(f"the array has {needed} bytes: more than {options.max_array_bytes} are not read")
+    return needed
 
 
 _GREY_MODES = ("L", "LA", "I", "F")
@@ -145,19 +120,19 @@ def read_stored(path: Path, options: DecodeOptions) -> StoredDepth:
     if kind == "npy":
         depth = stored(plane(read_npy(path, max_bytes=options.max_array_bytes), options))
     elif kind == "zip":
-        depth = read_npz_depth(path, options)
+        depth = _read_npz(path, options)
     elif kind == "pfm":
-        depth = read_pfm(path, options)
+        depth = _read_pfm(path, options)
     elif kind == "exr":
-        depth = read_exr(path, options)
+        values, note = read_exr_channel(path, options)
+        depth = stored(values, notes=note)
     elif kind == "heif":
         depth = _read_heif(path, options)
-    elif kind == "tiff" and (floats := read_float_tiff(path, options)) is not None:
+    elif kind == "tiff" and (floats := _read_float_tiff(path, options)) is not None:
         depth = stored(floats[0], orientation=floats[1])
     else:
         depth = _read_picture(path, options)
-    mask_path = mask_of(path)
-    if mask_path is None:
+    if (mask_path := mask_of(path)) is None:
         return depth
     name = mask_path.name
     try:
@@ -180,18 +155,14 @@ def _read_picture(path: Path, options: DecodeOptions) -> StoredDepth:
             raise MediaError(f"depth must have one channel, not {mode}: index it with --modality-rule image=...")
         values = picture_values(picture)
         orientation = orientation_of(picture)
-    notes: tuple[str, ...] = ()
-    if mode == "LA":
-        values = values[..., 0]
-    elif mode in _COLOUR_MODES:
-        grey = as_grey(values)
-        if grey is None:
-            raise MediaError(
-                f"depth must have one channel, not {mode}: false colours have no distances; "
-                "index the depth itself, or this picture with --modality-rule image=..."
-            )
-        values, notes = grey, ("three equal channels: one is read",)
-    depth = stored(values, orientation=orientation, notes=notes)
+    first = values if values.ndim == 2 else values[..., 0]
+    if mode in _COLOUR_MODES and not all(np.array_equal(first, values[..., channel]) for channel in (1, 2)):
+        raise MediaError(
+            f"depth must have one channel, not {mode}: false colours have no distances; "
+            "index the depth itself, or this picture with --modality-rule image=..."
+        )
+    notes = ("three equal channels: one is read",) if mode in _COLOUR_MODES else ()
+    depth = stored(first, orientation=orientation, notes=notes)
     return replace(depth, unit="mm") if mode.startswith("I;16") else depth
 
 
@@ -245,63 +216,53 @@ _IEEE = 3
 """SampleFormat of floating-point values (TIFF 6.0, section 19)."""
 
 
-def read_float_tiff(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], int] | None:
-    """Read the first picture of a TIFF file of 16- or 64-bit floating-point values; None if it is of another kind.
+def _read_float_tiff(path: Path, options: DecodeOptions) -> tuple[NDArray[Any], int] | None:
+    """Read the values (height, width) and the orientation 1..8 of the first picture of a TIFF file.
 
-    Returns:
-        Values (height, width) and the orientation 1..8.
-
-    Raises:
-        MediaError: it is damaged, too large, or in strips of a compression other than deflate.
+    None if its values are not floating-point numbers of 16 or 64 bits.
     """
+
+    def one(tag: int, default: int) -> int:
+        return tags[tag][0] if tags.get(tag) else default
+
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         header = read_header(file)
         if header is None or header[0].is_big:
             return None
+        tags: Mapping[int, tuple[int, ...]]
         tags, _ = read_directory(file, *header, _TAGS, convert=integers, max_bytes=_MAX_TAG_BYTES)
-        bits = _one(tags, _BITS, 1)
-        if _one(tags, _FORMAT, 1) != _IEEE or bits not in (16, 64):
+        bits = one(_BITS, 1)
+        if one(_FORMAT, 1) != _IEEE or bits not in (16, 64):
             return None
-        width, height = _one(tags, _WIDTH, 0), _one(tags, _HEIGHT, 0)
-        check_size((width, height), options.max_pixels, what="the array")
-        needed = width * height * bits // 8
-        if needed > options.max_array_bytes:
-            raise MediaError(f"the array has {needed} bytes: more than {options.max_array_bytes} are not read")
-        compression = _one(tags, _COMPRESSION, 1)
-        is_plain = _one(tags, _SAMPLES, 1) == 1 and _one(tags, _PREDICTOR, 1) == 1 and _STRIPS in tags
+        width, height, compression = one(_WIDTH, 0), one(_HEIGHT, 0), one(_COMPRESSION, 1)
+        needed = _array_bytes(width, height, bits // 8, options)
+        is_plain = one(_SAMPLES, 1) == 1 and one(_PREDICTOR, 1) == 1 and _STRIPS in tags
         if not is_plain or compression not in (*_NONE, *_DEFLATE):
             raise MediaError(
                 f"TIFF of {bits}-bit floating-point values, compression {compression}: only plain and deflated strips "
                 "of one channel are read; save it as 32-bit TIFF or .npy"
             )
-        raw = b"".join(_strips(file, tags, size, needed, compression in _DEFLATE))
+        places = zip(tags[_STRIPS], tags.get(_BYTES, ()), strict=False)
+        raw = _read_strips(file, ((place, min(length, size)) for place, length in places), needed, compression)
     if len(raw) < needed:
         raise MediaError(f"truncated: the picture needs {needed} bytes, only {len(raw)} exist")
-    values = np.frombuffer(raw[:needed], f"{header[0].order}f{bits // 8}").reshape(height, width)
-    return values, _one(tags, _ORIENTATION, 1)
+    values = np.frombuffer(raw, f"{header[0].order}f{bits // 8}").reshape(height, width)
+    return values, one(_ORIENTATION, 1)
 
 
-def _one(tags: Mapping[int, tuple[int, ...]], tag: int, default: int) -> int:
-    return tags[tag][0] if tags.get(tag) else default
-
-
-def _strips(
-    file: IO[bytes], tags: Mapping[int, tuple[int, ...]], size: int, needed: int, deflated: bool
-) -> list[bytes]:
-    """Return the bytes of the strips, at most `needed` in total."""
-    strips: list[bytes] = []
-    missing = needed
-    for offset, length in zip(tags[_STRIPS], tags.get(_BYTES, ()), strict=False):
-        if missing <= 0:
+def _read_strips(file: IO[bytes], places: Iterable[tuple[int, int]], needed: int, compression: int) -> bytes:
+    """Return the bytes of strips at (offset, length), at most `needed` in total."""
+    content = bytearray()
+    for offset, length in places:
+        if (missing := needed - len(content)) <= 0:
             break
         file.seek(offset)
-        raw = file.read(min(length, size))
-        if deflated:
+        raw = file.read(length)
+        if compression in _DEFLATE:
             try:
                 raw = zlib.decompressobj().decompress(raw, missing)
             except zlib.error as error:
                 raise MediaError(f"damaged TIFF strip ({error})") from error
-        strips.append(raw[:missing])
-        missing -= len(strips[-1])
-    return strips
+        content += raw[:missing]
+    return bytes(content)

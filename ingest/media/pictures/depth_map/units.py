@@ -44,12 +44,7 @@ _LENGTH = re.compile(r"([0-9.eE+-]+)?\s*([a-zµ]+)?")
 
 @dataclass(frozen=True, slots=True)
 class StereoCamera:
-    """The camera of a data set of disparities.
-
-    Attributes:
-        fx_share: Focal length over the width of the picture.
-        baseline_m: Distance of its two lenses in metres.
-    """
+    """The camera of a data set of disparities: focal length over the picture's width, distance of its lenses."""
 
     fx_share: float
     baseline_m: float
@@ -131,11 +126,7 @@ def parse_unit(text: str) -> DepthUnit:
 
 
 def check_type(unit: DepthUnit, dtype: np.dtype[Any]) -> None:
-    """Check that stored values of a type can have a unit.
-
-    Raises:
-        MediaError: the unit is for 16-bit integers, and these are others.
-    """
+    """Raise MediaError if a unit is for 16-bit integers, and the stored values are others."""
     if unit.is_16_bit and (dtype.kind not in "iu" or dtype.itemsize != 2):
         raise MediaError(f'depth_unit is "{unit.name}", which is for 16-bit integers: these are {dtype.name}')
 
@@ -145,13 +136,14 @@ def distances(raw: NDArray[Any], unit: DepthUnit) -> NDArray[np.float32]:
 
     Rotated bits, from SUNRGBDtoolbox, read3dPoints.m: bitor(bitshift(depth, -3), bitshift(depth, 16 - 3)) / 1000.
     """
+    metres: NDArray[np.float32]
     if unit.is_rotated:
         bits = raw.astype(np.uint16)
-        metres: NDArray[np.float32] = ((bits >> 3) | (bits << 13)).astype(np.float32) * np.float32(unit.step)
+        metres = ((bits >> 3) | (bits << 13)).astype(np.float32) * np.float32(unit.step)
         return np.minimum(metres, np.float32(SUNRGBD_FARTHEST_M), out=metres)
     with np.errstate(over="ignore", invalid="ignore"):
-        unrotated: NDArray[np.float32] = ((raw.astype(np.float64) - unit.first) * unit.step).astype(np.float32)
-        return unrotated
+        metres = ((raw.astype(np.float64) - unit.first) * unit.step).astype(np.float32)
+    return metres
 
 
 def seems_rotated(raw: NDArray[Any]) -> bool:
@@ -174,15 +166,8 @@ def distances_of_inverse(raw: NDArray[Any], known: NDArray[np.bool_]) -> NDArray
     that the median is TYPICAL_MEDIAN_M and the 1st percentile, the farthest, TYPICAL_FAR_M. Disparity, which encoders
     compute, is then right but for its own scale and shift. Values beyond FARTHEST_RELATIVE_M are set to it.
 
-    Args:
-        raw: Stored values (height, width).
-        known: Pixels that have a value; at least one.
-
-    Returns:
-        Metres; the values of other pixels have no meaning.
-
-    Raises:
-        MediaError: the known values are equal, so nothing is nearer or farther.
+    Only pixels that are `known`, at least one, get a distance with a meaning. Raise MediaError if their values are
+    equal, so that nothing is nearer or farther.
     """
     values = raw.astype(np.float64)
     far, median, highest = (float(value) for value in np.percentile(values[known], (1, 50, 100)))
@@ -241,13 +226,10 @@ def unit_by_name(path: Path | str) -> str | None:
     It holds for 16-bit pictures only.
     """
     *folders, name = PurePosixPath(str(path).replace("\\", "/")).parts or ("",)
-    for pattern, unit in _FILES:
-        if re.fullmatch(pattern, name, re.IGNORECASE):
-            return f"{unit}{BY}{name!r}"
-    for folder in reversed(folders):
-        for pattern, unit in _FOLDERS:
-            if re.fullmatch(pattern, folder, re.IGNORECASE):
-                return f"{unit}{BY}{folder!r}"
+    for part, table in ((name, _FILES), *((folder, _FOLDERS) for folder in reversed(folders))):
+        for pattern, unit in table:
+            if re.fullmatch(pattern, part, re.IGNORECASE):
+                return f"{unit}{BY}{part!r}"
     return None
 
 

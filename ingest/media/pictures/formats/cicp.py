@@ -92,15 +92,14 @@ def _srgb_levels() -> NDArray[np.uint8]:
 @cache
 def _light_of(transfer: int) -> NDArray[np.float32]:
     """Return linear light of the 256 levels, 1 for white; of HLG that of the scene."""
-    return _light(np.arange(256) / 255, transfer).astype(np.float32)
-
-
-def _light(coded: NDArray[np.float64], transfer: int) -> NDArray[np.float64]:
+    coded = np.arange(256) / 255
     if transfer == PQ:
-        return pq_to_nits(coded) / REFERENCE_WHITE_NITS
-    if transfer == HLG:
-        return hlg_to_linear(coded)
-    return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+        light = pq_to_nits(coded) / REFERENCE_WHITE_NITS
+    elif transfer == HLG:
+        light = hlg_to_linear(coded)
+    else:
+        light = np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+    return light.astype(np.float32)
 
 
 def _compressed(light: NDArray[np.float32]) -> NDArray[np.float32]:

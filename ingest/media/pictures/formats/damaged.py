@@ -36,11 +36,7 @@ _BLANK = 64
 
 
 def check_end(picture: Image.Image) -> None:
-    """Check that a JPEG whose header is read does not end with blank bytes, which decode to pixels of one colour.
-
-    Raises:
-        MediaError: it does. It may be whole, if they follow its end.
-    """
+    """Raise MediaError if a JPEG ends with blank bytes, which decode to pixels of one colour; it may be whole."""
     if isinstance(picture, JpegImagePlugin.JpegImageFile) and picture.fp is not None:
         size = picture.fp.seek(0, os.SEEK_END)
         picture.fp.seek(max(0, size - _BLANK))
@@ -51,19 +47,16 @@ def check_end(picture: Image.Image) -> None:
 def decode_over(
     picture: Image.Image, background: int, end: bytes, load: Callable[[Image.Image], None]
 ) -> tuple[int, int]:
-    """Decode what can be decoded of a picture whose header is read, over a background.
+    """Decode what can be decoded of a picture whose header is read, over a background of a level.
 
     Args:
         picture: the picture.
-        background: level of the background; see `BACKGROUNDS`.
+        background: one of `BACKGROUNDS`.
         end: bytes to add to a JPEG's data; see `JPEG_ENDS`.
         load: decodes it, and raises MediaError for damage.
 
     Returns:
         First and last row, exclusive, that the picture covers.
-
-    Raises:
-        MediaError: nothing can be decoded.
     """
     boxes = [tile[1] for tile in getattr(picture, "tile", ()) if tile[1] is not None]
     prepare = getattr(picture, "load_prepare", None)
@@ -93,16 +86,8 @@ def check_rows(
     """Return the rows to take of a damaged picture that was decoded over both backgrounds.
 
     They are those that decode; where decoded and missing ones alternate, a missing one is its neighbour above.
-
-    Args:
-        first: the picture over the first background.
-        second: the picture over the second background.
-        covered: first and last row, exclusive, that the picture covers.
-        reason: what is wrong, in the words of the library.
-        note: takes the note of how much decodes.
-
-    Raises:
-        MediaError: less than half of the rows decode.
+    `covered` are the first and last row, exclusive, of the picture. Raise MediaError, with the library's `reason`, if
+    less than half of the rows decode.
     """
     top, bottom = covered
     is_whole = np.concatenate([_equal_rows(first, second, row) for row in range(top, bottom, _BAND_ROWS)])
@@ -125,11 +110,7 @@ def are_equal(first: Image.Image, second: Image.Image) -> bool:
 def note_scans(picture: Image.Image, note: Note) -> bool:
     """Note how much of a truncated progressive JPEG decodes: each of its scans adds details to all rows.
 
-    Returns:
-        Whether it is one; False: a JPEG that stores row by row.
-
-    Raises:
-        MediaError: not even its first scan is complete.
+    Return False for a JPEG that stores row by row; raise MediaError if not even the first scan is complete.
     """
     if not picture.info.get("progressive"):
         return False
@@ -203,16 +184,13 @@ _HIERARCHICAL = frozenset((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF))
 def refusal(file: IO[bytes], kind: str, reason: str) -> str | None:
     """Return the message for a valid file of a kind that is not read; None if the file seems to be damaged.
 
-    Args:
-        file: the file, positioned anywhere.
-        kind: its kind by `sniff`.
-        reason: the message of the library that refused it.
+    `kind` is that of `sniff`, `reason` the message of the library that refused the file.
     """
     file.seek(0)
-    test = _TESTS.get(kind)
-    what = None if test is None else test(file)
-    if test is None and _UNREAD.search(reason):
-        what = " ".join(reason.split())
+    if (test := _TESTS.get(kind)) is not None:
+        what = test(file)
+    else:
+        what = " ".join(reason.split()) if _UNREAD.search(reason) else None
     return None if what is None else not_read(kind.upper(), what)
 
 
@@ -224,9 +202,7 @@ def _unread_psd(file: IO[bytes]) -> str | None:
     version, bits = (int.from_bytes(header[place : place + 2], "big") for place in (4, 22))
     if version == 2:
         return "large document, PSB"
-    if bits in (16, 32):
-        return f"{bits} bits per channel"
-    return None
+    return f"{bits} bits per channel" if bits in (16, 32) else None
 
 
 def _unread_jpeg(file: IO[bytes]) -> str | None:

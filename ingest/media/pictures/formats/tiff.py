@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import IO
 
-from PIL import Image, ImageFile, TiffImagePlugin, _imaging
+from PIL import Image, TiffImagePlugin, _imaging
 
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.pictures.exif import Directory, read_directory, read_header
@@ -69,26 +69,19 @@ class TiffPicture(TiffImagePlugin.TiffImageFile):
         super()._setup()
         self._size = self._tile_size  # turning is the caller's, as for other formats
         if self.use_load_libtiff:
-            self.tile = [_in_native_order(tile) for tile in self.tile]
+            self.tile = [
+                tile._replace(args=(_NATIVE.get(tile.args[0], tile.args[0]), *tile.args[1:]))
+                if isinstance(tile.args, tuple)
+                else tile
+                for tile in self.tile
+            ]
 
     def load_end(self) -> None:
         """Leave the picture as it is stored: Pillow would read all EXIF tags and turn it."""
 
 
-def _in_native_order(tile: ImageFile._Tile) -> ImageFile._Tile:
-    """Return the description of a part of the picture with values in the order in which libtiff gives them."""
-    args = tile.args
-    if not isinstance(args, tuple) or args[0] not in _NATIVE:
-        return tile
-    return tile._replace(args=(_NATIVE[args[0]], *args[1:]))
-
-
 def open_tiff(file: IO[bytes], name: str) -> Image.Image:
-    """Return the first page of a TIFF file that is no reduced copy or mask, with its header read.
-
-    Raises:
-        MediaError: its compression is not read.
-    """
+    """Return the first page of a TIFF file that is no reduced copy or mask; raise MediaError if it is not read."""
     first = full_pages(file)[0]
     file.seek(0)
     picture = TiffPicture(file, name)
@@ -129,7 +122,7 @@ def unread_tiff(file: IO[bytes]) -> str | None:
     """Return what a TIFF file is that Pillow does not read, in words; None if it seems to be damaged instead."""
     if (header := read_header(file)) is None:
         return None
-    layout, _ = header
+    layout = header[0]
     if layout.is_big and layout.order == ">":
         return "BigTIFF of big-endian byte order"
     tags, _ = read_directory(file, *header, _TAGS)
