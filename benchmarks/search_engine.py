@@ -20,7 +20,7 @@ import bindsearch as bs
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import DecodeHints, Media, SegmentOf
-from bindsearch.search.executor import run_batch
+from bindsearch.search.engine import run_batch
 from bindsearch.search.filter import make_filter
 from bindsearch.search.plan import Plan, PlanFacts, Strategy
 from bindsearch.search.planner import make_plan
@@ -162,11 +162,12 @@ class Engine:
         def ask(vector: NDArray[np.float32]) -> list[Hit]:
             search = store._local()
             prepared = store._prepare_vector(vector, query, None)
-            batch, _ = search.batch([prepared])
+            batch = search.batch([prepared])
             if not plans:
                 facts = tuple(target.partition.facts for target in batch.targets.values())
                 plans.append(make_plan(query, PlanFacts(facts, costs=search.costs), force=strategy))
-            (result,) = run_batch(batch._replace(plans=plans))
+            queries = [one._replace(plan=plan) for one, plan in zip(batch.queries, plans, strict=True)]
+            (result,) = run_batch(batch._replace(queries=queries))
             return result.hits
 
         return ask

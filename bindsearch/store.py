@@ -26,11 +26,11 @@ from bindsearch.indexes.types import UnitCosts
 from bindsearch.ingest.media.options import check_imu_rate, segment_lengths
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, left_out_files, store_status
-from bindsearch.search.engine import GenerationSearch, compose_query, prepare_query, prepare_words
-from bindsearch.search.executor import PreparedQuery
+from bindsearch.search.engine import GenerationSearch
 from bindsearch.search.filter import Filter, to_filter
 from bindsearch.search.generation import Generation, open_reader
 from bindsearch.search.plan import VECTOR_TERM, Plan, PlanRun
+from bindsearch.search.prepare import PreparedQuery, compose_query, prepare_query, prepare_words
 from bindsearch.search.query import (
     LIKE,
     Query,
@@ -44,8 +44,8 @@ from bindsearch.search.query import (
 )
 from bindsearch.search.query_encoding import EncodedTerm, Source, TermCache, encode_terms, resolve_source
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
-from bindsearch.search.scoring.candidates import QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
+from bindsearch.search.scoring.scores import QueryVector
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, read_config
 from bindsearch.storage.faults import raise_store_fault, tells_faults

@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from bindsearch.errors import StoreError, UsageError
-from bindsearch.search.engine import copies_notice
-from bindsearch.search.executor import PreparedQuery, QueryItems, Result
+from bindsearch.search.engine import Result, copies_notices
 from bindsearch.search.filter import Filter
+from bindsearch.search.partition import COPIES, PICTURES, neighbour_cosines, shows_copies
 from bindsearch.search.plan import Plan, WordRun
+from bindsearch.search.prepare import PreparedQuery, QueryItems
 from bindsearch.search.query import Term
 from bindsearch.search.query_encoding import MAX_ID_DIGITS, EncodedTerm
-from bindsearch.search.ranking import COPIES, neighbour_cosines
-from bindsearch.search.scoring.candidates import PartitionScale, ScaleTarget, Scored, make_scales
-from bindsearch.search.scoring.hits import PICTURES, choose_hits, cosines_show_copies, make_hits
+from bindsearch.search.scoring.hits import best_hits
 from bindsearch.search.scoring.probability import ProbabilityModel
+from bindsearch.search.scoring.scores import Moments, PartitionScale, Scored, make_scales, target_scales
 from bindsearch.shards.hosts import Hosts, Replies
 from bindsearch.shards.layout import TIMEOUT_S, global_id, local_id
 from bindsearch.shards.search.merge import (
-    MergedStatistics,
     ShardSource,
     merge_items,
     merge_means,
@@ -211,9 +210,7 @@ class Router:
                     if one is modality:
                         vectors.append(sample.vectors.astype(np.float32))
                         items.append(global_id(sample.items, number, self._n))
-            if vectors and cosines_show_copies(
-                neighbour_cosines(np.concatenate(vectors), np.concatenate(items), COPIES)
-            ):
+            if vectors and shows_copies(neighbour_cosines(np.concatenate(vectors), np.concatenate(items), COPIES)):
                 found.add(modality)
         return frozenset(found)
 
@@ -379,7 +376,7 @@ class Router:
         """
         if routed.vector is None:
             return {}
-        targets = {}
+        items, moments = {}, []
         for modality in routed.query.to:
             parts = {
                 shard: part.targets[modality] for shard, part in search.prepared.items() if modality in part.targets
@@ -388,16 +385,13 @@ class Router:
             matching = sum(part.matching_rows for part in parts.values())
             if not matching:
                 continue
-            moments = merge_moments(
-                [
-                    (search.states.summaries[shard].modalities[modality].n, part.moments[place])
-                    for shard, part in parts.items()
-                ]
-            )
-            statistics = MergedStatistics(*search.states.means[modality], moments)
-            items = sum(part.items for part in parts.values())
-            targets[modality] = ScaleTarget(statistics, items * matching / live)
-        return make_scales(routed.terms, routed.vector, targets, self._model())
+            of_shards = [
+                (search.states.summaries[shard].modalities[modality].n, part.moments[place])
+                for shard, part in parts.items()
+            ]
+            moments.append(Moments(*search.states.means[modality], *merge_moments(of_shards)))
+            items[modality] = sum(part.items for part in parts.values()) * matching / live
+        return make_scales(target_scales(routed.terms, items, self._model()), moments)
 
     def _requests(self, search: _Search, spare: int | None) -> dict[int, SearchRequest]:
         return {
@@ -433,8 +427,11 @@ class Router:
         for number, (routed, plan, pool) in enumerate(zip(search.queries, plans, pools, strict=True)):
             began = perf_counter()
             of_query = {shard: parts[number] for shard, parts in details.items() if number in parts}
-            hits, lacks_items = self._choose(search, routed, plan, pool, of_query)
-            if lacks_items:
+            hits: list[Hit] | None = []
+            if pool is not None and len(pool.item_ids):
+                source = ShardSource(pool, of_query, self._n, search.states.has_copies)
+                hits, _ = best_hits(plan, routed.vector, source.scored, source)
+            if hits is None:
                 alone = replace(
                     search,
                     queries=[routed],
@@ -447,8 +444,6 @@ class Router:
                 continue
             runs = [replace(run, shard=shard) for shard, parts in found.items() for run in parts[number].runs]
             words = [run for parts in found.values() if (run := parts[number].words) is not None]
-            copies = search.copies[number]
-            notices = (copies_notice(copies),) if copies else ()
             results.append(
                 Result(
                     hits,
@@ -458,7 +453,7 @@ class Router:
                     1000 * (perf_counter() - began),
                     1000 * (fetched - searched) / len(pools),
                     WordRun(sum(run.found for run in words), max(run.ms for run in words)) if words else None,
-                    notices,
+                    copies_notices(search.copies[number]),
                     search.missing,
                 )
             )
@@ -499,16 +494,6 @@ class Router:
         compares = not routed.query.copies and any(modality in search.states.has_copies for modality in pool.modalities)
         is_sum = routed.vector is not None and len(routed.vector.parts) > 1
         return compares or is_sum or bool(routed.query.diversity)
-
-    def _choose(
-        self, search: _Search, routed: PreparedQuery, plan: Plan, pool: Scored | None, details: Mapping[int, Details]
-    ) -> tuple[list[Hit], bool]:
-        """Return the hits of a query, and whether copies took places for which there may be more items."""
-        if pool is None or not len(pool.item_ids):
-            return [], False
-        source = ShardSource(pool, details, self._n, search.states.has_copies)
-        chosen = choose_hits(plan, source.scored, source)
-        return make_hits(plan, routed.vector, source.scored, chosen, source), chosen.lacks_items
 
 
 def check_answering(missing: Mapping[int, str], answering: int, n: int, *, require_all: bool) -> None:
