@@ -154,7 +154,7 @@ class ShardSource:
         ]
         known = {content: number for number, content in enumerate(dict.fromkeys(contents))}
         self._keys = np.array([known[content] for content in contents], np.int64)
-        _, by_path = np.unique([str(fact.path) for fact in self._facts], return_inverse=True)
+        _, by_path = np.unique([fact.file for fact in self._facts], return_inverse=True)
         self.scored = scored._replace(item_ids=by_path.astype(np.int64), segment_rows=np.arange(len(by_path)))
 
     def has_copies(self, modality: Modality) -> bool:
