@@ -151,7 +151,7 @@ class Engine:
     def hand_setting(self, query: NDArray[np.float32], target: str) -> HandSetting | None:
         """Return probes and candidates of the engine's own plan for a query, None if it uses no index."""
         prepared = self.store._prepare_vector(query, _query(target), None)
-        (step,) = self.store._local().plan(prepared).partitions
+        (step,) = self.store._opened().plan(prepared).partitions
         return HandSetting(step.probes, step.rerank) if step.strategy is Strategy.PROBE else None
 
     def _forced(self, query: Query, strategy: Strategy) -> Ask:
@@ -160,7 +160,7 @@ class Engine:
         plans: list[Plan] = []
 
         def ask(vector: NDArray[np.float32]) -> list[Hit]:
-            search = store._local()
+            search: Any = store._opened()
             prepared = store._prepare_vector(vector, query, None)
             batch = search.batch([prepared])
             if not plans:

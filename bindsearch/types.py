@@ -289,4 +289,4 @@ def _made_when_read(slot: Any) -> Any:
     return type("path", (), {"__get__": read, "__set__": slot.__set__, "__delete__": slot.__delete__})()
 
 
-setattr(Hit, "path", _made_when_read(Hit.path))  # noqa: B010  (a field, for readers of the class)
+setattr(Hit, "path", _made_when_read(Hit.__dict__["path"]))  # noqa: B010  (a field, for readers of the class)
