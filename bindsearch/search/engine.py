@@ -310,10 +310,12 @@ def find_candidates(batch: Batch) -> list[dict[Modality, tuple[Candidates, Parti
             if step.strategy is not Strategy.SKIP:
                 key = (step.modality, step.strategy, step.probes, step.rerank, step.fetch_rows)
                 steps.setdefault(key, (step, []))[1].append(number)
-    ordered = sorted(steps.values(), key=lambda one: -one[0].estimate_ms * len(one[1]))  # the longest first
-    calls = [partial(_search_step, batch, step, numbers) for step, numbers in ordered]
-    others_ms = sum(step.estimate_ms * len(numbers) for step, numbers in ordered[1:])
-    done = batch.workers.run(calls) if others_ms >= THREAD_MS else [call() for call in calls]
+    costs_ms = [step.estimate_ms * len(numbers) for step, numbers in steps.values()]
+    if len(steps) > 1 and sum(costs_ms) - max(costs_ms) >= THREAD_MS:
+        ordered = sorted(steps.values(), key=lambda one: -one[0].estimate_ms * len(one[1]))  # the longest first
+        done = batch.workers.run([partial(_search_step, batch, *one) for one in ordered])
+    else:
+        done = [_search_step(batch, *one) for one in steps.values()]
     found = {(number, run.modality): (segments, run) for answer in done for number, segments, run in answer}
     return [
         {modality: found[number, modality] for modality in batch.targets if (number, modality) in found}

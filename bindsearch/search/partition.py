@@ -114,8 +114,9 @@ class Partition:
             raise SnapshotDamagedError(f"the snapshot names {modality} vectors that no file holds: {REMEDY}")
         self._segment_rows = _as_range(rows)
         self._lock = threading.Lock()
-        if before is not None and before._published == self._published and "_open_once" in before.__dict__:
-            self._open_once = before._open_once
+        self._index: tuple[OpenedIndex | None, str | None] | None = None
+        if before is not None and before._published == self._published:
+            self._index = before._index
         self._one_to_one = np.array_equal(self._segment_vectors, self.vector_ids)
 
     @property
@@ -160,20 +161,18 @@ class Partition:
         """Reason why the published index is not used; None if there is no problem."""
         return self._opened[1]
 
-    @property
-    def _opened(self) -> tuple[OpenedIndex | None, str | None]:
-        with self._lock:  # opened once, on first use
-            return self._open_once
-
     @cached_property
-    def _open_once(self) -> tuple[OpenedIndex | None, str | None]:
+    def _opened(self) -> tuple[OpenedIndex | None, str | None]:
         if self._published is None:
             return None, None
-        try:
-            return open_index(self._store, self.modality, *self._published), None
-        except IndexDamagedError as error:
-            logger.warning("the %s index is not used, searches scan all rows: %s", self.modality, error)
-            return None, str(error)
+        with self._lock:  # once, also for generations that share it
+            if self._index is None:
+                try:
+                    self._index = open_index(self._store, self.modality, *self._published), None
+                except IndexDamagedError as error:
+                    logger.warning("the %s index is not used, searches scan all rows: %s", self.modality, error)
+                    self._index = None, str(error)
+            return self._index
 
     @cached_property
     def indexed_rows(self) -> int:
@@ -330,24 +329,23 @@ class Partition:
         Returns:
             Whether it is in the distribution of the vectors, not across the modality gap; and its predicted source.
         """
-        index = self.facts.index
-        if query is None or index is None or index.form is IndexForm.EXACT:
+        if query is None or self._regions is None:
             return None, None
-        assert self.index is not None
-        is_inside = float(self._direction @ query) >= self.index.manifest.in_distribution_cosine
-        source = self._source_classifier.predict_source(query)
-        return is_inside, None if source is None else Modality(source)
+        direction, least_cosine, classifier = self._regions
+        source = classifier.predict_source(query)
+        return float(direction @ query) >= least_cosine, None if source is None else Modality(source)
 
     @cached_property
-    def _source_classifier(self) -> SourceClassifier:
+    def _regions(self) -> tuple[NDArray[np.float32], float, SourceClassifier] | None:
+        """Unit mean of the vectors, the least cosine to it in their distribution, and the regions of query sources."""
+        index = self.facts.index
+        if index is None or index.form is IndexForm.EXACT:
+            return None
         assert self.index is not None
         from bindsearch.indexes.source_classifier import SourceClassifier
 
-        return SourceClassifier.from_arrays(self.index.statistics)
-
-    @cached_property
-    def _direction(self) -> NDArray[np.float32]:
-        return l2_normalize(self.statistics.mu)
+        classifier = SourceClassifier.from_arrays(self.index.statistics)
+        return l2_normalize(self.statistics.mu), self.index.manifest.in_distribution_cosine, classifier
 
     def rows_of_vectors(self, vector_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows of these vectors: int64 (m,)."""

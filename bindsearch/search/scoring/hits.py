@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from bindsearch.search.partition import FilteredPartition
-from bindsearch.search.plan import Plan, rerank_depth
+from bindsearch.search.plan import Plan
 from bindsearch.search.query import Ranking
 from bindsearch.search.scoring.scores import COPY_COSINE, QueryVector, Scored, probabilities
 from bindsearch.storage.snapshot import SegmentFacts, Snapshot
@@ -99,7 +99,7 @@ def best_hits(
         items. And the milliseconds of looking up metadata.
     """
     values, lists = ranked_lists(plan.ranking, scored)
-    wanted = rerank_depth(plan.k, plan.diversity)
+    wanted = plan.depth - plan.spare
     chosen: list[NDArray[np.int64]] = []
     copies: dict[int, list[int]] = {}
     for numbers in lists:
@@ -203,7 +203,7 @@ def _make_hits(
     paths: list[tuple[Path, ...]] = [()] * len(numbers)
     for place, number in enumerate(numbers.tolist() if copies else ()):
         if own := copies.get(number):
-            paths[place] = tuple(facts.path for facts in source.facts(scored, np.array(own)))
+            paths[place] = tuple(Path(facts.file) for facts in source.facts(scored, np.array(own)))
     scores = {Ranking.PROBABILITY: likelihoods, Ranking.Z: z}.get(plan.ranking, cosines)
     item_ids, files, collections, modalities, starts, ends, texts = zip(*source.facts(scored, numbers), strict=True)
     columns = (files, modalities, scores, cosines, item_ids, collections, starts, ends, texts, shares, likelihoods, z)
