@@ -28,7 +28,7 @@ from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ign
 from bindsearch.results import Answer, AnsweredTerm, Status, left_out_files, store_status
 from bindsearch.search.engine import GenerationSearch
 from bindsearch.search.filter import Filter, to_filter
-from bindsearch.search.generation import Generation, open_reader
+from bindsearch.search.generation import Generation, Reader
 from bindsearch.search.plan import VECTOR_TERM, Plan, PlanRun
 from bindsearch.search.prepare import PreparedQuery, compose_query, prepare_query, prepare_words
 from bindsearch.search.query import (
@@ -110,7 +110,7 @@ class Store:
         self._device, self._compile = device, compile
         self._decode = decode
         self._gpus = GpuResidency(device)
-        self._reader = open_reader(path, self._gpus)
+        self._reader = Reader(path, self._gpus)
         self._term_cache: TermCache | None = None
         self._options = lru_cache(OPTION_SETS, typed=True)(_query_options)
         self._closed = False

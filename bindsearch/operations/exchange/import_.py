@@ -38,7 +38,7 @@ from bindsearch.operations.exchange.vector_import import (
 )
 from bindsearch.operations.exchange.vector_sources import VectorFileReader, check_complete, find_shards
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
-from bindsearch.search.generation import open_reader
+from bindsearch.search.generation import Reader
 from bindsearch.storage.batch import Embedded
 from bindsearch.storage.class_columns import ClassColumn
 from bindsearch.storage.config import StoreConfig, resolve_store
@@ -135,7 +135,7 @@ def import_vectors(
                     _placed_columns(columns, root_folder), path, context.encoder, names[folder]
                 )
         update_indexes(context, report, optimize=optimize, on_stage=on_stage)
-        report.notices += missing_notices(open_reader(path).current().snapshot)
+        report.notices += missing_notices(Reader(path).current().snapshot)
     report.took_s = time.monotonic() - started
     return report
 

@@ -49,7 +49,7 @@ from bindsearch.operations.exchange.vector_import import (
 from bindsearch.operations.index_policy import read_index_settings
 from bindsearch.operations.optimize import APPEND_ROWS, next_generation
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
-from bindsearch.search.generation import Generation, open_reader
+from bindsearch.search.generation import Generation, Reader
 from bindsearch.search.partition import Partition
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import StoreConfig, read_config, resolve_store
@@ -138,7 +138,7 @@ def merge_stores(
             generations = {source.name: source.generation for source in opened_sources}
             report.notices += carry_indexes(context, generations, on_stage)
         update_indexes(context, report, optimize=optimize, on_stage=on_stage)
-        report.notices += missing_notices(open_reader(target_path).current().snapshot)
+        report.notices += missing_notices(Reader(target_path).current().snapshot)
     report.took_s = time.monotonic() - started
     return report
 
@@ -223,7 +223,7 @@ def carry_indexes(context: StoreContext, sources: Mapping[str, Generation], on_s
     with open_writer(context.path, context.encoder, context.segments) as (_, _, writer):
         writer.compact()
         settings = read_index_settings(context.path)
-        target = open_reader(context.path).current()
+        target = Reader(context.path).current()
         for modality, partition in target.partitions.items():
             for name, source in () if modality in target.manifest.indexes else sources.items():
                 other = source.partitions.get(modality)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -92,19 +92,25 @@ class _StaleError(Exception):
         self.shards = shards
 
 
+class _Asked(NamedTuple):
+    """A query with what it needs to know of all shards."""
+
+    prepared: PreparedQuery
+    items: dict[int, QueryItems]
+    copies: int
+    scales: dict[Modality, PartitionScale]
+    words: WordCounts | None
+
+
 @dataclass
 class _Search:
     """State of one search over the shards that answer."""
 
     states: ShardStates
-    queries: Sequence[PreparedQuery]
     missing: dict[int, str]
     prepare_ms: float = 0.0
     prepared: dict[int, PreparedPart] = field(default_factory=dict)
-    items: list[dict[int, QueryItems]] = field(default_factory=list)
-    copies: list[int] = field(default_factory=list)
-    scales: list[dict[Modality, PartitionScale]] = field(default_factory=list)
-    words: list[WordCounts | None] = field(default_factory=list)
+    asked: list[_Asked] = field(default_factory=list)
 
 
 class Router:
@@ -342,7 +348,7 @@ class Router:
 
     def _prepare(self, states: ShardStates, queries: Sequence[PreparedQuery]) -> _Search:
         """Ask the shards for moments and counts, and compute the scale of each modality over all of them."""
-        search = _Search(states, queries, dict(states.missing))
+        search = _Search(states, dict(states.missing))
         requests = {
             shard: PrepareRequest(summary.generation, tuple(self._of_shard(routed, shard) for routed in queries))
             for shard, summary in states.summaries.items()
@@ -352,11 +358,9 @@ class Router:
         for number, routed in enumerate(queries):
             same_content = {shard: part.same_content[number] for shard, part in search.prepared.items()}
             items, copies = merge_items(routed.query, same_content, self._n)
-            search.items.append(items)
-            search.copies.append(copies)
-            search.words.append(merge_words([part.words[number] for part in search.prepared.values()]))
+            words = merge_words([part.words[number] for part in search.prepared.values()])
             with_vector += routed.vector is not None
-            search.scales.append(self._scales(search, routed, with_vector))
+            search.asked.append(_Asked(routed, items, copies, self._scales(search, routed, with_vector), words))
         return search
 
     def _of_shard(self, routed: PreparedQuery, shard: int) -> PreparedQuery:
@@ -398,10 +402,8 @@ class Router:
             shard: SearchRequest(
                 search.states.summaries[shard].generation,
                 tuple(
-                    PartSearch(self._of_shard(routed, shard), items[shard], scales, words, spare)
-                    for routed, items, scales, words in zip(
-                        search.queries, search.items, search.scales, search.words, strict=True
-                    )
+                    PartSearch(self._of_shard(one.prepared, shard), one.items[shard], one.scales, one.words, spare)
+                    for one in search.asked
                 ),
                 search.states.has_copies,
                 self._n,
@@ -413,7 +415,7 @@ class Router:
         found: dict[int, list[FoundPart]] = self._call(search, "search", self._requests(search, spare))
         searched = perf_counter()
         plans, pools = [], []
-        for number in range(len(search.queries)):
+        for number in range(len(search.asked)):
             plan = merge_plans({shard: parts[number].plan for shard, parts in found.items()})
             of_shards = {
                 shard: scored for shard, parts in found.items() if (scored := parts[number].scored) is not None
@@ -424,23 +426,15 @@ class Router:
         details = self._details(search, pools)
         fetched = perf_counter()
         results = []
-        for number, (routed, plan, pool) in enumerate(zip(search.queries, plans, pools, strict=True)):
+        for number, (asked, plan, pool) in enumerate(zip(search.asked, plans, pools, strict=True)):
             began = perf_counter()
             of_query = {shard: parts[number] for shard, parts in details.items() if number in parts}
             hits: list[Hit] | None = []
             if pool is not None and len(pool.item_ids):
                 source = ShardSource(pool, of_query, self._n, search.states.has_copies)
-                hits, _ = best_hits(plan, routed.vector, source.scored, source)
+                hits, _ = best_hits(plan, asked.prepared.vector, source.scored, source)
             if hits is None:
-                alone = replace(
-                    search,
-                    queries=[routed],
-                    items=[search.items[number]],
-                    copies=[search.copies[number]],
-                    scales=[search.scales[number]],
-                    words=[search.words[number]],
-                )
-                results += self._search(alone, WIDER * plan.depth)
+                results += self._search(replace(search, asked=[asked]), WIDER * plan.depth)
                 continue
             runs = [replace(run, shard=shard) for shard, parts in found.items() for run in parts[number].runs]
             words = [run for parts in found.values() if (run := parts[number].words) is not None]
@@ -453,7 +447,7 @@ class Router:
                     1000 * (perf_counter() - began),
                     1000 * (fetched - searched) / len(pools),
                     WordRun(sum(run.found for run in words), max(run.ms for run in words)) if words else None,
-                    copies_notices(search.copies[number]),
+                    copies_notices(asked.copies),
                     search.missing,
                 )
             )
@@ -490,7 +484,7 @@ class Router:
 
     def _wants_vectors(self, search: _Search, number: int, pool: Scored) -> bool:
         """Return whether the choice of hits, or their explanation, needs the vectors of candidates."""
-        routed = search.queries[number]
+        routed = search.asked[number].prepared
         compares = not routed.query.copies and any(modality in search.states.has_copies for modality in pool.modalities)
         is_sum = routed.vector is not None and len(routed.vector.parts) > 1
         return compares or is_sum or bool(routed.query.diversity)
