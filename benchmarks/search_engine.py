@@ -20,7 +20,7 @@ import bindsearch as bs
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import DecodeHints, Media, SegmentOf
-from bindsearch.search.executor import run_batch
+from bindsearch.search.engine import run_batch
 from bindsearch.search.filter import make_filter
 from bindsearch.search.plan import Plan, PlanFacts, Strategy
 from bindsearch.search.planner import make_plan
@@ -151,7 +151,7 @@ class Engine:
     def hand_setting(self, query: NDArray[np.float32], target: str) -> HandSetting | None:
         """Return probes and candidates of the engine's own plan for a query, None if it uses no index."""
         prepared = self.store._prepare_vector(query, _query(target), None)
-        (step,) = self.store._local().plan(prepared).partitions
+        (step,) = self.store._opened().plan(prepared).partitions
         return HandSetting(step.probes, step.rerank) if step.strategy is Strategy.PROBE else None
 
     def _forced(self, query: Query, strategy: Strategy) -> Ask:
@@ -160,13 +160,14 @@ class Engine:
         plans: list[Plan] = []
 
         def ask(vector: NDArray[np.float32]) -> list[Hit]:
-            search = store._local()
+            search: Any = store._opened()
             prepared = store._prepare_vector(vector, query, None)
-            batch, _ = search.batch([prepared])
+            batch = search.batch([prepared])
             if not plans:
                 facts = tuple(target.partition.facts for target in batch.targets.values())
                 plans.append(make_plan(query, PlanFacts(facts, costs=search.costs), force=strategy))
-            (result,) = run_batch(batch._replace(plans=plans))
+            queries = [one._replace(plan=plan) for one, plan in zip(batch.queries, plans, strict=True)]
+            (result,) = run_batch(batch._replace(queries=queries))
             return result.hits
 
         return ask

@@ -26,11 +26,11 @@ from bindsearch.indexes.types import UnitCosts
 from bindsearch.ingest.media.options import check_imu_rate, segment_lengths
 from bindsearch.reports import OnProgress, OnRows, OnStage, ignore_progress, ignore_rows, ignore_stage
 from bindsearch.results import Answer, AnsweredTerm, Status, left_out_files, store_status
-from bindsearch.search.engine import GenerationSearch, compose_query, prepare_query, prepare_words
-from bindsearch.search.executor import PreparedQuery
+from bindsearch.search.engine import GenerationSearch
 from bindsearch.search.filter import Filter, to_filter
-from bindsearch.search.generation import Generation, open_reader
+from bindsearch.search.generation import Generation, Reader
 from bindsearch.search.plan import VECTOR_TERM, Plan, PlanRun
+from bindsearch.search.prepare import PreparedQuery, compose_query, prepare_query, prepare_words
 from bindsearch.search.query import (
     LIKE,
     Query,
@@ -44,8 +44,8 @@ from bindsearch.search.query import (
 )
 from bindsearch.search.query_encoding import EncodedTerm, Source, TermCache, encode_terms, resolve_source
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE, load_calibration, write_calibration
-from bindsearch.search.scoring.candidates import QueryVector
 from bindsearch.search.scoring.probability import ProbabilityModel
+from bindsearch.search.scoring.scores import QueryVector
 from bindsearch.search.thread_pool import Workers
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, read_config
 from bindsearch.storage.faults import raise_store_fault, tells_faults
@@ -110,7 +110,7 @@ class Store:
         self._device, self._compile = device, compile
         self._decode = decode
         self._gpus = GpuResidency(device)
-        self._reader = open_reader(path, self._gpus)
+        self._reader = Reader(path, self._gpus)
         self._term_cache: TermCache | None = None
         self._options = lru_cache(OPTION_SETS, typed=True)(_query_options)
         self._closed = False
@@ -148,20 +148,6 @@ class Store:
             raise UsageError(f"the store {self.path} is closed: connect again")
         return self.path
 
-    def _current(self) -> Generation:
-        """Return the newest generation.
-
-        Raises:
-            UsageError: the store is closed.
-        """
-        if self._closed:
-            self._folder  # noqa: B018  (raises)
-        try:
-            return self._reader.current()
-        except Exception as error:
-            raise_store_fault(error, self.path, "read")
-            raise
-
     def cache_terms(self, n: int) -> None:
         """Keep the vectors of the last `n` texts and files of queries, so that other weights encode nothing again.
 
@@ -178,7 +164,13 @@ class Store:
             StoreNotFoundError: there is no store.
             UsageError: the store is closed.
         """
-        return self._current()
+        if self._closed:
+            self._folder  # noqa: B018  (raises)
+        try:
+            return self._reader.current()
+        except Exception as error:
+            raise_store_fault(error, self.path, "read")
+            raise
 
     @property
     def exists(self) -> bool:
@@ -255,10 +247,8 @@ class Store:
             VectorError: a query vector has the wrong shape, or is zero or not finite.
             StoreNotFoundError: there is no store.
         """
-        if isinstance(words, str) and words == WordSearch.AUTO and isinstance(query, np.ndarray):
-            words = WordSearch.OFF
-        options = (to, k, ranking, filter, diversity, min_match, copies, words, include_query)
-        return self._search((query,), options, source, imu_rate_hz)[0]
+        options = (to, k, ranking, filter, diversity, min_match, copies, include_query)
+        return self._search((query,), options, words, source, imu_rate_hz)[0]
 
     @former_keywords(rank="ranking", diverse="diversity")
     def search_many(
@@ -303,37 +293,35 @@ class Store:
         """
         if isinstance(queries, Searchable):
             raise UsageError(f"{shown(queries)} is one query: pass a list of queries, or call `search`")
-        asked = to_list(queries, "the list of queries")
-        if (
-            isinstance(words, str)
-            and words == WordSearch.AUTO
-            and all(isinstance(query, np.ndarray) for query in asked)
-        ):
-            words = WordSearch.OFF
-        options = (to, k, ranking, filter, diversity, min_match, copies, words, include_query)
-        return self._search(asked, options, source, imu_rate_hz)
+        options = (to, k, ranking, filter, diversity, min_match, copies, include_query)
+        return self._search(to_list(queries, "the list of queries"), options, words, source, imu_rate_hz)
 
     def _search(
         self,
         asked: Sequence[object],
         options: tuple[Any, ...],
+        words: str | WordSearch,
         source: str | Modality | None,
         imu_rate_hz: float | None,
     ) -> list[list[Hit]]:
         """Return the hits of queries, given the options of all as for `_query_options`."""
         try:
+            others = [query for query in asked if not isinstance(query, np.ndarray)]
+            if not others and isinstance(words, str) and words == WordSearch.AUTO:
+                words = WordSearch.OFF
+            options = (*options, words)
             is_kept = options[0] is None or isinstance(options[0], str | tuple)  # others may change, as lists do
-            shared: Query = self._options(*options) if is_kept else _query_options(*options)
+            checked: Callable[..., Query] = self._options if is_kept else _query_options
+            try:
+                shared = checked(*options)
+            except TypeError:  # an option without a hash, which is refused
+                shared = _query_options(*options)
             known = None if source is None else to_choice(source, Modality, "modality of a query vector")
             opened = self._opened()
-            vectors = [isinstance(query, np.ndarray) for query in asked]
-            written = []
-            if not all(vectors):
-                terms = [terms_of(query) for query, one in zip(asked, vectors, strict=True) if not one]
-                written = self._prepare(opened, [replace(shared, terms=one) for one in terms], imu_rate_hz)
-            rest = iter(written)
+            terms = [replace(shared, terms=terms_of(query)) for query in others]
+            written = iter(self._prepare(opened, terms, imu_rate_hz) if terms else ())
             prepared = [
-                self._prepare_vector(query, shared, known) if isinstance(query, np.ndarray) else next(rest)
+                self._prepare_vector(query, shared, known) if isinstance(query, np.ndarray) else next(written)
                 for query in asked
             ]
             return [result.hits for result in opened.search(prepared)] if prepared else []
@@ -431,7 +419,7 @@ class Store:
         Raises:
             StoreNotFoundError: there is no store.
         """
-        return store_status(self._folder, self.config, self._current())
+        return store_status(self._folder, self.config, self.generation())
 
     @tells_faults("read")
     def left_out(self, *, start: int = 0, most: int = 1000) -> list[LeftOutFile]:
@@ -449,7 +437,7 @@ class Store:
         """
         first = to_integer(start, "start", "give a number from 0")
         count = to_integer(most, "most", "give a number from 0")
-        return left_out_files(self._folder, self._current().snapshot.manifest.collections, first, count)
+        return left_out_files(self._folder, self.generation().snapshot.manifest.collections, first, count)
 
     @former_keywords(wishes="index_settings")
     @installation_faults()
@@ -968,7 +956,8 @@ class Store:
         """
         from bindsearch.operations.calibrate import LabelledQuery, fit_model, labelled_queries
 
-        opened = self._local()
+        opened = self._opened()
+        assert isinstance(opened, GenerationSearch)
         asked = labelled_queries(opened.generation, queries)
         prepared = self._prepare(opened, [query for query, _ in asked], None)
         labelled = [LabelledQuery(one, answers) for one, (_, answers) in zip(prepared, asked, strict=True)]
@@ -1142,7 +1131,7 @@ class Store:
         from bindsearch.operations.duplicates import find_exact_duplicates
 
         wanted = parse_modalities(to)
-        groups = find_exact_duplicates(self._current().snapshot)
+        groups = find_exact_duplicates(self.generation().snapshot)
         return [group for group in groups if any(item.modality in wanted for item in group)]
 
     @tells_faults("read")
@@ -1172,7 +1161,7 @@ class Store:
         """
         from bindsearch.operations.duplicates import find_near_duplicates
 
-        generation = self._current()
+        generation = self.generation()
         groups: list[NearGroup] = []
         for modality in parse_modalities(to):
             groups += find_near_duplicates(
@@ -1284,14 +1273,10 @@ class Store:
         """Model of the probability of a match, and why the store's own is not used."""
         return load_calibration(self._folder, self.config)
 
-    def _local(self) -> GenerationSearch:
-        """Return the newest generation with what its searches share."""
-        generation = self._current()
-        return GenerationSearch(generation, self._calibration[0], self._workers, self._costs, self._gpus.notes)
-
     def _opened(self) -> GenerationSearch | Router:
-        """Return what is searched."""
-        return self._local()
+        """Return what is searched: the newest generation, with what its searches share."""
+        generation = self.generation()
+        return GenerationSearch(generation, self._calibration[0], self._workers, self._costs, self._gpus.notes)
 
     def _prepare(
         self, opened: GenerationSearch | Router, queries: Sequence[Query], imu_rate_hz: float | None
@@ -1349,8 +1334,8 @@ def _query_options(
     diversity: float,
     min_match: float | str | Match,
     copies: bool,
-    words: str | WordSearch,
     include_query: bool,
+    words: str | WordSearch,
 ) -> Query:
     """Return a query with checked options, whose term stands for others."""
     return make_query(

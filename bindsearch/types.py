@@ -271,3 +271,22 @@ class Hit:
     def match(self) -> Match:
         """The probability in words."""
         return match_of(self.probability)
+
+
+def _made_when_read(slot: Any) -> Any:
+    """Return the descriptor of a slot for a Path; one given as text becomes a Path when it is first read.
+
+    A Path takes 5 us to make, which is a tenth of a search for ten hits.
+    """
+
+    def read(_: object, hit: Hit | None, _kind: type | None = None) -> Any:
+        path = slot if hit is None else slot.__get__(hit)
+        if isinstance(path, str):
+            path = Path(path)
+            slot.__set__(hit, path)
+        return path
+
+    return type("path", (), {"__get__": read, "__set__": slot.__set__, "__delete__": slot.__delete__})()
+
+
+setattr(Hit, "path", _made_when_read(Hit.__dict__["path"]))  # noqa: B010  (a field, for readers of the class)

@@ -30,7 +30,7 @@ def l2_normalize(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     """
     vectors = np.asarray(vectors, np.float32)
     norms = np.sqrt(np.add.reduce(vectors * vectors, axis=-1, keepdims=True))  # as np.linalg.norm, in less time
-    if not np.isfinite(norms).all() or (norms == 0).any():
+    if not ((norms > 0) & (norms < np.inf)).all():
         raise VectorError("a vector is zero or not finite, so it has no direction")
     return np.asarray(vectors / norms, np.float32)
 

@@ -154,13 +154,18 @@ class ExactRows:
     def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float16]:
         """Return copies of the rows at `positions` (m,): fp16 (m, d)."""
         if len(self._blocks) == 1:
-            return _take(self._blocks[0], positions)
+            (block,) = self._blocks
+            if block.checks is not None and not block.checks.done:
+                block.checks.check_rows(positions)
+            return block.rows.take(positions, axis=0)
         out = np.empty((len(positions), self.dim), np.float16)
         block_of = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(block_of):
-            in_block = block_of == number
-            block = self._blocks[number]
-            out[in_block] = _take(block, positions[in_block] - block.start)
+            in_block, block = block_of == number, self._blocks[number]
+            places = positions[in_block] - block.start
+            if block.checks is not None and not block.checks.done:
+                block.checks.check_rows(places)
+            out[in_block] = block.rows.take(places, axis=0)
         return out
 
     def embeddings(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -168,11 +173,10 @@ class ExactRows:
         return decode(self.gather(positions))
 
 
-def _take(block: _Block, positions: NDArray[np.int64]) -> NDArray[np.float16]:
-    """Return copies of checked rows of a block at `positions` (m,) in it: fp16 (m, d)."""
-    if block.checks is not None and not block.checks.done:
-        block.checks.check_rows(positions)
-    return block.rows.take(positions, axis=0)
+def _as_block(block: NDArray[np.float16] | RowBlock) -> RowBlock:
+    """Return a block with contiguous rows; memmaps become plain arrays, which are faster to slice."""
+    rows, checks = block if isinstance(block, RowBlock) else (block, None)
+    return RowBlock(np.ascontiguousarray(np.asarray(rows)), checks)
 
 
 def _join_small(blocks: Sequence[RowBlock]) -> list[RowBlock]:

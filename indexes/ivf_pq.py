@@ -64,6 +64,7 @@ class IvfPqIndex:
         transforms: Any = chain.chain
         self._transform: Any = faiss.downcast_VectorTransform(transforms.at(0))
         self._lists: Any = faiss.downcast_index(chain.index)
+        self._settings: dict[int, Any] = {}  # of searches without a mask, by probes: at most `lists`
 
     @property
     def n(self) -> int:
@@ -103,21 +104,26 @@ class IvfPqIndex:
         """
         import faiss
 
-        # FAISS's wrapper takes the fields as keywords, which its stubs lack.
-        parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.lists))  # type: ignore[call-arg]
-        if mask is not None:
-            parameters.sel = selector(mask)
-        depth = max(1, min(width, self.n))
+        parameters = self._settings.get(probes)
+        if parameters is None or mask is not None:
+            # FAISS's wrapper takes the fields as keywords, which its stubs lack.
+            parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.lists))  # type: ignore[call-arg]
+            if mask is None:
+                self._settings[probes] = parameters
+            else:
+                parameters.sel = selector(mask)
+        n = self.n
+        depth = max(1, min(width, n))
         reduced = self._reduce(np.ascontiguousarray(queries, np.float32))
         with one_thread() if len(queries) == 1 else nullcontext():
             _, nearest = self._lists.search(reduced, depth, params=parameters)
         ordinals: NDArray[np.int64] = nearest
         if depth < width:
             ordinals = np.pad(nearest, ((0, 0), (0, width - depth)), constant_values=-1)
-        if width >= (self.n if mask is None else mask.count):
+        if width >= (n if mask is None else mask.count):
             # rows in lists that were not probed, or with the lowest possible score, which fast-scan never returns
-            available = np.arange(self.n) if mask is None else mask.positions[mask.positions < self.n]
-            is_present = np.zeros(self.n, bool)
+            available = np.arange(n) if mask is None else mask.positions[mask.positions < n]
+            is_present = np.zeros(n, bool)
             for row in ordinals:
                 present = row[row >= 0]
                 row[: len(present)] = present
@@ -134,7 +140,7 @@ class IvfPqIndex:
         if len(queries) >= BATCH_QUERIES:
             reduced: NDArray[np.float32] = self._transform.apply(queries)
             return reduced
-        d, r = self.dim, self.parameters.reduced_dim
+        d, r = queries.shape[1], self.parameters.reduced_dim
         out = np.empty((len(queries), r), np.float32)
         products_of: Any = faiss.fvec_inner_products_ny  # type: ignore[attr-defined]  # its stubs lack it
         rows = self._transform.A.data()

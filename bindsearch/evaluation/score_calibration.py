@@ -18,9 +18,16 @@ import numpy as np
 from bindsearch.arguments import to_integer
 from bindsearch.errors import UsageError
 from bindsearch.evaluation.arrays import to_relevance, to_same_space, to_unit_rows
-from bindsearch.search.scoring.calibration import PartitionStatistics, partition_statistics, score_scales
-from bindsearch.search.scoring.candidates import PartitionScale, log_odds_of, z_and_rarity
-from bindsearch.search.scoring.probability import Coefficients, ProbabilityModel, probabilities, tower_of
+from bindsearch.search.scoring.calibration import partition_statistics
+from bindsearch.search.scoring.probability import ProbabilityModel, tower_of
+from bindsearch.search.scoring.scores import (
+    Moments,
+    PartitionScale,
+    TargetScale,
+    log_odds_of,
+    make_scales,
+    probabilities,
+)
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -128,11 +135,11 @@ def score_pairs(
         raise UsageError(f"{len(rows)} queries with {kept} items each: give a sample with at most {MAX_PAIRS} pairs")
     statistics = partition_statistics(columns)
     own = 1.0 if tower_of(source) is tower_of(target) else 0.0
-    coefficients = model.pair(source, target)
-    parts = [
-        _of_query(number, query, columns, answer, statistics, own, coefficients, kept)
-        for number, (query, answer) in enumerate(zip(rows, answers, strict=True))
-    ]
+    known = {target: TargetScale(own, model.pair(source, target), float(len(columns)))}
+    parts = []
+    for number, (query, answer) in enumerate(zip(rows, answers, strict=True)):
+        moments = Moments(statistics.n, statistics.pair_cosine, *statistics.moments(query))
+        parts.append(_of_query(number, query, columns, answer, make_scales(known, [moments])[target], kept))
     return ScoredPairs(
         np.concatenate([part.query for part in parts]),
         np.concatenate([part.item for part in parts]),
@@ -147,19 +154,13 @@ def _of_query(
     query: NDArray[np.float32],
     items: NDArray[np.float32],
     answers: NDArray[np.int64],
-    statistics: PartitionStatistics,
-    own: float,
-    coefficients: Coefficients,
+    scale: PartitionScale,
     depth: int,
 ) -> ScoredPairs:
     """Return the claims of the best items of one query."""
-    (scale,) = score_scales([query], [statistics], [own])
-    partition = PartitionScale(scale, coefficients, float(len(items)))
     cosines = np.asarray(items @ query, np.float32)
     best = np.argsort(-cosines, kind="stable")[:depth]
-    chances = np.ones(len(best), np.int64)
-    _, rarity = z_and_rarity(cosines[best], chances, partition)
-    _, log_odds = log_odds_of(cosines[best], chances, partition)
+    _, rarity, log_odds = log_odds_of(cosines[best], np.ones(len(best), np.int64), scale)
     return ScoredPairs(
         np.full(len(best), number, np.int64),
         best.astype(np.int64),

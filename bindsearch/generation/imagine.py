@@ -26,7 +26,7 @@ from bindsearch.generation.space import check_dim, check_space, probe_pictures, 
 from bindsearch.operations.encode_query import encode_without_store
 from bindsearch.operations.recording import png_info, read_record
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
-from bindsearch.search.engine import compose_query
+from bindsearch.search.prepare import compose_query
 from bindsearch.search.query import Query, Searchable, make_query, resolve_weights
 from bindsearch.search.query_encoding import EncodedTerm
 from bindsearch.store import Store

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from bindsearch.arguments import to_absolute
 from bindsearch.errors import UsageError
-from bindsearch.search.engine import GenerationSearch
-from bindsearch.search.executor import PreparedQuery, find_candidates
+from bindsearch.search.engine import GenerationSearch, find_candidates
 from bindsearch.search.generation import Generation
+from bindsearch.search.prepare import PreparedQuery
 from bindsearch.search.query import PREFIXES, Query, Ranking, Searchable, Term, make_query, text
-from bindsearch.search.scoring.candidates import Candidates, PartitionScale, z_and_rarity
-from bindsearch.search.scoring.probability import Coefficients, ProbabilityModel, features_of, probabilities, tower_of
+from bindsearch.search.scoring.probability import Coefficients, ProbabilityModel, tower_of
+from bindsearch.search.scoring.scores import Candidates, PartitionScale, features_of, log_odds_of, probabilities
 from bindsearch.types import Modality, PathLike
 
 DEPTH = 20
@@ -105,7 +105,7 @@ def fit_model(
     weight_of = _match_weights(queries)
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         for pair, candidates, scale, answers in _candidates(search, queries[start : start + QUERIES_AT_ONCE]):
-            _, rarity = z_and_rarity(candidates.cosines, candidates.chances, scale)
+            _, rarity, _ = log_odds_of(candidates.cosines, candidates.chances, scale)
             order = np.lexsort((-candidates.cosines, -rarity))
             _, firsts = np.unique(candidates.item_ids[order], return_index=True)
             best = order[np.sort(firsts)[:DEPTH]]
@@ -152,16 +152,14 @@ def _candidates(
 ) -> Iterator[tuple[tuple[Modality, Modality], Candidates, PartitionScale, frozenset[int]]]:
     """Yield pair of modalities, candidates, scale and answers, for each query of one modality and each partition."""
     asked = (replace(one.prepared.query, k=DEPTH, ranking=Ranking.PROBABILITY) for one in queries)
-    prepared = [replace(one.prepared, query=query) for one, query in zip(queries, asked, strict=True)]
-    batch, _ = search.batch(prepared)
-    found, _ = find_candidates(batch)
-    for labelled, candidates, scale, items in zip(queries, found, batch.scales, batch.items, strict=True):
+    batch = search.batch([replace(one.prepared, query=query) for one, query in zip(queries, asked, strict=True)])
+    for labelled, planned, found in zip(queries, batch.queries, find_candidates(batch), strict=True):
         source = _source_of(labelled)
-        for modality, of_modality in candidates.items():
+        for modality, (candidates, _) in found.items():
             # files of the same content are certain to match, and are left out here
-            others = of_modality.take(~np.isin(of_modality.item_ids, items.identical))
+            others = candidates.take(~np.isin(candidates.item_ids, planned.items.identical))
             if source is not None and len(others.rows):
-                yield (source, modality), others, scale[modality], labelled.answers
+                yield (source, modality), others, planned.scales[modality], labelled.answers
 
 
 def _joined(parts: Sequence[_Examples]) -> _Examples:

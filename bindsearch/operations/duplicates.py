@@ -24,7 +24,7 @@ from bindsearch.arguments import to_number
 from bindsearch.indexes.types import IndexForm
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import Partition
-from bindsearch.search.ranking import COPY_COSINE
+from bindsearch.search.scoring.scores import COPY_COSINE
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Item, Modality
 
@@ -243,7 +243,7 @@ class _Owners:
     @classmethod
     def of(cls, partition: Partition, snapshot: Snapshot, rows: NDArray[np.int64]) -> _Owners:
         """Return the owners of live rows (r,) of a partition."""
-        positions, segment_rows = partition.segments_of_rows(rows)
+        positions, segment_rows, *_ = partition.segments_of_rows(rows)
         positions = np.arange(len(rows)) if positions is None else positions
         items = snapshot.items_of(segment_rows)
         first = np.full(len(rows), np.iinfo(np.int64).max)

@@ -39,7 +39,7 @@ from bindsearch.reports import (
     ignore_rows,
     ignore_stage,
 )
-from bindsearch.search.generation import open_reader
+from bindsearch.search.generation import Reader
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.session import open_writer
@@ -179,7 +179,7 @@ def index_targets(
     if has_columns:
         from bindsearch.operations.classify.column import missing_notices
 
-        report.notices += missing_notices(open_reader(context.path).current().snapshot)
+        report.notices += missing_notices(Reader(context.path).current().snapshot)
     report.losses = len(losses)
     report.notices[:0] = losses
     refusals = [result for result in results if result.need.work is IndexActionKind.REFUSED]

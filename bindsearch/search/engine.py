@@ -1,37 +1,135 @@
-"""Searches of one generation: preparation, planning and execution of queries."""
+"""Searches of one generation: planning of queries, search of the partitions, ranking of what they give."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bindsearch.arguments import to_absolute
-from bindsearch.indexes.types import UnitCosts
-from bindsearch.search.executor import Batch, PreparedQuery, QueryItems, Result, run_batch
+from bindsearch.indexes.types import SearchResult, UnitCosts
 from bindsearch.search.filter import Filter, describe_filter, empty_folder_notices
-from bindsearch.search.generation import Generation
+from bindsearch.search.generation import PLAN_CACHE_SIZE, Generation
 from bindsearch.search.partition import FilteredPartition
-from bindsearch.search.plan import Plan, PlanFacts, TermStep, WordStep
+from bindsearch.search.plan import PartitionRun, PartitionStep, Plan, PlanFacts, Strategy, WordRun, WordStep
 from bindsearch.search.planner import make_plan
-from bindsearch.search.query import LIKE, Query, Ranking, Term, WordSearch, resolve_weights
-from bindsearch.search.query_encoding import EncodedTerm, Source, find_item, is_text, stored_term
-from bindsearch.search.query_syntax import format_query
-from bindsearch.search.scoring.candidates import QueryVector, partition_scales
+from bindsearch.search.prepare import NO_ITEMS, PreparedQuery, QueryItems, divide_items, same_content
+from bindsearch.search.query import Query, Ranking, Term, WordSearch
+from bindsearch.search.query_encoding import EncodedTerm, find_item, is_text, stored_term
+from bindsearch.search.scoring.hits import StoreSource, best_hits
 from bindsearch.search.scoring.probability import ProbabilityModel
+from bindsearch.search.scoring.scores import (
+    Candidates,
+    PartitionScale,
+    QueryVector,
+    Scored,
+    TargetScale,
+    log_odds_of,
+    partition_scales,
+    score_candidates,
+    target_scales,
+)
 from bindsearch.search.thread_pool import Workers
-from bindsearch.storage.snapshot import Snapshot
-from bindsearch.types import Item, Modality
-from bindsearch.vectors import compose, scale_weights
+from bindsearch.types import Hit, Item, Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NO_ITEMS = QueryItems(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    from bindsearch.indexes.row_mask import RowMask
+    from bindsearch.search.words.matches import WordCounts, WordMatches
+
+FETCH_GROWTH_FACTOR = 4
+"""Growth factor of the number of rows fetched, until k items are found; items may have several segments."""
+
+MAX_RERANK = 4096
+"""Number of candidates above which an exact scan of all rows is as fast as rescoring candidates."""
+
+MAX_TIED_ROWS = 4096
+"""Maximum number of rows fetched to break ties.
+
+All rows with the cosine of the last hit are fetched, so that ties are broken by item id; with more, the oldest win."""
+
+NEAR_MATCHES = 10
+"""Number of matching rows that must be near a query for the measured probes to hold."""
+
+MAX_NEAR_ROWS = 4096
+"""Most rows in which they are looked for; with rarer matches all of them are compared, which is cheap."""
+
+GATHERED_SHARE = 0.1
+"""Share of matching rows up to which they are gathered; beyond, scanning all is faster."""
+
+THREAD_MS = 0.3
+"""Estimated time in milliseconds of steps beside the longest, from which on threads share them."""
+
+_EXACT = (Strategy.SCAN, Strategy.GATHER)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Result of a query.
+
+    Attributes:
+        hits: Hits, best first.
+        plan: The plan.
+        partitions: Measurements of each partition.
+        filter_ms: Time of evaluating the filter and planning in milliseconds.
+        merge_ms: Time of ranking in milliseconds.
+        facts_ms: Time of looking up metadata in milliseconds.
+        words: Measurements of searching words; None if they were not searched.
+        notices: Notices on the query.
+        missing: Why a shard did not answer, by its number.
+    """
+
+    hits: list[Hit]
+    plan: Plan
+    partitions: tuple[PartitionRun, ...]
+    filter_ms: float
+    merge_ms: float
+    facts_ms: float
+    words: WordRun | None
+    notices: tuple[str, ...] = ()
+    missing: Mapping[int, str] = field(default_factory=dict)
+
+
+class PlannedQuery(NamedTuple):
+    """A query as it is searched.
+
+    Attributes:
+        vector: Its vector; None: words alone are searched.
+        plan: Its plan.
+        items: Items that have the content of its own files.
+        scales: Scale of each partition.
+        copies: Number of excluded items that are copies of its own files.
+    """
+
+    vector: QueryVector | None
+    plan: Plan
+    items: QueryItems
+    scales: Mapping[Modality, PartitionScale]
+    copies: int = 0
+
+
+class Batch(NamedTuple):
+    """Queries with the same targets and filter, which are searched together.
+
+    Attributes:
+        generation: The generation to search.
+        targets: The target partitions, filtered.
+        queries: The queries.
+        workers: Threads to search with.
+        filter_ms: Time of evaluating the filter and planning, in milliseconds a query.
+    """
+
+    generation: Generation
+    targets: Mapping[Modality, FilteredPartition]
+    queries: Sequence[PlannedQuery]
+    workers: Workers
+    filter_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +174,8 @@ class GenerationSearch:
     def plan(self, prepared: PreparedQuery) -> Plan:
         """Return the plan of a query; nothing is searched."""
         targets = self.generation.filtered(prepared.query.to, prepared.query.filter)
-        return plan_query(self, prepared, targets, query_items(self.generation, prepared)[0])
+        items, _ = divide_items(prepared.query, same_content(self.generation.snapshot, prepared))
+        return plan_query(self, prepared, targets, items)[0]
 
     def search(self, prepared: Sequence[PreparedQuery]) -> list[Result]:
         """Return the result of each query; queries with the same targets and filter are searched together.
@@ -89,27 +188,29 @@ class GenerationSearch:
             groups.setdefault((one.query.to, one.query.filter), []).append(number)
         results: dict[int, Result] = {}
         for numbers in groups.values():
-            batch, notices = self.batch([prepared[number] for number in numbers])
-            for number, notice, result in zip(numbers, notices, run_batch(batch), strict=True):
-                results[number] = replace(result, notices=notice) if notice else result
+            results.update(zip(numbers, run_batch(self.batch([prepared[number] for number in numbers])), strict=True))
         return [results[number] for number in range(len(prepared))]
 
-    def batch(self, prepared: Sequence[PreparedQuery]) -> tuple[Batch, list[tuple[str, ...]]]:
-        """Return queries with the same targets and filter with their plans, and the notices on each."""
+    def batch(self, prepared: Sequence[PreparedQuery]) -> Batch:
+        """Return queries with the same targets and filter, with their plans.
+
+        Items that have the content of a query's own files: if the file itself is indexed, or the term is `like`, other
+        items are wanted, so it and its copies are excluded, except with `include_query`. Else they are what is asked
+        for: they certainly match a query of one term without a caption.
+        """
         started = perf_counter()
-        targets = self.generation.filtered(prepared[0].query.to, prepared[0].query.filter)
-        plans, items, scales = [], [], []
-        notices: list[tuple[str, ...]] = []
+        generation = self.generation
+        targets = generation.filtered(prepared[0].query.to, prepared[0].query.filter)
+        queries = []
         for one in prepared:
-            own, copies = query_items(self.generation, one) if any_items(one) else (NO_ITEMS, 0)
-            plan = plan_query(self, one, targets, own)
-            plans.append(plan)
-            items.append(own)
-            scales.append({} if one.vector is None else partition_scales(plan, one.vector, targets, self.model))
-            notices.append((copies_notice(copies),) if copies else ())
-        planned_ms = 1000 * (perf_counter() - started) / len(prepared)
-        vectors = [one.vector for one in prepared]
-        return Batch(self.generation, targets, vectors, plans, items, scales, self.workers, planned_ms), notices
+            items, own = NO_ITEMS, 0
+            if any(content_hash is not None for content_hash in one.hashes):
+                items, own = divide_items(one.query, same_content(generation.snapshot, one))
+            plan, known = plan_query(self, one, targets, items)
+            statistics = [generation.partitions[modality].statistics for modality in known]
+            scales = {} if one.vector is None else partition_scales(known, one.vector, statistics)
+            queries.append(PlannedQuery(one.vector, plan, items, scales, len(items.excluded) - own))
+        return Batch(generation, targets, queries, self.workers, 1000 * (perf_counter() - started) / len(prepared))
 
     def problems(self, result: Result, filter: Filter, of_calibration: str | None) -> list[str]:
         """Return what is wrong with the filter's folders, the snapshot, the calibration, and indexes that it needed."""
@@ -121,163 +222,9 @@ class GenerationSearch:
         return [*found, *(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None)]
 
 
-def query_vector(embeddings: NDArray[np.float32], weights: Sequence[float]) -> QueryVector:
-    """Compose a query vector from its terms.
-
-    Scaling the terms by their temperatures would not change the result, as `compose` normalises each term (ImageBind
-    paper, B.4).
-
-    Args:
-        embeddings: Unit vector of each term: float32 (t, d).
-        weights: Weight of each term.
-
-    Raises:
-        UsageError: the terms cancel each other.
-    """
-    vector = compose(embeddings, weights)
-    parts = scale_weights(weights)[:, None] * embeddings
-    return QueryVector(vector, parts / np.linalg.norm(parts.sum(axis=0)))
-
-
-def term_steps(query: Query, terms: Sequence[EncodedTerm | Source]) -> tuple[TermStep, ...]:
-    """Return a step for each term of a query, given the encoded or resolved terms."""
-    weights = resolve_weights(query.terms)
-    return tuple(
-        TermStep(label, term.modality, weight, term.cost_note)
-        for label, term, weight in zip(labels_of(query), terms, weights, strict=True)
-    )
-
-
-def labels_of(query: Query) -> tuple[str, ...]:
-    """Return the text form of each term, without its weight."""
-    return tuple(format_query((replace(term, weight=None, negative=False),)) for term in query.terms)
-
-
-def query_items(generation: Generation, prepared: PreparedQuery) -> tuple[QueryItems, int]:
-    """Find the items with the same content as the query's own files.
-
-    If the file itself is indexed, or the term is `like`, other items are wanted: it and its copies are excluded, except
-    with `include_query`. Else they are what is asked for: they certainly match a query of one term without a caption.
-
-    Returns:
-        The items, and the number of excluded ones that are copies.
-    """
-    divided, own = divide_items(prepared.query, same_content(generation.snapshot, prepared))
-    return divided, len(divided.excluded) - own
-
-
-class SameContent(NamedTuple):
-    """Items with the same content as the file of a term.
-
-    Attributes:
-        items: Their ids: int64.
-        has_itself: Whether the term's own file or item is among them.
-    """
-
-    items: NDArray[np.int64]
-    has_itself: bool
-
-
-NO_SAME_CONTENT = SameContent(NO_ITEMS.excluded, False)
-
-
-def any_items(prepared: PreparedQuery) -> bool:
-    """Return whether items may have the content of a term's file."""
-    return any(content_hash is not None for content_hash in prepared.hashes)
-
-
-def same_content(snapshot: Snapshot, prepared: PreparedQuery) -> tuple[SameContent, ...]:
-    """Return the items with the content of each term's file; none for a text."""
-    found = []
-    for term, content_hash, item in zip(prepared.query.terms, prepared.hashes, prepared.items, strict=True):
-        if content_hash:
-            items = snapshot.items_with_content([content_hash])
-            found.append(SameContent(items, term.kind == LIKE or names_one_of(term.source, items, snapshot)))
-        else:
-            found.append(NO_SAME_CONTENT if item is None else SameContent(np.array([item], np.int64), True))
-    return tuple(found)
-
-
-def divide_items(query: Query, found: Sequence[SameContent]) -> tuple[QueryItems, int]:
-    """Return which items with the content of a query's files are excluded, and which certainly match.
-
-    Args:
-        query: The query.
-        found: Items with the content of each term's file; none for a text.
-
-    Returns:
-        The items, and how many excluded ones are the query's own, not copies.
-    """
-    is_own = [of_term.has_itself and not query.include_query for of_term in found]
-    excluded = [of_term.items for of_term, own in zip(found, is_own, strict=True) if own]
-    identical = [of_term.items for of_term, own in zip(found, is_own, strict=True) if not own]
-    hidden = np.unique(np.concatenate([NO_ITEMS.excluded, *excluded]))
-    own_files = len({items.tobytes() for items in excluded})
-    is_one_file = len(query.terms) == 1 and resolve_weights(query.terms)[0] > 0 and not query.terms[0].caption
-    certain = np.concatenate([NO_ITEMS.identical, *identical]) if is_one_file else NO_ITEMS.identical
-    return QueryItems(hidden, certain), own_files
-
-
-def count_segments(item_ids: NDArray[np.int64], snapshot: Snapshot) -> int:
-    """Return the number of segments of items."""
-    return sum(len(snapshot.segments_of(item)) for item in item_ids.tolist())
-
-
-def names_one_of(source: str, item_ids: NDArray[np.int64], snapshot: Snapshot) -> bool:
-    """Return whether the file of a term is that of one of these items."""
-    if not len(item_ids):
-        return False
-    path = to_absolute(source)
-    items = map(snapshot.item, item_ids.tolist())
-    return any(item is not None and item.collection / item.rel_path == path for item in items)
-
-
-def copies_notice(n: int) -> str:
-    """Return the notice that copies of a query's files are not among the hits."""
-    return f"copies of the query's own files are left out: {n} (--include-query)"
-
-
-def compose_query(query: Query, encoded: Sequence[EncodedTerm]) -> QueryVector:
-    """Return the vector of a query, given its encoded terms.
-
-    Raises:
-        UsageError: the terms cancel each other.
-    """
-    weights = resolve_weights(query.terms)
-    vector = query_vector(np.stack([term.for_target(None) for term in encoded]), weights)
-    targets = {target for term in encoded for target in term.embeddings if target is not None}
-    by_target = {
-        target: query_vector(np.stack([term.for_target(target) for term in encoded]), weights) for target in targets
-    }
-    return replace(vector, by_target=by_target) if by_target else vector
-
-
-def prepare_query(
-    query: Query, terms: Sequence[EncodedTerm | Source], items: Sequence[int | None], vector: QueryVector | None
-) -> PreparedQuery:
-    """Return a query with resolved terms.
-
-    Args:
-        query: The query.
-        terms: Its terms, encoded or only resolved.
-        items: Id of the item of each term that has no content to find copies by; None for another term.
-        vector: Its vector; None if it is only explained.
-    """
-    notices = dict.fromkeys(notice for term in terms if isinstance(term, EncodedTerm) for notice in term.notices)
-    hashes = tuple(term.content_hash for term in terms)
-    return PreparedQuery(query, term_steps(query, terms), vector, hashes, tuple(items), tuple(notices))
-
-
-def prepare_words(query: Query) -> PreparedQuery:
-    """Prepare a query of which words alone are searched; nothing is encoded."""
-    steps = tuple(
-        TermStep(label, Modality.TEXT, weight, "its words, no model")
-        if is_text(term)
-        else TermStep(label, None, weight, "not used")
-        for label, term, weight in zip(labels_of(query), query.terms, resolve_weights(query.terms), strict=True)
-    )
-    nothing = (None,) * len(steps)
-    return PreparedQuery(query, steps, None, nothing, nothing)
+def copies_notices(n: int) -> tuple[str, ...]:
+    """Return the notice that n copies of a query's files are not among the hits; none if there are no copies."""
+    return (f"copies of the query's own files are left out: {n} (--include-query)",) if n else ()
 
 
 def plan_query(
@@ -285,8 +232,8 @@ def plan_query(
     prepared: PreparedQuery,
     targets: Mapping[Modality, FilteredPartition],
     items: QueryItems,
-) -> Plan:
-    """Return the plan of a query, from the generation's cache if possible.
+) -> tuple[Plan, Mapping[Modality, TargetScale]]:
+    """Return the plan of a query, from the generation's cache if possible, and what its scales depend on.
 
     A plan depends on the query vector only through the partitions that it is in the distribution of.
 
@@ -300,27 +247,39 @@ def plan_query(
     words = None if query.words is WordSearch.OFF else word_step_of(generation, query)
     if query.words is WordSearch.ONLY:
         targets = {}
-    excluded = count_segments(items.excluded, generation.snapshot) if len(items.excluded) else 0
+    excluded = sum(len(generation.snapshot.segments_of(item)) for item in items.excluded.tolist())
     like = tuple(
-        target.partition.resemblance(None if vector is None else vector.by_target.get(modality, vector).vector)
-        for modality, target in targets.items()
+        [
+            target.partition.resemblance(None if vector is None else vector.by_target.get(modality, vector).vector)
+            for modality, target in targets.items()
+        ]
     )
-
-    def make() -> Plan:
+    of_query = (query.to, query.k, query.ranking, query.filter, query.diversity, query.min_match, query.copies)
+    key = (of_query, query.words, prepared.terms, excluded, like)
+    settings = (search.model, search.costs, search.notes, search.shards)
+    known = generation.plans.get(key)
+    if known is None or known[0] != settings:
         facts = []
         for target, (is_inside, predicted) in zip(targets.values(), like, strict=True):
-            known = replace(target.partition.facts, in_distribution=is_inside, predicted_source=predicted)
+            own = replace(target.partition.facts, in_distribution=is_inside, predicted_source=predicted)
             if target.rows is not None:
-                known = replace(known, matching_rows=target.rows.count, runs=target.rows.runs)
-            facts.append(known)
+                own = replace(own, matching_rows=target.rows.count, runs=target.rows.runs)
+            facts.append(own)
         text = describe_filter(query.filter) if query.filter else None
         of_plan = PlanFacts(tuple(facts), prepared.terms, text, excluded, search.costs, search.notes, search.shards)
-        return make_plan(query, of_plan)
-
-    of_query = (query.to, query.k, query.ranking, query.filter, query.diversity, query.min_match, query.copies)
-    key = (of_query, query.words, prepared.terms, excluded, like, search.costs, search.notes, search.shards)
-    plan = generation.plans.get(key, make)
-    return plan if words is None else replace(plan, words=words)
+        plan = make_plan(query, of_plan)
+        numbers = {
+            step.modality: targets[step.modality].partition.items * step.matching_rows / max(step.live_rows, 1)
+            for step in plan.partitions
+            if step.strategy is not Strategy.SKIP
+        }
+        known = settings, plan, target_scales(plan.terms, numbers, search.model)
+        with generation.lock:
+            if len(generation.plans) >= PLAN_CACHE_SIZE:
+                generation.plans.pop(next(iter(generation.plans)))  # the oldest
+            generation.plans[key] = known
+    _, plan, scales = known
+    return plan if words is None else replace(plan, words=words), scales
 
 
 def word_step_of(generation: Generation, query: Query) -> WordStep | None:
@@ -333,3 +292,294 @@ def word_step_of(generation: Generation, query: Query) -> WordStep | None:
     from bindsearch.search.words.matches import word_step
 
     return word_step(query, generation.words)
+
+
+def run_batch(batch: Batch) -> list[Result]:
+    """Run the plans of queries; equal steps share one call per partition.
+
+    Equal scores are ordered by item id, so a query always gives the same list on the same generation.
+    """
+    return [_rank(batch, query, found) for query, found in zip(batch.queries, find_candidates(batch), strict=True)]
+
+
+def find_candidates(batch: Batch) -> list[dict[Modality, tuple[Candidates, PartitionRun]]]:
+    """Return the candidates of each query by partition, with the measurements, in the order of the targets."""
+    steps: dict[tuple[object, ...], tuple[PartitionStep, list[int]]] = {}
+    for number, query in enumerate(batch.queries):
+        for step in query.plan.partitions:
+            if step.strategy is not Strategy.SKIP:
+                key = (step.modality, step.strategy, step.probes, step.rerank, step.fetch_rows)
+                steps.setdefault(key, (step, []))[1].append(number)
+    costs_ms = [step.estimate_ms * len(numbers) for step, numbers in steps.values()]
+    if len(steps) > 1 and sum(costs_ms) - max(costs_ms) >= THREAD_MS:
+        ordered = sorted(steps.values(), key=lambda one: -one[0].estimate_ms * len(one[1]))  # the longest first
+        done = batch.workers.run([partial(_search_step, batch, *one) for one in ordered])
+    else:
+        done = [_search_step(batch, *one) for one in steps.values()]
+    found = {(number, run.modality): (segments, run) for answer in done for number, segments, run in answer}
+    return [
+        {modality: found[number, modality] for modality in batch.targets if (number, modality) in found}
+        for number in range(len(batch.queries))
+    ]
+
+
+def _search_step(
+    batch: Batch, step: PartitionStep, numbers: Sequence[int]
+) -> list[tuple[int, Candidates, PartitionRun]]:
+    """Search a partition for queries with the same step; return number, candidates and measurements of each."""
+    started = perf_counter()
+    vectors = [
+        vector.by_target.get(step.modality, vector).vector
+        for number in numbers
+        if (vector := batch.queries[number].vector) is not None
+    ]
+    rows = vectors[0][None] if len(vectors) == 1 else np.stack(vectors)
+    found, scored = search_partition(batch.targets[step.modality], step, rows)
+    candidates = [
+        _enough_items(batch, batch.queries[number], step, SearchResult(positions[None], cosines[None]), vector)
+        for number, vector, positions, cosines in zip(numbers, vectors, *found, strict=True)
+    ]
+    took_ms = 1000 * (perf_counter() - started) / len(numbers)
+    return [
+        (number, segments, PartitionRun(step.modality, scored, len(segments.rows), took_ms))
+        for number, segments in zip(numbers, candidates, strict=True)
+    ]
+
+
+def search_partition(
+    target: FilteredPartition, step: PartitionStep, queries: NDArray[np.float32]
+) -> tuple[SearchResult, int]:
+    """Search a partition by the strategy of a step.
+
+    Args:
+        target: The partition, filtered.
+        step: The step.
+        queries: float32 (nq, d), unit norm.
+
+    Returns:
+        The `step.fetch_rows` nearest rows of each query with exact cosines, and the number of rows scored per query.
+    """
+    partition, mask = target.partition, target.rows
+    match step.strategy:
+        case Strategy.SCAN:
+            return partition.rows.scan(queries, step.fetch_rows, mask), step.matching_rows
+        case Strategy.GATHER:
+            matching = np.arange(partition.n) if mask is None else mask.positions
+            positions = np.broadcast_to(matching, (len(queries), len(matching)))
+            return partition.rows.rerank(queries, positions, step.fetch_rows), len(matching)
+    if mask is None:
+        candidates = partition.candidates(queries, step.rerank, step.probes, None)
+    else:
+        candidates, is_usual = _matching_candidates(target, mask, step, queries)
+        if not is_usual.all():
+            return _search_apart(target, step, queries, is_usual)
+    if partition.tail_start == partition.n:
+        return partition.rows.rerank(queries, candidates, step.fetch_rows), step.rerank
+    tail = partition.rows.scan(queries, step.fetch_rows, mask, start=partition.tail_start)
+    positions = np.hstack([candidates, tail.positions])
+    return partition.rows.rerank(queries, positions, step.fetch_rows), step.rerank + step.tail
+
+
+def _matching_candidates(
+    target: FilteredPartition, mask: RowMask, step: PartitionStep, queries: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return candidates that match the filter, and for which queries rows near them match it as often as others do.
+
+    The probes of a step were measured under filters that do not depend on the query. A filter that excludes what is
+    near it would need far more of them. So the rows near the query are fetched, matching or not, and those that match
+    are counted; FAISS filters itself only where too many would have to be fetched.
+
+    Returns:
+        Positions int64 (nq, step.rerank), -1 where there are fewer, and bool (nq,); where it is False, the candidates
+        are of no use.
+    """
+    partition, wide = target.partition, step.strategy is Strategy.PROBE_WIDE
+    if step.rerank >= mask.count and not wide:  # all matching rows are candidates
+        return partition.candidates(queries, step.rerank, step.probes, mask), np.ones(len(queries), np.bool_)
+    share = max(mask.count, 1) / partition.n
+    near = _rows_with(NEAR_MATCHES, share)
+    if near > MAX_NEAR_ROWS:
+        return np.empty((len(queries), 0), np.int64), np.zeros(len(queries), np.bool_)
+    depth = max(near, step.rerank) if wide else _rows_with(step.rerank, share)
+    in_one_pass = wide or depth <= MAX_NEAR_ROWS
+    nearest = partition.candidates(queries, depth if in_one_pass else near, step.probes, None)
+    matches = mask.flags[nearest] & (nearest >= 0)
+    is_usual = np.count_nonzero(matches[:, :near], axis=1) >= min(NEAR_MATCHES, mask.count)
+    if not in_one_pass:
+        return partition.candidates(queries, step.rerank, step.probes, mask), is_usual
+    first = np.argsort(~matches, axis=1, kind="stable")[:, : step.rerank]
+    nearest = np.where(matches, nearest, -1)
+    return np.take_along_axis(nearest, first, axis=1), is_usual
+
+
+def _rows_with(matches: int, share: float) -> int:
+    """Return how many independent rows, of which a share s matches, hold k matches in 99.9% of cases.
+
+    (k + 3 sqrt(k (1 - s))) / s: three standard deviations of the negative binomial distribution, taken as normal.
+    """
+    return math.ceil((matches + 3 * math.sqrt(matches * (1 - share))) / share)
+
+
+def _search_apart(
+    target: FilteredPartition, step: PartitionStep, queries: NDArray[np.float32], is_usual: NDArray[np.bool_]
+) -> tuple[SearchResult, int]:
+    """Search exactly for the queries whose surroundings the filter excludes, and by the step for the others."""
+    assert target.rows is not None
+    few = target.rows.count <= GATHERED_SHARE * target.partition.n
+    exact = replace(step, strategy=Strategy.GATHER if few else Strategy.SCAN)
+    found = SearchResult(
+        np.full((len(queries), step.fetch_rows), -1, np.int64),
+        np.full((len(queries), step.fetch_rows), -np.inf, np.float32),
+    )
+    scored = 0
+    for rows, how in ((np.flatnonzero(~is_usual), exact), (np.flatnonzero(is_usual), step)):
+        if len(rows):
+            part, part_scored = search_partition(target, how, queries[rows])
+            width = part.positions.shape[1]
+            found.positions[rows, :width], found.cosines[rows, :width] = part.positions, part.cosines
+            scored = max(scored, part_scored)
+    return found, scored
+
+
+def _enough_items(
+    batch: Batch, query: PlannedQuery, step: PartitionStep, found: SearchResult, vector: NDArray[np.float32]
+) -> Candidates:
+    """Return the segments of at least k items and all ties with the last item.
+
+    Searches again with a wider step as long as there may be more, or better ones: an item of many segments has a lower
+    probability than one of few with the same cosine.
+    """
+    target, excluded = batch.targets[step.modality], query.items.excluded
+    while True:
+        (rows,), (cosines,) = found
+        valid = len(rows)
+        if not valid or rows[-1] < 0:
+            valid = int(np.count_nonzero(rows >= 0))
+            rows, cosines = rows[:valid], cosines[:valid]
+        least_cosine = cosines[-1] if valid else np.float32(-np.inf)
+        places, segment_rows, item_ids, chances = target.partition.segments_of_rows(rows)
+        if places is not None:
+            rows, cosines = rows[places], cosines[places]
+        if target.segments is not None or len(excluded):
+            mask = np.ones(len(segment_rows), np.bool_) if target.segments is None else target.segments[segment_rows]
+            if len(excluded):
+                mask &= ~np.isin(item_ids, excluded)
+            rows, segment_rows, item_ids = rows[mask], segment_rows[mask], item_ids[mask]
+            cosines, chances = cosines[mask], chances[mask]
+        candidates = Candidates(step.modality, rows, segment_rows, item_ids, cosines, chances)
+        if valid == step.matching_rows or (valid < step.fetch_rows and step.strategy in _EXACT):
+            return candidates
+        scale = query.scales[step.modality]
+        if valid >= step.fetch_rows and _is_complete(candidates, query.plan, scale, float(least_cosine), valid):
+            return candidates
+        step = _wider(step, valid)
+        found, _ = search_partition(target, step, vector[None])
+
+
+def _is_complete(candidates: Candidates, plan: Plan, scale: PartitionScale, least_cosine: float, valid: int) -> bool:
+    """Return whether no row that was not fetched can be among the best items, given the least cosine fetched."""
+    if not len(candidates.chances) or candidates.chances.max() == 1:
+        # each segment is an item of its own, and the order is that of the cosines
+        last = float(candidates.cosines[plan.depth - 1]) if len(candidates.cosines) >= plan.depth else None
+        return last is not None and (last > least_cosine or valid >= MAX_TIED_ROWS)
+    values, bound = candidates.cosines.astype(np.float64), least_cosine
+    if plan.ranking is Ranking.PROBABILITY:
+        cosines = np.append(candidates.cosines, np.float32(least_cosine))
+        _, _, log_odds = log_odds_of(cosines, np.append(candidates.chances, 1), scale)
+        values, bound = log_odds[:-1], float(log_odds[-1])
+    last = _nth_item(candidates.item_ids, values, plan.depth)
+    return last is not None and (last > bound or valid >= MAX_TIED_ROWS)
+
+
+def _nth_item(item_ids: NDArray[np.int64], values: NDArray[np.float64], n: int) -> float | None:
+    """Return the best value of the n-th best distinct item; None if there are fewer."""
+    order = np.argsort(-values, kind="stable")
+    _, firsts = np.unique(item_ids[order], return_index=True)
+    if len(firsts) < n:
+        return None
+    return float(values[order[np.partition(firsts, n - 1)[n - 1]]])
+
+
+def _wider(step: PartitionStep, valid: int) -> PartitionStep:
+    """Return a wider step after one that gave `valid` of `step.fetch_rows` rows, with too few items."""
+    if step.strategy in _EXACT:
+        return replace(step, fetch_rows=min(FETCH_GROWTH_FACTOR * step.fetch_rows, step.matching_rows))
+    if step.probes < step.lists:  # the probed lists contain too few rows that match the filter
+        return replace(
+            step, probes=min(FETCH_GROWTH_FACTOR * step.probes, step.lists), rerank=FETCH_GROWTH_FACTOR * step.rerank
+        )
+    if valid < step.fetch_rows or FETCH_GROWTH_FACTOR * step.rerank > MAX_RERANK:
+        return replace(step, strategy=Strategy.SCAN)
+    return replace(
+        step,
+        fetch_rows=min(FETCH_GROWTH_FACTOR * step.fetch_rows, step.matching_rows),
+        rerank=FETCH_GROWTH_FACTOR * step.rerank,
+    )
+
+
+def _rank(batch: Batch, query: PlannedQuery, found: Mapping[Modality, tuple[Candidates, PartitionRun]]) -> Result:
+    """Return the result of a query, given the candidates of each partition; words are searched now."""
+    plan, facts_ms = query.plan, 0.0
+    matches, word_run = (None, None) if plan.words is None else search_words(batch, query)
+    started = perf_counter()
+    source = StoreSource(batch.targets, batch.generation.snapshot)
+    scored = score_found(batch, query, found, matches, source.has_copies)
+    hits: list[Hit] | None = []
+    if scored is not None:
+        hits, facts_ms = best_hits(plan, query.vector, scored, source)
+    if hits is None:  # many copies were folded
+        wider = query._replace(plan=replace(plan, spare=FETCH_GROWTH_FACTOR * plan.depth))
+        return replace(run_batch(batch._replace(queries=[wider]))[0], plan=plan)
+    merge_ms = 1000 * (perf_counter() - started) - facts_ms
+    runs = tuple([run for _, run in found.values()])
+    return Result(hits, plan, runs, batch.filter_ms, merge_ms, facts_ms, word_run, copies_notices(query.copies))
+
+
+def search_words(
+    batch: Batch, query: PlannedQuery, corpus: WordCounts | None = None
+) -> tuple[WordMatches | None, WordRun | None]:
+    """Return what contains the words of a query, and the measurements; None if words are not searched.
+
+    Args:
+        batch: The queries.
+        query: One of them.
+        corpus: How common the words are; None: as in this store.
+    """
+    plan = query.plan
+    if plan.words is None:
+        return None, None
+    from bindsearch.search.words.matches import MATCHES_PER_ITEM, find_words
+
+    started = perf_counter()
+    limit = MATCHES_PER_ITEM * plan.depth
+    words, snapshot = batch.generation.words, batch.generation.snapshot
+    matches, found = find_words(plan.words, words, batch.targets, snapshot, query.items.excluded, limit, corpus)
+    return matches, WordRun(found, 1000 * (perf_counter() - started))
+
+
+def score_found(
+    batch: Batch,
+    query: PlannedQuery,
+    found: Mapping[Modality, tuple[Candidates, PartitionRun]],
+    matches: WordMatches | None,
+    has_copies: Callable[[Modality], bool],
+) -> Scored | None:
+    """Return what vectors and words found with its scores; None if that is nothing.
+
+    Args:
+        batch: The queries.
+        query: One of them.
+        found: The candidates of each partition that vectors found.
+        matches: What words found; None if they were not searched.
+        has_copies: Returns whether cosines show copies of a modality.
+    """
+    present = [candidates for candidates, _ in found.values() if len(candidates.rows)]
+    if matches is not None:
+        from bindsearch.search.words.matches import combine, with_words
+
+        present = with_words(present, matches, batch.targets, query.vector, batch.generation.snapshot)
+    if not present:
+        return None
+    scales = None if query.vector is None else [query.scales[candidates.modality] for candidates in present]
+    scored = score_candidates(present, scales, query.items.identical, has_copies)
+    return scored if matches is None else combine(scored, matches)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bindsearch.environment import check_libraries
 from bindsearch.errors import SnapshotDamagedError, VectorFileLostError
 from bindsearch.indexes.gpu.placement import GpuResidency
-from bindsearch.indexes.row_mask import RowMask
 from bindsearch.search.filter import NO_FILTER, Filter, segment_mask
 from bindsearch.search.lru_cache import LruCache
 from bindsearch.search.partition import FilteredPartition, Partition
-from bindsearch.search.plan import Plan
 from bindsearch.storage.config import read_config
 from bindsearch.storage.snapshot import CURRENT, Snapshot, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_checks import REMEDY, Checks
@@ -45,19 +43,6 @@ OPEN_PAUSE_S = 0.03
 
 A writer may remove a generation after CURRENT was read and before its files are opened; the next attempt then finds a
 newer one."""
-
-
-@dataclass(frozen=True)
-class _Mask:
-    """Result of a filter.
-
-    Attributes:
-        segments: True for matching segments, over the snapshot's rows: bool.
-        rows: Matching rows of each partition, computed on first use.
-    """
-
-    segments: NDArray[np.bool_]
-    rows: dict[Modality, RowMask]
 
 
 class Generation:
@@ -98,8 +83,12 @@ class Generation:
         }
         self._store = store
         self._older_words: WordIndex | None = None if before is None else before.__dict__.get("words")
-        self._filters: LruCache[_Mask] = LruCache(FILTER_CACHE_SIZE)
-        self.plans: LruCache[Plan] = LruCache(PLAN_CACHE_SIZE)
+        self._filters: LruCache[tuple[NDArray[np.bool_], dict[Modality, FilteredPartition]]] = LruCache(
+            FILTER_CACHE_SIZE
+        )
+        self.plans: dict[object, Any] = {}
+        """Plans, of which the engine keeps PLAN_CACHE_SIZE; `lock` is held while they change."""
+        self.lock = threading.Lock()
 
     def filtered(self, modalities: Iterable[Modality], filter: Filter) -> dict[Modality, FilteredPartition]:
         """Return the partitions of some modalities, with the rows that are live and match a filter.
@@ -110,14 +99,12 @@ class Generation:
         present = [modality for modality in modalities if modality in self.partitions]
         if filter is NO_FILTER or not filter:
             return {modality: self.partitions[modality].unfiltered for modality in present}
-        mask = self._filters.get(filter, lambda: _Mask(segment_mask(filter, self.snapshot, self._columns), {}))
+        mask, known = self._filters.get(filter, lambda: (segment_mask(filter, self.snapshot, self._columns), {}))
         for modality in present:
-            if modality not in mask.rows:
-                mask.rows[modality] = self.partitions[modality].mask_of_segments(mask.segments)
-        return {
-            modality: FilteredPartition(self.partitions[modality], mask.rows[modality], mask.segments)
-            for modality in present
-        }
+            if modality not in known:
+                partition = self.partitions[modality]
+                known[modality] = FilteredPartition(partition, partition.mask_of_segments(mask), mask)
+        return {modality: known[modality] for modality in present}
 
     @cached_property
     def words(self) -> WordIndex:
@@ -141,26 +128,17 @@ class Reader:
     If the snapshot is damaged, the generation is read from the catalog, and a warning is logged.
     """
 
-    def __init__(
-        self,
-        store: Path,
-        dim: Callable[[], int],
-        from_catalog: Callable[[], Snapshot],
-        gpus: GpuResidency | None = None,
-    ) -> None:
-        """Prepare to read a store; nothing is opened yet.
+    def __init__(self, store: Path, gpus: GpuResidency | None = None) -> None:
+        """Prepare to read a store; it needs no encoder, and nothing is opened yet.
 
         Args:
             store: Folder of the store.
-            dim: Returns the dimensions of the embedding space.
-            from_catalog: Reads the newest generation from the catalog.
             gpus: GPUs to search on (None: search on the CPU).
         """
         self._store = store
-        self._dim = dim
-        self._from_catalog = from_catalog
         self._gpus = gpus
         self._lock = threading.Lock()
+        self._current = os.fspath(store / CURRENT)
         self._generation: Generation | None = None
         self._mark: tuple[int, int, int] | None = None
 
@@ -178,6 +156,8 @@ class Reader:
             VectorFileLostError: a vector file is missing or damaged.
             StoreError: a file cannot be read now, or the snapshot is damaged and the catalog cannot be read either.
         """
+        if self._generation is not None and self._current_mark() == self._mark:
+            return self._generation
         for attempt in range(OPEN_ATTEMPTS):
             try:
                 return self._open()
@@ -202,18 +182,24 @@ class Reader:
             if self._generation is None or self._generation.manifest != manifest:
                 with Checks() as checks:
                     snapshot = open_snapshot(self._store, manifest, checks)
-                    generation = Generation(self._store, snapshot, self._dim(), self._gpus, self._generation)
+                    generation = Generation(
+                        self._store, snapshot, read_config(self._store).dim, self._gpus, self._generation
+                    )
                 self._generation = generation
             self._mark = mark
             return self._generation
 
     def _open_from_catalog(self, error: SnapshotDamagedError) -> Generation:
         """Return the generation of the catalog; it is kept until CURRENT changes."""
+        from bindsearch.storage.session import snapshot_from_catalog  # imported only if a snapshot is damaged
+
         mark = self._current_mark()
         with self._lock:
-            snapshot = self._from_catalog()
+            snapshot = snapshot_from_catalog(self._store)
             problem = f"{error}; read from the catalog instead"
-            self._generation = Generation(self._store, snapshot, self._dim(), self._gpus, None, problem)
+            self._generation = Generation(
+                self._store, snapshot, read_config(self._store).dim, self._gpus, None, problem
+            )
             self._mark = mark
             logger.warning("%s", problem)
             return self._generation
@@ -221,21 +207,7 @@ class Reader:
     def _current_mark(self) -> tuple[int, int, int] | None:
         """Return inode, mtime and size of CURRENT, which change when it is replaced; None if it does not exist."""
         try:
-            status = (self._store / CURRENT).stat()
+            status = os.stat(self._current)  # noqa: PTH116  (for every search; a quarter of the time)
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def open_reader(store: Path, gpus: GpuResidency | None = None) -> Reader:
-    """Return a reader of a store; it needs no encoder, and nothing is opened yet."""
-
-    def dim() -> int:
-        return read_config(store).dim
-
-    def from_catalog() -> Snapshot:
-        from bindsearch.storage.session import snapshot_from_catalog  # imported only if a snapshot is damaged
-
-        return snapshot_from_catalog(store)
-
-    return Reader(store, dim, from_catalog, gpus)

@@ -18,8 +18,8 @@ from bindsearch.indexes.index_files import OpenedIndex, open_gpu_codes, open_ind
 from bindsearch.indexes.row_mask import RowMask
 from bindsearch.indexes.types import IndexForm
 from bindsearch.search.plan import IndexFacts, PartitionFacts
-from bindsearch.search.ranking import COPIES, neighbour_cosines
-from bindsearch.search.scoring.calibration import PartitionStatistics, partition_statistics
+from bindsearch.search.scoring.calibration import partition_statistics
+from bindsearch.search.scoring.scores import COPY_COSINE, PartitionStatistics
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.storage.snapshot_checks import REMEDY
 from bindsearch.storage.vector_files import VECTORS, open_stored_vectors
@@ -53,6 +53,12 @@ class FilteredPartition:
 
 STATISTICS_SAMPLE = 4096
 """Sample size for mean and covariance; their standard error is then below 2% of the standard deviation."""
+
+PICTURES = (Modality.IMAGE, Modality.VIDEO)
+"""Modalities whose copies may be recognised by their cosine."""
+
+COPIES = 4
+"""More copies than most pictures have: if most have that many neighbours as near as copies, these are no copies."""
 
 NEIGHBOUR_SAMPLE = 256
 """Sample size for `neighbour_cosines`: in a sample, copies of one file rarely meet, recordings of one kind do."""
@@ -108,8 +114,9 @@ class Partition:
             raise SnapshotDamagedError(f"the snapshot names {modality} vectors that no file holds: {REMEDY}")
         self._segment_rows = _as_range(rows)
         self._lock = threading.Lock()
-        if before is not None and before._published == self._published and "_open_once" in before.__dict__:
-            self._open_once = before._open_once
+        self._index: tuple[OpenedIndex | None, str | None] | None = None
+        if before is not None and before._published == self._published:
+            self._index = before._index
         self._one_to_one = np.array_equal(self._segment_vectors, self.vector_ids)
 
     @property
@@ -154,20 +161,18 @@ class Partition:
         """Reason why the published index is not used; None if there is no problem."""
         return self._opened[1]
 
-    @property
-    def _opened(self) -> tuple[OpenedIndex | None, str | None]:
-        with self._lock:  # opened once, on first use
-            return self._open_once
-
     @cached_property
-    def _open_once(self) -> tuple[OpenedIndex | None, str | None]:
+    def _opened(self) -> tuple[OpenedIndex | None, str | None]:
         if self._published is None:
             return None, None
-        try:
-            return open_index(self._store, self.modality, *self._published), None
-        except IndexDamagedError as error:
-            logger.warning("the %s index is not used, searches scan all rows: %s", self.modality, error)
-            return None, str(error)
+        with self._lock:  # once, also for generations that share it
+            if self._index is None:
+                try:
+                    self._index = open_index(self._store, self.modality, *self._published), None
+                except IndexDamagedError as error:
+                    logger.warning("the %s index is not used, searches scan all rows: %s", self.modality, error)
+                    self._index = None, str(error)
+            return self._index
 
     @cached_property
     def indexed_rows(self) -> int:
@@ -278,12 +283,15 @@ class Partition:
         rows, embeddings = self.sample(NEIGHBOUR_SAMPLE)
         return neighbour_cosines(embeddings, self.items_of_rows(rows), COPIES)
 
+    @cached_property
+    def has_copies(self) -> bool:
+        """Whether a cosine of COPY_COSINE shows a copy, not merely something of the same kind."""
+        return self.modality in PICTURES and shows_copies(self.neighbour_cosines)
+
     def items_of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the item of the first segment of each of these live rows (m,): int64 (m,)."""
-        positions, segment_rows = self.segments_of_rows(rows)
-        if positions is not None:
-            segment_rows = segment_rows[np.unique(positions, return_index=True)[1]]
-        return self._snapshot.items_of(segment_rows)
+        positions, _, item_ids, _ = self.segments_of_rows(rows)
+        return item_ids if positions is None else item_ids[np.unique(positions, return_index=True)[1]]
 
     @cached_property
     def facts(self) -> PartitionFacts:
@@ -321,47 +329,50 @@ class Partition:
         Returns:
             Whether it is in the distribution of the vectors, not across the modality gap; and its predicted source.
         """
-        index = self.facts.index
-        if query is None or index is None or index.form is IndexForm.EXACT:
+        if query is None or self._regions is None:
             return None, None
-        assert self.index is not None
-        is_inside = float(self._direction @ query) >= self.index.manifest.in_distribution_cosine
-        source = self._source_classifier.predict_source(query)
-        return is_inside, None if source is None else Modality(source)
+        direction, least_cosine, classifier = self._regions
+        source = classifier.predict_source(query)
+        return float(direction @ query) >= least_cosine, None if source is None else Modality(source)
 
     @cached_property
-    def _source_classifier(self) -> SourceClassifier:
+    def _regions(self) -> tuple[NDArray[np.float32], float, SourceClassifier] | None:
+        """Unit mean of the vectors, the least cosine to it in their distribution, and the regions of query sources."""
+        index = self.facts.index
+        if index is None or index.form is IndexForm.EXACT:
+            return None
         assert self.index is not None
         from bindsearch.indexes.source_classifier import SourceClassifier
 
-        return SourceClassifier.from_arrays(self.index.statistics)
-
-    @cached_property
-    def _direction(self) -> NDArray[np.float32]:
-        return l2_normalize(self.statistics.mu)
+        classifier = SourceClassifier.from_arrays(self.index.statistics)
+        return l2_normalize(self.statistics.mu), self.index.manifest.in_distribution_cosine, classifier
 
     def rows_of_vectors(self, vector_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows of these vectors: int64 (m,)."""
         return np.searchsorted(self.vector_ids, vector_ids)
 
-    def segments_of_rows(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+    def segments_of_rows(
+        self, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return the live segments that refer to the vectors in `rows`.
 
         Args:
             rows: int64 (m,).
 
         Returns:
-            Position in `rows` and row in the snapshot of each segment: int64 (s,) each; no positions if each row has
-            one segment.
+            Position in `rows`, row in the snapshot, item, and the item's number of segments here, of each segment:
+            int64 (s,) each; no positions if each row has one segment.
         """
-        if self._one_to_one:
-            return None, self._segments(rows)
-        vectors = self.vector_ids[rows]
-        first = np.searchsorted(self._segment_vectors, vectors)
-        counts = np.searchsorted(self._segment_vectors, vectors, side="right") - first
-        positions = np.repeat(np.arange(len(rows)), counts)
-        offsets = np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return positions, self._segments(first[positions] + offsets)
+        positions, numbers = None, rows
+        if not self._one_to_one:
+            vectors = self.vector_ids[rows]
+            first = np.searchsorted(self._segment_vectors, vectors)
+            counts = np.searchsorted(self._segment_vectors, vectors, side="right") - first
+            positions = np.repeat(np.arange(len(rows)), counts)
+            numbers = first[positions] + np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
+        where = self._segment_rows
+        segment_rows = numbers + where.start if isinstance(where, range) else where[numbers]
+        return positions, segment_rows, self._snapshot.items_of(segment_rows), self.chances(segment_rows)
 
     def chances(self, segment_rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the number of segments that the item of each of these segments has here: int64 (m,).
@@ -387,11 +398,6 @@ class Partition:
         counts = np.bincount(self._snapshot.item_of_segment_rows()[where])
         return None if not len(counts) or counts.max() <= 1 else counts
 
-    def _segments(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the rows in the snapshot of the partition's segments with these numbers: int64 (m,)."""
-        rows = self._segment_rows
-        return numbers + rows.start if isinstance(rows, range) else rows[numbers]
-
     def mask_of_segments(self, matching: NDArray[np.bool_]) -> RowMask:
         """Return a mask of the rows with a live segment in `matching`: bool, over the snapshot's segment rows."""
         rows = self._segment_rows
@@ -408,3 +414,32 @@ def _as_range(rows: NDArray[np.int64]) -> NDArray[np.int64] | range:
     if not len(rows) or rows[-1] - rows[0] != len(rows) - 1 or bool(np.any(rows[1:] < rows[:-1])):
         return rows
     return range(int(rows[0]), int(rows[-1]) + 1)
+
+
+def neighbour_cosines(rows: NDArray[np.float32], items: NDArray[np.int64], n: int) -> NDArray[np.float32]:
+    """Return the median over rows of the cosine to the nearest other item, to the second nearest, ...: float32 (n,).
+
+    They show what the encoder can tell: if half of the rows are as near to another item as copies are, cosines do not
+    distinguish copies from what is merely of the same kind.
+
+    Args:
+        rows: float32 (m, d), unit norm.
+        items: Item of each row: int64 (m,). The cosine to an item is the largest one to its rows.
+        n: Number of neighbours; -1 stands for those that there are not.
+    """
+    order = np.argsort(items, kind="stable")
+    rows, items = rows[order], items[order]
+    medians = np.full(n, -1.0, np.float32)
+    starts = np.flatnonzero(np.diff(items, prepend=-1))
+    known = min(n, len(starts) - 1)
+    if known > 0:
+        cosines = np.maximum.reduceat(rows @ rows.T, starts, axis=1)
+        cosines[np.arange(len(rows)), np.searchsorted(items[starts], items)] = -1.0
+        nearest = -np.sort(np.partition(-cosines, known - 1, axis=1)[:, :known], axis=1)
+        medians[:known] = np.median(nearest, axis=0)
+    return medians
+
+
+def shows_copies(neighbours: NDArray[np.float32]) -> bool:
+    """Return whether pictures with these `neighbour_cosines` are told apart, so that COPY_COSINE shows a copy."""
+    return bool(neighbours[-1] < COPY_COSINE)

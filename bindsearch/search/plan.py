@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 from bindsearch.former_names import former_fields
 from bindsearch.indexes.types import DEFAULT_RECALL, IndexForm, OperatingPoint, UnitCosts
@@ -229,7 +230,7 @@ class Plan:
     spare: int = 0
     words: WordStep | None = None
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """Number of items that must be correct: k, or more to fold copies or to select a diverse list from."""
         return rerank_depth(self.k, self.diversity) + self.spare

@@ -153,7 +153,12 @@ class ShardedStore(Store):
             config = None
         return load_encoder_of(config, self.path, self._wanted_encoder, self._encoder_options, runtime)
 
-    def _current(self) -> Generation:
+    def generation(self) -> Generation:
+        """Refuse: there is no single one.
+
+        Raises:
+            UsageError: always.
+        """
         raise UsageError(f"{self.path} has shards, each with its own generation: connect to one of them")
 
     def _opened(self) -> Router:

@@ -72,7 +72,7 @@ class SegmentFacts(NamedTuple):
 
     Attributes:
         item_id: Id of the item.
-        path: Absolute path of the file.
+        file: Absolute path of the file, as text.
         collection: Root folder of the item's collection.
         modality: Modality of the segment.
         start_s: Start in seconds; None if the segment is not a span of time.
@@ -81,12 +81,17 @@ class SegmentFacts(NamedTuple):
     """
 
     item_id: int
-    path: Path
+    file: str
     collection: Path
     modality: Modality
     start_s: float | None
     end_s: float | None
     text: str | None
+
+    @property
+    def path(self) -> Path:
+        """Absolute path of the file."""
+        return Path(self.file)
 
 
 class PartitionSegments(NamedTuple):
@@ -179,10 +184,19 @@ class Snapshot:
                 row -= self._segment_bounds[number]
                 item = part.item_of_segments[row]
                 key = part.collection_ids[item]
-                path = Path(self._prefixes[key] + part.rel_paths[item].as_py())  # faster than `/`
-                start_s, end_s, text = part.starts_s[row].as_py(), part.ends_s[row].as_py(), part.texts[row].as_py()
-                place = int(part.item_ids[item]), path, self._roots[key]
-                found.append(SegmentFacts(*place, part.modality_at(row), start_s, end_s, text))
+                firsts, blocks = part.blocks
+                modality, (starts, ends, texts) = blocks[bisect_right(firsts, row) - 1]
+                found.append(
+                    SegmentFacts(
+                        int(part.item_ids[item]),
+                        self._prefixes[key] + part.rel_paths[item].as_py(),
+                        self._roots[key],
+                        modality,
+                        None if starts is None else starts[row].as_py(),
+                        None if ends is None else ends[row].as_py(),
+                        None if texts is None else texts[row].as_py(),
+                    )
+                )
         except (LookupError, ValueError) as error:
             raise SnapshotDamagedError(f"the snapshot contradicts itself ({error}): {REMEDY}") from error
         return found

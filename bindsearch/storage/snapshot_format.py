@@ -6,7 +6,6 @@ import json
 import mmap
 import re
 import shutil
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -174,24 +173,24 @@ class Part:
         return _view(self.segments, "item_row")
 
     @cached_property
-    def starts_s(self) -> pa.DoubleArray:
-        """Start of each segment in seconds; null if it is not a span of time."""
-        return self.segments.column("start_s")
-
-    @cached_property
-    def ends_s(self) -> pa.DoubleArray:
-        """End of each segment in seconds; null if it is not a span of time."""
-        return self.segments.column("end_s")
-
-    @cached_property
     def texts(self) -> pa.LargeStringArray:
         """Text of each segment; null if it has none."""
         return self.segments.column("text")
 
-    def modality_at(self, row: int) -> Modality:
-        """Return the modality of the segment in `row`."""
-        starts, modalities = self._starts
-        return modalities[bisect_right(starts, row) - 1]
+    @cached_property
+    def blocks(self) -> tuple[list[int], list[tuple[Modality, list[pa.Array | None]]]]:
+        """First segment of each modality, ascending; and the modality with its columns start_s, end_s and text.
+
+        A column without any value for the modality is None.
+        """
+        ordered = sorted((start, end, modality) for modality, (start, end) in self.ranges.items())
+        columns = [self.segments.column(name) for name in ("start_s", "end_s", "text")]
+        blocks = []
+        for start, end, modality in ordered:
+            values = [column.slice(start, end - start) for column in columns]
+            is_empty = [part.null_count == len(part) for part in values]
+            blocks.append((modality, [None if no else one for one, no in zip(columns, is_empty, strict=True)]))
+        return [start for start, _, _ in ordered], blocks
 
     def item_rows(self, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the row of each item: int64 (m,), -1 if the part has no such item."""
@@ -210,11 +209,6 @@ class Part:
         lengths = high - low
         before = np.cumsum(lengths) - lengths
         return np.asarray(order[np.repeat(low - before, lengths) + np.arange(lengths.sum())])
-
-    @cached_property
-    def _starts(self) -> tuple[list[int], list[Modality]]:
-        ordered = sorted((start, modality) for modality, (start, _) in self.ranges.items())
-        return [start for start, _ in ordered], [modality for _, modality in ordered]
 
 
 def read_manifest(store: Path) -> Manifest | None:

@@ -67,7 +67,8 @@ class BlockChecks:
         """
         if not self.done:
             blocks = rows // self._block_rows
-            self._check_blocks(np.unique(blocks[self._pending[blocks]]))
+            if (is_pending := self._pending[blocks]).any():
+                self._check_blocks(np.unique(blocks[is_pending]))
 
     def _check_blocks(self, blocks: NDArray[np.int64]) -> None:
         import xxhash

@@ -82,7 +82,7 @@ def _made(generation: Generation, max_points: int) -> dict[str, Any]:
         "item_id": [fact.item_id for fact in facts],
         "start_s": [fact.start_s for fact in facts],
         "end_s": [fact.end_s for fact in facts],
-        "path": [str(fact.path) for fact in facts],
+        "path": [fact.file for fact in facts],
         "gaps": modality_gaps(dict(zip(chosen, vectors, strict=True))),
     }
 

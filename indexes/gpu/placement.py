@@ -177,7 +177,7 @@ class GpuResidency:
         """Names of the GPUs, such as "cuda:0"."""
         return " + ".join(f"cuda:{gpu.number}" for gpu in self.devices)
 
-    @property
+    @cached_property
     def notes(self) -> tuple[str, ...]:
         """Notes for the reader of a plan.
 
@@ -273,7 +273,9 @@ class GpuResidency:
                 index = make()
             except (RuntimeError, IndexDamagedError) as error:  # RuntimeError: FAISS failed to allocate memory
                 self._refused[name] = str(error).splitlines()[0]
+                self.__dict__.pop("notes", None)
                 return None
-            self._refused.pop(name, None)
+            if self._refused.pop(name, None) is not None:
+                self.__dict__.pop("notes", None)
             self._placed[name] = (key, index)
             return index

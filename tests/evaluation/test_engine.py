@@ -73,7 +73,7 @@ def test_a_worse_point_has_a_lower_recall(generation: Generation, monkeypatch: p
     bad = tuple(replace(point, probes=1, rerank=10) for point in opened.manifest.points)
     worse = replace(opened, manifest=replace(opened.manifest, points=bad))
     before = {key(one): one.recall for one in measure_engine(generation)}
-    monkeypatch.setitem(partition.__dict__, "_open_once", (worse, None))
+    monkeypatch.setitem(partition.__dict__, "_opened", (worse, None))
     after = {key(one): one.recall for one in measure_engine(generation)}
     assert after["text", Modality.TEXT, 10, 1.0] < before["text", Modality.TEXT, 10, 1.0]
 

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bindsearch.search.scoring.calibration import PartitionStatistics, score_scales, z_scores
+from bindsearch.search.scoring.probability import DEFAULT_MODEL
+from bindsearch.search.scoring.scores import Moments, PartitionStatistics, TargetScale, log_odds_of, make_scales
+from bindsearch.types import Modality
 
 
 def calibrate(
@@ -15,5 +17,12 @@ def calibrate(
     own: Sequence[float] | None = None,
 ) -> list[NDArray[np.float32]]:
     """Return the scores of cosines (m,) of each partition: float32 (m,) each."""
-    scales = score_scales([query] * len(partitions), partitions, own)
-    return [z_scores(part, scale) for part, scale in zip(cosines, scales, strict=True)]
+    shares = [None] * len(partitions) if own is None else own
+    targets = {
+        modality: TargetScale(share, DEFAULT_MODEL.same, 1.0) for modality, share in zip(Modality, shares, strict=False)
+    }
+    moments = [Moments(one.n, one.pair_cosine, *one.moments(query)) for one in partitions]
+    scales = make_scales(targets, moments).values()
+    return [
+        log_odds_of(part, np.ones(len(part), np.int64), scale)[0] for part, scale in zip(cosines, scales, strict=True)
+    ]

@@ -19,7 +19,7 @@ from bindsearch.indexes.types import IndexForm
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import SegmentOf
 from bindsearch.operations.duplicates import NearGroup, find_exact_duplicates, find_near_duplicates
-from bindsearch.search.generation import open_reader
+from bindsearch.search.generation import Reader
 from bindsearch.storage.batch import StagedBatch, StagedItem
 from bindsearch.storage.file_state import FileState
 from bindsearch.storage.session import open_writer
@@ -96,17 +96,17 @@ def test_groups_are_those_of_all_pairs_in_blocks_or_at_once(
 ) -> None:
     vector_store.write_items(tmp_path, {"image": near_rows}, batch=300)
     wanted = plain_groups_of_rows(near_rows, threshold)
-    assert names(find_near_duplicates(open_reader(tmp_path).current(), Modality.IMAGE, threshold)) == wanted
+    assert names(find_near_duplicates(Reader(tmp_path).current(), Modality.IMAGE, threshold)) == wanted
     monkeypatch.setattr("bindsearch.operations.duplicates.BLOCK_ROWS", 37)
     done = []
     found = find_near_duplicates(
-        open_reader(tmp_path).current(), Modality.IMAGE, threshold, on_rows=lambda n, _: done.append(n)
+        Reader(tmp_path).current(), Modality.IMAGE, threshold, on_rows=lambda n, _: done.append(n)
     )
     assert names(found) == wanted
     assert done[-1] == len(near_rows)
     if threshold == 0.97:  # members of the crowd of 91 are nearer to all others than that
         monkeypatch.setattr("bindsearch.operations.duplicates.KEPT_PAIRS", 0)
-        assert names(find_near_duplicates(open_reader(tmp_path).current(), Modality.IMAGE, threshold)) == wanted
+        assert names(find_near_duplicates(Reader(tmp_path).current(), Modality.IMAGE, threshold)) == wanted
 
 
 def test_the_index_finds_the_same_groups_with_rows_that_are_newer_than_it(
@@ -119,7 +119,7 @@ def test_the_index_finds_the_same_groups_with_rows_that_are_newer_than_it(
     vector_store.write_items(tmp_path, {"image": near_rows[800:]}, first=800, remove=[1, 2, 3])
     kept = near_rows.copy()
     kept[:3] = np.eye(3, DIM)  # like nothing else
-    generation = open_reader(tmp_path).current()
+    generation = Reader(tmp_path).current()
     assert generation.partitions[Modality.IMAGE].indexed_rows == 800
     assert names(find_near_duplicates(generation, Modality.IMAGE, 0.97)) == plain_groups_of_rows(kept, 0.97)
 
@@ -129,11 +129,11 @@ def test_each_item_tells_its_largest_cosine(tmp_path: Path) -> None:
     one = vector_store.unit(rng.standard_normal((1, DIM)))
     rows = np.concatenate([one, close_to(one, rng, 0.1), close_to(one, rng, 0.2), -one])
     vector_store.write_items(tmp_path, {"image": rows})
-    (group,) = find_near_duplicates(open_reader(tmp_path).current(), Modality.IMAGE, 0.9)
+    (group,) = find_near_duplicates(Reader(tmp_path).current(), Modality.IMAGE, 0.9)
     cosines = rows @ rows.T - 2 * np.eye(4)
     assert [likeness.cosine for likeness in group.items] == pytest.approx(cosines[:3].max(axis=1).tolist(), abs=1e-3)
     assert [(likeness.matching, likeness.segments) for likeness in group.items] == [(1, 1)] * 3
-    assert find_near_duplicates(open_reader(tmp_path).current(), Modality.AUDIO) == []
+    assert find_near_duplicates(Reader(tmp_path).current(), Modality.AUDIO) == []
 
 
 def test_recordings_match_by_half_of_the_shorter_ones_segments(tmp_path: Path) -> None:
@@ -150,12 +150,12 @@ def test_recordings_match_by_half_of_the_shorter_ones_segments(tmp_path: Path) -
         "hum": np.repeat(others[:1], 80, axis=0),  # nor are its own segments
     }
     write_recordings(tmp_path, recordings, {"twin": "still"})
-    found = find_near_duplicates(open_reader(tmp_path).current(), Modality.AUDIO, 0.97)
+    found = find_near_duplicates(Reader(tmp_path).current(), Modality.AUDIO, 0.97)
     assert names(found) == [["song", "again", "part"], ["still", "twin"]]
     counted = {one.item.path.name: (one.matching, one.segments) for group in found for one in group.items}
     assert counted == {"song": (8, 9), "again": (8, 8), "part": (3, 3), "still": (7, 7), "twin": (7, 7)}
     assert [
-        [item.path.name for item in group] for group in find_exact_duplicates(open_reader(tmp_path).current().snapshot)
+        [item.path.name for item in group] for group in find_exact_duplicates(Reader(tmp_path).current().snapshot)
     ] == [["still", "twin"]]
 
 
@@ -173,7 +173,7 @@ def test_recordings_are_grouped_as_by_comparing_all_pairs(
         recordings.append(close_to(rows, rng, float(rng.choice([0.1, 0.17, 0.3]))))
     write_recordings(tmp_path, {str(number): rows for number, rows in enumerate(recordings)}, {})
     monkeypatch.setattr("bindsearch.operations.duplicates.BLOCK_ROWS", 61)
-    found = find_near_duplicates(open_reader(tmp_path).current(), Modality.AUDIO, 0.97)
+    found = find_near_duplicates(Reader(tmp_path).current(), Modality.AUDIO, 0.97)
     wanted = plain_groups(recordings, 0.97)
     assert names(found) == wanted
     assert len(wanted) > 5
@@ -193,7 +193,7 @@ def test_a_chain_of_similar_items_is_not_one_group(tmp_path: Path) -> None:
     rows = np.zeros((30, DIM))
     rows[:, 0], rows[:, 1] = np.cos(angles), np.sin(angles)
     vector_store.write_items(tmp_path, {"image": vector_store.unit(rows)})
-    found = find_near_duplicates(open_reader(tmp_path).current(), Modality.IMAGE, 0.97)
+    found = find_near_duplicates(Reader(tmp_path).current(), Modality.IMAGE, 0.97)
     assert [len(group.items) for group in found] == [3] * 10
     assert [group.medoid_id for group in found] == [group.items[1].item.item_id for group in found]
 
@@ -307,7 +307,7 @@ def test_links_to_a_file_are_told_from_copies(tmp_path: Path, bindsearch_command
 def test_a_threshold_that_is_none_is_refused(threshold: float, tmp_path: Path) -> None:
     vector_store.write_items(tmp_path, {"image": np.eye(2, DIM, dtype=np.float32)})
     with pytest.raises(UsageError, match="give one above 0 and at most 1"):
-        find_near_duplicates(open_reader(tmp_path).current(), Modality.IMAGE, threshold)
+        find_near_duplicates(Reader(tmp_path).current(), Modality.IMAGE, threshold)
 
 
 def test_files_of_the_same_bytes_are_grouped_and_removed_ones_are_not(
@@ -322,7 +322,7 @@ def test_files_of_the_same_bytes_are_grouped_and_removed_ones_are_not(
         opened.index(media)
         (media / "e.txt").unlink()
         opened.index(media)
-    groups = find_exact_duplicates(open_reader(store).current().snapshot)
+    groups = find_exact_duplicates(Reader(store).current().snapshot)
     assert [sorted(item.rel_path for item in group) for group in groups] == [["a.txt", "d.txt", "f.txt"]]
     shown = bindsearch_command(["duplicates", "--store", store])
     assert "3 items of 8 B" in shown.stdout

@@ -17,7 +17,7 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.compact import locked_catalog
 from bindsearch.operations.forget import forget, forget_paths
 from bindsearch.operations.verify.check import verify
-from bindsearch.search.generation import open_reader
+from bindsearch.search.generation import Reader
 from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog, SourceContainer
 from bindsearch.storage.file_state import FileState, positions_at_or_below
@@ -50,12 +50,12 @@ def store(media: Path, tmp_path: Path) -> Path:
 
 
 def held(store: Path) -> list[str]:
-    items, _ = open_reader(store).current().snapshot.live_tables()
+    items, _ = Reader(store).current().snapshot.live_tables()
     return sorted(items.column("rel_path").to_pylist())
 
 
 def failed(store: Path) -> list[str]:
-    table = open_reader(store).current().snapshot.failures
+    table = Reader(store).current().snapshot.failures
     return [] if table is None else sorted(table.column("rel_path").to_pylist())
 
 
@@ -81,7 +81,7 @@ def test_files_items_and_several_paths_that_overlap(store: Path, media: Path, mo
     monkeypatch.chdir(media)
     assert forget(store, ["5.txt"]) == 1
     assert forget(store, ["a/b", media / "a", "a/1.txt"]) == 3
-    item = open_reader(store).current().snapshot.item_at_path(media / "ab" / "4.txt")
+    item = Reader(store).current().snapshot.item_at_path(media / "ab" / "4.txt")
     assert item is not None
     assert forget(store, [], [item.item_id]) == 1
     assert held(store) == ["zip/7.txt", "zip/x/6.txt"]
@@ -100,7 +100,7 @@ def test_an_archive_goes_with_its_members(store: Path, media: Path) -> None:
 
 
 def test_an_item_by_id_leaves_its_archive_to_be_looked_at_again(store: Path, media: Path) -> None:
-    item = open_reader(store).current().snapshot.item_at_path(media / "zip" / "7.txt")
+    item = Reader(store).current().snapshot.item_at_path(media / "zip" / "7.txt")
     assert item is not None
     forget(store, [], [item.item_id])
     assert containers(store) == []
@@ -112,10 +112,10 @@ def test_a_collection_goes_with_its_root_and_readers_of_before_go_on(store: Path
     (other / "own.txt").write_text("of its own")
     with connect(store, encoder="null") as opened:
         opened.index(other)
-    before = open_reader(store).current()
+    before = Reader(store).current()
     rows = before.snapshot.segments_of(1)
     assert forget(store, [media]) == 7
-    assert [Path(root) for root in open_reader(store).current().manifest.collections.values()] == [other]
+    assert [Path(root) for root in Reader(store).current().manifest.collections.values()] == [other]
     with locked_catalog(store) as (_, catalog):
         assert list(catalog.collections().values()) == [other]
     assert before.snapshot.facts(rows)[0].collection == media
@@ -130,7 +130,7 @@ def test_a_collection_goes_with_its_root_and_readers_of_before_go_on(store: Path
 def test_a_folder_above_takes_all_collections_below_it(store: Path, tmp_path: Path) -> None:
     assert forget(store, [tmp_path]) == 7
     assert held(store) == []
-    assert open_reader(store).current().manifest.collections == {}
+    assert Reader(store).current().manifest.collections == {}
 
 
 def test_a_root_that_is_no_longer_there_can_be_forgotten(store: Path, media: Path, tmp_path: Path) -> None:

@@ -6,12 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bindsearch.errors import StoreError, UsageError, VectorError
-from bindsearch.search.scoring.calibration import (
-    FACTOR_RANK,
-    MIN_DEVIATION,
-    PartitionStatistics,
-    partition_statistics,
-)
+from bindsearch.search.scoring.calibration import partition_statistics
+from bindsearch.search.scoring.scores import FACTOR_RANK, MIN_DEVIATION, PartitionStatistics
 from bindsearch.vectors import compose, l2_normalize, scale_features, softmax_scores
 from helpers.scores import calibrate
 

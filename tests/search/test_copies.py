@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bindsearch as bs
-from bindsearch.search.ranking import COPY_COSINE
+from bindsearch.search.scoring.scores import COPY_COSINE
 from bindsearch.types import Match, Modality
 from helpers import vector_store
 from helpers.command import Run

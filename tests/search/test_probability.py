@@ -18,15 +18,8 @@ from bindsearch.search.scoring.calibration_file import (
     read_calibration,
     write_calibration,
 )
-from bindsearch.search.scoring.probability import (
-    DEFAULT_MODEL,
-    Coefficients,
-    ProbabilityModel,
-    features_of,
-    log_survival,
-    probabilities,
-    rarities,
-)
+from bindsearch.search.scoring.probability import DEFAULT_MODEL, Coefficients, ProbabilityModel
+from bindsearch.search.scoring.scores import features_of, log_survival, probabilities, rarities
 from bindsearch.storage.config import StoreConfig
 from bindsearch.types import LEAST_PROBABILITY, Match, Modality, match_of
 

@@ -8,15 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bindsearch.search.ranking import (
-    COPY_COSINE,
-    FOLD_ROWS,
-    best_of_each_item,
-    diversify,
-    fold_copies,
-    neighbour_cosines,
-)
+from bindsearch.search.partition import neighbour_cosines
 from bindsearch.search.scoring.calibration import partition_statistics
+from bindsearch.search.scoring.hits import FOLD_ROWS, best_of_each_item, diversify, fold_copies
+from bindsearch.search.scoring.scores import COPY_COSINE
 from bindsearch.vectors import l2_normalize
 from helpers.scores import calibrate
 

@@ -75,7 +75,7 @@ def test_words_of_removed_files_are_not_suggested(tmp_path: Path) -> None:
 
 def test_a_long_text_of_unknown_words_takes_bounded_time(store: Path) -> None:
     with connect(store) as opened:
-        generation = opened._current()
+        generation = opened.generation()
         started = time.process_time()
         words = [letter * 23 + "q" for letter in "abcdefgh"]
         assert near_words(words, generation.words, generation.snapshot) == {}

@@ -223,7 +223,7 @@ def test_opening_and_reading_copies_nothing(tmp_path: Path) -> None:
     facts = snapshot.facts(np.array([0, 99_999]))
     assert pa.total_allocated_bytes() - before < 100_000
     assert facts[1] == SegmentFacts(
-        99_999, ROOT / "folder/file 99999", ROOT, Modality.TEXT, None, None, "folder/file 99999"
+        99_999, str(ROOT / "folder/file 99999"), ROOT, Modality.TEXT, None, None, "folder/file 99999"
     )
     assert len(ids) == len(rows) == 100_000
     for view in (ids, snapshot.parts[0].item_ids, snapshot.item_of_segment_rows()):

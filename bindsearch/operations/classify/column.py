@@ -23,7 +23,7 @@ from bindsearch.operations.classify.vectors import classify_items, counts_of, jo
 from bindsearch.operations.compact import locked_catalog
 from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.filter import collections_named
-from bindsearch.search.generation import Generation, open_reader
+from bindsearch.search.generation import Generation, Reader
 from bindsearch.search.sql_filter.columns import FilterColumns
 from bindsearch.storage.class_columns import (
     MAX_COLUMNS,
@@ -126,7 +126,7 @@ def write_column(
 ) -> ColumnReport:
     """Write a column of classes; see `Store.classify`."""
     started = time.monotonic()
-    generation = open_reader(store).current()
+    generation = Reader(store).current()
     before = _named(_columns(generation.snapshot), request.name)
     column = _requested(request, before, generation.snapshot, encoder)
     _check_names(column, generation.snapshot)
@@ -192,7 +192,7 @@ def carry_columns(
     """
     notices = []
     made: list[tuple[ClassColumn, ClassValues]] = []
-    generation = open_reader(store).current()
+    generation = Reader(store).current()
     for column, roots in columns:
         try:
             made.append(_carried(column, roots, generation, encoder))

@@ -39,7 +39,7 @@ from bindsearch.media import (
     ThermalPicture,
 )
 from bindsearch.operations.doctor.libraries import Check, Level, checked
-from bindsearch.search.generation import open_reader
+from bindsearch.search.generation import Reader
 from bindsearch.storage.config import STORE_FILE, load_store_encoder
 from bindsearch.types import Modality
 
@@ -92,7 +92,7 @@ def check_store(path: Path) -> Iterator[Check]:
         if not is_there(path / STORE_FILE):
             yield Check("store", "store", Level.OK, f"none at {path} yet; `bindsearch index FOLDER` creates one")
             return
-        generation = open_reader(path).current()
+        generation = Reader(path).current()
     except Exception as error:
         if installation_fault(error) is not None:  # reported by `check_installed`
             return

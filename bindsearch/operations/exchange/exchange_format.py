@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bindsearch.errors import StoreError
-from bindsearch.search.generation import Generation, open_reader
+from bindsearch.search.generation import Generation, Reader
 from bindsearch.search.sql_filter.columns import class_values
 from bindsearch.storage.class_columns import ClassColumn
 from bindsearch.storage.config import StoreConfig, read_config
@@ -95,7 +95,7 @@ def open_generation(store: Path) -> tuple[StoreConfig, Generation]:
     Raises:
         StoreNotFoundError: there is no store.
     """
-    return read_config(store), open_reader(store).current()
+    return read_config(store), Reader(store).current()
 
 
 def space_to_json(config: StoreConfig) -> bytes:

@@ -47,7 +47,7 @@ from bindsearch.operations.exchange.vector_import import (
 from bindsearch.operations.index_policy import read_index_settings
 from bindsearch.operations.optimize import APPEND_ROWS, next_generation
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
-from bindsearch.search.generation import Generation, open_reader
+from bindsearch.search.generation import Generation, Reader
 from bindsearch.search.partition import Partition
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import read_config, resolve_store
@@ -117,7 +117,7 @@ def merge_stores(
             check_space(target_config, target_path, config, Path(names[path]))
         opened_sources = []
         for path, name in names.items():
-            generation = open_reader(path).current()
+            generation = Reader(path).current()
             opened_sources.append(_Source(name, generation, live_segment_rows(generation.snapshot)))
         total = sum(len(source.rows) for source in opened_sources)
         on_progress(0, total)
@@ -203,7 +203,7 @@ def carry_indexes(context: StoreContext, sources: Mapping[str, Generation], on_s
     with open_writer(context.path, context.encoder, context.segments) as (_, _, writer):
         writer.compact()
         settings = read_index_settings(context.path)
-        target = open_reader(context.path).current()
+        target = Reader(context.path).current()
         for modality, partition in target.partitions.items():
             for name, source in () if modality in target.manifest.indexes else sources.items():
                 other = source.partitions.get(modality)

@@ -22,7 +22,7 @@ from bindsearch.operations.context import StoreContext
 from bindsearch.operations.exchange.exchange_format import BLOCK_ROWS, Columns
 from bindsearch.operations.optimize import OptimizeResult, optimize_store
 from bindsearch.reports import OnStage
-from bindsearch.search.generation import open_reader
+from bindsearch.search.generation import Reader
 from bindsearch.storage.batch import Embedded, StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog, Failure
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, new_config, read_config
@@ -143,7 +143,7 @@ def update_indexes(context: StoreContext, report: ImportReport, *, optimize: boo
             f"the indexes are unchanged: {report.vectors} new vectors are scanned exactly until "
             f"`{shell_command('optimize', '--store', context.path)}`"
         )
-    report.notices += missing_notices(open_reader(context.path).current().snapshot)
+    report.notices += missing_notices(Reader(context.path).current().snapshot)
 
 
 def segment_from_row(facts: Columns, row: int, embedding: NDArray[np.float32]) -> Embedded:

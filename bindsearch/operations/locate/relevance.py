@@ -14,14 +14,14 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.errors import UsageError, VectorError
 from bindsearch.operations.classify.vectors import logit_scale
 from bindsearch.operations.locate.dense import MAX_DETAIL
-from bindsearch.search.engine import compose_query, labels_of
+from bindsearch.search.prepare import compose_query, labels_of
 from bindsearch.search.query import Query, Searchable, Term, make_query, resolve_weights
 from bindsearch.search.query_encoding import is_text
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from bindsearch.search.query_encoding import EncodedTerm
-    from bindsearch.search.scoring.candidates import QueryVector
+    from bindsearch.search.scoring.scores import QueryVector
 
 EncodeTerms: TypeAlias = "Callable[[Sequence[Term]], list[EncodedTerm]]"
 

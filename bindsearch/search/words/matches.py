@@ -17,8 +17,15 @@ from bindsearch.search.partition import FilteredPartition
 from bindsearch.search.plan import WordStep
 from bindsearch.search.query import Query, WordSearch, resolve_weights
 from bindsearch.search.query_encoding import is_text
-from bindsearch.search.scoring.candidates import Candidates, QueryVector, Scored, joined
-from bindsearch.search.scoring.probability import CERTAIN_LOG_ODDS, MAX_LOG_ODDS, probabilities
+from bindsearch.search.scoring.scores import (
+    CERTAIN_LOG_ODDS,
+    MAX_LOG_ODDS,
+    Candidates,
+    QueryVector,
+    Scored,
+    joined,
+    probabilities,
+)
 from bindsearch.search.words.index import WordIndex, WordPart
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality

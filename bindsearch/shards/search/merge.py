@@ -6,17 +6,15 @@ Letters: m candidates, d dimensions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.search.engine import SameContent, divide_items
-from bindsearch.search.executor import QueryItems
 from bindsearch.search.plan import Plan
+from bindsearch.search.prepare import QueryItems, SameContent, divide_items
 from bindsearch.search.query import Query
-from bindsearch.search.scoring.calibration import pair_cosine
-from bindsearch.search.scoring.candidates import Scored, joined
+from bindsearch.search.scoring.scores import Scored, joined, pair_cosine
 from bindsearch.search.words.matches import WordCounts
 from bindsearch.shards.layout import global_id, local_id
 from bindsearch.shards.search.messages import Details, ModalitySummary
@@ -25,25 +23,6 @@ from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class MergedStatistics:
-    """Statistics of one modality over all shards for one query; see `calibration.Statistics`.
-
-    Attributes:
-        n: Number of vectors.
-        pair_cosine: Mean cosine of two different vectors.
-        of_query: Mean and variance of the cosines with the query.
-    """
-
-    n: int
-    pair_cosine: float
-    of_query: tuple[float, float]
-
-    def moments(self, query: NDArray[np.float32]) -> tuple[float, float]:  # noqa: ARG002  (they are of one query)
-        """Return mean and variance of the cosines with the query."""
-        return self.of_query
 
 
 def merge_means(summaries: Sequence[ModalitySummary]) -> tuple[int, float]:
@@ -175,7 +154,7 @@ class ShardSource:
         ]
         known = {content: number for number, content in enumerate(dict.fromkeys(contents))}
         self._keys = np.array([known[content] for content in contents], np.int64)
-        _, by_path = np.unique([str(fact.path) for fact in self._facts], return_inverse=True)
+        _, by_path = np.unique([fact.file for fact in self._facts], return_inverse=True)
         self.scored = scored._replace(item_ids=by_path.astype(np.int64), segment_rows=np.arange(len(by_path)))
 
     def has_copies(self, modality: Modality) -> bool:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bindsearch.search.engine import SameContent
-from bindsearch.search.executor import PreparedQuery, QueryItems
 from bindsearch.search.plan import PartitionRun, Plan, WordRun
-from bindsearch.search.scoring.candidates import PartitionScale, Scored
+from bindsearch.search.prepare import PreparedQuery, QueryItems, SameContent
+from bindsearch.search.scoring.scores import PartitionScale, Scored
 from bindsearch.search.words.matches import WordCounts
 from bindsearch.storage.config import StoreConfig
 from bindsearch.storage.snapshot import SegmentFacts

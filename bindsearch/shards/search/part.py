@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.search.engine import GenerationSearch, plan_query, same_content, word_step_of
-from bindsearch.search.executor import Batch, find_candidates, score_found, search_words
+from bindsearch.search.engine import (
+    Batch,
+    GenerationSearch,
+    PlannedQuery,
+    find_candidates,
+    plan_query,
+    score_found,
+    search_words,
+    word_step_of,
+)
 from bindsearch.search.generation import Generation
 from bindsearch.search.partition import FilteredPartition
 from bindsearch.search.plan import Plan
-from bindsearch.search.scoring.candidates import Scored
+from bindsearch.search.prepare import PreparedQuery, same_content
 from bindsearch.search.scoring.hits import ranked_lists
+from bindsearch.search.scoring.scores import Scored
 from bindsearch.shards.search.messages import (
     Details,
     DetailsRequest,
@@ -32,7 +41,6 @@ from bindsearch.storage.config import StoreConfig
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
-    from bindsearch.search.executor import PreparedQuery
     from bindsearch.search.words.matches import WordCounts
 
 COMPARED_FACTOR = 2
@@ -103,24 +111,18 @@ def _count_words(generation: Generation, prepared: PreparedQuery) -> WordCounts 
 
 def search_part(search: GenerationSearch, request: SearchRequest) -> list[FoundPart]:
     """Return the best candidates for each query."""
-    generation, searches = search.generation, request.searches
     targets, plans = _plan(search, request)
-    batch = Batch(
-        generation,
-        targets,
-        [one.prepared.vector for one in searches],
-        plans,
-        [one.items for one in searches],
-        [one.scales for one in searches],
-        search.workers,
-    )
-    found, runs = find_candidates(batch)
+    queries = [
+        PlannedQuery(one.prepared.vector, plan, one.items, one.scales)
+        for plan, one in zip(plans, request.searches, strict=True)
+    ]
+    batch = Batch(search.generation, targets, queries, search.workers)
     parts = []
-    for number, (plan, one) in enumerate(zip(plans, searches, strict=True)):
-        matches, word_run = search_words(batch, number, one.words)
-        scored = score_found(batch, number, found[number], matches, request.has_copies.__contains__)
-        best = None if scored is None else best_candidates(plan, scored)
-        parts.append(FoundPart(plan, tuple(runs[number].values()), word_run, best))
+    for query, found, one in zip(queries, find_candidates(batch), request.searches, strict=True):
+        matches, word_run = search_words(batch, query, one.words)
+        scored = score_found(batch, query, found, matches, request.has_copies.__contains__)
+        best = None if scored is None else best_candidates(query.plan, scored)
+        parts.append(FoundPart(query.plan, tuple(run for _, run in found.values()), word_run, best))
     return parts
 
 
@@ -134,11 +136,11 @@ def _plan(search: GenerationSearch, request: SearchRequest) -> tuple[Mapping[Mod
     search = replace(search, shards=request.shards)
     first = request.searches[0].prepared.query
     targets = search.generation.filtered(first.to, first.filter)
-    plans = [plan_query(search, one.prepared, targets, one.items) for one in request.searches]
-    spares = [one.spare for one in request.searches]
-    return targets, [
-        plan if spare is None else replace(plan, spare=spare) for plan, spare in zip(plans, spares, strict=True)
-    ]
+    plans = []
+    for one in request.searches:
+        plan, _ = plan_query(search, one.prepared, targets, one.items)
+        plans.append(plan if one.spare is None else replace(plan, spare=one.spare))
+    return targets, plans
 
 
 def best_candidates(plan: Plan, scored: Scored) -> Scored:

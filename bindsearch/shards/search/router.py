@@ -7,25 +7,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from bindsearch.errors import StoreError, UsageError
-from bindsearch.search.engine import copies_notice
-from bindsearch.search.executor import PreparedQuery, QueryItems, Result
+from bindsearch.search.engine import Result, copies_notices
 from bindsearch.search.filter import Filter
+from bindsearch.search.partition import COPIES, PICTURES, neighbour_cosines, shows_copies
 from bindsearch.search.plan import Plan, WordRun
+from bindsearch.search.prepare import PreparedQuery, QueryItems
 from bindsearch.search.query import Term
 from bindsearch.search.query_encoding import MAX_ID_DIGITS, EncodedTerm
-from bindsearch.search.ranking import COPIES, neighbour_cosines
-from bindsearch.search.scoring.candidates import PartitionScale, ScaleTarget, Scored, make_scales
-from bindsearch.search.scoring.hits import PICTURES, choose_hits, cosines_show_copies, make_hits
+from bindsearch.search.scoring.hits import best_hits
 from bindsearch.search.scoring.probability import ProbabilityModel
+from bindsearch.search.scoring.scores import Moments, PartitionScale, Scored, make_scales, target_scales
 from bindsearch.shards.hosts import Hosts, Replies
 from bindsearch.shards.layout import TIMEOUT_S, global_id, local_id
 from bindsearch.shards.search.merge import (
-    MergedStatistics,
     ShardSource,
     merge_items,
     merge_means,
@@ -93,19 +92,25 @@ class _StaleError(Exception):
         self.shards = shards
 
 
+class _Asked(NamedTuple):
+    """A query with what it needs to know of all shards."""
+
+    prepared: PreparedQuery
+    items: dict[int, QueryItems]
+    copies: int
+    scales: dict[Modality, PartitionScale]
+    words: WordCounts | None
+
+
 @dataclass
 class _Search:
     """State of one search over the shards that answer."""
 
     states: ShardStates
-    queries: Sequence[PreparedQuery]
     missing: dict[int, str]
     prepare_ms: float = 0.0
     prepared: dict[int, PreparedPart] = field(default_factory=dict)
-    items: list[dict[int, QueryItems]] = field(default_factory=list)
-    copies: list[int] = field(default_factory=list)
-    scales: list[dict[Modality, PartitionScale]] = field(default_factory=list)
-    words: list[WordCounts | None] = field(default_factory=list)
+    asked: list[_Asked] = field(default_factory=list)
 
 
 class Router:
@@ -211,9 +216,7 @@ class Router:
                     if one is modality:
                         vectors.append(sample.vectors.astype(np.float32))
                         items.append(global_id(sample.items, number, self._n))
-            if vectors and cosines_show_copies(
-                neighbour_cosines(np.concatenate(vectors), np.concatenate(items), COPIES)
-            ):
+            if vectors and shows_copies(neighbour_cosines(np.concatenate(vectors), np.concatenate(items), COPIES)):
                 found.add(modality)
         return frozenset(found)
 
@@ -345,7 +348,7 @@ class Router:
 
     def _prepare(self, states: ShardStates, queries: Sequence[PreparedQuery]) -> _Search:
         """Ask the shards for moments and counts, and compute the scale of each modality over all of them."""
-        search = _Search(states, queries, dict(states.missing))
+        search = _Search(states, dict(states.missing))
         requests = {
             shard: PrepareRequest(summary.generation, tuple(self._of_shard(routed, shard) for routed in queries))
             for shard, summary in states.summaries.items()
@@ -355,11 +358,9 @@ class Router:
         for number, routed in enumerate(queries):
             same_content = {shard: part.same_content[number] for shard, part in search.prepared.items()}
             items, copies = merge_items(routed.query, same_content, self._n)
-            search.items.append(items)
-            search.copies.append(copies)
-            search.words.append(merge_words([part.words[number] for part in search.prepared.values()]))
+            words = merge_words([part.words[number] for part in search.prepared.values()])
             with_vector += routed.vector is not None
-            search.scales.append(self._scales(search, routed, with_vector))
+            search.asked.append(_Asked(routed, items, copies, self._scales(search, routed, with_vector), words))
         return search
 
     def _of_shard(self, routed: PreparedQuery, shard: int) -> PreparedQuery:
@@ -379,7 +380,7 @@ class Router:
         """
         if routed.vector is None:
             return {}
-        targets = {}
+        items, moments = {}, []
         for modality in routed.query.to:
             parts = {
                 shard: part.targets[modality] for shard, part in search.prepared.items() if modality in part.targets
@@ -388,26 +389,21 @@ class Router:
             matching = sum(part.matching_rows for part in parts.values())
             if not matching:
                 continue
-            moments = merge_moments(
-                [
-                    (search.states.summaries[shard].modalities[modality].n, part.moments[place])
-                    for shard, part in parts.items()
-                ]
-            )
-            statistics = MergedStatistics(*search.states.means[modality], moments)
-            items = sum(part.items for part in parts.values())
-            targets[modality] = ScaleTarget(statistics, items * matching / live)
-        return make_scales(routed.terms, routed.vector, targets, self._model())
+            of_shards = [
+                (search.states.summaries[shard].modalities[modality].n, part.moments[place])
+                for shard, part in parts.items()
+            ]
+            moments.append(Moments(*search.states.means[modality], *merge_moments(of_shards)))
+            items[modality] = sum(part.items for part in parts.values()) * matching / live
+        return make_scales(target_scales(routed.terms, items, self._model()), moments)
 
     def _requests(self, search: _Search, spare: int | None) -> dict[int, SearchRequest]:
         return {
             shard: SearchRequest(
                 search.states.summaries[shard].generation,
                 tuple(
-                    PartSearch(self._of_shard(routed, shard), items[shard], scales, words, spare)
-                    for routed, items, scales, words in zip(
-                        search.queries, search.items, search.scales, search.words, strict=True
-                    )
+                    PartSearch(self._of_shard(one.prepared, shard), one.items[shard], one.scales, one.words, spare)
+                    for one in search.asked
                 ),
                 search.states.has_copies,
                 self._n,
@@ -419,7 +415,7 @@ class Router:
         found: dict[int, list[FoundPart]] = self._call(search, "search", self._requests(search, spare))
         searched = perf_counter()
         plans, pools = [], []
-        for number in range(len(search.queries)):
+        for number in range(len(search.asked)):
             plan = merge_plans({shard: parts[number].plan for shard, parts in found.items()})
             of_shards = {
                 shard: scored for shard, parts in found.items() if (scored := parts[number].scored) is not None
@@ -430,25 +426,18 @@ class Router:
         details = self._details(search, pools)
         fetched = perf_counter()
         results = []
-        for number, (routed, plan, pool) in enumerate(zip(search.queries, plans, pools, strict=True)):
+        for number, (asked, plan, pool) in enumerate(zip(search.asked, plans, pools, strict=True)):
             began = perf_counter()
             of_query = {shard: parts[number] for shard, parts in details.items() if number in parts}
-            hits, lacks_items = self._choose(search, routed, plan, pool, of_query)
-            if lacks_items:
-                alone = replace(
-                    search,
-                    queries=[routed],
-                    items=[search.items[number]],
-                    copies=[search.copies[number]],
-                    scales=[search.scales[number]],
-                    words=[search.words[number]],
-                )
-                results += self._search(alone, WIDER * plan.depth)
+            hits: list[Hit] | None = []
+            if pool is not None and len(pool.item_ids):
+                source = ShardSource(pool, of_query, self._n, search.states.has_copies)
+                hits, _ = best_hits(plan, asked.prepared.vector, source.scored, source)
+            if hits is None:
+                results += self._search(replace(search, asked=[asked]), WIDER * plan.depth)
                 continue
             runs = [replace(run, shard=shard) for shard, parts in found.items() for run in parts[number].runs]
             words = [run for parts in found.values() if (run := parts[number].words) is not None]
-            copies = search.copies[number]
-            notices = (copies_notice(copies),) if copies else ()
             results.append(
                 Result(
                     hits,
@@ -458,7 +447,7 @@ class Router:
                     1000 * (perf_counter() - began),
                     1000 * (fetched - searched) / len(pools),
                     WordRun(sum(run.found for run in words), max(run.ms for run in words)) if words else None,
-                    notices,
+                    copies_notices(asked.copies),
                     search.missing,
                 )
             )
@@ -495,20 +484,10 @@ class Router:
 
     def _wants_vectors(self, search: _Search, number: int, pool: Scored) -> bool:
         """Return whether the choice of hits, or their explanation, needs the vectors of candidates."""
-        routed = search.queries[number]
+        routed = search.asked[number].prepared
         compares = not routed.query.copies and any(modality in search.states.has_copies for modality in pool.modalities)
         is_sum = routed.vector is not None and len(routed.vector.parts) > 1
         return compares or is_sum or bool(routed.query.diversity)
-
-    def _choose(
-        self, search: _Search, routed: PreparedQuery, plan: Plan, pool: Scored | None, details: Mapping[int, Details]
-    ) -> tuple[list[Hit], bool]:
-        """Return the hits of a query, and whether copies took places for which there may be more items."""
-        if pool is None or not len(pool.item_ids):
-            return [], False
-        source = ShardSource(pool, details, self._n, search.states.has_copies)
-        chosen = choose_hits(plan, source.scored, source)
-        return make_hits(plan, routed.vector, source.scored, chosen, source), chosen.lacks_items
 
 
 def check_answering(missing: Mapping[int, str], answering: int, n: int, *, require_all: bool) -> None:

@@ -233,7 +233,7 @@ def folder_instead(path: Path) -> None:
 )
 def test_a_damaged_index_is_named_and_not_used(store: Store, damage: Callable[[Path], object]) -> None:
     store.optimize()
-    (number,) = store._current().manifest.parts
+    (number,) = store.generation().manifest.parts
     damage(words_path(store.path, number))
     with connect(store.path) as reader:
         answer = reader.answer(bs.make_query("LH 1234", k=1))
@@ -249,14 +249,14 @@ def test_a_damaged_index_is_named_and_not_used(store: Store, damage: Callable[[P
 def test_a_crash_between_the_files_of_two_parts_leaves_a_way_on(store: Store, tmp_path: Path) -> None:
     write_picture(tmp_path / "media" / "kingfisher.png", 30)
     store.index(tmp_path / "media")
-    newest = store._current().manifest.parts[-1]
+    newest = store.generation().manifest.parts[-1]
     words_path(store.path, newest).unlink()
     (store.path / "indexes" / "words" / f".{newest}.words.1.tmp").write_bytes(b"half")
     with connect(store.path) as reader:
         assert names(reader.search("kingfisher", words="only")) == ["kingfisher.png"]
         assert names(reader.search("4208", words="only")) == ["IMG_4208.JPG"]
     store.index(tmp_path / "media")
-    assert words_files(store) == {f"{number}.words" for number in store._current().manifest.parts}
+    assert words_files(store) == {f"{number}.words" for number in store.generation().manifest.parts}
 
 
 WORDS_ALONE = """
