@@ -139,14 +139,12 @@ class Reader:
         self._gpus = gpus
         self._lock = threading.Lock()
         self._current = os.fspath(store / CURRENT)
-        self._generation: Generation | None = None
-        self._mark: tuple[int, int, int] | None = None
+        self._opened: tuple[Generation, tuple[int, int, int] | None] | None = None  # with the mark of CURRENT
 
     def close(self) -> None:
         """Close the open generation."""
         with self._lock:
-            self._generation = None
-            self._mark = None
+            self._opened = None
 
     def current(self) -> Generation:
         """Return the newest generation; open it if CURRENT has changed.
@@ -156,8 +154,9 @@ class Reader:
             VectorFileLostError: a vector file is missing or damaged.
             StoreError: a file cannot be read now, or the snapshot is damaged and the catalog cannot be read either.
         """
-        if self._generation is not None and self._current_mark() == self._mark:
-            return self._generation
+        opened = self._opened
+        if opened is not None and opened[1] == self._current_mark():
+            return opened[0]
         for attempt in range(OPEN_ATTEMPTS):
             try:
                 return self._open()
@@ -174,20 +173,20 @@ class Reader:
     def _open(self) -> Generation:
         mark = self._current_mark()
         with self._lock:
-            if self._generation is not None and mark == self._mark:
-                return self._generation
+            before, mark_before = self._opened or (None, None)
+            if before is not None and mark == mark_before:
+                return before
             manifest = read_manifest(self._store)
             if manifest is None:
                 raise SnapshotDamagedError(f"{self._store / CURRENT} is missing: {REMEDY}")
-            if self._generation is None or self._generation.manifest != manifest:
+            generation = before
+            if generation is None or generation.manifest != manifest:
                 with Checks() as checks:
                     snapshot = open_snapshot(self._store, manifest, checks)
-                    generation = Generation(
-                        self._store, snapshot, read_config(self._store).dim, self._gpus, self._generation
-                    )
-                self._generation = generation
-            self._mark = mark
-            return self._generation
+                    dim = read_config(self._store).dim
+                    generation = Generation(self._store, snapshot, dim, self._gpus, before)
+            self._opened = generation, mark
+            return generation
 
     def _open_from_catalog(self, error: SnapshotDamagedError) -> Generation:
         """Return the generation of the catalog; it is kept until CURRENT changes."""
@@ -197,12 +196,11 @@ class Reader:
         with self._lock:
             snapshot = snapshot_from_catalog(self._store)
             problem = f"{error}; read from the catalog instead"
-            self._generation = Generation(
-                self._store, snapshot, read_config(self._store).dim, self._gpus, None, problem
-            )
-            self._mark = mark
+            dim = read_config(self._store).dim
+            generation = Generation(self._store, snapshot, dim, self._gpus, None, problem)
+            self._opened = generation, mark
             logger.warning("%s", problem)
-            return self._generation
+            return generation
 
     def _current_mark(self) -> tuple[int, int, int] | None:
         """Return inode, mtime and size of CURRENT, which change when it is replaced; None if it does not exist."""
