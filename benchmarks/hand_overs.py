@@ -6,7 +6,8 @@ Each path is traced by a profile hook, in all threads of its process, on a store
 files and functions of BindSearch, hand-overs (distinct pairs of caller and callee in different files), and carriers
 (distinct data classes and named tuples of which an instance is made). Pictures are decoded in threads, so that the
 worker is traced too; messages to the worker are counted with a process. `--before` is the interpreter of another
-installation of BindSearch, to be shown beside this one; `--list` names a path, to print what was counted.
+installation of BindSearch, to be shown beside this one; the table is then saved in benchmarks/results/. `--list` names
+a path, to print what was counted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
+from results import save_table
 
 COMMAND = "--command"
 COUNTS = ("files", "functions", "hand-overs", "carriers")
@@ -79,7 +81,10 @@ def main() -> int:
         if arguments.before:
             command = [arguments.before, __file__, "--json"]
             before = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-        print(as_table(counts, before))
+        table = as_table(counts, before)
+        print(table)
+        if before is not None:
+            print(f"saved in {save_table('hand-overs', 'Hand-overs, before -> now', table, ('duckdb', 'faiss-gpu'))}")
     return 0
 
 
