@@ -20,6 +20,7 @@ import pytest
 from bindsearch.errors import UsageError
 from bindsearch.ingest.scan.file_events import OVERFLOW_THRESHOLD, SETTLE_S, ChangeSet, watch_changes
 from bindsearch.ingest.scan.ignore import IGNORE_FILE
+from helpers.other_user import open_to_all
 
 
 class Watched:
@@ -248,9 +249,7 @@ def test_a_folder_that_may_not_be_read_does_not_blind_the_watch(root: Path) -> N
             print(changes.rescan, *changes.paths, flush=True)
         """
     )
-    for folder in (root, *root.parents):  # pytest's folders are for their owner alone
-        if folder.owner() == root.owner() and not folder.stat().st_mode & 0o001:
-            folder.chmod(0o755)
+    open_to_all(root)
     (root / "a").chmod(0o777)
     with subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

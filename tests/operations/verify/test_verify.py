@@ -31,6 +31,7 @@ from bindsearch.storage.session import writer_lock
 from bindsearch.storage.vector_files import open_vectors, write_vectors
 from bindsearch.types import FACT_COLUMNS, Modality
 from helpers import media_files, vector_store
+from helpers.other_user import open_to_all
 from helpers.stores import connect
 
 
@@ -576,8 +577,7 @@ def test_a_store_that_may_only_be_read_is_checked_completely(made: tuple[Path, P
     with locked_catalog(tmp_path / "damaged") as (_, catalog):
         catalog.commit(CatalogTransaction(removed=[1]))
     stores = [tmp_path / "whole", tmp_path / "damaged"]
-    for folder in (tmp_path.parents[1], tmp_path.parent, tmp_path):
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     for path in (path for store in stores for path in (store, *store.rglob("*"))):
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = {path: path.stat().st_mtime_ns for store in stores for path in (store, *store.rglob("*"))}
