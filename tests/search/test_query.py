@@ -86,6 +86,11 @@ def test_errors_point_at_the_character(expression: str, message: str, position: 
     assert f"character {position + 1}" in str(caught.value)
 
 
+@pytest.mark.parametrize("modality", [modality for modality in Modality if modality is not Modality.TEXT])
+def test_a_function_for_each_kind_of_file_makes_its_term(modality: Modality) -> None:
+    assert getattr(bs, modality)("folder/file") == Term(modality, "folder/file")
+
+
 def test_python_arithmetic_builds_the_same_terms() -> None:
     built = 0.5 * bs.image("a.jpg") + 0.5 * bs.audio("b.wav") - bs.text("people")
     assert built == parse_query("0.5*image:a.jpg + 0.5*audio:b.wav - text:people")

@@ -44,6 +44,13 @@ def columns() -> FilterColumns:
     return FilterColumns(Tables(items, pa.table({"modality": ["image", "audio"], "text": ["a dog", None]})))
 
 
+@pytest.mark.parametrize("position", [0, 1, 12])
+def test_a_null_character_is_refused_where_it_stands(position: int) -> None:
+    text = "size_bytes > 3"
+    with pytest.raises(QuerySyntaxError, match=f"contains a null character.*character {position + 1}\\b"):
+        parse_where(f"{text[:position]}\0{text[position:]}")
+
+
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
