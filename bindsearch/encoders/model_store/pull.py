@@ -325,11 +325,7 @@ def _download(request: _PullRequest, dtype: str) -> tuple[DownloadedFile, str]:
 
 
 def _converted_bytes(checkpoint_bytes: int, dtype: str) -> int:
-    """Return the approximate size of the converted towers.
-
-    Checkpoints are assumed to be in fp32; for others the estimate may be too low, and writing them raises the error
-    for a full disk.
-    """
+    """Return the approximate size of the converted towers, of a checkpoint in fp32; a full disk is detected later."""
     return checkpoint_bytes * _BYTES_PER_WEIGHT[dtype] // 4
 
 
@@ -362,22 +358,16 @@ def _convert(
 def notices_of_change(name: str, sha256: str) -> tuple[str, ...]:
     """Return a notice if the model was pulled from another checkpoint before."""
     previous = read_record(name).sha256
-    if not previous or previous == sha256:
-        return ()
-    return (
+    notice = (
         f"{name} was pulled before from another checkpoint (sha256 {previous}, now {sha256}): "
-        "stores indexed with the previous one must be indexed again",
+        "stores indexed with the previous one must be indexed again"
     )
+    return () if previous in ("", sha256) else (notice,)
 
 
 @dataclass(frozen=True, slots=True)
 class PullRecord:
-    """Record of a pulled model, kept after its removal.
-
-    Attributes:
-        license: Short name of the accepted licence, "" if none was accepted.
-        sha256: SHA-256 of the last converted checkpoint, "" if there is none.
-    """
+    """Record of a pulled model, kept after its removal: the accepted licence and the last checkpoint, "" for none."""
 
     license: str = ""
     sha256: str = ""
