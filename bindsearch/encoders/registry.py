@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import DIM_OPTION, OF_SECOND, Encoder
-from bindsearch.encoders.torch_runtime.device import Runtime, check_device
+from bindsearch.encoders.torch_runtime.device import DEFAULT_RUNTIME, Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def load_encoder(
     name: str,
     *,
     options: Options | None = None,
-    runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
+    runtime: Runtime = DEFAULT_RUNTIME,
 ) -> Encoder:
     """Return an encoder by name; its towers load on first use.
 
@@ -110,7 +110,7 @@ def load_encoder(
             own = f"; hf:{part.partition(':')[2]} embeds its texts and pictures" if is_detector(part) else ""
             raise EncoderError(f"{part} is not an encoder: use it with `{command}`{own}")
     if JOINT in name:
-        from bindsearch.encoders.combined.load import load_combined
+        from bindsearch.encoders.combined.encoder import load_combined
 
         return load_combined(name, partial(_load_part, runtime=runtime), given)
     family = _family(name)
@@ -214,7 +214,7 @@ def _load_bound(manifest: ModelManifest, options: Options | None, runtime: Runti
     from bindsearch.encoders.bound.encoder import BoundEncoder, read_hub
 
     if BRIDGE in manifest.architecture:
-        from bindsearch.encoders.combined.load import load_bridged
+        from bindsearch.encoders.combined.encoder import load_bridged
 
         return load_bridged(manifest, partial(_load_part, runtime=runtime), options)
     hub_name, hub_options = read_hub(manifest)

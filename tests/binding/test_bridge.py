@@ -15,7 +15,7 @@ from bindsearch.binding.bind import BindOptions
 from bindsearch.binding.bridge import MAX_TEXTS, BridgeResult, bind_bridge, fit_bridge
 from bindsearch.encoders import load_encoder, registry
 from bindsearch.encoders.base import Encoder, encode_media
-from bindsearch.encoders.combined import load as combined_load
+from bindsearch.encoders.combined import encoder as combined_load
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.media import DecodeHints, Media, Passage, Picture, Sound
 from bindsearch.types import Modality

@@ -19,7 +19,7 @@ from bindsearch.encoders.model_store.installed import (
     tower_file,
 )
 from bindsearch.encoders.preprocessing.crops import as_picture
-from bindsearch.encoders.torch_runtime.device import Runtime
+from bindsearch.encoders.torch_runtime.device import DEFAULT_RUNTIME, Runtime
 from bindsearch.encoders.torch_runtime.towers import Towers, mean_of_views, on_device
 from bindsearch.errors import EncoderError, MediaError, UsageError
 from bindsearch.hashing import fingerprint_of
@@ -46,13 +46,7 @@ class BoundEncoder:
     A modality that has a bound tower is embedded by it, every other one by the hub.
     """
 
-    def __init__(
-        self,
-        manifest: ModelManifest,
-        hub: Encoder,
-        *,
-        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
-    ) -> None:
+    def __init__(self, manifest: ModelManifest, hub: Encoder, *, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         """Create the encoder of an installed model.
 
         Raises:

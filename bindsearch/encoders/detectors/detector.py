@@ -22,6 +22,7 @@ from bindsearch.encoders.hf.owl import Adapter, embed_patches
 from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, read_model, snapshot_folder
 from bindsearch.encoders.model_store.source import DETECTOR_TYPES, is_detector
 from bindsearch.encoders.torch_runtime.device import (
+    DEFAULT_RUNTIME,
     Runtime,
     check_device,
     compute_dtype,
@@ -57,14 +58,16 @@ class Detections:
 
 
 class Detector:
-    """Detector of an installed model; its network loads on first use, and one call at a time runs it."""
+    """Detector of an installed model; its network loads on first use, and one call at a time runs it.
 
-    def __init__(
-        self,
-        manifest: ModelManifest,
-        *,
-        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
-    ) -> None:
+    Attributes:
+        name: Name of the model, such as "owlv2:google/owlv2-base-patch16-ensemble".
+        dim: Dimension d of the space of queries.
+        digest: Digest of the published files, which determine boxes and scores.
+        encoder: Encoder of the model's own texts, and of pictures as queries: that of `hf:` with the same files.
+    """
+
+    def __init__(self, manifest: ModelManifest, *, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         """Create the detector of an installed model.
 
         Args:
@@ -79,27 +82,9 @@ class Detector:
         self._manifest, self._runtime = manifest, runtime
         self._adapter = Adapter(snapshot_folder(manifest), manifest.name, {})
         self._lock = threading.Lock()
-        self._encoder = HfEncoder(manifest, runtime=runtime)
-
-    @property
-    def name(self) -> str:
-        """Name of the model, such as "owlv2:google/owlv2-base-patch16-ensemble"."""
-        return self._manifest.name
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the space of queries."""
-        return self._adapter.dim
-
-    @property
-    def digest(self) -> str:
-        """Digest of the published files, which determine boxes and scores."""
-        return fingerprint_of(str(DETECTION_VERSION), self._encoder.digest)
-
-    @property
-    def encoder(self) -> Encoder:
-        """Encoder of the model's own texts, and of pictures as queries: that of `hf:` with the same files."""
-        return self._encoder
+        self.encoder: Encoder = HfEncoder(manifest, runtime=runtime)
+        self.name, self.dim = manifest.name, self._adapter.dim
+        self.digest = fingerprint_of(str(DETECTION_VERSION), self.encoder.digest)
 
     def text_embeddings(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed n texts by the detector's own text tower: float32 (n, d), unit L2 norm.
@@ -141,7 +126,12 @@ class Detector:
         with self._lock, all_threads(), torch.inference_mode():
             (found,), _ = run_in_batches(run, 1, 1)
             numbers: NDArray[np.float32] = found.cpu().numpy()
-        return _inside(numbers[:, :4], numbers[:, 4:], self._adapter.input_sides(*rgb.shape[:2]))
+        centre, half = numbers[:, :2], numbers[:, 2:4] / 2
+        height, width = self._adapter.input_sides(*rgb.shape[:2])
+        corners = np.concatenate([centre - half, centre + half], axis=1) * np.array([width, height] * 2, np.float32)
+        corners = corners.clip(0.0, 1.0)
+        inside = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+        return Detections(corners[inside], numbers[inside, 4:])
 
     @cached_property
     def _device(self) -> torch.device:
@@ -169,11 +159,7 @@ class Detector:
             raise UsageError("a query is 0 or not finite: give vectors as an encoder returns them")
 
 
-def load_detector(
-    name: str,
-    *,
-    runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
-) -> Detector:
+def load_detector(name: str, *, runtime: Runtime = DEFAULT_RUNTIME) -> Detector:
     """Return a detector by name; its network loads on first use.
 
     Raises:
@@ -190,16 +176,6 @@ def load_detector(
     check_present()
     check_device(runtime.device)
     return Detector(read_model(name), runtime=runtime)
-
-
-def _inside(boxes: NDArray[np.float32], scores: NDArray[np.float32], sides: tuple[float, float]) -> Detections:
-    """Return boxes, centre and size in fractions of the input, by their corners in the picture; none outside."""
-    centre, half = boxes[:, :2], boxes[:, 2:] / 2
-    height, width = sides
-    corners = np.concatenate([centre - half, centre + half], axis=1) * np.array([width, height] * 2, np.float32)
-    corners = corners.clip(0.0, 1.0)
-    inside = (corners[:, 2:] > corners[:, :2]).all(axis=1)
-    return Detections(corners[inside], scores[inside])
 
 
 MIN_COSINE = 0.999

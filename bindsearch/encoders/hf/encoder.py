@@ -13,7 +13,7 @@ import numpy as np
 from bindsearch.encoders.hf.adapter import Options, find_adapter
 from bindsearch.encoders.hf.library import check_present
 from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, snapshot_folder
-from bindsearch.encoders.torch_runtime.device import Runtime, compute_dtype, torch_dtype
+from bindsearch.encoders.torch_runtime.device import DEFAULT_RUNTIME, Runtime, compute_dtype, torch_dtype
 from bindsearch.encoders.torch_runtime.towers import Towers, mean_of_views, on_device, run_texts
 from bindsearch.errors import EncoderError
 from bindsearch.hashing import fingerprint_of
@@ -38,7 +38,7 @@ class HfEncoder:
         manifest: ModelManifest,
         *,
         options: Options = MappingProxyType({}),
-        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
+        runtime: Runtime = DEFAULT_RUNTIME,
         target: Modality | None = None,
     ) -> None:
         """Create the encoder of an installed model.

@@ -23,17 +23,7 @@ from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
 from bindsearch.encoders.preprocessing.crops import wide_parts
 from bindsearch.errors import EncoderError, UsageError
-from bindsearch.media import (
-    MODALITY_OF,
-    DecodeHints,
-    DepthMap,
-    Frames,
-    Media,
-    Passage,
-    Picture,
-    Sound,
-    ThermalPicture,
-)
+from bindsearch.media import MODALITY_OF, DecodeHints, DepthMap, Frames, Media, Passage, Picture, Sound, ThermalPicture
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -43,14 +33,9 @@ if TYPE_CHECKING:
 
     from bindsearch.encoders.hf.languagebind_networks import VisionConfig
 
+_MODALITIES = (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO, Modality.DEPTH, Modality.THERMAL)
 MODALITY_OF_TYPE: Mapping[str, Modality] = MappingProxyType(
-    {
-        "LanguageBindImage": Modality.IMAGE,
-        "LanguageBindVideo": Modality.VIDEO,
-        "LanguageBindAudio": Modality.AUDIO,
-        "LanguageBindDepth": Modality.DEPTH,
-        "LanguageBindThermal": Modality.THERMAL,
-    }
+    {f"LanguageBind{modality.value.capitalize()}": modality for modality in _MODALITIES}
 )
 """Modality beside texts, by `model_type`."""
 
@@ -99,11 +84,8 @@ class _Repository:
             self.max_depth_m = float(self.vision["max_depth"])
             if not (sound or self.height_px == inputs.SIDE_PX) or not 0 < self.height_px * self.width_px <= 1 << 20:
                 raise ValueError(f"an input of {self.height_px} x {self.width_px}")
-            if (
-                int(self.text["vocab_size"]) != _TEXT["vocab_size"]
-                or not 0 <= self.frames <= 64
-                or self.max_depth_m < 0
-            ):
+            has_clip_words = int(self.text["vocab_size"]) == _TEXT["vocab_size"]
+            if not has_clip_words or not 0 <= self.frames <= 64 or self.max_depth_m < 0:
                 raise ValueError("its vocabulary is not CLIP's, or its frames or depths are out of range")
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise EncoderError(f"the configuration of {name} is damaged ({error}): pull the model again") from error
@@ -120,13 +102,9 @@ class _Repository:
             case Frames(rgb=frames):
                 return inputs.prepare_frames(frames, self.frames)[None]
             case Sound(samples=samples, sample_rate_hz=rate_hz):
-                shape = inputs.SoundShape(
-                    rate_hz=int(self.vision["audio_sample_rate"]),
-                    bins=self.height_px,
-                    frames=self.width_px,
-                    mean=float(self.vision["audio_mean"]),
-                    std=float(self.vision["audio_std"]),
-                )
+                mean, std = float(self.vision["audio_mean"]), float(self.vision["audio_std"])
+                model_hz = int(self.vision["audio_sample_rate"])
+                shape = inputs.SoundShape(model_hz, self.height_px, self.width_px, mean, std)
                 return inputs.prepare_sound(samples, rate_hz, shape)[None]
         raise TypeError(f"{type(media).__name__} is not {self.modality}")
 

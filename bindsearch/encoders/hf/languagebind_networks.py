@@ -171,9 +171,8 @@ def build_vision_tower(
     """
     with torch.device("meta"):
         tower = VisionTower(config)
-    chosen = {
-        name: tensor for name, tensor in tensors.items() if name.startswith(("vision_model.", "visual_projection."))
-    }
+    own = ("vision_model.", "visual_projection.")
+    chosen = {name: tensor for name, tensor in tensors.items() if name.startswith(own)}
     state = {name: tensor.to(device, dtype) for name, tensor in merge_lora(chosen, lora_alpha).items()}
     state.pop("vision_model.embeddings.position_ids", None)  # numbers, kept by old versions of the library
     try:

@@ -6,8 +6,8 @@ The vector of a window of a sound is the sum of two parts:
   effects, by those of aiSFX. A gate weighs both: how near the features are to those of the sounds of the ten kinds.
   Like ConSE (Norouzi et al. 2013, arXiv 1312.5650), a sound is near the texts and pictures of what it may be.
 * detail: the features in the directions of the text space that texts use least, like the appearance of pictures (see
-  `class_map`). Texts are nearly orthogonal to it, so it hardly changes their ranking of sounds, while sounds find each
-  other by it.
+  `class_prototypes`). Texts are nearly orthogonal to it, so it hardly changes their ranking of sounds, while sounds
+  find each other by it.
 """
 
 from __future__ import annotations

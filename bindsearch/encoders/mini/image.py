@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bindsearch.encoders.mini.class_map import ClassMap, map_features
-from bindsearch.encoders.mini.class_prototypes import BANK_FILE, load_class_map
+from bindsearch.encoders.mini.class_prototypes import BANK_FILE, ClassMap, load_class_map, map_features
 from bindsearch.encoders.mini.efficientnet import (
     CLASSES,
     GRID,

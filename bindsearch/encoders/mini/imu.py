@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.encoders.mini.weights import reading_weights
 from bindsearch.encoders.preprocessing.resampling import check_motion, resample_motion
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 WEIGHTS = Path(__file__).with_name("imu.safetensors")
 DIM = 384

@@ -35,12 +35,7 @@ from bindsearch.errors import EncoderError
 
 @dataclass(frozen=True)
 class Values:
-    """Values that a network pools.
-
-    Attributes:
-        patches: Those of patches, (n, h, w, width).
-        others: Those of other tokens, such as the class token, (n, tokens, width).
-    """
+    """Values that a network pools: of patches, (n, h, w, width), and of other tokens, (n, tokens, width)."""
 
     patches: Tensor
     others: Tensor
@@ -50,9 +45,8 @@ class Values:
 class Pooling:
     """The two parts of a network around its pooling.
 
-    Attributes:
-        values: Maps normalised pictures (n, 3, height, width) to what the network pools.
-        project: Maps values (..., width) to features (..., d), not of unit length.
+    `values` maps normalised pictures (n, 3, height, width) to what the network pools, `project` maps values
+    (..., width) to features (..., d), not of unit length.
     """
 
     values: Callable[[Tensor], Values]

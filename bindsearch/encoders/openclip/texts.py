@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bindsearch.encoders.preprocessing.clip_tokenizer import ClipTokenizer, clip_tokenizer, open_clip_tokenizers
 from bindsearch.encoders.preprocessing.hub_tokenizer import HubTokenizer, TokenizerFiles
-
-if TYPE_CHECKING:
-    pass
 
 CONTEXT_TOKENS = 77
 """Positions of a text tower whose configuration states none, in open_clip."""

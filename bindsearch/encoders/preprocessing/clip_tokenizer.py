@@ -35,22 +35,12 @@ _SPECIAL_IN_TEXT = re.compile(r"<(?=(?:start|end)_of_text>)", re.IGNORECASE)
 
 
 class ClipTokenizer:
-    """Tokenizer of CLIP; thread-safe, the vocabulary loads on first use.
-
-    Attributes:
-        max_tokens: Maximum length of a text, including start and end token.
-        pad: Id of the padding.
-    """
+    """Tokenizer of CLIP; thread-safe, the vocabulary loads on first use."""
 
     pad = 0
 
     def __init__(self, max_tokens: int = CONTEXT_TOKENS, clean: str = "lower") -> None:
-        """Prepare for loading.
-
-        Args:
-            max_tokens: Positions of the text tower.
-            clean: How a text is cleaned first, in open_clip's terms: "lower", "whitespace" or "canonicalize".
-        """
+        """Take the positions of the text tower, and how texts are cleaned: "lower", "whitespace" or "canonicalize"."""
         self.max_tokens = max_tokens
         self._clean = clean
         self._lock = threading.Lock()
@@ -134,16 +124,9 @@ def clip_tokenizer(max_tokens: int = CONTEXT_TOKENS, clean: str = "lower") -> Cl
 
 
 def pad_tokens(tokens: Sequence[NDArray[np.int64]], length: int | None = None) -> torch.Tensor:
-    """Stack token ids, padded with zeros after the end token.
+    """Stack token ids, int64 (1, length) each, padded with zeros after the end token: int64 (n, length or the longest).
 
     Attention is causal and the embedding is read at the end token, so the padding has no effect.
-
-    Args:
-        tokens: n arrays of token ids, int64 (1, length) each.
-        length: Length of the result; None: that of the longest array.
-
-    Returns:
-        Token ids, int64 (n, length).
     """
     import torch
 

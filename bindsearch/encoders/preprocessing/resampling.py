@@ -30,15 +30,7 @@ _FILTER_REACH = 6.0 / 0.99
 
 
 def check_sound(samples: NDArray[np.float32], sample_rate_hz: int, model_rate_hz: int) -> NDArray[np.float32]:
-    """Check a mono sound.
-
-    Args:
-        samples: Sound, float (n,).
-        sample_rate_hz: Sampling rate of the sound.
-        model_rate_hz: Sampling rate of the model, for messages.
-
-    Returns:
-        The sound, contiguous float32 (n,).
+    """Return a mono sound, float (n,), as contiguous float32 (n,); the rate of the model is for messages.
 
     Raises:
         MediaError: the sound is empty, holds NaN or infinity, or its rate is out of range.
@@ -167,14 +159,7 @@ def _resampler(from_rate: int, to_rate: int, float32_filter: bool) -> torch.nn.M
 
 
 def check_motion(samples: NDArray[np.float32], sample_rate_hz: float) -> NDArray[np.float32]:
-    """Check a motion recording.
-
-    Args:
-        samples: Motion, float (n, 6).
-        sample_rate_hz: Sampling rate of the recording.
-
-    Returns:
-        The motion, float32 (n, 6).
+    """Return a recording of motion, float (n, 6), as float32 (n, 6).
 
     Raises:
         MediaError: the recording is empty, of the wrong shape, holds NaN or infinity, or its rate is out of range.
@@ -182,10 +167,8 @@ def check_motion(samples: NDArray[np.float32], sample_rate_hz: float) -> NDArray
     if samples.ndim != 2 or samples.shape[1] != 6 or len(samples) == 0:
         raise MediaError(f"motion of shape {samples.shape} cannot be embedded; give rows of 6 values, at least one")
     if not MIN_MOTION_RATE_HZ <= sample_rate_hz <= MAX_MOTION_RATE_HZ:
-        raise MediaError(
-            f"motion at {sample_rate_hz} Hz is out of range; "
-            f"expected {MIN_MOTION_RATE_HZ:g} to {MAX_MOTION_RATE_HZ:g} Hz"
-        )
+        expected = f"expected {MIN_MOTION_RATE_HZ:g} to {MAX_MOTION_RATE_HZ:g} Hz"
+        raise MediaError(f"motion at {sample_rate_hz} Hz is out of range; {expected}")
     if not np.isfinite(samples).all():
         raise MediaError("motion holds NaN or infinite samples; remove or interpolate them")
     return samples.astype(np.float32, copy=False)

@@ -64,14 +64,7 @@ def normalize_levels(levels_db: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def sound_levels(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
-    """Return the log-mel spectrogram of a whole sound in dB.
-
-    Args:
-        samples: Mono sound, float32 (n,), nominally in -1..1.
-        sample_rate_hz: Sampling rate of the sound.
-
-    Returns:
-        Levels in dB, float32 (mel, frames), 50 frames per second.
+    """Return the log-mel spectrogram of a mono sound in dB, float32 (mel, frames), 50 frames per second.
 
     Raises:
         MediaError: as `prepare_sound`.

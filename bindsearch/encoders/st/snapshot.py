@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,8 @@ def describe(name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Ma
         raise
     except Exception as error:  # of models, each with code of its own
         raise EncoderError(f"{name} cannot be used here: {one_line(error)}") from error
-    return facts.to_architecture(), dict.fromkeys(facts.modalities, 1.0)
+    architecture = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(facts).items()}
+    return architecture, dict.fromkeys(facts.modalities, 1.0)
 
 
 def _obstacle(files: Mapping[str, Path]) -> str:
@@ -185,11 +187,7 @@ def _supports(model: SentenceTransformer, *modalities: str) -> bool:
 def _try_samples(
     model: SentenceTransformer, declared: list[Modality], rate_hz: int, *, text_only: bool
 ) -> tuple[dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]], dict[str, str]]:
-    """Embed a sample of each modality and each joint input that a model declares.
-
-    Returns:
-        Vectors as what is indexed and as a query, by modality or joint input, and the reasons for those that fail.
-    """
+    """Return the vectors of samples, as what is indexed and as a query, by modality or joint input, and reasons."""
     vectors, refused = {}, {}
     for key, (modality, prepared) in _samples(declared, rate_hz).items():
         if "+" in key and not _supports(model, *key.split("+")):
@@ -223,17 +221,10 @@ def _samples(declared: list[Modality], rate_hz: int) -> Mapping[str, tuple[Modal
     known = {one: [other for other in partners[one] if other in declared] for one in partners if one in declared}
     several = [(one, others) for one in known for count in (1, 2) for others in combinations(known[one], count)]
     for modality, others in several:
-        samples[joint_name(modality, *others)] = (
-            modality,
-            pack(
-                Parts(
-                    _SAMPLE_TEXT if Modality.TEXT in others else "",
-                    pictures if modality == Modality.VIDEO else pictures[0],
-                    1.0 if modality == Modality.VIDEO else 0.0,
-                    sound if Modality.AUDIO in others else np.empty(0, np.float32),
-                )
-            ),
-        )
+        text = _SAMPLE_TEXT if Modality.TEXT in others else ""
+        shown, frames_per_s = (pictures, 1.0) if modality == Modality.VIDEO else (pictures[0], 0.0)
+        heard = sound if Modality.AUDIO in others else np.empty(0, np.float32)
+        samples[joint_name(modality, *others)] = modality, pack(Parts(text, shown, frames_per_s, heard))
     return samples
 
 

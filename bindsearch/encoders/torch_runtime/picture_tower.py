@@ -13,13 +13,7 @@ class PictureTower(nn.Module):
     """Tower of pictures whose features are vectors of the space; see `encoders.bound.networks.PictureTower`."""
 
     def __init__(self, network: nn.Module, to_pixels: Callable[[Tensor], Tensor], dim: int) -> None:
-        """Combine preprocessing and network.
-
-        Args:
-            network: Maps pixels, float32 (n, 3, side, side), to vectors (n, d); it is converted to fp32.
-            to_pixels: Converts squares, uint8 (n, side, side, 3), to such pixels.
-            dim: Dimension d of the space.
-        """
+        """Combine `to_pixels`, from uint8 (n, side, side, 3) to float32 (n, 3, side, side), and a network to (n, d)."""
         super().__init__()
         self.network = network.float()
         self.width = dim

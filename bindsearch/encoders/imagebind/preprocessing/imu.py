@@ -6,17 +6,13 @@ is: 5 s resampled to 400 Hz, first the accelerometer in m/s^2 with gravity, then
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
 from bindsearch.encoders.imagebind.preprocessing.views import count_views, even_starts
 from bindsearch.encoders.preprocessing.resampling import check_motion, resample_motion
 from bindsearch.encoders.torch_runtime.threads import single_threaded
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 VIEW_SAMPLES = 2_000
 

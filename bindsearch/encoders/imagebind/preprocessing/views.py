@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.errors import MediaError, UsageError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 PUBLISHED_VIEW_S = 2
 """Length of a view of sound and video (paper, appendix B.1; clip_duration of the published code)."""
