@@ -28,14 +28,7 @@ GROUP = "bindsearch.encoders"
 LISTED = ("mini",)
 """Built-in encoders that are shown in messages; null is for tests."""
 
-FAMILIES = {
-    "imagebind-": "imagebind",
-    "openclip:": "openclip",
-    "timm:": "timm",
-    "st:": "st",
-    "hf:": "hf",
-    "bound:": "bound",
-}
+FAMILIES = {"imagebind-": "imagebind"} | {f"{name}:": name for name in ("openclip", "timm", "st", "hf", "bound")}
 """Family whose code runs a model, by the prefix of the model's name."""
 
 OTHER_USES: Mapping[str, str] = MappingProxyType(
@@ -183,6 +176,31 @@ def parts_of(manifest: ModelManifest) -> list[str]:
     return [part for name in names if isinstance(name, str) for part in name.split(JOINT)]
 
 
+def _load_from_package(name: str) -> Encoder:
+    """Return the encoder that one package provides by an entry point."""
+    points = [point for point in _entry_points() if point.name == name]
+    if not points:
+        raise EncoderError(_unknown_message(name))
+    if len(points) > 1:
+        packages = " and ".join(sorted(map(_package_of, points)))
+        raise EncoderError(f"the encoder {name} is provided by {packages}: uninstall all but one")
+    what = f"the encoder {name} of the package {_package_of(points[0])}"
+    try:
+        encoder = points[0].load()()
+    except BindSearchError:
+        raise
+    except Exception as error:  # code of other packages may raise anything; the message names the package
+        fault = f"{type(error).__name__}: {error}"
+        raise EncoderError(f"{what} cannot be loaded ({fault}): repair or uninstall that package") from error
+    if missing := _lacking(encoder):
+        way_out = "see bindsearch.encoders.Encoder for the required members"
+        raise EncoderError(f"{what} lacks {', '.join(missing)}: {way_out}")
+    if encoder.name != name:
+        way_out = "both names must be the same, so that a store can load it"
+        raise EncoderError(f"{what} has the name {encoder.name!r}: {way_out}")
+    return cast("Encoder", encoder)
+
+
 def _family(name: str) -> str | None:
     """Return the family of a model's name; None for other encoders."""
     return next((family for prefix, family in FAMILIES.items() if name.startswith(prefix)), None)
@@ -247,38 +265,6 @@ def _same(own: object, given: object) -> bool:
         return own == given or float(str(own)) == float(str(given))
     except ValueError:
         return str(own) == str(given)
-
-
-def _load_from_package(name: str) -> Encoder:
-    """Return the encoder that one package provides by an entry point."""
-    entry_points = [point for point in _entry_points() if point.name == name]
-    if not entry_points:
-        raise EncoderError(_unknown_message(name))
-    if len(entry_points) > 1:
-        packages = " and ".join(sorted(map(_package_of, entry_points)))
-        raise EncoderError(f"the encoder {name} is provided by {packages}: uninstall all but one")
-    (point,) = entry_points
-    try:
-        make = point.load()
-        encoder = make()
-    except BindSearchError:
-        raise
-    except Exception as error:  # code of other packages may raise anything; the message names the package
-        raise EncoderError(
-            f"the encoder {name} of the package {_package_of(point)} cannot be loaded "
-            f"({type(error).__name__}: {error}): repair or uninstall that package"
-        ) from error
-    if missing := _lacking(encoder):
-        raise EncoderError(
-            f"the encoder {name} of the package {_package_of(point)} lacks {', '.join(missing)}: "
-            "see bindsearch.encoders.Encoder for the required members"
-        )
-    if encoder.name != name:
-        raise EncoderError(
-            f"the encoder {name} of the package {_package_of(point)} has the name {encoder.name!r}: "
-            "both names must be the same, so that a store can load it"
-        )
-    return cast("Encoder", encoder)
 
 
 def _lacking(encoder: object) -> list[str]:

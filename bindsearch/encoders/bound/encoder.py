@@ -208,10 +208,8 @@ def read_hub(manifest: ModelManifest) -> tuple[str, dict[str, Any]]:
     Raises:
         EncoderError: the manifest is damaged.
     """
-    architecture = manifest.architecture
-    name, options = (
-        architecture.get(key) if isinstance(architecture, dict) else None for key in ("hub", "hub_options")
-    )
+    architecture = manifest.architecture if isinstance(manifest.architecture, dict) else {}
+    name, options = architecture.get("hub"), architecture.get("hub_options")
     if not (isinstance(name, str) and isinstance(options, dict)) or name.startswith(BOUND_PREFIX):
         raise damaged_manifest(manifest, "it names no hub")
     return name, options

@@ -219,10 +219,8 @@ def load_combined(name: str, load: Callable[[str, Options], Encoder], options: O
         raise UsageError(f"{name!r} is not a name: combine two encoders, such as bound:night+bound:depth")
     first, second = _load_both((first_name, second_name), load, options)
     # Taken from the second: what the first lacks, or has no bound tower for.
-    of_first, of_second = (
-        frozenset(one.configs) if isinstance(one, BoundEncoder) else frozenset() for one in (first, second)
-    )
-    taken = (second.modalities - first.modalities) | (of_second - of_first)
+    bound = [set(one.configs) if isinstance(one, BoundEncoder) else set() for one in (first, second)]
+    taken = (second.modalities - first.modalities) | (bound[1] - bound[0])
     if not taken:
         raise UsageError(f"{first_name} embeds all that {second_name} does: there is nothing to combine")
     find_anchor(first, second)
@@ -268,11 +266,10 @@ def _checked(combined: CombinedEncoder, first: Encoder, second: Encoder) -> Comb
 def _load_both(
     names: tuple[str, str], load: Callable[[str, Options], Encoder], options: Options
 ) -> tuple[Encoder, Encoder]:
-    second: Mapping[str, str | int | float | bool] = {
-        key.removeprefix(OF_SECOND): value for key, value in options.items() if key.startswith(OF_SECOND)
-    }
-    first = {key: value for key, value in options.items() if not key.startswith(OF_SECOND)}
-    return load(names[0], first), load(names[1], second)
+    of_second = {key: value for key, value in options.items() if key.startswith(OF_SECOND)}
+    of_first = {key: value for key, value in options.items() if key not in of_second}
+    second = {key.removeprefix(OF_SECOND): value for key, value in of_second.items()}
+    return load(names[0], of_first), load(names[1], second)
 
 
 LEAST_COSINE = 0.99
@@ -292,9 +289,7 @@ def find_anchor(first: Encoder, second: Encoder) -> Modality:
     Raises:
         EncoderError: there is none.
     """
-    common = [
-        modality for modality in (Modality.TEXT, Modality.IMAGE) if modality in first.modalities & second.modalities
-    ]
+    common = [one for one in (Modality.TEXT, Modality.IMAGE) if one in first.modalities & second.modalities]
     known = models_folder() / _FOLDER / f"{fingerprint_of(first.digest, second.digest)}.json"
     with suppress(OSError, ValueError, TypeError, KeyError):
         if (kept := Modality(json.loads(known.read_text(encoding="utf-8"))["anchor"])) in common:
@@ -304,7 +299,8 @@ def find_anchor(first: Encoder, second: Encoder) -> Modality:
         reasons = [f"{first.name} has {first.dim} dimensions, {second.name} {second.dim}"]
         common = []
     for modality in common:
-        cosine = _least_cosine(first, second, _probes(modality))
+        probes = _probes(modality)
+        cosine = float((encode_media(first, probes) * encode_media(second, probes)).sum(axis=1).min())
         if cosine >= LEAST_COSINE:
             with suppress(OSError):  # where nothing can be written, it is found again next time
                 known.parent.mkdir(parents=True, exist_ok=True)
@@ -326,7 +322,3 @@ def _probes(modality: Modality) -> list[Media]:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[::8] = (255, 64, 0)
     return [Picture(rgb) for rgb in (*noise, stripes, stripes.transpose(1, 0, 2))]
-
-
-def _least_cosine(first: Encoder, second: Encoder, probes: list[Media]) -> float:
-    return float((encode_media(first, probes) * encode_media(second, probes)).sum(axis=1).min())

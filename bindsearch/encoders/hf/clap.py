@@ -99,19 +99,18 @@ class Adapter(ModelAdapter):
             network = load_network(ClapTextModelWithProjection, self._folder, device, dtype, config=config.text_config)
             return Tower(network, embed_texts)
         network = load_network(ClapAudioModelWithProjection, self._folder, device, dtype, config=config.audio_config)
-        return Tower(network, _embed_sounds)
+
+        def embed_sounds(network: nn.Module, log_mels: torch.Tensor) -> torch.Tensor:
+            """Return the vectors of log-mels, (n, channels, frames, bins), none of which counts as longer."""
+            number_format, is_longer = next(network.parameters()).dtype, log_mels.new_zeros((len(log_mels), 1)) > 0
+            embeds: torch.Tensor = network(input_features=log_mels.to(number_format), is_longer=is_longer).audio_embeds
+            return embeds
+
+        return Tower(network, embed_sounds)
 
     @cached_property
     def _extractor(self) -> Any:
         return from_folder(self._folder, "ClapFeatureExtractor")
-
-
-def _embed_sounds(network: nn.Module, log_mels: torch.Tensor) -> torch.Tensor:
-    """Return the vectors of log-mels, (n, channels, frames, bins), none of which counts as longer."""
-    dtype = next(network.parameters()).dtype
-    is_longer = log_mels.new_zeros((len(log_mels), 1)) > 0
-    embeds: torch.Tensor = network(input_features=log_mels.to(dtype), is_longer=is_longer).audio_embeds
-    return embeds
 
 
 def _sound_facts(folder: Path) -> tuple[int, int, dict[str, str | int | float | bool]]:

@@ -150,12 +150,11 @@ class Adapter(ModelAdapter):
             Modality.TEXT: ("torch", "transformers"),
         }
         self.libraries = {modality: more.get(modality, ("torch", "safetensors")) for modality in self.modalities}
-        set_options: dict[str, str | int | float | bool] = {TOWERS_OPTION: ",".join(sorted(self._others))}
-        if Modality.VIDEO in self._by_modality:
-            set_options |= {"frames": self._by_modality[Modality.VIDEO].frames, "frames_per_s": FRAMES_PER_S}
-        if Modality.DEPTH in self._by_modality:
-            set_options["max_depth_m"] = self._by_modality[Modality.DEPTH].max_depth_m
-        self.options = set_options
+        self.options = {TOWERS_OPTION: ",".join(sorted(self._others))}
+        if video := self._by_modality.get(Modality.VIDEO):
+            self.options = {**self.options, "frames": video.frames, "frames_per_s": FRAMES_PER_S}
+        if depth := self._by_modality.get(Modality.DEPTH):
+            self.options = {**self.options, "max_depth_m": depth.max_depth_m}
         self.other_digests = tuple(self._others[name].source_sha256 for name in sorted(self._others))
 
     def _add(self, name: str) -> None:
@@ -193,7 +192,14 @@ class Adapter(ModelAdapter):
     def load(self, tower: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a tower with the weights of its model."""
         if tower == Modality.TEXT:
-            return self._load_texts(device, dtype)
+            from bindsearch.encoders.torch_runtime.picture_tower import Tower, embed_texts
+
+            with library_errors(self._main.folder):
+                from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+                config = CLIPTextConfig(**{key: self._main.text[key] for key in _TEXT}, projection_dim=self.dim)
+            network = load_network(CLIPTextModelWithProjection, self._main.folder, device, dtype, config=config)
+            return Tower(network, embed_texts)
         from bindsearch.encoders.hf.languagebind_networks import build_vision_tower, same_texts
 
         model = self._by_modality[Modality(tower)]
@@ -209,17 +215,6 @@ class Adapter(ModelAdapter):
             return build_vision_tower(model.vision_config(), tensors, alpha, device, dtype)
         except (EncoderError, KeyError, ValueError, TypeError) as error:
             raise EncoderError(f"{model.name} cannot be loaded: {error}; pull the model again") from error
-
-    def _load_texts(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        from bindsearch.encoders.torch_runtime.picture_tower import Tower, embed_texts
-
-        with library_errors(self._main.folder):
-            from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
-            settings = {key: self._main.text[key] for key in _TEXT}
-            config = CLIPTextConfig(**settings, projection_dim=self.dim)
-        network = load_network(CLIPTextModelWithProjection, self._main.folder, device, dtype, config=config)
-        return Tower(network, embed_texts)
 
 
 def _merged(config: Mapping[str, Any], part: str, defaults: Mapping[str, Any]) -> dict[str, Any]:

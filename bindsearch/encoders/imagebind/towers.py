@@ -42,8 +42,10 @@ class Tower(nn.Module, ABC):
         super().__init__()
         self.trunk, self.norm = trunk, Norm(width)
         self.projection = nn.Linear(width, dim, bias=False)
-        log_scale = None if temperature is None else nn.Parameter(torch.tensor(math.log(temperature)))
-        self.register_parameter("log_logit_scale", log_scale)
+        if temperature is not None:
+            self.log_logit_scale = nn.Parameter(torch.tensor(math.log(temperature)))
+        else:
+            self.register_parameter("log_logit_scale", None)
 
     def forward(self, media: torch.Tensor) -> torch.Tensor:
         """Return temperature-scaled features, float32 (n, d)."""

@@ -81,7 +81,10 @@ class TextTower:
         longest = max((ids.shape[1] for ids in tokens), default=0)
         if longest > self.max_tokens:
             raise MediaError(f"text has {longest} tokens, more than {self.max_tokens}; split it into passages")
-        bert = self._loaded_bert()
+        with self._lock:
+            if self._bert is None:
+                self._bert = load_bert(text_files()[0])
+            bert = self._bert
         buckets = _buckets([ids.shape[1] for ids in tokens], usable_cores())
         batches = [_padded([tokens[row][0] for row in rows]) for rows in buckets]
         if sum(ids.shape[1] for ids in tokens) <= MAX_NUMPY_TOKENS:
@@ -116,13 +119,6 @@ class TextTower:
             if self._tokenizer is None:
                 self._tokenizer = read_tokenizer(text_files()[1], f"reinstall {TEXT_DISTRIBUTION}")
             return self._tokenizer
-
-    def _loaded_bert(self) -> Bert:
-        """Return the weights, loaded on first use."""
-        with self._lock:
-            if self._bert is None:
-                self._bert = load_bert(text_files()[0])
-            return self._bert
 
 
 def _buckets(lengths: Sequence[int], cores: int) -> list[list[int]]:

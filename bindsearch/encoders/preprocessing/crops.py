@@ -148,7 +148,7 @@ def _crop_squares(
         strips = [pixels[_part(height, width, longest, position)] for position in positions]
         resized = [_resize(strip, resized_px, resample) for strip in strips]
     pairs = zip(resized, positions, strict=True)
-    return [whole[_part(*whole.shape[:2], side_px, position)] for whole, position in pairs]
+    return [whole[_part(len(whole), whole.shape[1], side_px, position)] for whole, position in pairs]
 
 
 def _resize(pixels: NDArray[Any], side_px: int, resample: Image.Resampling) -> NDArray[Any]:

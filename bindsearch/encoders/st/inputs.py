@@ -138,12 +138,8 @@ def library_input(modality: Modality, prepared: NDArray[Any], sample_rate_hz: in
     parts = unpack(prepared)
     whole: dict[str, Any] = {}
     if parts.frames_per_s:  # all frames, at their rate, in the terms of transformers
-        n, height, width, _ = parts.pictures.shape
-        metadata: dict[str, Any] = {
-            "total_num_frames": n,
-            "fps": parts.frames_per_s,
-            "duration": n / parts.frames_per_s,
-        }
+        (n, height, width, _), fps = parts.pictures.shape, parts.frames_per_s
+        metadata: dict[str, Any] = {"total_num_frames": n, "fps": fps, "duration": n / fps}
         metadata |= {"frames_indices": list(range(n)), "height": height, "width": width}
         whole["video"] = {"array": parts.pictures, "video_metadata": metadata}
     else:
