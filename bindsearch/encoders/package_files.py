@@ -11,13 +11,8 @@ from bindsearch.errors import EncoderError, InstallationError
 def check_extra(needs: str, extra: str, *modules: str) -> None:
     """Check that the modules of an extra are installed, without loading them.
 
-    Args:
-        needs: Start of the message, such as "detectors need".
-        extra: Name of the extra.
-        *modules: Names of the modules.
-
     Raises:
-        InstallationError: one is missing; the message names the extra.
+        InstallationError: one is missing; the message names the extra after `needs`, such as "detectors need".
     """
     if any(find_spec(module) is None for module in modules):
         raise InstallationError(f"{needs} the extra [{extra}]", f"pip install 'bindsearch[{extra}]'")

@@ -144,10 +144,19 @@ class Adapter(ModelAdapter):
         from bindsearch.encoders.torch_runtime.picture_tower import Tower
 
         if tower == Modality.IMAGE:
-            return Tower(self.load_detection(device, dtype), _embed_pictures)
+            return Tower(
+                self.load_detection(device, dtype),
+                lambda network, pixels: network.embed_image_query(*embed_patches(network, pixels))[0][:, 0],
+            )
+
+        def embed_texts(network: Any, tokens: torch.Tensor) -> torch.Tensor:
+            found = network.get_text_features(input_ids=tokens[:, 0], attention_mask=tokens[:, 1])
+            embeds: torch.Tensor = found.pooler_output
+            return embeds
+
         network: Any = getattr(self._load_all(device, dtype), self.kind)
         network.vision_model = None
-        return Tower(network, _embed_texts)
+        return Tower(network, embed_texts)
 
     def load_detection(self, device: torch.device, dtype: torch.dtype) -> Any:
         """Return the library's network for detection without its text tower.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.encoders.mini.weights import reading_weights
-from bindsearch.encoders.preprocessing.resampling import check_sound, resample_sound
+from bindsearch.encoders.preprocessing.resampling import check_sound, even_parts, resample_sound
 
 if TYPE_CHECKING:
     import torch
@@ -84,9 +84,7 @@ def _pieces(sound: torch.Tensor) -> list[torch.Tensor]:
     if len(sound) <= length:
         shortest = (MIN_FRAMES - 1) * HOP
         return [sound.repeat(math.ceil(shortest / len(sound)))[:shortest] if len(sound) < shortest else sound]
-    free_samples = len(sound) - length
-    starts = np.linspace(0, free_samples, math.ceil(free_samples / length) + 1).round().astype(np.int64)
-    return [sound[start : start + length] for start in starts]
+    return even_parts(sound, length, math.ceil((len(sound) - length) / length) + 1)
 
 
 def _log_mel(sound: torch.Tensor) -> torch.Tensor:

@@ -83,11 +83,7 @@ def _convolution(
 def build_network(weights: Weights) -> torch.nn.Sequential:
     """Build the network up to pooled features, in eval mode.
 
-    Args:
-        weights: Tensors of the published checkpoint.
-
-    Returns:
-        Network that maps raw pixel values 0..255, float (n, 3, 224, 224), to features, float (n, 1280).
+    It maps raw pixel values 0..255, float (n, 3, 224, 224), to features, float (n, 1280).
     """
     import torch
     from torch import nn

@@ -264,12 +264,7 @@ def tower_specs(
 ) -> list[TensorSpec]:
     """Return the specifications of the tensors of a tower, which are stored by their names without a prefix.
 
-    Args:
-        tower: The tower.
-        stored: Tensors of the checkpoint.
-        dtype: Number format of all but norms, "fp32", "bf16" or "fp16".
-        norms: Modules that stay in fp32.
-        prefix: Prefix of the names in the tower.
+    Only `norms` stay in fp32; `dtype` is that of all others, "fp32", "bf16" or "fp16".
     """
     fp32_names, specs = names_in_fp32(tower, norms), []
     for name in tower.state_dict():

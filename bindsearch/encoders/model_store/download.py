@@ -138,12 +138,7 @@ def check_url(url: str) -> None:
 
 
 def check_disk_space(folder: Path, need_bytes: int, what: str) -> None:
-    """Check that the disk has enough free space.
-
-    Args:
-        folder: Folder on the disk.
-        need_bytes: Number of bytes that will be written.
-        what: What will be written, for the message.
+    """Check that the disk of a folder has space for `need_bytes` of `what`.
 
     Raises:
         EncoderError: less than `need_bytes` and SPARE_BYTES are free.

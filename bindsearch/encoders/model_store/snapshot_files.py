@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha1, sha256
+from hashlib import file_digest, sha1, sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -272,6 +272,4 @@ def _git_sha1(path: Path) -> str:
     """Return Git's object id of a file: SHA-1 over its size and content."""
     digest = sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return file_digest(file, lambda: digest).hexdigest()

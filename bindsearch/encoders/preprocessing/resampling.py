@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from bindsearch.errors import MediaError
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
+
+Signal = TypeVar("Signal", "torch.Tensor", "NDArray[np.float32]")
 
 MIN_SOUND_RATE_HZ, MAX_SOUND_RATE_HZ = 1_000, 1_000_000
 MIN_MOTION_RATE_HZ, MAX_MOTION_RATE_HZ = 5.0, 100_000.0
@@ -98,9 +100,13 @@ def windows(sound: NDArray[np.float32], length: int) -> list[NDArray[np.float32]
     """
     if len(sound) <= length:
         return [sound]
-    count = min(math.ceil(len(sound) / length), MAX_WINDOWS)
-    starts = np.linspace(0, len(sound) - length, count).round().astype(int)
-    return [sound[start : start + length] for start in starts]
+    return even_parts(sound, length, min(math.ceil(len(sound) / length), MAX_WINDOWS))
+
+
+def even_parts(signal: Signal, length: int, count: int) -> list[Signal]:
+    """Return `count` parts of `length` samples of a signal (..., n) at even distances, from its start to its end."""
+    starts = np.linspace(0, max(0, signal.shape[-1] - length), count).round().astype(np.int64)
+    return [signal[..., start : start + length] for start in starts]
 
 
 def kaldi_log_mel(sound: torch.Tensor, sample_rate_hz: int, bins: int) -> torch.Tensor:

@@ -144,7 +144,6 @@ def _describe(name: str, folder: Path, model: SentenceTransformer) -> ModelFacts
     dims = {len(vector) for vector, _ in vectors.values()}
     if len(dims) > 1:
         raise EncoderError(f"{name} has vectors of {' and '.join(map(str, sorted(dims)))} dimensions: not one space")
-    prompts = {role: _prompt(model, role) for role in ("query", "document")}
     tokenizer, max_tokens, added = "", 0, 0
     placeholders: tuple[str, ...] = ()
     if Modality.TEXT in modalities:
@@ -163,8 +162,8 @@ def _describe(name: str, folder: Path, model: SentenceTransformer) -> ModelFacts
         joint=tuple(key for key in vectors if "+" in key),
         refused=refused,
         has_roles=any(not np.allclose(query, document, atol=1e-6) for document, query in vectors.values()),
-        query_prompt=prompts["query"],
-        document_prompt=prompts["document"],
+        query_prompt=_prompt(model, "query"),
+        document_prompt=_prompt(model, "document"),
         max_tokens=max_tokens,
         added_tokens=added,
         tokenizer=tokenizer,
@@ -249,6 +248,12 @@ def _prompt(model: SentenceTransformer, role: str) -> str:
     return str(model.prompts.get(chosen or "") or "")
 
 
+def _token_ids(model: SentenceTransformer, text: str, role: str, *, text_only: bool) -> Any:
+    """Return the token ids of a text with the prompt of a role, a tensor (1, length); None if the model has none."""
+    given = text if text_only else {"text": text}
+    return model.preprocess([given], prompt=_prompt(model, role) or None, task=role).get("input_ids")
+
+
 def _tokenizer_file(folder: Path) -> str:
     """Return the path of tokenizer.json: of the first module, or of the repository; "" if there is none."""
     modules = read_json(folder / "modules.json")
@@ -261,12 +266,8 @@ def _tokenizer_file(folder: Path) -> str:
 def _check_tokenizer(name: str, model: SentenceTransformer, *, text_only: bool) -> None:
     """Raise EncoderError if different texts are the same tokens: the library makes an empty tokenizer without files."""
     for role in ("query", "document"):
-        ids: list[Any] = []
-        for text in _TWO_TEXTS:
-            given = text if text_only else {"text": text}
-            features = model.preprocess([given], prompt=_prompt(model, role) or None, task=role)
-            ids.append(features.get("input_ids"))
-        if ids[0] is not None and ids[0].tolist() == ids[1].tolist():
+        first, second = (_token_ids(model, text, role, text_only=text_only) for text in _TWO_TEXTS)
+        if first is not None and first.tolist() == second.tolist():
             raise EncoderError(
                 f"{name} cannot be used here: its tokenizer gives different texts the same tokens; tokenizer.json or "
                 "the files of its words are missing, or max_seq_length is shorter than the prompt"
@@ -279,11 +280,9 @@ def _token_limits(model: SentenceTransformer, count: Any, *, text_only: bool) ->
     config = getattr(model, "config", None)
     positions = getattr(config.get_text_config() if config is not None else None, "max_position_embeddings", None)
     longest = int(min(stated, _number(positions, MAX_TOKENS), MAX_TOKENS))
-    given = _SAMPLE_TEXT if text_only else {"text": _SAMPLE_TEXT}
     added = 0
     for role in ("query", "document"):
-        features = model.preprocess([given], prompt=_prompt(model, role) or None, task=role)
-        ids = features.get("input_ids")
+        ids = _token_ids(model, _SAMPLE_TEXT, role, text_only=text_only)
         length = ids.shape[-1] if ids is not None and ids.ndim == 2 else count(_prompt(model, role) + _SAMPLE_TEXT)
         added = max(added, length - count(_SAMPLE_TEXT))
     return longest, added
