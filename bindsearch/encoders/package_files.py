@@ -19,12 +19,7 @@ def check_extra(needs: str, extra: str, *modules: str) -> None:
 
 
 def packaged_file(package: str, distribution: str, relative: str) -> Path:
-    """Return the path of a file in an installed package, without running the package's code.
-
-    Args:
-        package: Name that the package is imported by.
-        distribution: Name that it is installed by.
-        relative: Path of the file in the package.
+    """Return the path of a file in a package, installed as a `distribution`, without running the package's code.
 
     Raises:
         EncoderError: the package is not installed, or the file is missing.

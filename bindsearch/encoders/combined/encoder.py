@@ -99,12 +99,8 @@ def load_bridge(manifest: ModelManifest, dims: tuple[int, int]) -> Bridge:
         raise EncoderError(
             f"the bridge of {manifest.name} is damaged ({MANIFEST_FILE}): {how_to_repair(manifest.name)}"
         )
-    return Bridge(
-        tensors[_MATRIX],
-        {Modality(name): mean for name, mean in means.items() if name in list(Modality)},
-        tensors[_TARGET],
-        manifest.source_sha256,
-    )
+    known = {Modality(name): mean for name, mean in means.items() if name in list(Modality)}
+    return Bridge(tensors[_MATRIX], known, tensors[_TARGET], manifest.source_sha256)
 
 
 class CombinedEncoder:
@@ -123,6 +119,7 @@ class CombinedEncoder:
         of_second = {OF_SECOND + key: value for key, value in second.options.items()}
         self.options: Mapping[str, str | int | float | bool] = {**first.options, **of_second}
         self.modalities = first.modalities | taken
+        self.count_tokens = self._of(Modality.TEXT).count_tokens
         owners = {modality: self._of(modality) for modality in self.modalities}
         self.libraries = {modality: libraries_of(owner, modality) for modality, owner in owners.items()}
         self.captioned = frozenset(one for one, owner in owners.items() if one in captioned_modalities(owner))
@@ -152,10 +149,6 @@ class CombinedEncoder:
     def max_tokens(self) -> int:
         """Maximum length of a passage of the encoder of texts."""
         return self._of(Modality.TEXT).max_tokens
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens as the encoder of texts counts them."""
-        return self._of(Modality.TEXT).count_tokens(text)
 
     def as_query(self, target: Modality | None) -> CombinedEncoder:
         """Return the encoder of queries: both with theirs."""

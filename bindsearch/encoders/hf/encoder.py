@@ -63,6 +63,7 @@ class HfEncoder:
         self.name, self.dim, self.options = manifest.name, self._adapter.dim, self._adapter.options
         self.settable, self.modalities = self._adapter.settable, self._adapter.modalities
         self.libraries, self.wants = self._adapter.libraries, self._adapter.wants
+        self.count_tokens = self._adapter.tokenizer.count_tokens
         self.digest = fingerprint_of(str(PREPROCESSING_VERSION), manifest.source_sha256, *self._adapter.other_digests)
 
     def __reduce__(self) -> tuple[Callable[..., HfEncoder], tuple[()]]:
@@ -83,10 +84,6 @@ class HfEncoder:
     def max_tokens(self) -> int:
         """Maximum number of tokens, those of the model's tokenizer."""
         return self._adapter.tokenizer.max_tokens
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of a text, including special tokens."""
-        return self._adapter.tokenizer.count_tokens(text)
 
     def as_query(self, target: Modality | None) -> HfEncoder:
         """Return the encoder of queries for a modality: this one, or one with the towers for it."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from bindsearch.encoders.hf import languagebind_inputs as inputs
 from bindsearch.encoders.hf.adapter import CONFIG_FILE, ModelAdapter, Options, check_model_type
-from bindsearch.encoders.hf.library import library_errors, load_network, read_all_tensors, read_tensors
+from bindsearch.encoders.hf.library import library_errors, load_network, read_all_tensors, read_scale
 from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, read_model, snapshot_folder
 from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
@@ -108,10 +108,6 @@ class _Repository:
                 return inputs.prepare_sound(samples, rate_hz, shape)[None]
         raise TypeError(f"{type(media).__name__} is not {self.modality}")
 
-    def scale(self) -> float:
-        """Return the learned logit scale, exp(logit_scale)."""
-        return float(read_tensors(self.folder, ["logit_scale"])["logit_scale"].float().exp())
-
     def vision_config(self) -> VisionConfig:
         """Return the sizes of the vision tower."""
         from bindsearch.encoders.hf.languagebind_networks import VisionConfig
@@ -182,7 +178,7 @@ class Adapter(ModelAdapter):
 
     def temperatures(self, target: Modality | None) -> Mapping[Modality, float]:
         """Return the logit scale of each model; of texts that of the one for `target`, else of the first."""
-        scales = {modality: model.scale() for modality, model in self._by_modality.items()}
+        scales = {one: read_scale(model.folder, "logit_scale") for one, model in self._by_modality.items()}
         return {Modality.TEXT: scales.get(target or self._main.modality, scales[self._main.modality]), **scales}
 
     def most_views(self, tower: str) -> int | None:

@@ -147,6 +147,11 @@ def read_tensors(folder: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def read_scale(folder: Path, name: str) -> float:
+    """Return a logit scale of a model from the tensor of its logarithm; errors as of `read_tensors`."""
+    return float(read_tensors(folder, [name])[name].float().exp())
+
+
 def read_all_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Return all tensors of a model, mapped from its files: pages are read on use.
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from bindsearch.encoders.hf.adapter import CONFIG_FILE, HubTokenizer, ModelAdapter, Options
-from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_tensors
+from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_scale
 from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import EncoderError, MediaError
@@ -131,9 +131,7 @@ class Adapter(ModelAdapter):
 
     def temperatures(self, target: Modality | None) -> Mapping[Modality, float]:  # noqa: ARG002  (one for all)
         """Return the logit scale of the CLIP model that the detector was made from, exp(logit_scale)."""
-        name = f"{self.kind}.logit_scale"
-        scale = float(read_tensors(self._folder, [name])[name].float().exp())
-        return {Modality.TEXT: scale, Modality.IMAGE: scale}
+        return dict.fromkeys((Modality.TEXT, Modality.IMAGE), read_scale(self._folder, f"{self.kind}.logit_scale"))
 
     def most_views(self, tower: str) -> int | None:
         """Return MAX_BATCH for pictures."""

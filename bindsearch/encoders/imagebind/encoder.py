@@ -94,6 +94,7 @@ class ImageBindEncoder:
         self._towers = Towers(self._load, runtime)
         self._make = partial(ImageBindEncoder, manifest, options=dict(options or {}), runtime=runtime, load=load)
         self.name, self.dim = manifest.name, int(manifest.architecture["out_embed_dim"])
+        self.max_tokens, self.count_tokens = clip_tokenizer().max_tokens, clip_tokenizer().count_tokens
         self.digest = fingerprint_of(str(PREPROCESSING_VERSION), manifest.source_sha256)
         self.options: Mapping[str, str | int | float | bool] = asdict(preprocessing)
         # As published: audio 20, depth 5, thermal 10, IMU 5, text learned, vision 1.
@@ -105,18 +106,9 @@ class ImageBindEncoder:
         return self._make, ()
 
     @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens: 77, the window of CLIP."""
-        return clip_tokenizer().max_tokens
-
-    @property
     def loaded_towers(self) -> frozenset[str]:
         """Names of the towers in memory."""
         return self._towers.loaded
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of byte pairs of a text, plus the start and end tokens."""
-        return clip_tokenizer().count_tokens(text)
 
     def prepare(self, media: Media) -> NDArray[Any]:
         """Preprocess one medium to an array (views, ...); thread-safe.
@@ -169,9 +161,9 @@ class ImageBindEncoder:
 
     def picture_tower(self) -> PictureTower:
         """Return the image tower in fp32 as a module that can be trained; it is not shared with this encoder."""
-        from bindsearch.encoders.torch_runtime.picture_tower import PictureTower, on_cpu
+        from bindsearch.encoders.torch_runtime.picture_tower import PictureTower
 
-        return PictureTower(on_cpu(self._load), to_pixels, self.dim)
+        return PictureTower(self._load, to_pixels, self.dim)
 
     def _load_file(self, tower: str, device: torch.device) -> nn.Module:
         """Load a tower from the files of the installed model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 from bindsearch.encoders.base import locating
 from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.torch_runtime.device import has_fast_bf16
-from bindsearch.encoders.torch_runtime.threads import ParallelForward, single_threaded
+from bindsearch.encoders.torch_runtime.threads import parallel_passes, single_threaded
 from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
 from bindsearch.media import DecodeHints, Frames, Media, Motion, Passage, Picture, Sound
@@ -145,11 +146,11 @@ class MiniEncoder:
                 embedded = self._image.encode([picture for views in prepared for picture in views])
             elif modality is Modality.AUDIO:
                 pieces = [piece for views in prepared for piece in views]  # of different lengths: one a pass
-                embedded = np.stack(self._passes.map(self._audio.encode, pieces))
+                embedded = np.stack(list(self._passes.map(self._audio.encode, pieces)))
             else:
                 views = np.concatenate(list(prepared))
                 groups = [views[start : start + VIEWS_PER_PASS] for start in range(0, len(views), VIEWS_PER_PASS)]
-                embedded = np.concatenate(self._passes.map(self._imu.encode, groups))
+                embedded = np.concatenate(list(self._passes.map(self._imu.encode, groups)))
             return l2_normalize(mean_of_views(embedded, prepared))
 
     def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -175,8 +176,8 @@ class MiniEncoder:
         return MiniPictureTower()
 
     @cached_property
-    def _passes(self) -> ParallelForward:
-        return ParallelForward()
+    def _passes(self) -> ThreadPoolExecutor:
+        return parallel_passes()
 
     @cached_property
     def _text(self) -> TextTower:

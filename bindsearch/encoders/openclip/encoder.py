@@ -122,9 +122,9 @@ class OpenClipEncoder(PictureModelEncoder):
 
     def picture_tower(self) -> PictureTower:
         """Return the image tower in fp32 as a module that can be trained; it is not shared with this encoder."""
-        from bindsearch.encoders.torch_runtime.picture_tower import PictureTower, on_cpu
+        from bindsearch.encoders.torch_runtime.picture_tower import PictureTower
 
-        return PictureTower(on_cpu(self._load), self._input.normalized, self.dim)
+        return PictureTower(self._load, self._input.normalized, self.dim)
 
     @cached_property
     def _vocabulary(self) -> int | None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CONTEXT_TOKENS = 77
 """Positions of CLIP's text tower: the maximum length of a text, including start and end token."""
 
+START_TOKEN, END_TOKEN = 49_406, 49_407
+"""Ids in CLIP's vocabulary; the tower finds the end of a text by the highest id."""
+
 _SPECIAL_TOKENS = 2
 _LONGEST_WORD = CONTEXT_TOKENS * 32
 """Bytes after which a word is split: no token is longer than 32 bytes, so the text has more than 77 tokens anyway."""
@@ -63,7 +66,7 @@ class ClipTokenizer:
             raise MediaError(
                 f"text has {len(ids) + _SPECIAL_TOKENS} tokens, more than {self.max_tokens}; split it into passages"
             )
-        return np.asarray([[self.start_token, *ids, self.end_token]], dtype=np.int64)
+        return np.asarray([[START_TOKEN, *ids, END_TOKEN]], dtype=np.int64)
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text without start and end token.
@@ -74,18 +77,6 @@ class ClipTokenizer:
         with self._lock:
             bpe = self._loaded()
             return [bpe.encoder[part] for word in self._words(bpe, text) for part in bpe.bpe(word).split(" ")]
-
-    @property
-    def start_token(self) -> int:
-        """Id of the start token, 49406."""
-        with self._lock:
-            return int(self._loaded().sot_token_id)
-
-    @property
-    def end_token(self) -> int:
-        """Id of the end token, 49407, the highest one; the tower finds the end of a text by it."""
-        with self._lock:
-            return int(self._loaded().eot_token_id)
 
     def _loaded(self) -> Any:
         """Return the SimpleTokenizer, loaded on first use; its cache is kept bounded."""
@@ -145,5 +136,5 @@ def tokenize(texts: str | Sequence[str]) -> torch.Tensor:
     rows = []
     for text in [texts] if isinstance(texts, str) else texts:
         ids = tokenizer.encode(text)[: CONTEXT_TOKENS - _SPECIAL_TOKENS]
-        rows.append(np.asarray([[tokenizer.start_token, *ids, tokenizer.end_token]], dtype=np.int64))
+        rows.append(np.asarray([[START_TOKEN, *ids, END_TOKEN]], dtype=np.int64))
     return pad_tokens(rows, CONTEXT_TOKENS)

@@ -17,12 +17,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
+FILTERS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
 """Filters of Pillow by their names in open_clip and timm."""
 
 FITS = ("shortest", "longest", "squash")

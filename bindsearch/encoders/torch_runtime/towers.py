@@ -125,16 +125,9 @@ def run_texts(
 
 
 def mean_of_views(features: NDArray[np.float32], prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """Average the features of the views of each medium.
+    """Average the features of all views, float32 (total, d), for each of n media with its views: float32 (n, d).
 
     The mean is not normalised again, like in ImageBind's published model, which averages scaled features.
-
-    Args:
-        features: Features of all views, float32 (total number of views, d).
-        prepared: Prepared views of n media, (views, ...) each.
-
-    Returns:
-        Mean features, float32 (n, d).
     """
     if len(features) == len(prepared):
         return features
