@@ -194,9 +194,8 @@ def _requirement(text: str) -> Requirement:
     modality = _NAMES.get(text, _NAMES.get(text.removesuffix("s")))
     if modality is None:
         known = [*REQUIREMENTS, *_NAMES]
-        raise UsageError(
-            f"unknown requirement {shown(text)}: {did_you_mean(text, known)}choose from {', '.join(known)}"
-        )
+        near = did_you_mean(text, known)
+        raise UsageError(f"unknown requirement {shown(text)}: {near}choose from {', '.join(known)}")
     return lambda entry: modality in entry.modalities
 
 

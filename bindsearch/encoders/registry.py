@@ -212,9 +212,8 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
 
     manifest = read_model(name)
     if manifest.family != family:
-        raise EncoderError(
-            f"the model {name} is of the family {manifest.family!r} instead of {family!r}: pull it again"
-        )
+        of = f"is of the family {manifest.family!r} instead of {family!r}"
+        raise EncoderError(f"the model {name} {of}: pull it again")
     if family == "bound":
         return _load_bound(manifest, options, runtime)
     make = partial(_make, f"{family}.encoder:{_CLASSES[family]}", manifest, runtime=runtime)
@@ -252,10 +251,8 @@ def _check_options(encoder: Encoder, options: Options | None) -> Encoder:
     own = encoder.options
     for key, value in options.items():
         if key not in own or not _same(own[key], value):
-            has = f"has {key}={own[key]}" if key in own else f"has no option {key}"
-            raise UsageError(
-                f"{key}={value} cannot be set: the encoder {encoder.name} {has}, and its options are fixed"
-            )
+            has = f"{encoder.name} has {key}={own[key]}" if key in own else f"{encoder.name} has no option {key}"
+            raise UsageError(f"{key}={value} cannot be set: the encoder {has}, and its options are fixed")
     return encoder
 
 

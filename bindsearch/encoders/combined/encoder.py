@@ -96,9 +96,8 @@ def load_bridge(manifest: ModelManifest, dims: tuple[int, int]) -> Bridge:
     shapes = [array.shape == (second,) for array in means.values()]
     fits = tensors.keys() >= {_MATRIX, _TARGET} and tensors[_MATRIX].shape == (second, first)
     if not (fits and tensors[_TARGET].shape == (first,) and all(shapes) and Modality.TEXT in means):
-        raise EncoderError(
-            f"the bridge of {manifest.name} is damaged ({MANIFEST_FILE}): {how_to_repair(manifest.name)}"
-        )
+        name, repair = manifest.name, how_to_repair(manifest.name)
+        raise EncoderError(f"the bridge of {name} is damaged ({MANIFEST_FILE}): {repair}")
     known = {Modality(name): mean for name, mean in means.items() if name in list(Modality)}
     return Bridge(tensors[_MATRIX], known, tensors[_TARGET], manifest.source_sha256)
 

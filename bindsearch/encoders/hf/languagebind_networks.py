@@ -186,11 +186,8 @@ def merge_lora(tensors: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]
 
 def same_texts(first: Mapping[str, Any], second: Mapping[str, Any], tolerance: float = 0.01) -> bool:
     """Return whether two checkpoints have the same text tower, by its projection, norms and biases."""
-    names = [
-        name
-        for name, tensor in first.items()
-        if name.startswith("text_") and (tensor.ndim == 1 or "projection" in name)
-    ]
+    of_texts = {name: tensor for name, tensor in first.items() if name.startswith("text_")}
+    names = [name for name, tensor in of_texts.items() if tensor.ndim == 1 or "projection" in name]
     return bool(names) and all(
         name in second
         and first[name].shape == second[name].shape

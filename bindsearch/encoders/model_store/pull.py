@@ -196,10 +196,8 @@ def cannot_pull(name: str, error: OSError) -> EncoderError:
 
 def kept_download(name: str, error: EncoderError) -> EncoderError:
     """Return an error after a download, with the way to try again or to delete it."""
-    deleted = "it and the model" if is_installed(name) else "it"
-    return EncoderError(
-        f"{error}; the download is kept for another attempt, `bindsearch model remove {name}` deletes {deleted}"
-    )
+    deletes = f"`bindsearch model remove {name}` deletes {'it and the model' if is_installed(name) else 'it'}"
+    return EncoderError(f"{error}; the download is kept for another attempt, {deletes}")
 
 
 def new_manifest(folder: Path, **values: Any) -> ModelManifest:
@@ -230,10 +228,8 @@ class _PullRequest:
             return None
         if not sha256 and (self.from_file is not None or self.url not in (None, manifest.source)):
             return None
-        notice = (
-            f"{manifest.name} is already installed, in {manifest.dtype}, from {manifest.source}; --force pulls it again"
-        )
-        return PullResult(manifest, is_new=False, notices=(notice,))
+        kept = f"{manifest.name} is already installed, in {manifest.dtype}, from {manifest.source}"
+        return PullResult(manifest, is_new=False, notices=(f"{kept}; --force pulls it again",))
 
     def report(self, step: str) -> Callable[[int, int | None], None]:
         """Return a function that reports the progress of a step."""

@@ -62,10 +62,8 @@ class ClipTokenizer:
         ids = self.encode(text)
         if not ids:
             raise MediaError(f"text {text[:40]!r} has no words; give at least one")
-        if len(ids) + _SPECIAL_TOKENS > self.max_tokens:
-            raise MediaError(
-                f"text has {len(ids) + _SPECIAL_TOKENS} tokens, more than {self.max_tokens}; split it into passages"
-            )
+        if (count := len(ids) + _SPECIAL_TOKENS) > self.max_tokens:
+            raise MediaError(f"text has {count} tokens, more than {self.max_tokens}; split it into passages")
         return np.asarray([[START_TOKEN, *ids, END_TOKEN]], dtype=np.int64)
 
     def encode(self, text: str) -> list[int]:

@@ -79,10 +79,8 @@ class HubTokenizer:
         encoding = self._encode(text)
         if all(encoding.special_tokens_mask):
             raise MediaError(f"text {text[:40]!r} has no words; give at least one")
-        if len(encoding.ids) > self.max_tokens:
-            raise MediaError(
-                f"text has {len(encoding.ids)} tokens, more than {self.max_tokens}; split it into passages"
-            )
+        if (count := len(encoding.ids)) > self.max_tokens:
+            raise MediaError(f"text has {count} tokens, more than {self.max_tokens}; split it into passages")
         ids = np.asarray([encoding.ids], dtype=np.int64)
         return np.where(ids == self._separator, 0, ids) if self._stripped_separator else ids
 

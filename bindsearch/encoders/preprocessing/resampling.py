@@ -87,10 +87,8 @@ def at_rate(
     checked = check_sound(samples, sample_rate_hz, model_rate_hz)
     with single_threaded(), torch.inference_mode():
         sound = torch.from_numpy(np.require(checked, requirements="W"))
-        resampled: NDArray[np.float32] = resample_sound(
-            sound, sample_rate_hz, model_rate_hz, float32_filter=float32_filter
-        ).numpy()
-    return resampled
+        resampled = resample_sound(sound, sample_rate_hz, model_rate_hz, float32_filter=float32_filter)
+    return np.asarray(resampled.numpy(), np.float32)
 
 
 def windows(sound: NDArray[np.float32], length: int) -> list[NDArray[np.float32]]:

@@ -305,9 +305,8 @@ class StEncoder:
             raise self._refusal(modality)
         order = np.argsort([array.size for array in prepared], kind="stable")  # inputs of a length share a batch
         text_only = self.modalities == {Modality.TEXT}
-        inputs = [
-            library_input(modality, prepared[row], self._facts.sample_rate_hz, text_only=text_only) for row in order
-        ]
+        rate_hz = self._facts.sample_rate_hz
+        inputs = [library_input(modality, prepared[row], rate_hz, text_only=text_only) for row in order]
         in_order = self._model.encode(modality, inputs, as_query=self._is_query)
         vectors = np.empty_like(in_order)
         vectors[order] = in_order
@@ -360,9 +359,8 @@ def token_counter(folder: Path, tokenizer: str) -> Callable[[str], int]:
         try:
             fast = Tokenizer.from_file(str(folder / tokenizer))
         except Exception as error:  # the library raises plain Exception
-            raise EncoderError(
-                f"{folder / tokenizer} cannot be read ({one_line(error)}): pull the model again"
-            ) from None
+            fault = f"cannot be read ({one_line(error)})"
+            raise EncoderError(f"{folder / tokenizer} {fault}: pull the model again") from None
         fast.no_truncation()
         fast.no_padding()
         return lambda text: len(fast.encode(text, add_special_tokens=False).ids)
