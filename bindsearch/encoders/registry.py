@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.encoders.base import DIM_OPTION, OF_SECOND, Encoder
-from bindsearch.encoders.torch_runtime.device import DEFAULT_RUNTIME, Runtime, check_device
+from bindsearch.encoders.torch_runtime.device import Runtime, check_device
 from bindsearch.errors import BindSearchError, EncoderError, UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def load_encoder(
     name: str,
     *,
     options: Options | None = None,
-    runtime: Runtime = DEFAULT_RUNTIME,
+    runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
 ) -> Encoder:
     """Return an encoder by name; its towers load on first use.
 

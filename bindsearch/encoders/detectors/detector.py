@@ -58,14 +58,7 @@ class Detections:
 
 
 class Detector:
-    """Detector of an installed model; its network loads on first use, and one call at a time runs it.
-
-    Attributes:
-        name: Name of the model, such as "owlv2:google/owlv2-base-patch16-ensemble".
-        dim: Dimension d of the space of queries.
-        digest: Digest of the published files, which determine boxes and scores.
-        encoder: Encoder of the model's own texts, and of pictures as queries: that of `hf:` with the same files.
-    """
+    """Detector of an installed model; its network loads on first use, and one call at a time runs it."""
 
     def __init__(self, manifest: ModelManifest, *, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         """Create the detector of an installed model.
@@ -82,9 +75,27 @@ class Detector:
         self._manifest, self._runtime = manifest, runtime
         self._adapter = Adapter(snapshot_folder(manifest), manifest.name, {})
         self._lock = threading.Lock()
-        self.encoder: Encoder = HfEncoder(manifest, runtime=runtime)
-        self.name, self.dim = manifest.name, self._adapter.dim
-        self.digest = fingerprint_of(str(DETECTION_VERSION), self.encoder.digest)
+        self._encoder = HfEncoder(manifest, runtime=runtime)
+
+    @property
+    def name(self) -> str:
+        """Name of the model, such as "owlv2:google/owlv2-base-patch16-ensemble"."""
+        return self._manifest.name
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of the space of queries."""
+        return self._adapter.dim
+
+    @property
+    def digest(self) -> str:
+        """Digest of the published files, which determine boxes and scores."""
+        return fingerprint_of(str(DETECTION_VERSION), self._encoder.digest)
+
+    @property
+    def encoder(self) -> Encoder:
+        """Encoder of the model's own texts, and of pictures as queries: that of `hf:` with the same files."""
+        return self._encoder
 
     def text_embeddings(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed n texts by the detector's own text tower: float32 (n, d), unit L2 norm.
@@ -159,7 +170,11 @@ class Detector:
             raise UsageError("a query is 0 or not finite: give vectors as an encoder returns them")
 
 
-def load_detector(name: str, *, runtime: Runtime = DEFAULT_RUNTIME) -> Detector:
+def load_detector(
+    name: str,
+    *,
+    runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
+) -> Detector:
     """Return a detector by name; its network loads on first use.
 
     Raises:
