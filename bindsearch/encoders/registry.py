@@ -214,8 +214,16 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
     if manifest.family != family:
         of = f"is of the family {manifest.family!r} instead of {family!r}"
         raise EncoderError(f"the model {name} {of}: pull it again")
-    if family == "bound":
-        return _load_bound(manifest, options, runtime)
+    if family == "bound":  # its hub is loaded first; options are those of the hub
+        from bindsearch.encoders.bound.encoder import BoundEncoder, read_hub
+
+        if BRIDGE in manifest.architecture:
+            from bindsearch.encoders.combined.encoder import load_bridged
+
+            return load_bridged(manifest, partial(_load_part, runtime=runtime), options)
+        hub_name, hub_options = read_hub(manifest)
+        hub = _load_part(hub_name, {**hub_options, **(options or {})}, runtime)
+        return BoundEncoder(manifest, hub, runtime=runtime)
     make = partial(_make, f"{family}.encoder:{_CLASSES[family]}", manifest, runtime=runtime)
     if family in ("openclip", "timm"):
         return _check_options(make(), options)
@@ -224,19 +232,6 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         settable = getattr(encoder, "settable", ())
         return _check_options(encoder, {key: value for key, value in (options or {}).items() if key not in settable})
     return encoder
-
-
-def _load_bound(manifest: ModelManifest, options: Options | None, runtime: Runtime) -> Encoder:
-    """Return the encoder of a bound model, whose hub is loaded first; options are those of the hub."""
-    from bindsearch.encoders.bound.encoder import BoundEncoder, read_hub
-
-    if BRIDGE in manifest.architecture:
-        from bindsearch.encoders.combined.encoder import load_bridged
-
-        return load_bridged(manifest, partial(_load_part, runtime=runtime), options)
-    hub_name, hub_options = read_hub(manifest)
-    hub = _load_part(hub_name, {**hub_options, **(options or {})}, runtime)
-    return BoundEncoder(manifest, hub, runtime=runtime)
 
 
 def _load_part(name: str, options: Options, runtime: Runtime) -> Encoder:

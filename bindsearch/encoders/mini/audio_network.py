@@ -127,15 +127,11 @@ def map_from_state(state: Mapping[str, Tensor]) -> SoundMap:
         texts = state["category_texts"][category_of.clamp(min=0)] * is_named[:, None]
         effects.append((_layers(state, f"effects.{number}"), texts, is_named))
     return SoundMap(
-        mean=state["mean"],
-        scale=state["scale"],
         neighbours=functional.normalize(state["neighbours"], dim=1),
         gate=float(state["gate"]),
         kinds=[_layers(state, f"kinds.{number}") for number in range(_count(state, "kinds"))],
-        kind_texts=state["kind_texts"],
         effects=effects,
-        detail=state["detail"],
-        detail_texts=state["detail_texts"],
+        **{name: state[name] for name in ("mean", "scale", "kind_texts", "detail", "detail_texts")},
     )
 
 
