@@ -31,7 +31,7 @@ from results import save_table
 from bindsearch.encoders.benchmark import measure_speed, sample_media
 from bindsearch.encoders.imagebind.config import HUGE
 from bindsearch.encoders.imagebind.encoder import TOWER_OF, random_encoder, to_input
-from bindsearch.encoders.imagebind.random_weights import random_tower
+from bindsearch.encoders.imagebind.published_weights import random_tower
 from bindsearch.encoders.torch_runtime.device import (
     BATCHES,
     Runtime,

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from bindsearch.encoders.imagebind.config import HUGE
-from bindsearch.encoders.imagebind.random_weights import random_checkpoint
+from bindsearch.encoders.imagebind.published_weights import random_checkpoint
 
 
 def main() -> int:

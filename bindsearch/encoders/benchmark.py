@@ -183,9 +183,10 @@ def sample_media(modality: Modality, seed: int) -> Media:
         case Modality.TEXT:
             return Passage(" ".join(rng.choice(SAMPLE_WORDS.split(), 12)))
         case Modality.IMAGE:
-            return Picture(_as_bytes(_stripes(rng, 3)))
+            return Picture((255 * _stripes(rng, 3)).astype(np.uint8))
         case Modality.VIDEO:
-            return Frames(_as_bytes(np.stack([_stripes(rng, 3), _stripes(rng, 3)])), np.array([0.5, 1.5]))
+            frames = np.stack([_stripes(rng, 3), _stripes(rng, 3)])
+            return Frames((255 * frames).astype(np.uint8), np.array([0.5, 1.5]))
         case Modality.AUDIO:
             return Sound(_tones(rng, 2.0, 16_000, (50.0, 6_000.0)), 16_000)
         case Modality.DEPTH:
@@ -206,14 +207,7 @@ def _stripes(rng: np.random.Generator, channels: int) -> NDArray[np.floating]:
     return np.asarray(0.5 + rng.uniform(0.1, 0.5, channels) * waves)
 
 
-def _as_bytes(pixels: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Convert values in 0..1 to 0..255."""
-    return np.asarray(255 * pixels, np.uint8)
-
-
-def _tones(
-    rng: np.random.Generator, length_s: float, rate_hz: int, band_hz: tuple[float, float]
-) -> NDArray[np.float32]:
+def _tones(rng: np.random.Generator, length_s: float, rate_hz: int, band_hz: tuple[float, float]) -> NDArray[Any]:
     """Return the sum of three sines within a band, float32 (n,), with a peak of at most 0.5."""
     times_s = np.arange(round(length_s * rate_hz)) / rate_hz
     tones = [np.sin(2 * np.pi * rng.uniform(*band_hz) * times_s + rng.uniform(0, 6)) for _ in range(3)]

@@ -81,17 +81,10 @@ def _known(
     needs: str = "cpu",
 ) -> EncoderEntry:
     """Return the entry of a model that is not pulled; `needs` is "gpu" where a CPU takes seconds for one medium."""
+    known = _sorted(frozenset(modalities))
+    is_free = is_free_license(license_name)
     return EncoderEntry(
-        name=name,
-        state=State.TO_PULL,
-        modalities=_sorted(frozenset(modalities)),
-        dim=dim,
-        parameters_m=parameters_m,
-        license=license_name,
-        is_free=is_free_license(license_name),
-        languages=languages,
-        needs=needs,
-        good_for=good_for,
+        name, State.TO_PULL, known, dim, None, parameters_m, license_name, is_free, languages, needs, good_for
     )
 
 
@@ -165,9 +158,8 @@ def fitting_encoders(entries: Sequence[EncoderEntry], purpose: str) -> list[Enco
     requirements = [_requirement(text.strip().lower()) for text in purpose.split(",") if text.strip()]
     if not requirements:
         raise UsageError(f"the purpose is empty: give requirements, such as {EXAMPLE!r}")
-    fitting = [
-        entry for entry in entries if not entry.problem and all(requirement(entry) for requirement in requirements)
-    ]
+    usable = (entry for entry in entries if not entry.problem)
+    fitting = [entry for entry in usable if all(requirement(entry) for requirement in requirements)]
     return sorted(fitting, key=lambda entry: (entry.state is State.TO_PULL, entry.parameters_m or 0))
 
 
@@ -202,9 +194,8 @@ def _requirement(text: str) -> Requirement:
     modality = _NAMES.get(text, _NAMES.get(text.removesuffix("s")))
     if modality is None:
         known = [*REQUIREMENTS, *_NAMES]
-        raise UsageError(
-            f"unknown requirement {shown(text)}: {did_you_mean(text, known)}choose from {', '.join(known)}"
-        )
+        near = did_you_mean(text, known)
+        raise UsageError(f"unknown requirement {shown(text)}: {near}choose from {', '.join(known)}")
     return lambda entry: modality in entry.modalities
 
 
@@ -212,14 +203,8 @@ def _built_in(name: str) -> EncoderEntry:
     """Return the entry of an encoder whose weights are part of the installation."""
     encoder = load_encoder(name)
     facts = json.loads((Path(__file__).parent / name / "facts.json").read_text(encoding="utf-8"))
-    return EncoderEntry(
-        name,
-        State.BUILT_IN,
-        _sorted(encoder.modalities),
-        encoder.dim,
-        sum(file.stat().st_size for file in weight_files()),
-        **facts,
-    )
+    size_bytes = sum(file.stat().st_size for file in weight_files())
+    return EncoderEntry(name, State.BUILT_IN, _sorted(encoder.modalities), encoder.dim, size_bytes, **facts)
 
 
 def _loaded(name: str, state: State) -> EncoderEntry:
@@ -237,10 +222,8 @@ def _installed(model: ModelManifest) -> EncoderEntry:
     loaded = _loaded(model.name, state)
     known = next((one for one in KNOWN if one.name == model.name), None)
     if known is None:
-        known = EncoderEntry(
-            model.name, state, (), license=model.license, is_free=is_free_license(model.license) or None
-        )
+        is_free = is_free_license(model.license) or None
+        known = EncoderEntry(model.name, state, (), license=model.license, is_free=is_free)
+    modalities, dim, problem = loaded.modalities, loaded.dim, loaded.problem
     size = sum(file.size_bytes for file in model.files.values())
-    return replace(
-        known, state=state, modalities=loaded.modalities, dim=loaded.dim, size_bytes=size, problem=loaded.problem
-    )
+    return replace(known, state=state, modalities=modalities, dim=dim, size_bytes=size, problem=problem)

@@ -11,25 +11,15 @@ from bindsearch.errors import EncoderError, InstallationError
 def check_extra(needs: str, extra: str, *modules: str) -> None:
     """Check that the modules of an extra are installed, without loading them.
 
-    Args:
-        needs: Start of the message, such as "detectors need".
-        extra: Name of the extra.
-        *modules: Names of the modules.
-
     Raises:
-        InstallationError: one is missing; the message names the extra.
+        InstallationError: one is missing; the message names the extra after `needs`, such as "detectors need".
     """
     if any(find_spec(module) is None for module in modules):
         raise InstallationError(f"{needs} the extra [{extra}]", f"pip install 'bindsearch[{extra}]'")
 
 
 def packaged_file(package: str, distribution: str, relative: str) -> Path:
-    """Return the path of a file in an installed package, without running the package's code.
-
-    Args:
-        package: Name that the package is imported by.
-        distribution: Name that it is installed by.
-        relative: Path of the file in the package.
+    """Return the path of a file in a package, installed as a `distribution`, without running the package's code.
 
     Raises:
         EncoderError: the package is not installed, or the file is missing.

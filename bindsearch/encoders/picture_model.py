@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from bindsearch.encoders.model_store.installed import MANIFEST_FILE, ModelManifest, how_to_repair
+from bindsearch.encoders.model_store.installed import ModelManifest, damaged_manifest
 from bindsearch.encoders.preprocessing.crops import wide_parts
 from bindsearch.encoders.preprocessing.picture_input import PictureInput
-from bindsearch.encoders.torch_runtime.device import Runtime
+from bindsearch.encoders.torch_runtime.device import DEFAULT_RUNTIME, Runtime
 from bindsearch.encoders.torch_runtime.towers import Towers, on_device
-from bindsearch.errors import EncoderError
 from bindsearch.hashing import fingerprint_of
 from bindsearch.media import DecodeHints, Frames, Picture
 from bindsearch.types import Modality
@@ -31,11 +30,6 @@ FRAMES_PER_S = 1.0
 Options = Mapping[str, str | int | float | bool]
 
 
-def damaged_manifest(manifest: ModelManifest, fault: object) -> EncoderError:
-    """Return the error for a manifest that lacks settings or has impossible ones."""
-    return EncoderError(f"{MANIFEST_FILE} of {manifest.name} is damaged ({fault}): {how_to_repair(manifest.name)}")
-
-
 class PictureModelEncoder(ABC):
     """Part of an encoder for pictures and videos; see `bindsearch.encoders.base.Encoder`.
 
@@ -48,12 +42,7 @@ class PictureModelEncoder(ABC):
 
     preprocessing_version: ClassVar[int]
 
-    def __init__(
-        self,
-        manifest: ModelManifest,
-        *,
-        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
-    ) -> None:
+    def __init__(self, manifest: ModelManifest, *, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         """Create the encoder of an installed model.
 
         Raises:

@@ -28,14 +28,7 @@ GROUP = "bindsearch.encoders"
 LISTED = ("mini",)
 """Built-in encoders that are shown in messages; null is for tests."""
 
-FAMILIES = {
-    "imagebind-": "imagebind",
-    "openclip:": "openclip",
-    "timm:": "timm",
-    "st:": "st",
-    "hf:": "hf",
-    "bound:": "bound",
-}
+FAMILIES = {"imagebind-": "imagebind"} | {f"{name}:": name for name in ("openclip", "timm", "st", "hf", "bound")}
 """Family whose code runs a model, by the prefix of the model's name."""
 
 OTHER_USES: Mapping[str, str] = MappingProxyType(
@@ -110,7 +103,7 @@ def load_encoder(
             own = f"; hf:{part.partition(':')[2]} embeds its texts and pictures" if is_detector(part) else ""
             raise EncoderError(f"{part} is not an encoder: use it with `{command}`{own}")
     if JOINT in name:
-        from bindsearch.encoders.combined.load import load_combined
+        from bindsearch.encoders.combined.encoder import load_combined
 
         return load_combined(name, partial(_load_part, runtime=runtime), given)
     family = _family(name)
@@ -183,6 +176,31 @@ def parts_of(manifest: ModelManifest) -> list[str]:
     return [part for name in names if isinstance(name, str) for part in name.split(JOINT)]
 
 
+def _load_from_package(name: str) -> Encoder:
+    """Return the encoder that one package provides by an entry point."""
+    points = [point for point in _entry_points() if point.name == name]
+    if not points:
+        raise EncoderError(_unknown_message(name))
+    if len(points) > 1:
+        packages = " and ".join(sorted(map(_package_of, points)))
+        raise EncoderError(f"the encoder {name} is provided by {packages}: uninstall all but one")
+    what = f"the encoder {name} of the package {_package_of(points[0])}"
+    try:
+        encoder = points[0].load()()
+    except BindSearchError:
+        raise
+    except Exception as error:  # code of other packages may raise anything; the message names the package
+        fault = f"{type(error).__name__}: {error}"
+        raise EncoderError(f"{what} cannot be loaded ({fault}): repair or uninstall that package") from error
+    if missing := _lacking(encoder):
+        way_out = "see bindsearch.encoders.Encoder for the required members"
+        raise EncoderError(f"{what} lacks {', '.join(missing)}: {way_out}")
+    if encoder.name != name:
+        way_out = "both names must be the same, so that a store can load it"
+        raise EncoderError(f"{what} has the name {encoder.name!r}: {way_out}")
+    return cast("Encoder", encoder)
+
+
 def _family(name: str) -> str | None:
     """Return the family of a model's name; None for other encoders."""
     return next((family for prefix, family in FAMILIES.items() if name.startswith(prefix)), None)
@@ -194,11 +212,18 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
 
     manifest = read_model(name)
     if manifest.family != family:
-        raise EncoderError(
-            f"the model {name} is of the family {manifest.family!r} instead of {family!r}: pull it again"
-        )
-    if family == "bound":
-        return _load_bound(manifest, options, runtime)
+        of = f"is of the family {manifest.family!r} instead of {family!r}"
+        raise EncoderError(f"the model {name} {of}: pull it again")
+    if family == "bound":  # its hub is loaded first; options are those of the hub
+        from bindsearch.encoders.bound.encoder import BoundEncoder, read_hub
+
+        if BRIDGE in manifest.architecture:
+            from bindsearch.encoders.combined.encoder import load_bridged
+
+            return load_bridged(manifest, partial(_load_part, runtime=runtime), options)
+        hub_name, hub_options = read_hub(manifest)
+        hub = _load_part(hub_name, {**hub_options, **(options or {})}, runtime)
+        return BoundEncoder(manifest, hub, runtime=runtime)
     make = partial(_make, f"{family}.encoder:{_CLASSES[family]}", manifest, runtime=runtime)
     if family in ("openclip", "timm"):
         return _check_options(make(), options)
@@ -207,19 +232,6 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         settable = getattr(encoder, "settable", ())
         return _check_options(encoder, {key: value for key, value in (options or {}).items() if key not in settable})
     return encoder
-
-
-def _load_bound(manifest: ModelManifest, options: Options | None, runtime: Runtime) -> Encoder:
-    """Return the encoder of a bound model, whose hub is loaded first; options are those of the hub."""
-    from bindsearch.encoders.bound.encoder import BoundEncoder, read_hub
-
-    if BRIDGE in manifest.architecture:
-        from bindsearch.encoders.combined.load import load_bridged
-
-        return load_bridged(manifest, partial(_load_part, runtime=runtime), options)
-    hub_name, hub_options = read_hub(manifest)
-    hub = _load_part(hub_name, {**hub_options, **(options or {})}, runtime)
-    return BoundEncoder(manifest, hub, runtime=runtime)
 
 
 def _load_part(name: str, options: Options, runtime: Runtime) -> Encoder:
@@ -234,10 +246,8 @@ def _check_options(encoder: Encoder, options: Options | None) -> Encoder:
     own = encoder.options
     for key, value in options.items():
         if key not in own or not _same(own[key], value):
-            has = f"has {key}={own[key]}" if key in own else f"has no option {key}"
-            raise UsageError(
-                f"{key}={value} cannot be set: the encoder {encoder.name} {has}, and its options are fixed"
-            )
+            has = f"{encoder.name} has {key}={own[key]}" if key in own else f"{encoder.name} has no option {key}"
+            raise UsageError(f"{key}={value} cannot be set: the encoder {has}, and its options are fixed")
     return encoder
 
 
@@ -247,38 +257,6 @@ def _same(own: object, given: object) -> bool:
         return own == given or float(str(own)) == float(str(given))
     except ValueError:
         return str(own) == str(given)
-
-
-def _load_from_package(name: str) -> Encoder:
-    """Return the encoder that one package provides by an entry point."""
-    entry_points = [point for point in _entry_points() if point.name == name]
-    if not entry_points:
-        raise EncoderError(_unknown_message(name))
-    if len(entry_points) > 1:
-        packages = " and ".join(sorted(map(_package_of, entry_points)))
-        raise EncoderError(f"the encoder {name} is provided by {packages}: uninstall all but one")
-    (point,) = entry_points
-    try:
-        make = point.load()
-        encoder = make()
-    except BindSearchError:
-        raise
-    except Exception as error:  # code of other packages may raise anything; the message names the package
-        raise EncoderError(
-            f"the encoder {name} of the package {_package_of(point)} cannot be loaded "
-            f"({type(error).__name__}: {error}): repair or uninstall that package"
-        ) from error
-    if missing := _lacking(encoder):
-        raise EncoderError(
-            f"the encoder {name} of the package {_package_of(point)} lacks {', '.join(missing)}: "
-            "see bindsearch.encoders.Encoder for the required members"
-        )
-    if encoder.name != name:
-        raise EncoderError(
-            f"the encoder {name} of the package {_package_of(point)} has the name {encoder.name!r}: "
-            "both names must be the same, so that a store can load it"
-        )
-    return cast("Encoder", encoder)
 
 
 def _lacking(encoder: object) -> list[str]:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.arguments import did_you_mean, looks_like_path, shown, to_number, to_path, to_texts
 from bindsearch.encoders.base import Encoder, encode_media
@@ -20,9 +20,6 @@ from bindsearch.media import Passage
 from bindsearch.small_files import read_small_file
 from bindsearch.types import Modality, PathLike
 from bindsearch.vectors import MIN_SUM_NORM, cosines
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 PLACE = "{}"
 """Place of the name in a template."""

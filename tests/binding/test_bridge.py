@@ -15,7 +15,7 @@ from bindsearch.binding.bind import BindOptions
 from bindsearch.binding.bridge import MAX_TEXTS, BridgeResult, bind_bridge, fit_bridge
 from bindsearch.encoders import load_encoder, registry
 from bindsearch.encoders.base import Encoder, encode_media
-from bindsearch.encoders.combined import load as combined_load
+from bindsearch.encoders.combined import encoder as combined_load
 from bindsearch.errors import EncoderError, UsageError
 from bindsearch.media import DecodeHints, Media, Passage, Picture, Sound
 from bindsearch.types import Modality
@@ -227,7 +227,7 @@ def test_encoders_that_share_a_tower_are_combined_by_their_names(
     assert encoder.modalities == {Modality.TEXT, Modality.IMAGE, Modality.AUDIO}
     sound = Sound(np.full(8, 0.01, np.float32), 16_000)
     np.testing.assert_array_equal(encode_media(encoder, [sound]), encode_media(hearing(), [sound]))
-    monkeypatch.setattr(combined_load, "_least_cosine", lambda *_: pytest.fail("it was found before"))
+    monkeypatch.setattr(combined_load, "encode_media", lambda *_: pytest.fail("it was found before"))
     assert load_encoder("here+hearing").digest == encoder.digest
 
 

@@ -19,7 +19,7 @@ from bindsearch.encoders.model_store.installed import (
     tower_file,
 )
 from bindsearch.encoders.preprocessing.crops import as_picture
-from bindsearch.encoders.torch_runtime.device import Runtime
+from bindsearch.encoders.torch_runtime.device import DEFAULT_RUNTIME, Runtime
 from bindsearch.encoders.torch_runtime.towers import Towers, mean_of_views, on_device
 from bindsearch.errors import EncoderError, MediaError, UsageError
 from bindsearch.hashing import fingerprint_of
@@ -46,13 +46,7 @@ class BoundEncoder:
     A modality that has a bound tower is embedded by it, every other one by the hub.
     """
 
-    def __init__(
-        self,
-        manifest: ModelManifest,
-        hub: Encoder,
-        *,
-        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
-    ) -> None:
+    def __init__(self, manifest: ModelManifest, hub: Encoder, *, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         """Create the encoder of an installed model.
 
         Raises:
@@ -214,10 +208,8 @@ def read_hub(manifest: ModelManifest) -> tuple[str, dict[str, Any]]:
     Raises:
         EncoderError: the manifest is damaged.
     """
-    architecture = manifest.architecture
-    name, options = (
-        architecture.get(key) if isinstance(architecture, dict) else None for key in ("hub", "hub_options")
-    )
+    architecture = manifest.architecture if isinstance(manifest.architecture, dict) else {}
+    name, options = architecture.get("hub"), architecture.get("hub_options")
     if not (isinstance(name, str) and isinstance(options, dict)) or name.startswith(BOUND_PREFIX):
         raise damaged_manifest(manifest, "it names no hub")
     return name, options
@@ -238,43 +230,32 @@ def prepare(media: Media, config: TowerConfig, hub: Encoder) -> NDArray[Any]:
         return hub.prepare(as_picture(media))
     if config.network in LABEL_NETWORKS:
         return _label_views(media, config)
-    from bindsearch.encoders.imagebind.preprocessing import parse_preprocessing
+    from bindsearch.encoders.imagebind.preprocessing import audio, depth, image, imu, parse_preprocessing
 
     options = parse_preprocessing({})
     match media:
         case DepthMap():
-            from bindsearch.encoders.imagebind.preprocessing.depth import prepare_depth
-
-            return prepare_depth(media, options, config.side_px)
+            return depth.prepare_depth(media, options, config.side_px)
         case ThermalPicture(values=values):
-            from bindsearch.encoders.imagebind.preprocessing.image import prepare_thermal
-
-            return prepare_thermal(values, options, config.side_px)
+            return image.prepare_thermal(values, options, config.side_px)
         case Sound(samples=samples, sample_rate_hz=rate_hz):
-            from bindsearch.encoders.imagebind.preprocessing.audio import prepare_sound
-
-            return prepare_sound(samples, rate_hz, options)
+            return audio.prepare_sound(samples, rate_hz, options)
         case Motion(samples=motion, sample_rate_hz=motion_rate_hz):
-            from bindsearch.encoders.imagebind.preprocessing.imu import prepare_motion
-
-            return prepare_motion(motion, motion_rate_hz, options)
+            return imu.prepare_motion(motion, motion_rate_hz, options)
     raise _unsuitable(media, config)
 
 
 def _label_views(media: Media, config: TowerConfig) -> NDArray[Any]:
     """Return the views of sound or motion for a network of LABEL_NETWORKS."""
+    from bindsearch.encoders.mini.imu import prepare_motion
+    from bindsearch.encoders.preprocessing.sound_views import prepare_sound
     from bindsearch.encoders.torch_runtime.threads import single_threaded
 
-    match media:
-        case Sound(samples=samples, sample_rate_hz=rate_hz):
-            from bindsearch.encoders.preprocessing.sound_views import prepare_sound
-
-            with single_threaded():
+    with single_threaded():
+        match media:
+            case Sound(samples=samples, sample_rate_hz=rate_hz):
                 return prepare_sound(samples, rate_hz)
-        case Motion(samples=motion, sample_rate_hz=motion_rate_hz):
-            from bindsearch.encoders.mini.imu import prepare_motion
-
-            with single_threaded():
+            case Motion(samples=motion, sample_rate_hz=motion_rate_hz):
                 return prepare_motion(motion, motion_rate_hz)
     raise _unsuitable(media, config)
 

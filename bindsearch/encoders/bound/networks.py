@@ -40,10 +40,9 @@ DEVIATION = 0.02
 
 
 class PictureTower(Protocol):
-    """Tower of pictures that a bound tower may start from: `picture_tower()` of an encoder returns one.
+    """Tower of pictures that a bound tower may start from, a `torch.nn.Module` in fp32; encoders have `picture_tower`.
 
-    It is a `torch.nn.Module` in fp32 that takes stacked squares as `prepare` of its encoder returns them for a
-    `Picture`.
+    It takes stacked squares as `prepare` of its encoder returns them for a `Picture`.
     """
 
     width: int

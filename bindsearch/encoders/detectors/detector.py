@@ -22,6 +22,7 @@ from bindsearch.encoders.hf.owl import Adapter, embed_patches
 from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, read_model, snapshot_folder
 from bindsearch.encoders.model_store.source import DETECTOR_TYPES, is_detector
 from bindsearch.encoders.torch_runtime.device import (
+    DEFAULT_RUNTIME,
     Runtime,
     check_device,
     compute_dtype,
@@ -59,12 +60,7 @@ class Detections:
 class Detector:
     """Detector of an installed model; its network loads on first use, and one call at a time runs it."""
 
-    def __init__(
-        self,
-        manifest: ModelManifest,
-        *,
-        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
-    ) -> None:
+    def __init__(self, manifest: ModelManifest, *, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         """Create the detector of an installed model.
 
         Args:
@@ -141,7 +137,12 @@ class Detector:
         with self._lock, all_threads(), torch.inference_mode():
             (found,), _ = run_in_batches(run, 1, 1)
             numbers: NDArray[np.float32] = found.cpu().numpy()
-        return _inside(numbers[:, :4], numbers[:, 4:], self._adapter.input_sides(*rgb.shape[:2]))
+        centre, half = numbers[:, :2], numbers[:, 2:4] / 2
+        height, width = self._adapter.input_sides(*rgb.shape[:2])
+        corners = np.concatenate([centre - half, centre + half], axis=1) * np.array([width, height] * 2, np.float32)
+        corners = corners.clip(0.0, 1.0)
+        inside = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+        return Detections(corners[inside], numbers[inside, 4:])
 
     @cached_property
     def _device(self) -> torch.device:
@@ -190,16 +191,6 @@ def load_detector(
     check_present()
     check_device(runtime.device)
     return Detector(read_model(name), runtime=runtime)
-
-
-def _inside(boxes: NDArray[np.float32], scores: NDArray[np.float32], sides: tuple[float, float]) -> Detections:
-    """Return boxes, centre and size in fractions of the input, by their corners in the picture; none outside."""
-    centre, half = boxes[:, :2], boxes[:, 2:] / 2
-    height, width = sides
-    corners = np.concatenate([centre - half, centre + half], axis=1) * np.array([width, height] * 2, np.float32)
-    corners = corners.clip(0.0, 1.0)
-    inside = (corners[:, 2:] > corners[:, :2]).all(axis=1)
-    return Detections(corners[inside], scores[inside])
 
 
 MIN_COSINE = 0.999

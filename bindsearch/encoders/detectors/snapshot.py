@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from bindsearch.encoders.hf.snapshot import describe, read_config
@@ -14,13 +15,8 @@ from bindsearch.errors import EncoderError
 __all__ = ["check_files", "check_libraries", "check_present", "describe"]
 
 
-def check_present() -> None:
-    """Check that the library of detectors is installed, without loading it.
-
-    Raises:
-        InstallationError: it is not; the message names the extra.
-    """
-    check_extra("detectors need", "detect", "transformers")
+check_present = partial(check_extra, "detectors need", "detect", "transformers")
+"""Raises InstallationError if the library of detectors is not installed; it is not loaded."""
 
 
 def check_libraries() -> None:

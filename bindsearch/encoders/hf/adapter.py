@@ -56,12 +56,7 @@ class HubTokenizer:
     """Tokenizer of a model, loaded on first use; its encoding changes no state, so that threads may share it."""
 
     def __init__(self, folder: Path, max_tokens: int) -> None:
-        """Prepare for loading.
-
-        Args:
-            folder: Folder with the files of the tokenizer.
-            max_tokens: Number of tokens that the text tower takes; the tokenizer's own limit applies if it is lower.
-        """
+        """Take the folder of its files, and the limit of the text tower; its own limit applies if it is lower."""
         self._folder = folder
         self._tower_tokens = max_tokens
 

@@ -25,7 +25,7 @@ from bindsearch.encoders.hf.adapter import (
     ModelAdapter,
     Options,
 )
-from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_tensors
+from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_scale
 from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.preprocessing.resampling import at_rate, windows
 from bindsearch.errors import EncoderError
@@ -84,8 +84,7 @@ class Adapter(ModelAdapter):
     def temperatures(self, target: Modality | None) -> Mapping[Modality, float]:  # noqa: ARG002  (as tower_of)
         """Return the learned logit scales, exp(logit_scale_t) of texts and exp(logit_scale_a) of sounds."""
         names = {Modality.TEXT: "logit_scale_t", Modality.AUDIO: "logit_scale_a"}
-        tensors = read_tensors(self._folder, list(names.values()))
-        return {modality: float(tensors[name].float().exp()) for modality, name in names.items()}
+        return {modality: read_scale(self._folder, name) for modality, name in names.items()}
 
     def load(self, tower: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a tower with the weights of the model; the other tower is not read."""
@@ -99,19 +98,18 @@ class Adapter(ModelAdapter):
             network = load_network(ClapTextModelWithProjection, self._folder, device, dtype, config=config.text_config)
             return Tower(network, embed_texts)
         network = load_network(ClapAudioModelWithProjection, self._folder, device, dtype, config=config.audio_config)
-        return Tower(network, _embed_sounds)
+
+        def embed_sounds(network: nn.Module, log_mels: torch.Tensor) -> torch.Tensor:
+            """Return the vectors of log-mels, (n, channels, frames, bins), none of which counts as longer."""
+            number_format, is_longer = next(network.parameters()).dtype, log_mels.new_zeros((len(log_mels), 1)) > 0
+            embeds: torch.Tensor = network(input_features=log_mels.to(number_format), is_longer=is_longer).audio_embeds
+            return embeds
+
+        return Tower(network, embed_sounds)
 
     @cached_property
     def _extractor(self) -> Any:
         return from_folder(self._folder, "ClapFeatureExtractor")
-
-
-def _embed_sounds(network: nn.Module, log_mels: torch.Tensor) -> torch.Tensor:
-    """Return the vectors of log-mels, (n, channels, frames, bins), none of which counts as longer."""
-    dtype = next(network.parameters()).dtype
-    is_longer = log_mels.new_zeros((len(log_mels), 1)) > 0
-    embeds: torch.Tensor = network(input_features=log_mels.to(dtype), is_longer=is_longer).audio_embeds
-    return embeds
 
 
 def _sound_facts(folder: Path) -> tuple[int, int, dict[str, str | int | float | bool]]:

@@ -13,7 +13,7 @@ import numpy as np
 from bindsearch.encoders.hf.adapter import Options, find_adapter
 from bindsearch.encoders.hf.library import check_present
 from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, snapshot_folder
-from bindsearch.encoders.torch_runtime.device import Runtime, compute_dtype, torch_dtype
+from bindsearch.encoders.torch_runtime.device import DEFAULT_RUNTIME, Runtime, compute_dtype, torch_dtype
 from bindsearch.encoders.torch_runtime.towers import Towers, mean_of_views, on_device, run_texts
 from bindsearch.errors import EncoderError
 from bindsearch.hashing import fingerprint_of
@@ -38,7 +38,7 @@ class HfEncoder:
         manifest: ModelManifest,
         *,
         options: Options = MappingProxyType({}),
-        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
+        runtime: Runtime = DEFAULT_RUNTIME,
         target: Modality | None = None,
     ) -> None:
         """Create the encoder of an installed model.
@@ -63,6 +63,7 @@ class HfEncoder:
         self.name, self.dim, self.options = manifest.name, self._adapter.dim, self._adapter.options
         self.settable, self.modalities = self._adapter.settable, self._adapter.modalities
         self.libraries, self.wants = self._adapter.libraries, self._adapter.wants
+        self.count_tokens = self._adapter.tokenizer.count_tokens
         self.digest = fingerprint_of(str(PREPROCESSING_VERSION), manifest.source_sha256, *self._adapter.other_digests)
 
     def __reduce__(self) -> tuple[Callable[..., HfEncoder], tuple[()]]:
@@ -83,10 +84,6 @@ class HfEncoder:
     def max_tokens(self) -> int:
         """Maximum number of tokens, those of the model's tokenizer."""
         return self._adapter.tokenizer.max_tokens
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of a text, including special tokens."""
-        return self._adapter.tokenizer.count_tokens(text)
 
     def as_query(self, target: Modality | None) -> HfEncoder:
         """Return the encoder of queries for a modality: this one, or one with the towers for it."""

@@ -17,23 +17,13 @@ import numpy as np
 
 from bindsearch.encoders.hf import languagebind_inputs as inputs
 from bindsearch.encoders.hf.adapter import CONFIG_FILE, ModelAdapter, Options, check_model_type
-from bindsearch.encoders.hf.library import library_errors, load_network, read_all_tensors, read_tensors
+from bindsearch.encoders.hf.library import library_errors, load_network, read_all_tensors, read_scale
 from bindsearch.encoders.model_store.installed import ModelManifest, check_not_replaced, read_model, snapshot_folder
 from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
 from bindsearch.encoders.preprocessing.crops import wide_parts
 from bindsearch.errors import EncoderError, UsageError
-from bindsearch.media import (
-    MODALITY_OF,
-    DecodeHints,
-    DepthMap,
-    Frames,
-    Media,
-    Passage,
-    Picture,
-    Sound,
-    ThermalPicture,
-)
+from bindsearch.media import MODALITY_OF, DecodeHints, DepthMap, Frames, Media, Passage, Picture, Sound, ThermalPicture
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
@@ -43,14 +33,9 @@ if TYPE_CHECKING:
 
     from bindsearch.encoders.hf.languagebind_networks import VisionConfig
 
+_MODALITIES = (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO, Modality.DEPTH, Modality.THERMAL)
 MODALITY_OF_TYPE: Mapping[str, Modality] = MappingProxyType(
-    {
-        "LanguageBindImage": Modality.IMAGE,
-        "LanguageBindVideo": Modality.VIDEO,
-        "LanguageBindAudio": Modality.AUDIO,
-        "LanguageBindDepth": Modality.DEPTH,
-        "LanguageBindThermal": Modality.THERMAL,
-    }
+    {f"LanguageBind{modality.value.capitalize()}": modality for modality in _MODALITIES}
 )
 """Modality beside texts, by `model_type`."""
 
@@ -99,11 +84,8 @@ class _Repository:
             self.max_depth_m = float(self.vision["max_depth"])
             if not (sound or self.height_px == inputs.SIDE_PX) or not 0 < self.height_px * self.width_px <= 1 << 20:
                 raise ValueError(f"an input of {self.height_px} x {self.width_px}")
-            if (
-                int(self.text["vocab_size"]) != _TEXT["vocab_size"]
-                or not 0 <= self.frames <= 64
-                or self.max_depth_m < 0
-            ):
+            has_clip_words = int(self.text["vocab_size"]) == _TEXT["vocab_size"]
+            if not has_clip_words or not 0 <= self.frames <= 64 or self.max_depth_m < 0:
                 raise ValueError("its vocabulary is not CLIP's, or its frames or depths are out of range")
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise EncoderError(f"the configuration of {name} is damaged ({error}): pull the model again") from error
@@ -120,19 +102,11 @@ class _Repository:
             case Frames(rgb=frames):
                 return inputs.prepare_frames(frames, self.frames)[None]
             case Sound(samples=samples, sample_rate_hz=rate_hz):
-                shape = inputs.SoundShape(
-                    rate_hz=int(self.vision["audio_sample_rate"]),
-                    bins=self.height_px,
-                    frames=self.width_px,
-                    mean=float(self.vision["audio_mean"]),
-                    std=float(self.vision["audio_std"]),
-                )
+                mean, std = float(self.vision["audio_mean"]), float(self.vision["audio_std"])
+                model_hz = int(self.vision["audio_sample_rate"])
+                shape = inputs.SoundShape(model_hz, self.height_px, self.width_px, mean, std)
                 return inputs.prepare_sound(samples, rate_hz, shape)[None]
         raise TypeError(f"{type(media).__name__} is not {self.modality}")
-
-    def scale(self) -> float:
-        """Return the learned logit scale, exp(logit_scale)."""
-        return float(read_tensors(self.folder, ["logit_scale"])["logit_scale"].float().exp())
 
     def vision_config(self) -> VisionConfig:
         """Return the sizes of the vision tower."""
@@ -172,12 +146,11 @@ class Adapter(ModelAdapter):
             Modality.TEXT: ("torch", "transformers"),
         }
         self.libraries = {modality: more.get(modality, ("torch", "safetensors")) for modality in self.modalities}
-        set_options: dict[str, str | int | float | bool] = {TOWERS_OPTION: ",".join(sorted(self._others))}
-        if Modality.VIDEO in self._by_modality:
-            set_options |= {"frames": self._by_modality[Modality.VIDEO].frames, "frames_per_s": FRAMES_PER_S}
-        if Modality.DEPTH in self._by_modality:
-            set_options["max_depth_m"] = self._by_modality[Modality.DEPTH].max_depth_m
-        self.options = set_options
+        self.options = {TOWERS_OPTION: ",".join(sorted(self._others))}
+        if video := self._by_modality.get(Modality.VIDEO):
+            self.options = {**self.options, "frames": video.frames, "frames_per_s": FRAMES_PER_S}
+        if depth := self._by_modality.get(Modality.DEPTH):
+            self.options = {**self.options, "max_depth_m": depth.max_depth_m}
         self.other_digests = tuple(self._others[name].source_sha256 for name in sorted(self._others))
 
     def _add(self, name: str) -> None:
@@ -205,7 +178,7 @@ class Adapter(ModelAdapter):
 
     def temperatures(self, target: Modality | None) -> Mapping[Modality, float]:
         """Return the logit scale of each model; of texts that of the one for `target`, else of the first."""
-        scales = {modality: model.scale() for modality, model in self._by_modality.items()}
+        scales = {one: read_scale(model.folder, "logit_scale") for one, model in self._by_modality.items()}
         return {Modality.TEXT: scales.get(target or self._main.modality, scales[self._main.modality]), **scales}
 
     def most_views(self, tower: str) -> int | None:
@@ -215,7 +188,14 @@ class Adapter(ModelAdapter):
     def load(self, tower: str, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Return a tower with the weights of its model."""
         if tower == Modality.TEXT:
-            return self._load_texts(device, dtype)
+            from bindsearch.encoders.torch_runtime.picture_tower import Tower, embed_texts
+
+            with library_errors(self._main.folder):
+                from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+                config = CLIPTextConfig(**{key: self._main.text[key] for key in _TEXT}, projection_dim=self.dim)
+            network = load_network(CLIPTextModelWithProjection, self._main.folder, device, dtype, config=config)
+            return Tower(network, embed_texts)
         from bindsearch.encoders.hf.languagebind_networks import build_vision_tower, same_texts
 
         model = self._by_modality[Modality(tower)]
@@ -231,17 +211,6 @@ class Adapter(ModelAdapter):
             return build_vision_tower(model.vision_config(), tensors, alpha, device, dtype)
         except (EncoderError, KeyError, ValueError, TypeError) as error:
             raise EncoderError(f"{model.name} cannot be loaded: {error}; pull the model again") from error
-
-    def _load_texts(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        from bindsearch.encoders.torch_runtime.picture_tower import Tower, embed_texts
-
-        with library_errors(self._main.folder):
-            from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
-            settings = {key: self._main.text[key] for key in _TEXT}
-            config = CLIPTextConfig(**settings, projection_dim=self.dim)
-        network = load_network(CLIPTextModelWithProjection, self._main.folder, device, dtype, config=config)
-        return Tower(network, embed_texts)
 
 
 def _merged(config: Mapping[str, Any], part: str, defaults: Mapping[str, Any]) -> dict[str, Any]:

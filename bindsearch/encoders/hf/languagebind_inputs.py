@@ -17,18 +17,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.encoders.preprocessing.crops import fill_nearest, square_crop_plane
 from bindsearch.encoders.preprocessing.resampling import at_rate, kaldi_log_mel
 from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import MediaError
 from bindsearch.media import DepthMap
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 SIDE_PX = 224
 MEAN = np.array((0.48145466, 0.4578275, 0.40821073), np.float32)[:, None, None]
@@ -111,15 +108,7 @@ def prepare_frames(rgb: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class SoundShape:
-    """Sizes of the log-mels of a model.
-
-    Attributes:
-        rate_hz: Rate of its sounds.
-        bins: Number of mel bins.
-        frames: Frames of 10 ms of a part; missing ones are 0 before they are normalised.
-        mean: Mean of log-mels.
-        std: Standard deviation of log-mels.
-    """
+    """Sizes of the log-mels of a model, in frames of 10 ms, and their mean and deviation; missing frames are 0."""
 
     rate_hz: int
     bins: int
@@ -145,10 +134,8 @@ def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int, shape: Soun
             whole = np.pad(repeated, (0, longest - len(repeated)))
             mels = [kaldi_log_mel(torch.from_numpy(whole - whole.mean()), rate_hz, bins)] * PARTS
         else:
-            centred = torch.from_numpy(sound - sound.mean())
-            mels = [
-                kaldi_log_mel(centred[start:stop], rate_hz, bins) for start, stop in _parts(len(sound), frames, rate_hz)
-            ]
+            centred, parts = torch.from_numpy(sound - sound.mean()), _parts(len(sound), frames, rate_hz)
+            mels = [kaldi_log_mel(centred[start:stop], rate_hz, bins) for start, stop in parts]
         result = np.zeros((PARTS, frames, bins), np.float32)
         for row, mel in zip(result, mels, strict=True):
             row[: min(frames, len(mel))] = mel[:frames].numpy()

@@ -63,28 +63,18 @@ class _Transformer(nn.Module):
         super().__init__()
         self.embeddings = _Embeddings(config)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.encoder = _Blocks(config)
+        blocks = nn.ModuleList(_Block(config) for _ in range(config.num_hidden_layers))
+        self.encoder = nn.ModuleDict({"layers": blocks})
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Return the mean of the class tokens of frames (n, t, 3, height, width): (n, width)."""
         count, times = frames.shape[:2]
         states = self.pre_layrnorm(self.embeddings(frames.flatten(0, 1)))
-        states = self.encoder(states, times)
+        for block in self.encoder["layers"].children():
+            states = block(states, times)
         pooled: Tensor = self.post_layernorm(states[:, 0]).reshape(count, times, -1).mean(dim=1)
         return pooled
-
-
-class _Blocks(nn.Module):
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(_Block(config) for _ in range(config.num_hidden_layers))
-
-    def forward(self, states: Tensor, times: int) -> Tensor:
-        """Return the states of tokens after all blocks, (n * t, tokens, width)."""
-        for block in self.layers:
-            states = block(states, times)
-        return states
 
 
 class _Embeddings(nn.Module):
@@ -109,7 +99,9 @@ class _Block(nn.Module):
         width, eps = config.hidden_size, config.layer_norm_eps
         self.self_attn = _Attention(config)
         self.layer_norm1 = nn.LayerNorm(width, eps=eps)
-        self.mlp = _Mlp(config)
+        inner = config.intermediate_size
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, inner), "fc2": nn.Linear(inner, width)})
+        self._activation = _ACTIVATIONS[config.hidden_act]
         self.layer_norm2 = nn.LayerNorm(width, eps=eps)
         self.frames = config.frames
         if config.frames:
@@ -126,7 +118,8 @@ class _Block(nn.Module):
             attended = self.temporal_attn(self.temporal_layer_norm1(across).flatten(0, 1)).view_as(across)
             states = (across + attended).transpose(1, 2).flatten(0, 1)
         states = states + self.self_attn(self.layer_norm1(states))
-        after: Tensor = states + self.mlp(self.layer_norm2(states))
+        widened = self._activation(self.mlp["fc1"](self.layer_norm2(states)))
+        after: Tensor = states + self.mlp["fc2"](widened)
         return after
 
 
@@ -148,19 +141,6 @@ class _Attention(nn.Module):
         return attended
 
 
-class _Mlp(nn.Module):
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-        self._activation = _ACTIVATIONS[config.hidden_act]
-
-    def forward(self, states: Tensor) -> Tensor:
-        """Return states of the same shape."""
-        projected: Tensor = self.fc2(self._activation(self.fc1(states)))
-        return projected
-
-
 def build_vision_tower(
     config: VisionConfig, tensors: Mapping[str, Tensor], lora_alpha: float, device: torch.device, dtype: torch.dtype
 ) -> nn.Module:
@@ -171,9 +151,8 @@ def build_vision_tower(
     """
     with torch.device("meta"):
         tower = VisionTower(config)
-    chosen = {
-        name: tensor for name, tensor in tensors.items() if name.startswith(("vision_model.", "visual_projection."))
-    }
+    own = ("vision_model.", "visual_projection.")
+    chosen = {name: tensor for name, tensor in tensors.items() if name.startswith(own)}
     state = {name: tensor.to(device, dtype) for name, tensor in merge_lora(chosen, lora_alpha).items()}
     state.pop("vision_model.embeddings.position_ids", None)  # numbers, kept by old versions of the library
     try:
@@ -207,11 +186,8 @@ def merge_lora(tensors: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]
 
 def same_texts(first: Mapping[str, Any], second: Mapping[str, Any], tolerance: float = 0.01) -> bool:
     """Return whether two checkpoints have the same text tower, by its projection, norms and biases."""
-    names = [
-        name
-        for name, tensor in first.items()
-        if name.startswith("text_") and (tensor.ndim == 1 or "projection" in name)
-    ]
+    of_texts = {name: tensor for name, tensor in first.items() if name.startswith("text_")}
+    names = [name for name, tensor in of_texts.items() if tensor.ndim == 1 or "projection" in name]
     return bool(names) and all(
         name in second
         and first[name].shape == second[name].shape

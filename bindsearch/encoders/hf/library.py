@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from io import StringIO
 from logging import ERROR
 from pathlib import Path
@@ -28,13 +29,8 @@ _QUIET = RLock()
 """Held while the messages of the library are off, which is a setting of the whole process."""
 
 
-def check_present() -> None:
-    """Check that the library is installed, without loading it.
-
-    Raises:
-        InstallationError: it is not; the message names the extra.
-    """
-    check_extra("models of hf: need", "hf", "transformers")
+check_present = partial(check_extra, "models of hf: need", "hf", "transformers")
+"""Raises InstallationError if the library is not installed; it is not loaded."""
 
 
 def check_installed() -> None:
@@ -105,12 +101,7 @@ def from_folder(folder: Path, kind: str, **options: Any) -> Any:
 
 
 def load_network(
-    network: Any,
-    folder: Path,
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    config: Any = None,
+    network: Any, folder: Path, device: torch.device, dtype: torch.dtype, *, config: Any = None
 ) -> nn.Module:
     """Return a model of the library, of the class `network`, with the weights in a folder; nothing is drawn at random.
 
@@ -121,15 +112,8 @@ def load_network(
     """
     with library_errors(folder):
         _files_of(folder)  # raises for a file outside of the folder, which the library would read
-        model, found = network.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        offline = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+        model, found = network.from_pretrained(folder, config=config, dtype=dtype, output_loading_info=True, **offline)
     check_complete(found, folder, "pull the model again")
     loaded: nn.Module = model.eval().requires_grad_(False).to(device)
     return loaded
@@ -161,6 +145,11 @@ def read_tensors(folder: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise EncoderError(f"the weights in {folder} cannot be read ({error}): pull the model again") from error
     return tensors
+
+
+def read_scale(folder: Path, name: str) -> float:
+    """Return a logit scale of a model from the tensor of its logarithm; errors as of `read_tensors`."""
+    return float(read_tensors(folder, [name])[name].float().exp())
 
 
 def read_all_tensors(folder: Path) -> dict[str, torch.Tensor]:

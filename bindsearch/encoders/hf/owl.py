@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from bindsearch.encoders.hf.adapter import CONFIG_FILE, HubTokenizer, ModelAdapter, Options
-from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_tensors
+from bindsearch.encoders.hf.library import from_folder, library_errors, load_network, read_scale
 from bindsearch.encoders.model_store.snapshot_files import read_json
 from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import EncoderError, MediaError
@@ -131,9 +131,7 @@ class Adapter(ModelAdapter):
 
     def temperatures(self, target: Modality | None) -> Mapping[Modality, float]:  # noqa: ARG002  (one for all)
         """Return the logit scale of the CLIP model that the detector was made from, exp(logit_scale)."""
-        name = f"{self.kind}.logit_scale"
-        scale = float(read_tensors(self._folder, [name])[name].float().exp())
-        return {Modality.TEXT: scale, Modality.IMAGE: scale}
+        return dict.fromkeys((Modality.TEXT, Modality.IMAGE), read_scale(self._folder, f"{self.kind}.logit_scale"))
 
     def most_views(self, tower: str) -> int | None:
         """Return MAX_BATCH for pictures."""
@@ -143,11 +141,21 @@ class Adapter(ModelAdapter):
         """Return a tower with the weights of the model; the other one is dropped."""
         from bindsearch.encoders.torch_runtime.picture_tower import Tower
 
+        def embed_pictures(network: Any, pixels: torch.Tensor) -> torch.Tensor:
+            embeds: torch.Tensor = network.embed_image_query(*embed_patches(network, pixels))[0]
+            return embeds[:, 0]
+
         if tower == Modality.IMAGE:
-            return Tower(self.load_detection(device, dtype), _embed_pictures)
+            return Tower(self.load_detection(device, dtype), embed_pictures)
+
+        def embed_texts(network: Any, tokens: torch.Tensor) -> torch.Tensor:
+            found = network.get_text_features(input_ids=tokens[:, 0], attention_mask=tokens[:, 1])
+            embeds: torch.Tensor = found.pooler_output
+            return embeds
+
         network: Any = getattr(self._load_all(device, dtype), self.kind)
         network.vision_model = None
-        return Tower(network, _embed_texts)
+        return Tower(network, embed_texts)
 
     def load_detection(self, device: torch.device, dtype: torch.dtype) -> Any:
         """Return the library's network for detection without its text tower.

@@ -66,17 +66,8 @@ MAX_BATCH = 8
 _DIM = 1024
 _HEADS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "text_for_audio": (
-            "audio_model.text_audio_logit_scale",
-            "audio_model.audio_head",
-            "audio_model.text_audio_head",
-        ),
-        "text_for_video": (
-            "video_model.text_video_logit_scale",
-            "video_model.video_head",
-            "video_model.text_video_head",
-        ),
-        "text_for_audio_video": ("text_audio_video_logit_scale", "audio_video_head", "text_audio_video_head"),
+        f"text_for_{pair}": (f"{path}text_{pair}_logit_scale", f"{path}{pair}_head", f"{path}text_{pair}_head")
+        for pair, path in (("audio", "audio_model."), ("video", "video_model."), ("audio_video", ""))
     }
 )
 """Logit scale, head of what is searched, and head of texts, by the tower of texts."""
@@ -89,9 +80,8 @@ class Adapter(ModelAdapter):
     settable = (JOINT_OPTION,)
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(
         {
+            **dict.fromkeys(modalities, ("torch", "torchvision", "torchaudio", "timm", "transformers")),
             Modality.TEXT: ("torch", "torchvision", "timm", "transformers"),
-            Modality.AUDIO: ("torch", "torchvision", "torchaudio", "timm", "transformers"),
-            Modality.VIDEO: ("torch", "torchvision", "torchaudio", "timm", "transformers"),
         }
     )
 

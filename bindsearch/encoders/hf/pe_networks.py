@@ -27,37 +27,33 @@ def towers(
         hop: Samples of a hop.
         packed: Videos are packed with their sound, as by `pe_audio_video.Adapter`.
     """
+    frame_bytes = 3 * side[0] * side[1]
 
-    def pixels(frames: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return normalised pixels (n, frames, 3, height, width)."""
+    def pixels(batch: Tensor, head: Any) -> Tensor:
+        """Return normalised pixels (n, frames, 3, height, width) in the number format of a head."""
+        frames = batch[..., :frame_bytes].reshape(*batch.shape[:2], 3, *side) if packed else batch
         means, stds = (torch.tensor(values, device=frames.device)[:, None, None] for values in (mean, std))
-        return frames.float().div_(255).sub_(means).div_(stds).to(dtype)
+        return frames.float().div_(255).sub_(means).div_(stds).to(head.proj.weight.dtype)
 
-    def frames_of(batch: Tensor) -> Tensor:
-        """Return frames, uint8 (n, frames, 3, height, width)."""
-        if not packed:
-            return batch
-        return batch[..., : 3 * side[0] * side[1]].reshape(*batch.shape[:2], 3, *side)
+    def embed_sound(model: Any, batch: Tensor) -> Tensor:
+        embeds: Tensor = model.audio_model.audio_head(model.audio_model.audio_encoder(batch).pooler_output)
+        return embeds
 
     def embed_video(model: Any, batch: Tensor) -> Tensor:
-        dtype = model.video_model.video_head.proj.weight.dtype
-        found = model.video_model.video_encoder(pixels(frames_of(batch), dtype))
-        embeds: Tensor = model.video_model.video_head(found.pooler_output)
+        head = model.video_model.video_head
+        embeds: Tensor = head(model.video_model.video_encoder(pixels(batch, head)).pooler_output)
         return embeds
 
     def embed_both(model: Any, batch: Tensor) -> Tensor:
-        dtype = model.audio_video_head.proj.weight.dtype
-        raw = batch[..., 3 * side[0] * side[1] :].reshape(len(batch), -1)
+        raw, head = batch[..., frame_bytes:].reshape(len(batch), -1), model.audio_video_head
         whole = raw.shape[1] // (4 * hop) * 4 * hop
         sound = raw[:, :whole].contiguous().view(torch.float32)[:, None]  # (n, 1, samples)
-        found = model.audio_video_encoder(input_values=sound, pixel_values_videos=pixels(frames_of(batch), dtype))
-        embeds: Tensor = model.audio_video_head(found.pooler_output)
+        found = model.audio_video_encoder(input_values=sound, pixel_values_videos=pixels(batch, head))
+        embeds: Tensor = head(found.pooler_output)
         return embeds
 
     return {
-        "audio": lambda model, batch: model.audio_model.audio_head(
-            model.audio_model.audio_encoder(batch).pooler_output
-        ),
+        "audio": embed_sound,
         "video": embed_video,
         "audio_video": embed_both,
         "text_for_audio": lambda model, tokens: _embed_texts(model, model.audio_model.text_audio_head, tokens),

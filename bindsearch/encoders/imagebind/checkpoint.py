@@ -10,6 +10,8 @@ from bindsearch.encoders.model_store.checkpoints import MappedCheckpoint, check_
 from bindsearch.encoders.torch_runtime.tensor_files import OnProgress, TensorSpec, write_towers
 
 if TYPE_CHECKING:
+    import torch
+
     from bindsearch.encoders.imagebind.published_weights import PublishedTensor
 
 
@@ -27,30 +29,23 @@ def convert(
         EncoderError: the checkpoint is damaged or has another architecture; the message names the fault.
     """
     from bindsearch.encoders.imagebind.config import make_config
-    from bindsearch.encoders.imagebind.published_weights import check_published, published_tensors
-    from bindsearch.encoders.imagebind.towers import TEMPERATURES, TOWERS
+    from bindsearch.encoders.imagebind.published_weights import check_published, convert_tensor, published_tensors
+    from bindsearch.encoders.imagebind.towers import TEMPERATURES, TOWERS, keep_fp32
 
     config = make_config(**architecture)
     checkpoint = MappedCheckpoint(source)
     check_published(checkpoint.state, config)
-    towers = {
-        tower: [_spec(checkpoint, tensor, dtype) for tensor in published_tensors(tower, config)] for tower in TOWERS
-    }
+
+    def spec(tensor: PublishedTensor) -> TensorSpec:
+        stored_dtype = "fp32" if keep_fp32(tensor.parameter) else dtype
+
+        def read() -> torch.Tensor:
+            return convert_tensor(checkpoint.read(tensor.key), tensor, stored_dtype)
+
+        return TensorSpec(tensor.parameter, tensor.shape, stored_dtype, read)
+
+    towers = {tower: list(map(spec, published_tensors(tower, config))) for tower in TOWERS}
     write_towers(folder, towers, on_progress)
     keys = {tower: f"modality_postprocessors.{tower}.1.log_logit_scale" for tower in TEMPERATURES}
     scales = {tower: temperature_of(float(check_tensor(checkpoint.read(key), key))) for tower, key in keys.items()}
     return {"image": 1.0, "video": 1.0, **scales}
-
-
-def _spec(checkpoint: MappedCheckpoint, tensor: PublishedTensor, dtype: str) -> TensorSpec:
-    """Return the specification of a tensor of a tower file."""
-    from bindsearch.encoders.imagebind.published_weights import convert_tensor
-    from bindsearch.encoders.imagebind.towers import keep_fp32
-
-    stored_dtype = "fp32" if keep_fp32(tensor.parameter) else dtype
-    return TensorSpec(
-        tensor.parameter,
-        tensor.shape,
-        stored_dtype,
-        lambda: convert_tensor(checkpoint.read(tensor.key), tensor, stored_dtype),
-    )

@@ -68,10 +68,9 @@ def make_config(**config: Any) -> ModelConfig:
     if "kernel_size" in config:
         config["kernel_size"] = tuple(config["kernel_size"])
     result = ModelConfig(**config)
-    if result.video_frames != result.kernel_size[0]:
-        raise UsageError(
-            f"video_frames is {result.video_frames}: the kernel {result.kernel_size} takes all frames at once"
-        )
+    frames, kernel = result.video_frames, result.kernel_size
+    if frames != kernel[0]:
+        raise UsageError(f"video_frames is {frames}: the kernel {kernel} takes all frames at once")
     for tower in ("vision", "text", "audio", "depth", "thermal", "imu"):
         width, heads = getattr(result, f"{tower}_embed_dim"), getattr(result, f"{tower}_num_heads")
         if width % heads:

@@ -27,7 +27,7 @@ from bindsearch.encoders.model_store.installed import FORMAT, ModelManifest, loa
 from bindsearch.encoders.model_store.source import HUGE_NAME
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer
 from bindsearch.encoders.preprocessing.crops import square_crops, wide_parts
-from bindsearch.encoders.torch_runtime.device import Runtime, compute_dtype, torch_dtype
+from bindsearch.encoders.torch_runtime.device import DEFAULT_RUNTIME, Runtime, compute_dtype, torch_dtype
 from bindsearch.encoders.torch_runtime.towers import Towers, mean_of_views, on_device, run_texts
 from bindsearch.hashing import fingerprint_of
 from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
@@ -45,15 +45,7 @@ PREPROCESSING_VERSION = 2
 """Version of the preprocessing code; increased when code, not weights or options, changes the vectors."""
 
 TOWER_OF: Mapping[Modality, str] = MappingProxyType(
-    {
-        Modality.TEXT: "text",
-        Modality.IMAGE: "image",
-        Modality.VIDEO: "image",
-        Modality.AUDIO: "audio",
-        Modality.DEPTH: "depth",
-        Modality.THERMAL: "thermal",
-        Modality.IMU: "imu",
-    }
+    {**{modality: modality.value for modality in Modality}, Modality.VIDEO: "image"}
 )
 """Name of the tower of each modality."""
 
@@ -82,7 +74,7 @@ class ImageBindEncoder:
         manifest: ModelManifest,
         *,
         options: Mapping[str, str | int | float | bool] | None = None,
-        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
+        runtime: Runtime = DEFAULT_RUNTIME,
         load: LoadTower | None = None,
     ) -> None:
         """Create the encoder of a model.
@@ -102,6 +94,7 @@ class ImageBindEncoder:
         self._towers = Towers(self._load, runtime)
         self._make = partial(ImageBindEncoder, manifest, options=dict(options or {}), runtime=runtime, load=load)
         self.name, self.dim = manifest.name, int(manifest.architecture["out_embed_dim"])
+        self.max_tokens, self.count_tokens = clip_tokenizer().max_tokens, clip_tokenizer().count_tokens
         self.digest = fingerprint_of(str(PREPROCESSING_VERSION), manifest.source_sha256)
         self.options: Mapping[str, str | int | float | bool] = asdict(preprocessing)
         # As published: audio 20, depth 5, thermal 10, IMU 5, text learned, vision 1.
@@ -113,18 +106,9 @@ class ImageBindEncoder:
         return self._make, ()
 
     @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens: 77, the window of CLIP."""
-        return clip_tokenizer().max_tokens
-
-    @property
     def loaded_towers(self) -> frozenset[str]:
         """Names of the towers in memory."""
         return self._towers.loaded
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of byte pairs of a text, plus the start and end tokens."""
-        return clip_tokenizer().count_tokens(text)
 
     def prepare(self, media: Media) -> NDArray[Any]:
         """Preprocess one medium to an array (views, ...); thread-safe.
@@ -177,9 +161,9 @@ class ImageBindEncoder:
 
     def picture_tower(self) -> PictureTower:
         """Return the image tower in fp32 as a module that can be trained; it is not shared with this encoder."""
-        from bindsearch.encoders.torch_runtime.picture_tower import PictureTower, on_cpu
+        from bindsearch.encoders.torch_runtime.picture_tower import PictureTower
 
-        return PictureTower(on_cpu(self._load), to_pixels, self.dim)
+        return PictureTower(self._load, to_pixels, self.dim)
 
     def _load_file(self, tower: str, device: torch.device) -> nn.Module:
         """Load a tower from the files of the installed model."""
@@ -196,24 +180,15 @@ def random_encoder(dtype: str, runtime: Runtime, *, seed: int = 0) -> ImageBindE
     from bindsearch.encoders.imagebind.towers import TEMPERATURES
 
     def load(tower: str, device: torch.device) -> nn.Module:
-        from bindsearch.encoders.imagebind.random_weights import random_tower
+        from bindsearch.encoders.imagebind.published_weights import random_tower
 
         number_format = compute_dtype(torch_dtype(dtype), device)
         return random_tower(tower, HUGE, number_format, device, seed=seed)
 
+    temperatures = {"image": 1.0, "video": 1.0, **TEMPERATURES}
+    source, digest = f"random weights, seed {seed}", f"random-{seed}"
     manifest = ModelManifest(
-        format=FORMAT,
-        name=HUGE_NAME,
-        family="imagebind",
-        architecture=asdict(HUGE),
-        dtype=dtype,
-        source=f"random weights, seed {seed}",
-        source_sha256=f"random-{seed}",
-        source_bytes=0,
-        license="none",
-        created="",
-        temperatures={"image": 1.0, "video": 1.0, **TEMPERATURES},
-        files={},
+        FORMAT, HUGE_NAME, "imagebind", asdict(HUGE), dtype, source, digest, 0, "none", "", temperatures, files={}
     )
     return ImageBindEncoder(manifest, runtime=runtime, load=load)
 
@@ -224,9 +199,6 @@ def to_input(modality: Modality, views: NDArray[Any], device: torch.device) -> t
     Pixels are copied to the device as bytes and converted there, since floats have four times the size.
     """
     media = on_device(views, device)
-    match modality:
-        case Modality.IMAGE:
-            return to_pixels(media)
-        case Modality.VIDEO:
-            return to_frames(media)
-    return media
+    if modality == Modality.VIDEO:
+        return to_frames(media)
+    return to_pixels(media) if modality == Modality.IMAGE else media

@@ -12,8 +12,12 @@ import torch
 from torch import nn
 
 from bindsearch.encoders.imagebind.config import ModelConfig, make_config
-from bindsearch.encoders.imagebind.published_weights import check_published, convert_tensor, published_tensors
-from bindsearch.encoders.imagebind.random_weights import fill_randomly
+from bindsearch.encoders.imagebind.published_weights import (
+    check_published,
+    convert_tensor,
+    fill_randomly,
+    published_tensors,
+)
 from bindsearch.encoders.imagebind.towers import TOWERS, build_tower
 from bindsearch.errors import UsageError
 
@@ -44,20 +48,14 @@ class ImageBindModel(nn.Module):
         Raises:
             UsageError: a modality is unknown.
         """
-        return {modality: self._features(modality, media) for modality, media in inputs.items()}
-
-    def _features(self, modality: str, media: torch.Tensor) -> torch.Tensor:
-        """Return the features of one modality, averaged over clips."""
-        name = "image" if modality == "vision" else modality
-        if modality == "image" or name not in self.towers:
-            raise UsageError(f"unknown modality {modality!r}: the model takes vision, {', '.join(TOWERS[1:])}")
-        tower = self.towers[name]
-        if media.ndim < 5:
-            features: torch.Tensor = tower(media)
-            return features
-        n, clips = media.shape[:2]
-        clip_features: torch.Tensor = tower(media.flatten(0, 1))
-        return clip_features.reshape(n, clips, -1).mean(dim=1)
+        features = {}
+        for modality, media in inputs.items():
+            name = "image" if modality == "vision" else modality
+            if modality == "image" or name not in self.towers:
+                raise UsageError(f"unknown modality {modality!r}: the model takes vision, {', '.join(TOWERS[1:])}")
+            of_clips = self.towers[name](media if media.ndim < 5 else media.flatten(0, 1))
+            features[modality] = of_clips if media.ndim < 5 else of_clips.unflatten(0, media.shape[:2]).mean(dim=1)
+        return features
 
 
 def build_model(**config: Any) -> ImageBindModel:

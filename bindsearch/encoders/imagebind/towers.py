@@ -38,17 +38,9 @@ class Tower(nn.Module, ABC):
     """Base class of the towers: trunk, head and temperature; subclasses add the stem."""
 
     def __init__(self, trunk: Transformer, width: int, dim: int, *, temperature: float | None) -> None:
-        """Create the layers.
-
-        Args:
-            trunk: Transformer of the tower.
-            width: Width of its tokens.
-            dim: Dimension d of the embedding space.
-            temperature: Initial logit scale; None: features are not scaled (vision).
-        """
+        """Create the layers, with an initial logit scale; None: features are not scaled (vision)."""
         super().__init__()
-        self.trunk = trunk
-        self.norm = Norm(width)
+        self.trunk, self.norm = trunk, Norm(width)
         self.projection = nn.Linear(width, dim, bias=False)
         if temperature is not None:
             self.log_logit_scale = nn.Parameter(torch.tensor(math.log(temperature)))

@@ -6,6 +6,8 @@ and 200 MB for models and loaders that no tower uses.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from functools import partial
 from typing import cast
 
 import torch
@@ -19,11 +21,8 @@ MLP_RATIO = 4
 """Width of the hidden layer of an MLP, in widths of a token."""
 
 
-class Norm(nn.LayerNorm):
-    """Layer norm over the last axis, with ImageBind's epsilon."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=NORM_EPSILON)
+Norm = partial(nn.LayerNorm, eps=NORM_EPSILON)
+"""Makes a layer norm over the last axis, of a width."""
 
 
 class Attention(nn.Module):
@@ -59,20 +58,6 @@ class Attention(nn.Module):
         return projected
 
 
-class Mlp(nn.Module):
-    """Two linear layers with GELU between them; the hidden layer is MLP_RATIO times as wide."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.c_fc = nn.Linear(width, MLP_RATIO * width)
-        self.c_proj = nn.Linear(MLP_RATIO * width, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the result of the layers: (..., width), like the input."""
-        projected: torch.Tensor = self.c_proj(F.gelu(self.c_fc(x)))
-        return projected
-
-
 class Block(nn.Module):
     """Residual block of attention and MLP, each after a norm."""
 
@@ -82,7 +67,8 @@ class Block(nn.Module):
         self.ln_1 = Norm(width)
         self.attn = Attention(width, heads, biased=biased)
         self.ln_2 = Norm(width)
-        self.mlp = Mlp(width)
+        widen, narrow = nn.Linear(width, MLP_RATIO * width), nn.Linear(MLP_RATIO * width, width)
+        self.mlp = nn.Sequential(OrderedDict(c_fc=widen, gelu=nn.GELU(), c_proj=narrow))
         self.drop_path = drop_path
 
     def forward(self, x: torch.Tensor, *, causal: bool) -> torch.Tensor:
@@ -103,14 +89,7 @@ class Transformer(nn.Module):
     """Sequence of blocks; `causal` as in `Attention.forward`."""
 
     def __init__(
-        self,
-        width: int,
-        blocks: int,
-        heads: int,
-        *,
-        biased: bool = False,
-        causal: bool = False,
-        drop_path: float = 0.0,
+        self, width: int, blocks: int, heads: int, *, biased: bool = False, causal: bool = False, drop_path: float = 0.0
     ) -> None:
         """Create the blocks; `drop_path` as in `Block`, rising from 0 at the first block to it at the last."""
         super().__init__()

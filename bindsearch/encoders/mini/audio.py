@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.encoders.mini.weights import reading_weights
-from bindsearch.encoders.preprocessing.resampling import check_sound, resample_sound
+from bindsearch.encoders.preprocessing.resampling import check_sound, even_parts, resample_sound
 
 if TYPE_CHECKING:
     import torch
@@ -84,9 +84,7 @@ def _pieces(sound: torch.Tensor) -> list[torch.Tensor]:
     if len(sound) <= length:
         shortest = (MIN_FRAMES - 1) * HOP
         return [sound.repeat(math.ceil(shortest / len(sound)))[:shortest] if len(sound) < shortest else sound]
-    free_samples = len(sound) - length
-    starts = np.linspace(0, free_samples, math.ceil(free_samples / length) + 1).round().astype(np.int64)
-    return [sound[start : start + length] for start in starts]
+    return even_parts(sound, length, math.ceil((len(sound) - length) / length) + 1)
 
 
 def _log_mel(sound: torch.Tensor) -> torch.Tensor:
@@ -124,15 +122,9 @@ def _mel(hz: float | NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def continue_spectrum(levels: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
-    """Continue the spectrum above the band limit of a sound.
+    """Continue levels, float32 (..., frames, mel), above the band limit of a sound that had this rate before.
 
-    Args:
-        levels: Levels, float32 (..., frames, mel).
-        sample_rate_hz: Sampling rate of the sound before it was resampled.
-
-    Returns:
-        Levels, in which each frame continues from the mean of the six bins below the limit, falling by 0.4 dB a bin,
-        with noise.
+    Each frame continues from the mean of the six bins below the limit, falling by 0.4 dB a bin, with noise.
     """
     limit = band_limit(levels, sample_rate_hz)
     if limit < LEAST_BINS or limit >= MEL_BINS - LEAST_GAP:
@@ -163,19 +155,14 @@ class AudioTower:
     """Tower that embeds prepared sounds."""
 
     def __init__(self, network: Path = NETWORK_WEIGHTS, feature_map: Path = MAP_WEIGHTS) -> None:
-        """Read the weights.
-
-        Args:
-            network: File of the network and the classifiers of aiSFX.
-            feature_map: File of the map of its features.
+        """Read the files of the network and the classifiers of aiSFX, and of the map of its features.
 
         Raises:
             EncoderError: a file is missing, or does not fit the network.
         """
         from bindsearch.encoders.mini.audio_network import map_from_state, network_from_state
 
-        state = read_packed(network)
-        own_state = read_packed(feature_map)
+        state, own_state = read_packed(network), read_packed(feature_map)
         with reading_weights(network):
             self._network = network_from_state(state)
         with reading_weights(feature_map):

@@ -6,8 +6,8 @@ The vector of a window of a sound is the sum of two parts:
   effects, by those of aiSFX. A gate weighs both: how near the features are to those of the sounds of the ten kinds.
   Like ConSE (Norouzi et al. 2013, arXiv 1312.5650), a sound is near the texts and pictures of what it may be.
 * detail: the features in the directions of the text space that texts use least, like the appearance of pictures (see
-  `class_map`). Texts are nearly orthogonal to it, so it hardly changes their ranking of sounds, while sounds find each
-  other by it.
+  `class_prototypes`). Texts are nearly orthogonal to it, so it hardly changes their ranking of sounds, while sounds
+  find each other by it.
 """
 
 from __future__ import annotations
@@ -96,9 +96,8 @@ class SoundMap:
         gate: Similarity at which a sound is as probably of the ten kinds as not.
         kinds: Classifiers of the ten kinds, of standardised features; their probabilities are averaged.
         kind_texts: Texts of the ten kinds without their part in the directions of the detail, (10, 384).
-        effects: Classifiers of aiSFX, of features.
-        effect_texts: Text of the category of each output of each classifier, likewise, (outputs, 384); 0: none.
-        effect_named: Which outputs have a category, 0 or 1, (outputs,).
+        effects: Classifiers of aiSFX, of features, each with the text of the category of each output, likewise,
+            (outputs, 384), 0 for none, and which outputs have a category, 0 or 1, (outputs,).
         detail: Map of centred features, (512, 96).
         detail_texts: Orthonormal directions of the text space that it is mapped to, (96, 384).
     """
@@ -109,9 +108,7 @@ class SoundMap:
     gate: float
     kinds: Sequence[Layers]
     kind_texts: Tensor
-    effects: Sequence[Layers]
-    effect_texts: Sequence[Tensor]
-    effect_named: Sequence[Tensor]
+    effects: Sequence[tuple[Layers, Tensor, Tensor]]
     detail: Tensor
     detail_texts: Tensor
 
@@ -123,25 +120,18 @@ def map_from_state(state: Mapping[str, Tensor]) -> SoundMap:
         KeyError: a tensor is missing.
         RuntimeError: tensors do not fit each other.
     """
-    categories, effects, texts, named = state["category_texts"], [], [], []
+    effects = []
     for number in range(_count(state, "effects")):
         category_of = state[f"effect_categories.{number}"].long()
         is_named = (category_of >= 0).float()
-        effects.append(_layers(state, f"effects.{number}"))
-        texts.append(categories[category_of.clamp(min=0)] * is_named[:, None])
-        named.append(is_named)
+        texts = state["category_texts"][category_of.clamp(min=0)] * is_named[:, None]
+        effects.append((_layers(state, f"effects.{number}"), texts, is_named))
     return SoundMap(
-        mean=state["mean"],
-        scale=state["scale"],
         neighbours=functional.normalize(state["neighbours"], dim=1),
         gate=float(state["gate"]),
         kinds=[_layers(state, f"kinds.{number}") for number in range(_count(state, "kinds"))],
-        kind_texts=state["kind_texts"],
         effects=effects,
-        effect_texts=texts,
-        effect_named=named,
-        detail=state["detail"],
-        detail_texts=state["detail_texts"],
+        **{name: state[name] for name in ("mean", "scale", "kind_texts", "detail", "detail_texts")},
     )
 
 
@@ -187,7 +177,7 @@ def logits(features: Tensor, layers: Layers) -> Tensor:
 def _effect_mixture(features: Tensor, by: SoundMap) -> Tensor:
     """Return the mean of the texts of the categories (n, d), weighted by their shares of the probability of all."""
     texts, mass = torch.zeros(()), torch.zeros(())
-    for layers, text_of, is_named in zip(by.effects, by.effect_texts, by.effect_named, strict=True):
+    for layers, text_of, is_named in by.effects:
         probabilities = logits(features, layers).softmax(dim=1)
         texts = texts + probabilities @ text_of
         mass = mass + probabilities @ is_named

@@ -111,16 +111,7 @@ def _map_float32(path: Path) -> dict[str, Array]:
 
 
 def mean_pooled(bert: Bert, ids: NDArray[np.int64], mask: NDArray[np.bool_]) -> Array:
-    """Embed texts by the mean over their tokens.
-
-    Args:
-        bert: Parameters of the encoder.
-        ids: Token ids, int64 (n, length), padded.
-        mask: True for tokens, False for padding, bool (n, length).
-
-    Returns:
-        Unit vectors, float32 (n, width).
-    """
+    """Embed padded texts by the mean over the tokens in the mask (n, length): unit vectors, float32 (n, width)."""
     n, length = ids.shape
     width = bert.words.shape[1]
     scale = np.float32((width // HEADS) ** -0.5)

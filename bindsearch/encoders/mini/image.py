@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bindsearch.encoders.mini.class_map import ClassMap, map_features
-from bindsearch.encoders.mini.class_prototypes import BANK_FILE, load_class_map
+from bindsearch.encoders.mini.class_prototypes import BANK_FILE, ClassMap, load_class_map, map_features
 from bindsearch.encoders.mini.efficientnet import (
     CLASSES,
     GRID,
@@ -26,7 +26,7 @@ from bindsearch.encoders.mini.efficientnet import (
 )
 from bindsearch.encoders.mini.weights import image_network_file
 from bindsearch.encoders.torch_runtime.device import has_fast_bf16
-from bindsearch.encoders.torch_runtime.threads import ParallelForward
+from bindsearch.encoders.torch_runtime.threads import parallel_passes
 from bindsearch.errors import EncoderError, MediaError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class _Loaded(NamedTuple):
 
     network: torch.nn.Sequential
     class_map: ClassMap
-    passes: ParallelForward
+    passes: ThreadPoolExecutor
 
 
 class ImageTower:
@@ -127,7 +127,7 @@ class ImageTower:
                 weights = read_weights(self.files[0])
                 bf16 = has_fast_bf16() if self._bf16 is None else self._bf16
                 network = build_network(weights).to(torch.bfloat16 if bf16 else torch.float32)
-                self._loaded = _Loaded(network, load_class_map(weights, self._exclude), ParallelForward())
+                self._loaded = _Loaded(network, load_class_map(weights, self._exclude), parallel_passes())
             return self._loaded
 
     def _features(self, pictures: Sequence[NDArray[np.uint8]], *, pooled: bool) -> list[torch.Tensor]:
@@ -135,7 +135,7 @@ class ImageTower:
         network, _, passes = self._load()
         run = partial(_run, network if pooled else network[:-POOLING_LAYERS])
         starts = range(0, len(pictures), PICTURES_PER_PASS)
-        return passes.map(run, (pictures[start : start + PICTURES_PER_PASS] for start in starts))
+        return list(passes.map(run, (pictures[start : start + PICTURES_PER_PASS] for start in starts)))
 
     def _mapped(self, features: list[torch.Tensor]) -> NDArray[np.float32]:
         """Map the features of all passes to unit vectors of the text space, float32 (n, 384)."""
@@ -143,12 +143,12 @@ class ImageTower:
 
         _, class_map, passes = self._load()
 
-        def run(features: list[torch.Tensor]) -> NDArray[np.float32]:
+        def run() -> NDArray[np.float32]:
             with torch.inference_mode():  # the mode applies to the current thread only
                 vectors: NDArray[np.float32] = map_features(torch.cat(features), class_map).numpy()
             return vectors
 
-        return passes.map(run, [features])[0]
+        return passes.submit(run).result()
 
 
 def _run(network: torch.nn.Sequential, pictures: Sequence[NDArray[np.uint8]]) -> torch.Tensor:

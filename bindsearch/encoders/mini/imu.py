@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.encoders.mini.weights import reading_weights
-from bindsearch.encoders.preprocessing.resampling import check_motion, resample_motion
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+from bindsearch.encoders.preprocessing.resampling import check_motion, even_parts, resample_motion
 
 WEIGHTS = Path(__file__).with_name("imu.safetensors")
 DIM = 384
@@ -46,9 +42,7 @@ def prepare_motion(samples: NDArray[np.float32], sample_rate_hz: float) -> NDArr
     signal = resample_motion(samples.T, sample_rate_hz, SAMPLE_RATE_HZ, margin_samples=MARGIN_SAMPLES)
     if signal.shape[1] < VIEW_SAMPLES:
         signal = np.pad(signal, ((0, 0), (0, VIEW_SAMPLES - signal.shape[1])), mode="symmetric")
-    free_samples = signal.shape[1] - VIEW_SAMPLES
-    starts = np.linspace(0, free_samples, math.ceil(free_samples / VIEW_HOP) + 1).round().astype(np.int64)
-    return np.stack([signal[:, start : start + VIEW_SAMPLES] for start in starts])
+    return np.stack(even_parts(signal, VIEW_SAMPLES, math.ceil((signal.shape[1] - VIEW_SAMPLES) / VIEW_HOP) + 1))
 
 
 class ImuTower:

@@ -6,8 +6,7 @@ from dataclasses import fields
 
 from torch import Tensor, nn
 
-from bindsearch.encoders.mini.class_map import ClassMap, map_features
-from bindsearch.encoders.mini.class_prototypes import load_class_map
+from bindsearch.encoders.mini.class_prototypes import ClassMap, load_class_map, map_features
 from bindsearch.encoders.mini.efficientnet import FEATURES, PIXEL_MEAN, build_network, read_weights
 from bindsearch.encoders.mini.weights import image_network_file
 

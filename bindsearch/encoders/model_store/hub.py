@@ -92,14 +92,8 @@ def read_repository(name: str, endpoint: str, revision: str | None) -> Repositor
     except (TypeError, ValueError, AttributeError):
         raise EncoderError(f"{endpoint} does not state the size of each file of {name}: this is not a hub") from None
     licence, url = licence_of(vars(info.card_data) if info.card_data is not None else None)
-    return Repository(
-        where=f"{endpoint}/{repository}/tree/{commit}",
-        revision=commit,
-        license=licence,
-        license_url=url,
-        gated=info.gated not in (None, False),
-        files=files,
-    )
+    where, gated = f"{endpoint}/{repository}/tree/{commit}", info.gated not in (None, False)
+    return Repository(where, commit, licence, url, gated, files)
 
 
 def describe_folder(folder: Path, files: tuple[SnapshotFile, ...]) -> Repository:
@@ -110,16 +104,12 @@ def describe_folder(folder: Path, files: tuple[SnapshotFile, ...]) -> Repository
 
 def no_access(name: str) -> EncoderError:
     """Return the error for files that the hub does not give to this user."""
-    page = f"{HUB}/{repository_of(name)}"
+    accept = f"accept its conditions at {HUB}/{repository_of(name)}"
     if token() is None:
-        return EncoderError(
-            f"{name} is gated: accept its conditions at {page}, make a token at {HUB}/settings/tokens, and set "
-            f"{TOKEN_VARIABLE} to it"
-        )
-    return EncoderError(
-        f"the hub gives no access to {name} for the token in {TOKEN_VARIABLE}: accept its conditions at {page} with "
-        "the account of that token"
-    )
+        way_out = f"{accept}, make a token at {HUB}/settings/tokens, and set {TOKEN_VARIABLE} to it"
+        return EncoderError(f"{name} is gated: {way_out}")
+    fault = f"the hub gives no access to {name} for the token in {TOKEN_VARIABLE}"
+    return EncoderError(f"{fault}: {accept} with the account of that token")
 
 
 def _ask(name: str, repository: str, endpoint: str, revision: str | None) -> ModelInfo:
@@ -158,13 +148,13 @@ def _ask(name: str, repository: str, endpoint: str, revision: str | None) -> Mod
 def _file(sibling: Any) -> SnapshotFile:
     """Return a file as the hub lists it; raise TypeError or ValueError if something is not stated."""
     lfs: Mapping[str, Any] = sibling.lfs or {}
-    sha256 = str(lfs["sha256"]) if lfs else ""
     if type(sibling.size) is not int or sibling.size < 0 or not isinstance(sibling.rfilename, str):
         raise TypeError
-    if lfs and not re.fullmatch(r"[0-9a-f]{64}", sha256):
+    if not lfs:
+        return SnapshotFile(sibling.rfilename, sibling.size, git_sha1=str(sibling.blob_id or ""))
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256 := str(lfs["sha256"])):
         raise ValueError
-    git_sha1 = str(sibling.blob_id or "")
-    return SnapshotFile(sibling.rfilename, sibling.size, sha256, "" if lfs else git_sha1)
+    return SnapshotFile(sibling.rfilename, sibling.size, sha256)
 
 
 def _commit_of(folder: Path) -> str:

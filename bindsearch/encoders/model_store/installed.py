@@ -179,14 +179,7 @@ def unfinished_pulls() -> dict[str, int]:
 
 
 def verify_model(name: str, *, digests: bool = True) -> list[str]:
-    """Check the files of an installed model.
-
-    Args:
-        name: Name of the model.
-        digests: Read all bytes and compare digests; False: compare sizes only.
-
-    Returns:
-        One line per fault; an empty list if there is none.
+    """Return a line for each fault of the files of an installed model; without `digests`, their sizes are checked.
 
     Raises:
         EncoderError: the model is not installed, or model.json is damaged.
@@ -208,11 +201,9 @@ def verify_model(name: str, *, digests: bool = True) -> list[str]:
 
 def complete_model(name: str) -> ModelManifest | None:
     """Return the manifest of an installed model; None if there is none, or pulling has to repair it."""
-    if not is_installed(name):
-        return None
     try:
         return None if verify_model(name, digests=False) else read_model(name)
-    except EncoderError:  # model.json is damaged
+    except EncoderError:  # not installed, or model.json is damaged
         return None
 
 

@@ -196,10 +196,8 @@ def cannot_pull(name: str, error: OSError) -> EncoderError:
 
 def kept_download(name: str, error: EncoderError) -> EncoderError:
     """Return an error after a download, with the way to try again or to delete it."""
-    deleted = "it and the model" if is_installed(name) else "it"
-    return EncoderError(
-        f"{error}; the download is kept for another attempt, `bindsearch model remove {name}` deletes {deleted}"
-    )
+    deletes = f"`bindsearch model remove {name}` deletes {'it and the model' if is_installed(name) else 'it'}"
+    return EncoderError(f"{error}; the download is kept for another attempt, {deletes}")
 
 
 def new_manifest(folder: Path, **values: Any) -> ModelManifest:
@@ -230,10 +228,8 @@ class _PullRequest:
             return None
         if not sha256 and (self.from_file is not None or self.url not in (None, manifest.source)):
             return None
-        notice = (
-            f"{manifest.name} is already installed, in {manifest.dtype}, from {manifest.source}; --force pulls it again"
-        )
-        return PullResult(manifest, is_new=False, notices=(notice,))
+        kept = f"{manifest.name} is already installed, in {manifest.dtype}, from {manifest.source}"
+        return PullResult(manifest, is_new=False, notices=(f"{kept}; --force pulls it again",))
 
     def report(self, step: str) -> Callable[[int, int | None], None]:
         """Return a function that reports the progress of a step."""
@@ -325,11 +321,7 @@ def _download(request: _PullRequest, dtype: str) -> tuple[DownloadedFile, str]:
 
 
 def _converted_bytes(checkpoint_bytes: int, dtype: str) -> int:
-    """Return the approximate size of the converted towers.
-
-    Checkpoints are assumed to be in fp32; for others the estimate may be too low, and writing them raises the error
-    for a full disk.
-    """
+    """Return the approximate size of the converted towers, of a checkpoint in fp32; a full disk is detected later."""
     return checkpoint_bytes * _BYTES_PER_WEIGHT[dtype] // 4
 
 
@@ -362,22 +354,16 @@ def _convert(
 def notices_of_change(name: str, sha256: str) -> tuple[str, ...]:
     """Return a notice if the model was pulled from another checkpoint before."""
     previous = read_record(name).sha256
-    if not previous or previous == sha256:
-        return ()
-    return (
+    notice = (
         f"{name} was pulled before from another checkpoint (sha256 {previous}, now {sha256}): "
-        "stores indexed with the previous one must be indexed again",
+        "stores indexed with the previous one must be indexed again"
     )
+    return () if previous in ("", sha256) else (notice,)
 
 
 @dataclass(frozen=True, slots=True)
 class PullRecord:
-    """Record of a pulled model, kept after its removal.
-
-    Attributes:
-        license: Short name of the accepted licence, "" if none was accepted.
-        sha256: SHA-256 of the last converted checkpoint, "" if there is none.
-    """
+    """Record of a pulled model, kept after its removal: the accepted licence and the last checkpoint, "" for none."""
 
     license: str = ""
     sha256: str = ""

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha1, sha256
+from hashlib import file_digest, sha1, sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -104,10 +104,9 @@ def choose_files(name: str, listed: Sequence[SnapshotFile]) -> tuple[list[Snapsh
         candidates = [file for file in listed if not file.is_weights or is_pipeline_weights(file.path)]
     else:
         candidates = list(listed)
-    with_safetensors = {_folder(file.path) for file in candidates if file.path.endswith(WEIGHTS)}
+    with_safetensors = {PurePosixPath(file.path).parent for file in candidates if file.path.endswith(WEIGHTS)}
     chosen = sorted((file for file in candidates if _is_needed(file, with_safetensors)), key=lambda file: file.path)
-    _check_names(name, [file.path for file in chosen])
-    _check_sizes(name, chosen)
+    _check_chosen(name, chosen)
     if not any(file.is_weights for file in chosen):
         raise EncoderError(f"{name} has no weights that can be read here: *.safetensors or pytorch_model.bin")
     taken = {file.path for file in chosen}
@@ -221,13 +220,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _is_needed(file: SnapshotFile, with_safetensors: set[str]) -> bool:
+def _is_needed(file: SnapshotFile, with_safetensors: set[PurePosixPath]) -> bool:
     """Return whether a model needs a file; code, pickles, pictures and files of other programs are not taken."""
     path = PurePosixPath(file.path)
     if not path.parts or path.parts[0] in _OTHER_RUNTIMES or path.name.startswith("."):
         return False
     if is_pickled(file.path) or path.name in PICKLED_INDEXES:
-        return _folder(file.path) not in with_safetensors
+        return path.parent not in with_safetensors
     return path.suffix == WEIGHTS or path.suffix in _TEXTS or file.is_about
 
 
@@ -237,12 +236,9 @@ def is_pipeline_weights(path: str) -> bool:
     return len(of_component.parts) == 2 and (is_pickled(path) or _OF_PIPELINE.fullmatch(of_component.name) is not None)
 
 
-def _folder(path: str) -> str:
-    return PurePosixPath(path).parent.as_posix()
-
-
-def _check_names(name: str, paths: Sequence[str]) -> None:
-    """Raise EncoderError for a name that could leave the folder, or stand for two files."""
+def _check_chosen(name: str, files: Sequence[SnapshotFile]) -> None:
+    """Raise EncoderError for a name that could leave the folder or stand for two files, or too many or large files."""
+    paths = [file.path for file in files]
     for path in paths:
         if not is_safe(path):
             raise EncoderError(f"{name} has a file {path[:MAX_PATH_LETTERS]!r}, whose name is not safe: not downloaded")
@@ -251,10 +247,6 @@ def _check_names(name: str, paths: Sequence[str]) -> None:
     for path in paths:
         if counted[path.casefold()] > 1 or path.casefold() in folders:
             raise EncoderError(f"{name} has several files {path!r}, also by upper and lower case: not downloaded")
-
-
-def _check_sizes(name: str, files: Sequence[SnapshotFile]) -> None:
-    """Raise EncoderError if files are too many or too large."""
     if len(files) > MAX_FILES:
         raise EncoderError(f"{name} has {len(files):,} files of a model, more than {MAX_FILES:,}: not downloaded")
     for file in files:
@@ -280,6 +272,4 @@ def _git_sha1(path: Path) -> str:
     """Return Git's object id of a file: SHA-1 over its size and content."""
     digest = sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return file_digest(file, lambda: digest).hexdigest()

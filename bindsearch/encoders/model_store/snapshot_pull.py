@@ -82,29 +82,18 @@ class SnapshotFamily(Protocol):
         """Raise InstallationError if a library of the family is missing; the message names the extra."""
 
     def check_files(self, name: str, files: Mapping[str, Path]) -> None:
-        """Check before the weights are downloaded that a model can run here.
+        """Raise EncoderError if a model cannot run here, before its weights are downloaded.
 
         Args:
             name: Name of the model.
             files: Files that are not weights, by their path in the repository.
-
-        Raises:
-            EncoderError: it cannot; the message has the reason.
         """
 
     def describe(self, name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Mapping[str, float]]:
-        """Load a model once; return what the encoder has to know of it before it loads.
-
-        Args:
-            name: Name of the model.
-            folder: Folder with all files of the model.
-            dtype: Number format to load the weights in, "fp32", "bf16" or "fp16".
+        """Load a model once, in "fp32", "bf16" or "fp16"; raise EncoderError if it cannot be loaded.
 
         Returns:
             Values of `ModelManifest.architecture` and `ModelManifest.temperatures`.
-
-        Raises:
-            EncoderError: the model cannot be loaded.
         """
 
 
@@ -144,31 +133,31 @@ def pull_snapshot(
         UsageError: an option is invalid, another revision is installed, or the licence was not accepted.
         EncoderError: the model cannot be downloaded, read or run, the disk is full, or another process is pulling it.
     """
-    request = _Request(name, revision, from_folder, url, dtype, force)
-    request.check()
-    request.family.check_libraries()
+    pull = _Pull(name, revision, from_folder, url, dtype, force, on_progress, delay_s)
+    pull.check()
+    pull.family.check_libraries()
     try:
         # Without a work folder there is nothing to clean up, and the folder of the models may be read-only.
-        if not work_folder(name).exists() and (old := request.find_installed()) and dtype in (None, old.dtype):
-            return request.keep(old)
+        if not pull.work.exists() and (old := pull.find_installed()) and dtype in (None, old.dtype):
+            return pull.keep(old)
         with model_lock(name):
             clean_up_partial_pulls(name)
-            if old := request.find_installed():
-                shutil.rmtree(work_folder(name), ignore_errors=True)
-                return request.keep(old)
+            if old := pull.find_installed():
+                shutil.rmtree(pull.work, ignore_errors=True)
+                return pull.keep(old)
             if from_folder is None and (why := forbidden_by(offline=offline)):
                 raise EncoderError(
                     f"cannot download {name} in offline mode ({why}): run `hf download {repository_of(name)} "
                     f"--local-dir FOLDER` on another machine, then `bindsearch model pull {name} --from FOLDER` here"
                 )
-            return _Pull(request, on_progress, delay_s).run(show, consent)
+            return pull.run(show, consent)
     except OSError as error:
         raise cannot_pull(name, error) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """Options of a pull, as for `pull_snapshot`."""
+@dataclass(slots=True)
+class _Pull:
+    """Pull with the options of `pull_snapshot`; the lock of the model is held where files are changed."""
 
     name: str
     revision: str | None
@@ -176,6 +165,9 @@ class _Request:
     url: str | None
     dtype: str | None
     force: bool
+    on_progress: OnPullProgress
+    delay_s: float
+    done_bytes: int = 0
 
     def check(self) -> None:
         """Raise UsageError for options that are invalid or exclude each other."""
@@ -196,6 +188,10 @@ class _Request:
         return (self.url or os.environ.get(ENDPOINT_VARIABLE) or HUB).rstrip("/")
 
     @property
+    def work(self) -> Path:
+        return work_folder(self.name)
+
+    @property
     def family(self) -> SnapshotFamily:
         return cast("SnapshotFamily", import_module(f"bindsearch.encoders.{snapshot_family(self.name)}.snapshot"))
 
@@ -205,10 +201,7 @@ class _Request:
         return old if old is not None and self.revision in (None, old.revision) else None
 
     def keep(self, manifest: ModelManifest) -> PullResult:
-        """Return the installed model, in the wanted number format: its files are the same in each.
-
-        For another format the lock of the model is held.
-        """
+        """Return the installed model, in the wanted number format: its files are the same in each."""
         if self.dtype in (None, manifest.dtype):
             at = f", at {manifest.revision[:12]}" if manifest.revision else ""
             notice = f"{self.name} is already installed, in {manifest.dtype}{at}; --force pulls it again"
@@ -229,98 +222,82 @@ class _Request:
                 "could no longer be searched; --force replaces it"
             )
 
-
-class _Pull:
-    """Running pull; the lock of the model is held."""
-
-    def __init__(self, request: _Request, on_progress: OnPullProgress, delay_s: float) -> None:
-        self._request = request
-        self._on_progress = on_progress
-        self._delay_s = delay_s
-        self._work = work_folder(request.name)
-        self._done = 0
-
     def run(self, show: Callable[[ModelSource], None], consent: Callable[[ModelSource], bool]) -> PullResult:
         """Get the files, check and publish them."""
-        request = self._request
-        name, folder, wanted = request.name, request.from_folder, request.revision
+        name, folder, wanted = self.name, self.from_folder, self.revision
         if folder is None:
-            repository = read_repository(name, request.endpoint, wanted)
+            repository = read_repository(name, self.endpoint, wanted)
         else:
             repository = describe_folder(folder, tuple(read_folder(name, folder)))
             if wanted is not None and wanted != repository.revision:
                 stated = f"commit {repository.revision}" if repository.revision else "of no stated commit"
                 raise UsageError(f"--from {folder} is {stated}, not {wanted}: omit --revision, or give another folder")
-        request.check_same(repository.revision, "")
-        if (old := complete_model(request.name)) and not request.force and repository.revision == old.revision != "":
-            return request.keep(old)
-        chosen, left_out = choose_files(request.name, repository.files)
-        source = _source_of(request.name, repository, chosen)
+        self.check_same(repository.revision, "")
+        if (old := complete_model(name)) and not self.force and repository.revision == old.revision != "":
+            return self.keep(old)
+        chosen, left_out = choose_files(name, repository.files)
+        source = _source_of(name, repository, chosen)
         show(source)
         if repository.gated and token() is None:
-            raise no_access(request.name)
+            raise no_access(name)
         record_consent(source, consent)
-        self._work.mkdir(parents=True, exist_ok=True)
+        self.work.mkdir(parents=True, exist_ok=True)
         try:
             total = sum(file.size_bytes for file in chosen)
-            kept = sum(path.stat().st_size for path in (self._work / DOWNLOAD_FOLDER).glob("*"))  # of earlier pulls
-            check_disk_space(self._work, total - kept, name)
+            kept = sum(path.stat().st_size for path in (self.work / DOWNLOAD_FOLDER).glob("*"))  # of earlier pulls
+            check_disk_space(self.work, total - kept, name)
             result = self._get(repository, chosen, total, source.license)
         finally:
-            shutil.rmtree(self._work / NEW_FOLDER, ignore_errors=True)
+            shutil.rmtree(self.work / NEW_FOLDER, ignore_errors=True)
             with suppress(OSError):  # not empty: it holds an unfinished download
-                self._work.rmdir()
+                self.work.rmdir()
         return PullResult(result.manifest, result.is_new, (*result.notices, *([left_out] if left_out else [])))
 
     def _get(self, repository: Repository, chosen: list[SnapshotFile], total: int, licence: str) -> PullResult:
         """Download or read the files, texts first, and publish the model."""
-        request = self._request
         places: dict[str, Path] = {}
         digests: dict[str, str] = {}
         for file in sorted(chosen, key=lambda file: (file.is_weights, file.path)):
             if file.is_weights and not any(SnapshotFile(place, 0).is_weights for place in places):
-                request.family.check_files(request.name, places)
+                self.family.check_files(self.name, places)
             places[file.path], digests[file.path] = self._fetch(repository, file, total)
-            self._done += file.size_bytes
-        digest = digest_of(digests)
-        request.check_same(repository.revision, digest)
-        old = None if request.force else complete_model(request.name)
+            self.done_bytes += file.size_bytes
+        digest, downloaded = digest_of(digests), self.work / DOWNLOAD_FOLDER
+        self.check_same(repository.revision, digest)
+        old = None if self.force else complete_model(self.name)
         if old is not None:
-            self._delete_download()
-            return request.keep(old)
-        notices = notices_of_change(request.name, digest)
+            shutil.rmtree(downloaded, ignore_errors=True)
+            return self.keep(old)
+        notices = notices_of_change(self.name, digest)
         try:
             files = self._lay_out(chosen, places, digests)
             manifest = self._describe(repository, files, total, digest, licence)
         except EncoderError as error:
-            if request.from_folder is not None:
+            if self.from_folder is not None:
                 raise
-            raise kept_download(request.name, error) from error
-        publish_model(request.name)
-        write_record(request.name, PullRecord(licence, digest))
-        self._delete_download()
+            raise kept_download(self.name, error) from error
+        publish_model(self.name)
+        write_record(self.name, PullRecord(licence, digest))
+        shutil.rmtree(downloaded, ignore_errors=True)
         return PullResult(manifest, is_new=True, notices=notices)
 
     def _fetch(self, repository: Repository, file: SnapshotFile, total: int) -> tuple[Path, str]:
         """Return the place of a file and its SHA-256; it is downloaded if there is no local folder."""
 
         def report(done: int, _total: int | None) -> None:
-            step = "download" if self._request.from_folder is None else "read"
-            self._on_progress(PullProgress(step, self._done + done, total))
+            step = "download" if self.from_folder is None else "read"
+            self.on_progress(PullProgress(step, self.done_bytes + done, total))
 
-        if self._request.from_folder is not None:
-            path = self._request.from_folder / file.path
+        if self.from_folder is not None:
+            path = self.from_folder / file.path
             return path, hash_sha256(path, report)
-        endpoint, name = self._request.endpoint, repository_of(self._request.name)
-        url = f"{endpoint}/{name}/resolve/{repository.revision}/{quote(file.path)}"
+        url = f"{self.endpoint}/{repository_of(self.name)}/resolve/{repository.revision}/{quote(file.path)}"
         # Named by a digest: no name of a repository can be that of another.
-        target = self._work / DOWNLOAD_FOLDER / sha256(file.path.encode()).hexdigest()[:32]
+        target, size = self.work / DOWNLOAD_FOLDER / sha256(file.path.encode()).hexdigest()[:32], file.size_bytes
         try:
-            found = download(
-                url, target, on_progress=report, token=token(), size_bytes=file.size_bytes, delay_s=self._delay_s
-            )
+            found = download(url, target, on_progress=report, token=token(), size_bytes=size, delay_s=self.delay_s)
         except NoAccessError:
-            raise no_access(self._request.name) from None
+            raise no_access(self.name) from None
         try:
             check_content(file, target, found.sha256, url)
         except EncoderError:
@@ -333,14 +310,14 @@ class _Pull:
         self, chosen: list[SnapshotFile], places: Mapping[str, Path], digests: Mapping[str, str]
     ) -> dict[str, ModelFile]:
         """Put the files into `new` of the work folder under their paths; return their sizes and digests."""
-        folder = self._work / NEW_FOLDER / SNAPSHOT_FOLDER
+        folder = self.work / NEW_FOLDER / SNAPSHOT_FOLDER
         done, total = 0, sum(file.size_bytes for file in chosen)
         for file in chosen:
             target = folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             if is_pickled(file.path) or file.path.endswith(".bin.index.json"):
                 write_as_safetensors(places[file.path], target)
-            elif self._request.from_folder is None:
+            elif self.from_folder is None:
                 try:  # a second name, so that the file stays if the pull fails later
                     os.link(places[file.path], target)
                 except OSError:
@@ -348,7 +325,7 @@ class _Pull:
             elif copy_and_hash(places[file.path], target) != digests[file.path]:
                 raise EncoderError(f"{places[file.path]} changed while it was read: run the same command again")
             done += file.size_bytes
-            self._on_progress(PullProgress("convert", done, total))
+            self.on_progress(PullProgress("convert", done, total))
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         return {path.relative_to(folder).as_posix(): ModelFile(path.stat().st_size, hash_file(path)) for path in paths}
 
@@ -358,14 +335,13 @@ class _Pull:
         """Load the model once, and write its manifest into `new` of the work folder."""
         from bindsearch.encoders.torch_runtime.device import default_dtype
 
-        request, folder = self._request, self._work / NEW_FOLDER
-        fastest = default_dtype()
-        dtype = request.dtype or ("bf16" if fastest == "fp16" else fastest)  # large models overflow in fp16
-        architecture, temperatures = request.family.describe(request.name, folder / SNAPSHOT_FOLDER, dtype)
+        folder, fastest = self.work / NEW_FOLDER, default_dtype()
+        dtype = self.dtype or ("bf16" if fastest == "fp16" else fastest)  # large models overflow in fp16
+        architecture, temperatures = self.family.describe(self.name, folder / SNAPSHOT_FOLDER, dtype)
         return new_manifest(
             folder,
-            name=request.name,
-            family=snapshot_family(request.name) or "",
+            name=self.name,
+            family=snapshot_family(self.name) or "",
             architecture=dict(architecture),
             dtype=dtype,
             source=repository.where,
@@ -376,10 +352,6 @@ class _Pull:
             files=files,
             revision=repository.revision,
         )
-
-    def _delete_download(self) -> None:
-        """Delete the downloaded files; a local folder of the user is not deleted."""
-        shutil.rmtree(self._work / DOWNLOAD_FOLDER, ignore_errors=True)
 
 
 def _source_of(name: str, repository: Repository, chosen: list[SnapshotFile]) -> ModelSource:

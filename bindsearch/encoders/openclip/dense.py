@@ -35,12 +35,7 @@ from bindsearch.errors import EncoderError
 
 @dataclass(frozen=True)
 class Values:
-    """Values that a network pools.
-
-    Attributes:
-        patches: Those of patches, (n, h, w, width).
-        others: Those of other tokens, such as the class token, (n, tokens, width).
-    """
+    """Values that a network pools: of patches, (n, h, w, width), and of other tokens, (n, tokens, width)."""
 
     patches: Tensor
     others: Tensor
@@ -50,9 +45,8 @@ class Values:
 class Pooling:
     """The two parts of a network around its pooling.
 
-    Attributes:
-        values: Maps normalised pictures (n, 3, height, width) to what the network pools.
-        project: Maps values (..., width) to features (..., d), not of unit length.
+    `values` maps normalised pictures (n, 3, height, width) to what the network pools, `project` maps values
+    (..., width) to features (..., d), not of unit length.
     """
 
     values: Callable[[Tensor], Values]
@@ -86,10 +80,24 @@ def pooling_of(visual: nn.Module) -> Pooling:
 
 def _transformer(visual: Any) -> Pooling | None:
     """Return the parts of a Transformer of open_clip; None: it pools in another way."""
-    if visual.attn_pool is not None:
-        return _attention_pooler(visual) if visual.attn_pool_contrastive is None else None
-    if visual.pool_type == "avg":
-        return _mean_of_tokens(visual)
+
+    def tokens(pixels: Tensor) -> Tensor:
+        found: Tensor = visual.transformer(visual._embeds(pixels))
+        return found
+
+    if visual.attn_pool is not None:  # the first learned query gathers from all tokens (CoCa)
+        attention, norm = visual.attn_pool.attn, visual.attn_pool.ln_k
+        pooling = Pooling(
+            lambda pixels: split_tokens(_values(attention, norm(tokens(pixels))), visual.grid_size),
+            lambda values: visual.ln_post(attention.out_proj(values)) @ visual.proj,
+        )
+        return pooling if visual.attn_pool_contrastive is None else None
+    if visual.pool_type == "avg":  # the mean of patches (CLIPA)
+        before, after = (nn.Identity(), visual.ln_post)[:: 1 if visual.final_ln_after_pool else -1]
+        return Pooling(
+            lambda pixels: split_tokens(before(tokens(pixels)), visual.grid_size),
+            lambda values: after(values) @ visual.proj,
+        )
     last = visual.transformer.resblocks[-1]
     if visual.pool_type != "tok" or not isinstance(last, ResidualAttentionBlock):
         return None
@@ -105,26 +113,6 @@ def _transformer(visual: Any) -> Pooling | None:
         return features
 
     return Pooling(values, project)
-
-
-def _mean_of_tokens(visual: Any) -> Pooling:
-    """Return the parts of a Transformer that averages its patches (CLIPA)."""
-    before, after = (nn.Identity(), visual.ln_post)[:: 1 if visual.final_ln_after_pool else -1]
-    return Pooling(
-        lambda pixels: split_tokens(before(visual.transformer(visual._embeds(pixels))), visual.grid_size),
-        lambda values: after(values) @ visual.proj,
-    )
-
-
-def _attention_pooler(visual: Any) -> Pooling:
-    """Return the parts of a Transformer whose first learned query gathers from all tokens (CoCa)."""
-    attention, norm = visual.attn_pool.attn, visual.attn_pool.ln_k
-    return Pooling(
-        lambda pixels: split_tokens(
-            _values(attention, norm(visual.transformer(visual._embeds(pixels)))), visual.grid_size
-        ),
-        lambda values: visual.ln_post(attention.out_proj(values)) @ visual.proj,
-    )
 
 
 def _resnet(visual: Any) -> Pooling:

@@ -12,6 +12,7 @@ import numpy as np
 from bindsearch.encoders.base import locating
 from bindsearch.encoders.model_store.installed import (
     ModelManifest,
+    damaged_manifest,
     how_to_repair,
     load_installed_tower,
     model_file,
@@ -23,11 +24,11 @@ from bindsearch.encoders.openclip.texts import (
     make_tokenizer,
     reads_padding,
 )
-from bindsearch.encoders.picture_model import Options, PictureModelEncoder, damaged_manifest
+from bindsearch.encoders.picture_model import Options, PictureModelEncoder
 from bindsearch.encoders.preprocessing.clip_tokenizer import ClipTokenizer
 from bindsearch.encoders.preprocessing.hub_tokenizer import HubTokenizer, TokenizerFiles, read_settings
 from bindsearch.encoders.preprocessing.picture_input import PictureInput
-from bindsearch.encoders.torch_runtime.device import Runtime
+from bindsearch.encoders.torch_runtime.device import DEFAULT_RUNTIME, Runtime
 from bindsearch.encoders.torch_runtime.towers import mean_of_views, on_device, run_texts
 from bindsearch.errors import EncoderError
 from bindsearch.media import MODALITY_OF, Frames, Media, Passage, Picture
@@ -57,12 +58,7 @@ class OpenClipEncoder(PictureModelEncoder):
 
     libraries: Mapping[Modality, tuple[str, ...]] = MappingProxyType(dict.fromkeys(_TOWER_OF, _LIBRARIES))
 
-    def __init__(
-        self,
-        manifest: ModelManifest,
-        *,
-        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
-    ) -> None:
+    def __init__(self, manifest: ModelManifest, *, runtime: Runtime = DEFAULT_RUNTIME) -> None:
         super().__init__(manifest, runtime=runtime)
         for part in ("text_cfg", "vision_cfg"):
             if not isinstance(self._config.get(part), Mapping):
@@ -94,10 +90,11 @@ class OpenClipEncoder(PictureModelEncoder):
             MediaError: the text is empty or too long, or the picture has no pixels.
             EncoderError: the model has no tower for that modality, or a file of the tokenizer is damaged.
         """
-        if isinstance(media, Passage):
-            return self._tokens(media.text)
-        if isinstance(media, Picture | Frames):
-            return self._prepare_pictures(media)
+        match media:
+            case Passage(text=text):
+                return self._tokens(text)
+            case Picture() | Frames():
+                return self._prepare_pictures(media)
         raise EncoderError(f"{self.name} encodes text, images and video, not {MODALITY_OF[type(media)]}")
 
     def features(self, modality: Modality, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -125,9 +122,9 @@ class OpenClipEncoder(PictureModelEncoder):
 
     def picture_tower(self) -> PictureTower:
         """Return the image tower in fp32 as a module that can be trained; it is not shared with this encoder."""
-        from bindsearch.encoders.torch_runtime.picture_tower import PictureTower, on_cpu
+        from bindsearch.encoders.torch_runtime.picture_tower import PictureTower
 
-        return PictureTower(on_cpu(self._load), self._input.normalized, self.dim)
+        return PictureTower(self._load, self._input.normalized, self.dim)
 
     @cached_property
     def _vocabulary(self) -> int | None:
@@ -137,7 +134,14 @@ class OpenClipEncoder(PictureModelEncoder):
 
     @cached_property
     def _tokenizer(self) -> ClipTokenizer | HubTokenizer:
-        return make_tokenizer(self._text, lambda: _tokenizer_files(self._manifest))
+        return make_tokenizer(self._text, self._tokenizer_files)
+
+    def _tokenizer_files(self) -> TokenizerFiles:
+        settings = TOKENIZER_SETTINGS_FILE in self._manifest.files
+        return TokenizerFiles(
+            model_file(self._manifest, TOKENIZER_FILE),
+            model_file(self._manifest, TOKENIZER_SETTINGS_FILE) if settings else None,
+        )
 
     def _tokens(self, text: str) -> NDArray[np.int64]:
         """Return token ids, int64 (1, length); padded to all positions if the tower reads the padding."""
@@ -175,14 +179,6 @@ class OpenClipEncoder(PictureModelEncoder):
         if not self._text.get("hf_model_name"):
             return None
         return read_settings(model_file(self._manifest, TOWER_CONFIG_FILE), "configuration of a model")
-
-
-def _tokenizer_files(manifest: ModelManifest) -> TokenizerFiles:
-    """Return the files of the tokenizer of an installed model."""
-    settings = TOKENIZER_SETTINGS_FILE if TOKENIZER_SETTINGS_FILE in manifest.files else None
-    return TokenizerFiles(
-        model_file(manifest, TOKENIZER_FILE), None if settings is None else model_file(manifest, settings)
-    )
 
 
 def has_dense_features(vision: Mapping[str, Any]) -> bool:

@@ -38,7 +38,10 @@ def find_openclip_source(name: str) -> ModelSource:
     settings = open_clip.get_pretrained_cfg(model, tag)
     config = open_clip.get_model_config(model) if tag in open_clip.list_pretrained_tags_by_model(model) else None
     if config is None:
-        raise EncoderError(_unknown(name, model))
+        if tags := open_clip.list_pretrained_tags_by_model(model):
+            raise EncoderError(f"unknown model {name!r}: the weights of {model} are {', '.join(tags)}")
+        names = [known.removeprefix(PREFIX) for known in list_openclip_names()]
+        raise EncoderError(unknown_model(name, PREFIX, names, f"openclip:MODEL/PRETRAINED, such as {EXAMPLE}"))
     if obstacle := _obstacle(config, settings):
         raise EncoderError(f"{name} cannot run here: {obstacle}; choose another model, such as {EXAMPLE}")
     if config["text_cfg"].get("hf_model_name"):  # the library that its text tower is built with
@@ -73,22 +76,11 @@ def list_openclip_names() -> list[str]:
     ]
 
 
-def _unknown(name: str, model: str) -> str:
-    """Return the message for an unknown model or unknown weights."""
-    import open_clip
-
-    if tags := open_clip.list_pretrained_tags_by_model(model):
-        return f"unknown model {name!r}: the weights of {model} are {', '.join(tags)}"
-    names = [known_name.removeprefix(PREFIX) for known_name in list_openclip_names()]
-    return unknown_model(name, PREFIX, names, f"openclip:MODEL/PRETRAINED, such as {EXAMPLE}")
-
-
 def _obstacle(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
     """Return why a model cannot be run; None if it can."""
-    if settings["resize_mode"] not in FITS:
-        return f"its pictures are resized by {settings['resize_mode']!r}"
-    if settings["interpolation"] not in FILTERS:
-        return f"its pictures are resized by {settings['interpolation']!r}"
+    for key, known in (("resize_mode", FITS), ("interpolation", FILTERS)):
+        if settings[key] not in known:
+            return f"its pictures are resized by {settings[key]!r}"
     return text_obstacle(config["text_cfg"])
 
 
@@ -98,9 +90,8 @@ def _extra_files(text: Mapping[str, Any]) -> tuple[ExtraFile, ...]:
 
     files = []
     if tokenizer := text.get("hf_tokenizer_name"):
-        files.append(ExtraFile(TOKENIZER_FILE, hf_hub_url(tokenizer, TOKENIZER_FILE), TOKENIZER_FILE))
-        settings = hf_hub_url(tokenizer, TOKENIZER_SETTINGS_FILE)
-        files.append(ExtraFile(TOKENIZER_SETTINGS_FILE, settings, TOKENIZER_SETTINGS_FILE, required=False))
+        for name, required in ((TOKENIZER_FILE, True), (TOKENIZER_SETTINGS_FILE, False)):
+            files.append(ExtraFile(name, hf_hub_url(tokenizer, name), name, required))
     if tower := text.get("hf_model_name"):
         files.append(ExtraFile(TOWER_CONFIG_FILE, hf_hub_url(tower, _HUB_CONFIG), _HUB_CONFIG))
     return tuple(files)

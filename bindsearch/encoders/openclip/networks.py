@@ -62,15 +62,11 @@ class TextTower(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        text = _build_text_tower(
-            config["embed_dim"], CLIPTextCfg(**config["text_cfg"]), config["quick_gelu"], _ANY_DTYPE
-        )
-        self.token_embedding = text.token_embedding
-        self.cls_emb = text.cls_emb
-        self.positional_embedding = text.positional_embedding
-        self.transformer = text.transformer
-        self.ln_final = text.ln_final
-        self.text_projection = text.text_projection
+        settings = CLIPTextCfg(**config["text_cfg"])
+        text = _build_text_tower(config["embed_dim"], settings, config["quick_gelu"], _ANY_DTYPE)
+        self.token_embedding, self.positional_embedding = text.token_embedding, text.positional_embedding
+        self.cls_emb, self.transformer = text.cls_emb, text.transformer
+        self.ln_final, self.text_projection = text.ln_final, text.text_projection
         self._is_causal = text.attn_mask is not None
         self._heads, self._pad_id = text.heads, text.pad_id
         self._pool_type, self._eos_id = text.pool_type, text.eos_id
@@ -98,10 +94,8 @@ class TextTower(nn.Module):
 
         It is not a buffer: modules are built without memory, and a buffer would have to be filled after loading.
         """
-        length, never = x.shape[1], float("-inf")
-        if not self._is_causal:
-            causal = None
-        else:
+        length, never, causal = x.shape[1], float("-inf"), None
+        if self._is_causal:
             causal = torch.full((length, length), never, dtype=x.dtype, device=x.device).triu_(1)
         if self.cls_emb is None:
             return causal

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bindsearch.encoders.preprocessing.clip_tokenizer import ClipTokenizer, clip_tokenizer, open_clip_tokenizers
 from bindsearch.encoders.preprocessing.hub_tokenizer import HubTokenizer, TokenizerFiles
-
-if TYPE_CHECKING:
-    pass
 
 CONTEXT_TOKENS = 77
 """Positions of a text tower whose configuration states none, in open_clip."""
@@ -30,21 +27,17 @@ _TOKENIZER_OPTIONS = frozenset({"clean", "strip_sep_token", "language"})
 
 def make_tokenizer(text: Mapping[str, Any], files: Callable[[], TokenizerFiles]) -> ClipTokenizer | HubTokenizer:
     """Return the tokenizer of a model; nothing is read yet."""
+    max_tokens = int(text.get("context_length", CONTEXT_TOKENS))
     if not text.get("hf_tokenizer_name"):
-        return clip_tokenizer(context_tokens(text), cleaning_of(text))
+        return clip_tokenizer(max_tokens, cleaning_of(text))
     options = text.get("tokenizer_kwargs") or {}
     return HubTokenizer(
         files,
-        context_tokens(text),
+        max_tokens,
         clean=lambda given: str(open_clip_tokenizers().get_clean_fn(cleaning_of(text))(given)),
         language=options.get("language"),
         stripped_separator=bool(options.get("strip_sep_token", False)),
     )
-
-
-def context_tokens(text: Mapping[str, Any]) -> int:
-    """Return the maximum number of tokens of a text."""
-    return int(text.get("context_length", CONTEXT_TOKENS))
 
 
 def reads_padding(text: Mapping[str, Any]) -> bool:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CONTEXT_TOKENS = 77
 """Positions of CLIP's text tower: the maximum length of a text, including start and end token."""
 
+START_TOKEN, END_TOKEN = 49_406, 49_407
+"""Ids in CLIP's vocabulary; the tower finds the end of a text by the highest id."""
+
 _SPECIAL_TOKENS = 2
 _LONGEST_WORD = CONTEXT_TOKENS * 32
 """Bytes after which a word is split: no token is longer than 32 bytes, so the text has more than 77 tokens anyway."""
@@ -35,22 +38,12 @@ _SPECIAL_IN_TEXT = re.compile(r"<(?=(?:start|end)_of_text>)", re.IGNORECASE)
 
 
 class ClipTokenizer:
-    """Tokenizer of CLIP; thread-safe, the vocabulary loads on first use.
-
-    Attributes:
-        max_tokens: Maximum length of a text, including start and end token.
-        pad: Id of the padding.
-    """
+    """Tokenizer of CLIP; thread-safe, the vocabulary loads on first use."""
 
     pad = 0
 
     def __init__(self, max_tokens: int = CONTEXT_TOKENS, clean: str = "lower") -> None:
-        """Prepare for loading.
-
-        Args:
-            max_tokens: Positions of the text tower.
-            clean: How a text is cleaned first, in open_clip's terms: "lower", "whitespace" or "canonicalize".
-        """
+        """Take the positions of the text tower, and how texts are cleaned: "lower", "whitespace" or "canonicalize"."""
         self.max_tokens = max_tokens
         self._clean = clean
         self._lock = threading.Lock()
@@ -69,11 +62,9 @@ class ClipTokenizer:
         ids = self.encode(text)
         if not ids:
             raise MediaError(f"text {text[:40]!r} has no words; give at least one")
-        if len(ids) + _SPECIAL_TOKENS > self.max_tokens:
-            raise MediaError(
-                f"text has {len(ids) + _SPECIAL_TOKENS} tokens, more than {self.max_tokens}; split it into passages"
-            )
-        return np.asarray([[self.start_token, *ids, self.end_token]], dtype=np.int64)
+        if (count := len(ids) + _SPECIAL_TOKENS) > self.max_tokens:
+            raise MediaError(f"text has {count} tokens, more than {self.max_tokens}; split it into passages")
+        return np.asarray([[START_TOKEN, *ids, END_TOKEN]], dtype=np.int64)
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text without start and end token.
@@ -84,18 +75,6 @@ class ClipTokenizer:
         with self._lock:
             bpe = self._loaded()
             return [bpe.encoder[part] for word in self._words(bpe, text) for part in bpe.bpe(word).split(" ")]
-
-    @property
-    def start_token(self) -> int:
-        """Id of the start token, 49406."""
-        with self._lock:
-            return int(self._loaded().sot_token_id)
-
-    @property
-    def end_token(self) -> int:
-        """Id of the end token, 49407, the highest one; the tower finds the end of a text by it."""
-        with self._lock:
-            return int(self._loaded().eot_token_id)
 
     def _loaded(self) -> Any:
         """Return the SimpleTokenizer, loaded on first use; its cache is kept bounded."""
@@ -134,16 +113,9 @@ def clip_tokenizer(max_tokens: int = CONTEXT_TOKENS, clean: str = "lower") -> Cl
 
 
 def pad_tokens(tokens: Sequence[NDArray[np.int64]], length: int | None = None) -> torch.Tensor:
-    """Stack token ids, padded with zeros after the end token.
+    """Stack token ids, int64 (1, length) each, padded with zeros after the end token: int64 (n, length or the longest).
 
     Attention is causal and the embedding is read at the end token, so the padding has no effect.
-
-    Args:
-        tokens: n arrays of token ids, int64 (1, length) each.
-        length: Length of the result; None: that of the longest array.
-
-    Returns:
-        Token ids, int64 (n, length).
     """
     import torch
 
@@ -162,5 +134,5 @@ def tokenize(texts: str | Sequence[str]) -> torch.Tensor:
     rows = []
     for text in [texts] if isinstance(texts, str) else texts:
         ids = tokenizer.encode(text)[: CONTEXT_TOKENS - _SPECIAL_TOKENS]
-        rows.append(np.asarray([[tokenizer.start_token, *ids, tokenizer.end_token]], dtype=np.int64))
+        rows.append(np.asarray([[START_TOKEN, *ids, END_TOKEN]], dtype=np.int64))
     return pad_tokens(rows, CONTEXT_TOKENS)

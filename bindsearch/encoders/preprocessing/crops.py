@@ -6,16 +6,14 @@ Wide and tall pictures are covered by several squares.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.errors import MediaError, UsageError
 from bindsearch.media import DepthMap, Media, Picture, ThermalPicture, missing_content
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 LONGEST_ASPECT = 64
 """Maximum aspect ratio that is resized as a whole; of longer pictures a part with this ratio is resized.
@@ -94,16 +92,9 @@ def wide_parts(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 
 def square_crop_plane(values: NDArray[np.float32], side_px: int) -> NDArray[np.float32]:
-    """Return the middle square of one channel, resized bicubically.
+    """Return the middle square of one channel, float32 (height, width), resized bicubically: (side_px, side_px).
 
     Bicubic interpolation overshoots the values at edges by a few percent.
-
-    Args:
-        values: Channel, float32 (height, width).
-        side_px: Side of the square in pixels.
-
-    Returns:
-        Square, float32 (side_px, side_px).
 
     Raises:
         MediaError: there are no pixels.
@@ -113,15 +104,7 @@ def square_crop_plane(values: NDArray[np.float32], side_px: int) -> NDArray[np.f
 
 
 def fill_nearest(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Fill unknown pixels with the value of the nearest known one, by Euclidean distance in pixels.
-
-    Args:
-        values: Values, float32 (height, width).
-        known: Mask of the known pixels, bool (height, width); at least one is True.
-
-    Returns:
-        Filled values, float32 (height, width).
-    """
+    """Fill pixels (height, width) that are not known with the value of the nearest known one; there is at least one."""
     if known.all():
         return values
     from scipy.ndimage import distance_transform_edt
@@ -133,12 +116,11 @@ def fill_nearest(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArr
 
 def centre_strip(height: int, width: int, longest_aspect: int) -> tuple[slice, slice]:
     """Return the rows and columns of the middle part whose aspect ratio is at most `longest_aspect`."""
-    return _strip(height, width, _CENTRE, longest_aspect)
+    return _part(height, width, longest_aspect * min(height, width), _CENTRE)
 
 
-def _strip(height: int, width: int, position: float, longest_aspect: int) -> tuple[slice, slice]:
-    """Return the rows and columns of the part at a position along the longer side."""
-    keep = longest_aspect * min(height, width)
+def _part(height: int, width: int, keep: int, position: float) -> tuple[slice, slice]:
+    """Return the rows and columns of at most `keep` pixels a side, at a position along the longer side."""
     top, left = _offset(height, keep, position), _offset(width, keep, position)
     return slice(top, top + keep), slice(left, left + keep)
 
@@ -159,14 +141,14 @@ def _crop_squares(
     height, width = pixels.shape[:2]
     if min(height, width) == 0:
         raise MediaError(f"the picture has no pixels (height {height}, width {width})")
-    if max(height, width) <= LONGEST_ASPECT * min(height, width):
-        resized = _resize(pixels, resized_px or side_px, resample)
-        return [_crop_square(resized, side_px, position) for position in positions]
-    strips = [pixels[_strip(height, width, position, LONGEST_ASPECT)] for position in positions]
-    return [
-        _crop_square(_resize(strip, resized_px or side_px, resample), side_px, position)
-        for strip, position in zip(strips, positions, strict=True)
-    ]
+    longest, resized_px = LONGEST_ASPECT * min(height, width), resized_px or side_px
+    if max(height, width) <= longest:
+        resized = [_resize(pixels, resized_px, resample)] * len(positions)
+    else:
+        strips = [pixels[_part(height, width, longest, position)] for position in positions]
+        resized = [_resize(strip, resized_px, resample) for strip in strips]
+    pairs = zip(resized, positions, strict=True)
+    return [whole[_part(len(whole), whole.shape[1], side_px, position)] for whole, position in pairs]
 
 
 def _resize(pixels: NDArray[Any], side_px: int, resample: Image.Resampling) -> NDArray[Any]:
@@ -175,13 +157,6 @@ def _resize(pixels: NDArray[Any], side_px: int, resample: Image.Resampling) -> N
     shorter, longer = min(height, width), int(side_px * max(height, width) / min(height, width))
     size = (side_px, longer) if width == shorter else (longer, side_px)
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, resample))
-
-
-def _crop_square(pixels: NDArray[Any], side_px: int, position: float) -> NDArray[Any]:
-    """Return the square at a position of pixels whose shorter side is at least `side_px`."""
-    height, width = pixels.shape[:2]
-    top, left = _offset(height, side_px, position), _offset(width, side_px, position)
-    return pixels[top : top + side_px, left : left + side_px]
 
 
 NEAREST_M, FARTHEST_M = 0.01, 50.0

@@ -34,11 +34,7 @@ class TokenizerFiles:
 
 
 class HubTokenizer:
-    """Tokenizer of a published model; thread-safe, the files are read on first use.
-
-    Attributes:
-        max_tokens: Maximum length of a text, including special tokens.
-    """
+    """Tokenizer of a published model; thread-safe, the files are read on first use."""
 
     def __init__(
         self,
@@ -83,10 +79,8 @@ class HubTokenizer:
         encoding = self._encode(text)
         if all(encoding.special_tokens_mask):
             raise MediaError(f"text {text[:40]!r} has no words; give at least one")
-        if len(encoding.ids) > self.max_tokens:
-            raise MediaError(
-                f"text has {len(encoding.ids)} tokens, more than {self.max_tokens}; split it into passages"
-            )
+        if (count := len(encoding.ids)) > self.max_tokens:
+            raise MediaError(f"text has {count} tokens, more than {self.max_tokens}; split it into passages")
         ids = np.asarray([encoding.ids], dtype=np.int64)
         return np.where(ids == self._separator, 0, ids) if self._stripped_separator else ids
 
@@ -108,7 +102,9 @@ class HubTokenizer:
         valid = text.encode(errors="replace").decode()  # lone surrogates cannot be encoded
         with self._lock:
             tokenizer = self._load()
-            encoding: Encoding = tokenizer.encode(self._special.sub(_spaced, self._clean(valid)))
+            # In two parts: the vocabulary has no such token, and the tower sees characters.
+            spaced = self._special.sub(lambda special: f"{special[0][0]} {special[0][1:]}", self._clean(valid))
+            encoding: Encoding = tokenizer.encode(spaced)
         return encoding
 
     def _load(self) -> Tokenizer:
@@ -175,11 +171,6 @@ def _set_special_tokens(tokenizer: Tokenizer, settings: Mapping[str, Any], langu
     if missing := [token for token, number in tokens if number is None]:
         raise EncoderError(f"the tokenizer has no token {missing[0]!r}, which its settings name: pull the model again")
     tokenizer.post_processor = TemplateProcessing(single=" ".join(parts), special_tokens=tokens)
-
-
-def _spaced(special: re.Match[str]) -> str:
-    """Return a special token in two parts: the vocabulary has no such token, and the tower sees characters."""
-    return f"{special[0][0]} {special[0][1:]}"
 
 
 def _id_of(tokenizer: Tokenizer, named: object, usual: tuple[str, ...]) -> int | None:

@@ -17,12 +17,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
+FILTERS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
 """Filters of Pillow by their names in open_clip and timm."""
 
 FITS = ("shortest", "longest", "squash")
@@ -58,9 +53,8 @@ class PictureInput:
         if self.interpolation not in FILTERS or self.fit not in FITS:
             raise ValueError(f"pictures cannot be resized by {self.interpolation!r} and {self.fit!r}")
         if min(self.height_px, self.width_px) < 1 or not self.crop_pct > 0:
-            raise ValueError(
-                f"pictures of {self.height_px} x {self.width_px} pixels at {self.crop_pct} are not possible"
-            )
+            size = f"{self.height_px} x {self.width_px} pixels"
+            raise ValueError(f"pictures of {size} at {self.crop_pct} are not possible")
         if self.fit != "squash" and self.crop_pct != 1 and self.height_px != self.width_px:
             raise ValueError("a part of a picture can be a square only")
 
@@ -80,20 +74,19 @@ class PictureInput:
         if self.fit == "squash":
             height, width = (math.floor(side / self.crop_pct) for side in (self.height_px, self.width_px))
             return _centre(_resize(rgb, height, width, FILTERS[self.interpolation]), self)[None]
-        if self.fit == "shortest" and self.height_px == self.width_px:
-            resized, resample = self.resized_px, FILTERS[self.interpolation]
-            if resized >= self.height_px:
-                return square_crops(rgb, self.height_px, resized_px=resized, resample=resample)
+        if self.fit == "longest" or self.height_px != self.width_px:
+            return _keep_ratio(rgb, self)[None]
+        if self.resized_px < self.height_px:
             return _small(rgb, self)[None]
-        return _keep_ratio(rgb, self)[None]
+        resample = FILTERS[self.interpolation]
+        return square_crops(rgb, self.height_px, resized_px=self.resized_px, resample=resample)
 
     def normalized(self, pictures: torch.Tensor) -> torch.Tensor:
         """Return the pixels of pictures, uint8 (n, height, width, 3), normalised: float32 (n, 3, height, width)."""
         import torch
 
-        mean, std = (
-            torch.tensor(list(values), device=pictures.device)[:, None, None] for values in (self.mean, self.std)
-        )
+        device = pictures.device
+        mean, std = (torch.tensor(list(values), device=device)[:, None, None] for values in (self.mean, self.std))
         return pictures.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
 
 
@@ -107,10 +100,7 @@ def _small(rgb: NDArray[np.uint8], facts: PictureInput) -> NDArray[np.uint8]:
 
 
 def _keep_ratio(rgb: NDArray[np.uint8], facts: PictureInput) -> NDArray[np.uint8]:
-    """Resize a picture without changing its aspect ratio, and crop it in the middle or fill the rest.
-
-    Like open_clip's ResizeKeepRatio and CenterCropOrPad; where the input is covered, it resizes bicubically always.
-    """
+    """Resize, and crop or fill like open_clip's ResizeKeepRatio and CenterCropOrPad: bicubically if all is covered."""
     height, width = rgb.shape[:2]
     ratios = (height / facts.height_px, width / facts.width_px)
     ratio = max(ratios) if facts.fit == "longest" else min(ratios)
@@ -131,9 +121,7 @@ def _resize(rgb: NDArray[np.uint8], height: int, width: int, resample: Image.Res
 
 def _filled(rgb: NDArray[np.uint8], facts: PictureInput) -> NDArray[np.uint8]:
     """Fill around a picture up to the size of the input; where the rest is odd, right and below have one more."""
-    rest = [
-        max(0, side - length) for side, length in zip((facts.height_px, facts.width_px), rgb.shape[:2], strict=True)
-    ]
+    rest = (max(0, facts.height_px - rgb.shape[0]), max(0, facts.width_px - rgb.shape[1]))
     edges = [(amount // 2, amount - amount // 2) for amount in rest]
     return np.pad(rgb, [*edges, (0, 0)], constant_values=facts.fill)
 

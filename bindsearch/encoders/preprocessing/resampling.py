@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from bindsearch.errors import MediaError
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
+
+Signal = TypeVar("Signal", "torch.Tensor", "NDArray[np.float32]")
 
 MIN_SOUND_RATE_HZ, MAX_SOUND_RATE_HZ = 1_000, 1_000_000
 MIN_MOTION_RATE_HZ, MAX_MOTION_RATE_HZ = 5.0, 100_000.0
@@ -30,15 +32,7 @@ _FILTER_REACH = 6.0 / 0.99
 
 
 def check_sound(samples: NDArray[np.float32], sample_rate_hz: int, model_rate_hz: int) -> NDArray[np.float32]:
-    """Check a mono sound.
-
-    Args:
-        samples: Sound, float (n,).
-        sample_rate_hz: Sampling rate of the sound.
-        model_rate_hz: Sampling rate of the model, for messages.
-
-    Returns:
-        The sound, contiguous float32 (n,).
+    """Return a mono sound, float (n,), as contiguous float32 (n,); the rate of the model is for messages.
 
     Raises:
         MediaError: the sound is empty, holds NaN or infinity, or its rate is out of range.
@@ -93,10 +87,8 @@ def at_rate(
     checked = check_sound(samples, sample_rate_hz, model_rate_hz)
     with single_threaded(), torch.inference_mode():
         sound = torch.from_numpy(np.require(checked, requirements="W"))
-        resampled: NDArray[np.float32] = resample_sound(
-            sound, sample_rate_hz, model_rate_hz, float32_filter=float32_filter
-        ).numpy()
-    return resampled
+        resampled = resample_sound(sound, sample_rate_hz, model_rate_hz, float32_filter=float32_filter)
+    return np.asarray(resampled.numpy(), np.float32)
 
 
 def windows(sound: NDArray[np.float32], length: int) -> list[NDArray[np.float32]]:
@@ -106,9 +98,13 @@ def windows(sound: NDArray[np.float32], length: int) -> list[NDArray[np.float32]
     """
     if len(sound) <= length:
         return [sound]
-    count = min(math.ceil(len(sound) / length), MAX_WINDOWS)
-    starts = np.linspace(0, len(sound) - length, count).round().astype(int)
-    return [sound[start : start + length] for start in starts]
+    return even_parts(sound, length, min(math.ceil(len(sound) / length), MAX_WINDOWS))
+
+
+def even_parts(signal: Signal, length: int, count: int) -> list[Signal]:
+    """Return `count` parts of `length` samples of a signal (..., n) at even distances, from its start to its end."""
+    starts = np.linspace(0, max(0, signal.shape[-1] - length), count).round().astype(np.int64)
+    return [signal[..., start : start + length] for start in starts]
 
 
 def kaldi_log_mel(sound: torch.Tensor, sample_rate_hz: int, bins: int) -> torch.Tensor:
@@ -167,14 +163,7 @@ def _resampler(from_rate: int, to_rate: int, float32_filter: bool) -> torch.nn.M
 
 
 def check_motion(samples: NDArray[np.float32], sample_rate_hz: float) -> NDArray[np.float32]:
-    """Check a motion recording.
-
-    Args:
-        samples: Motion, float (n, 6).
-        sample_rate_hz: Sampling rate of the recording.
-
-    Returns:
-        The motion, float32 (n, 6).
+    """Return a recording of motion, float (n, 6), as float32 (n, 6).
 
     Raises:
         MediaError: the recording is empty, of the wrong shape, holds NaN or infinity, or its rate is out of range.
@@ -182,10 +171,8 @@ def check_motion(samples: NDArray[np.float32], sample_rate_hz: float) -> NDArray
     if samples.ndim != 2 or samples.shape[1] != 6 or len(samples) == 0:
         raise MediaError(f"motion of shape {samples.shape} cannot be embedded; give rows of 6 values, at least one")
     if not MIN_MOTION_RATE_HZ <= sample_rate_hz <= MAX_MOTION_RATE_HZ:
-        raise MediaError(
-            f"motion at {sample_rate_hz} Hz is out of range; "
-            f"expected {MIN_MOTION_RATE_HZ:g} to {MAX_MOTION_RATE_HZ:g} Hz"
-        )
+        expected = f"expected {MIN_MOTION_RATE_HZ:g} to {MAX_MOTION_RATE_HZ:g} Hz"
+        raise MediaError(f"motion at {sample_rate_hz} Hz is out of range; {expected}")
     if not np.isfinite(samples).all():
         raise MediaError("motion holds NaN or infinite samples; remove or interpolate them")
     return samples.astype(np.float32, copy=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.encoders.preprocessing.resampling import check_sound, resample_sound
+from bindsearch.encoders.preprocessing.resampling import check_sound, even_parts, resample_sound
 
 if TYPE_CHECKING:
     import torch
@@ -64,14 +64,7 @@ def normalize_levels(levels_db: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def sound_levels(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
-    """Return the log-mel spectrogram of a whole sound in dB.
-
-    Args:
-        samples: Mono sound, float32 (n,), nominally in -1..1.
-        sample_rate_hz: Sampling rate of the sound.
-
-    Returns:
-        Levels in dB, float32 (mel, frames), 50 frames per second.
+    """Return the log-mel spectrogram of a mono sound in dB, float32 (mel, frames), 50 frames per second.
 
     Raises:
         MediaError: as `prepare_sound`.
@@ -112,9 +105,8 @@ def _views(sound: torch.Tensor) -> torch.Tensor:
 
     if len(sound) < VIEW_SAMPLES:
         sound = sound.repeat(math.ceil(VIEW_SAMPLES / len(sound)))[:VIEW_SAMPLES]
-    free_samples = len(sound) - VIEW_SAMPLES
-    starts = np.linspace(0, free_samples, math.ceil(2 * free_samples / VIEW_SAMPLES) + 1).round().astype(np.int64)
-    return torch.stack([sound[start : start + VIEW_SAMPLES] for start in starts])
+    count = math.ceil(2 * (len(sound) - VIEW_SAMPLES) / VIEW_SAMPLES) + 1
+    return torch.stack(even_parts(sound, VIEW_SAMPLES, count))
 
 
 def _log_mel(sound: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -29,7 +29,7 @@ from bindsearch.encoders.st.inputs import (
     reduced,
 )
 from bindsearch.encoders.st.loading import check_libraries, load_library_model, one_line
-from bindsearch.encoders.torch_runtime.device import Runtime, resolve_device, run_in_batches
+from bindsearch.encoders.torch_runtime.device import DEFAULT_RUNTIME, Runtime, resolve_device, run_in_batches
 from bindsearch.encoders.torch_runtime.threads import all_threads
 from bindsearch.errors import BindSearchError, EncoderError, MediaError, UsageError
 from bindsearch.hashing import fingerprint_of
@@ -107,10 +107,6 @@ class ModelFacts:
     frames: tuple[int, int] = (1, 1)
     shorter_dims: tuple[int, ...] = ()
 
-    def to_architecture(self) -> dict[str, Any]:
-        """Return the facts as values of JSON."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
 
 def joint_name(*modalities: str) -> str:
     """Return the name of a joint input: "image+text"."""
@@ -140,15 +136,9 @@ class LoadedModel:
     """Model of sentence-transformers that is loaded on first use; one call at a time runs it."""
 
     def __init__(self, manifest: ModelManifest, runtime: Runtime) -> None:
-        self._manifest = manifest
-        self._runtime = runtime
-        self._model: SentenceTransformer | None = None
+        self._manifest, self._runtime = manifest, runtime
+        self.model: SentenceTransformer | None = None
         self._lock = threading.Lock()
-
-    @property
-    def is_loaded(self) -> bool:
-        """Return whether the model is in memory."""
-        return self._model is not None
 
     def encode(self, modality: Modality, inputs: Sequence[Any], *, as_query: bool) -> NDArray[np.float32]:
         """Embed n inputs in batches: float32 (n, d), as the library returns them.
@@ -177,7 +167,7 @@ class LoadedModel:
 
     def _loaded(self, device: torch.device) -> SentenceTransformer:
         """Return the model, loaded and compiled on first use."""
-        if self._model is None:
+        if self.model is None:
             from bindsearch.encoders.torch_runtime.device import compute_dtype, torch_dtype
 
             dtype = compute_dtype(torch_dtype(self._manifest.dtype), device)
@@ -185,8 +175,8 @@ class LoadedModel:
             check_not_replaced(self._manifest)
             if self._runtime.compile:
                 model.compile()
-            self._model = model
-        return self._model
+            self.model = model
+        return self.model
 
 
 def embed(model: SentenceTransformer, inputs: list[Any], *, as_query: bool) -> torch.Tensor:
@@ -212,7 +202,7 @@ class StEncoder:
         manifest: ModelManifest,
         *,
         options: Mapping[str, str | int | float | bool] | None = None,
-        runtime: Runtime = Runtime(),  # noqa: B008  (frozen)
+        runtime: Runtime = DEFAULT_RUNTIME,
         as_query: bool = False,
     ) -> None:
         """Create the encoder of an installed model.
@@ -261,7 +251,7 @@ class StEncoder:
     @property
     def loaded_towers(self) -> frozenset[str]:
         """Name of the model if it is in memory."""
-        return frozenset({"model"} if self._model.is_loaded else ())
+        return frozenset({"model"} if self._model.model is not None else ())
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a text, with those of the prompt and of the model's template."""
@@ -315,9 +305,8 @@ class StEncoder:
             raise self._refusal(modality)
         order = np.argsort([array.size for array in prepared], kind="stable")  # inputs of a length share a batch
         text_only = self.modalities == {Modality.TEXT}
-        inputs = [
-            library_input(modality, prepared[row], self._facts.sample_rate_hz, text_only=text_only) for row in order
-        ]
+        rate_hz = self._facts.sample_rate_hz
+        inputs = [library_input(modality, prepared[row], rate_hz, text_only=text_only) for row in order]
         in_order = self._model.encode(modality, inputs, as_query=self._is_query)
         vectors = np.empty_like(in_order)
         vectors[order] = in_order
@@ -370,9 +359,8 @@ def token_counter(folder: Path, tokenizer: str) -> Callable[[str], int]:
         try:
             fast = Tokenizer.from_file(str(folder / tokenizer))
         except Exception as error:  # the library raises plain Exception
-            raise EncoderError(
-                f"{folder / tokenizer} cannot be read ({one_line(error)}): pull the model again"
-            ) from None
+            fault = f"cannot be read ({one_line(error)})"
+            raise EncoderError(f"{folder / tokenizer} {fault}: pull the model again") from None
         fast.no_truncation()
         fast.no_padding()
         return lambda text: len(fast.encode(text, add_special_tokens=False).ids)
@@ -395,7 +383,7 @@ def _parse_joint(name: str, facts: ModelFacts, options: Mapping[str, str | int |
     if value not in JOINT:
         raise UsageError(f"joint is {value!r}: choose {', '.join(JOINT)}")
     wanted = JOINT[value]
-    needed = [joint_name(medium, *wanted) for medium in (Modality.VIDEO,) if medium in facts.modalities]
+    needed = [joint_name(Modality.VIDEO, *wanted)] if Modality.VIDEO in facts.modalities else []
     if Modality.TEXT in wanted and Modality.IMAGE in facts.modalities:
         needed.append(joint_name(Modality.IMAGE, Modality.TEXT))
     if wanted and (not needed or not {*needed} <= {*facts.joint}):

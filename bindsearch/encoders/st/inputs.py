@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.encoders.preprocessing.resampling import check_sound, resample_sound
 from bindsearch.errors import MediaError
 from bindsearch.media import Frames, Sound
 from bindsearch.types import Modality
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_PICTURE_PX = 1 << 21
 """Most pixels of a picture, 2.1 million: larger ones are reduced. Most models reduce them further."""
@@ -41,13 +38,9 @@ _LENGTH_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Parts of an input that has several, or of a video.
+    """Parts of an input that has several, or of a video; text and sound may be empty, `frames_per_s` is 0 of pictures.
 
-    Attributes:
-        text: Caption, "" for none.
-        pictures: uint8 (height, width, 3) of a picture, (n, height, width, 3) of a video.
-        frames_per_s: Rate of the frames of a video; 0: a picture.
-        sound: float32 (n,) at the model's rate; empty: none.
+    Pictures are uint8 (height, width, 3), of a video (n, height, width, 3); sound is float32 (n,) at the model's rate.
     """
 
     text: str
@@ -58,17 +51,10 @@ class Parts:
 
 def pack(parts: Parts) -> NDArray[np.uint8]:
     """Pack an input into bytes, uint8 (1, n)."""
-    header = json.dumps(
-        {
-            "text": parts.text,
-            "shape": parts.pictures.shape,
-            "frames_per_s": parts.frames_per_s,
-            "samples": len(parts.sound),
-        }
-    ).encode()
-    content = b"".join(
-        (len(header).to_bytes(_LENGTH_BYTES, "little"), header, parts.pictures.tobytes(), parts.sound.tobytes())
-    )
+    facts = {"text": parts.text, "shape": parts.pictures.shape, "frames_per_s": parts.frames_per_s}
+    header = json.dumps({**facts, "samples": len(parts.sound)}).encode()
+    length = len(header).to_bytes(_LENGTH_BYTES, "little")
+    content = b"".join((length, header, parts.pictures.tobytes(), parts.sound.tobytes()))
     return np.frombuffer(content, np.uint8)[None]
 
 
@@ -125,9 +111,8 @@ def at_rate(sound: Sound, sample_rate_hz: int) -> NDArray[np.float32]:
     import torch
 
     checked = check_sound(sound.samples, sound.sample_rate_hz, sample_rate_hz)
-    samples: NDArray[np.float32] = resample_sound(
-        torch.from_numpy(checked), sound.sample_rate_hz, sample_rate_hz
-    ).numpy()
+    resampled = resample_sound(torch.from_numpy(checked), sound.sample_rate_hz, sample_rate_hz)
+    samples: NDArray[np.float32] = resampled.numpy()
     missing = math.ceil(MIN_SOUND_S * sample_rate_hz) - len(samples)
     return np.pad(samples, (0, missing)) if missing > 0 else np.ascontiguousarray(samples)
 
@@ -152,8 +137,11 @@ def library_input(modality: Modality, prepared: NDArray[Any], sample_rate_hz: in
         return Image.fromarray(prepared[0])
     parts = unpack(prepared)
     whole: dict[str, Any] = {}
-    if parts.frames_per_s:
-        whole["video"] = {"array": parts.pictures, "video_metadata": _metadata(parts)}
+    if parts.frames_per_s:  # all frames, at their rate, in the terms of transformers
+        (n, height, width, _), fps = parts.pictures.shape, parts.frames_per_s
+        metadata: dict[str, Any] = {"total_num_frames": n, "fps": fps, "duration": n / fps}
+        metadata |= {"frames_indices": list(range(n)), "height": height, "width": width}
+        whole["video"] = {"array": parts.pictures, "video_metadata": metadata}
     else:
         whole["image"] = Image.fromarray(parts.pictures)
     if len(parts.sound):
@@ -161,16 +149,3 @@ def library_input(modality: Modality, prepared: NDArray[Any], sample_rate_hz: in
     if parts.text:
         whole["text"] = parts.text
     return whole
-
-
-def _metadata(parts: Parts) -> Mapping[str, Any]:
-    """Return the facts about a video in the terms of transformers: all its frames, at their rate."""
-    n, height, width, _ = parts.pictures.shape
-    return {
-        "total_num_frames": n,
-        "fps": parts.frames_per_s,
-        "duration": n / parts.frames_per_s,
-        "frames_indices": list(range(n)),
-        "height": height,
-        "width": width,
-    }

@@ -104,9 +104,8 @@ class _Reports(Handler):
 
     def emit(self, record: LogRecord) -> None:
         """Keep the lines of a report that name missing weights."""
-        for line in record.getMessage().splitlines():
-            if "MISSING" in line and "|" in line:
-                self.lines.append(" ".join(line.replace("|", " ").split()))
+        lines = [line for line in record.getMessage().splitlines() if "MISSING" in line and "|" in line]
+        self.lines += [" ".join(line.replace("|", " ").split()) for line in lines]
 
 
 @contextmanager
@@ -124,9 +123,7 @@ def _quiet(reports: Handler) -> Iterator[None]:
             logger.handlers, logger.propagate = [NullHandler()], False
         loggers[-1].handlers = [reports]
         loggers[-1].setLevel(WARNING)
-        with redirect_stdout(
-            StringIO()
-        ):  # transformers prints about its own docstrings, among the answers of a command
+        with redirect_stdout(StringIO()):  # transformers prints about its own docstrings
             yield
     finally:
         for logger, (propagate, level, handlers) in zip(loggers, kept, strict=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,8 @@ def describe(name: str, folder: Path, dtype: str) -> tuple[Mapping[str, Any], Ma
         raise
     except Exception as error:  # of models, each with code of its own
         raise EncoderError(f"{name} cannot be used here: {one_line(error)}") from error
-    return facts.to_architecture(), dict.fromkeys(facts.modalities, 1.0)
+    architecture = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(facts).items()}
+    return architecture, dict.fromkeys(facts.modalities, 1.0)
 
 
 def _obstacle(files: Mapping[str, Path]) -> str:
@@ -142,7 +144,6 @@ def _describe(name: str, folder: Path, model: SentenceTransformer) -> ModelFacts
     dims = {len(vector) for vector, _ in vectors.values()}
     if len(dims) > 1:
         raise EncoderError(f"{name} has vectors of {' and '.join(map(str, sorted(dims)))} dimensions: not one space")
-    prompts = {role: _prompt(model, role) for role in ("query", "document")}
     tokenizer, max_tokens, added = "", 0, 0
     placeholders: tuple[str, ...] = ()
     if Modality.TEXT in modalities:
@@ -161,8 +162,8 @@ def _describe(name: str, folder: Path, model: SentenceTransformer) -> ModelFacts
         joint=tuple(key for key in vectors if "+" in key),
         refused=refused,
         has_roles=any(not np.allclose(query, document, atol=1e-6) for document, query in vectors.values()),
-        query_prompt=prompts["query"],
-        document_prompt=prompts["document"],
+        query_prompt=_prompt(model, "query"),
+        document_prompt=_prompt(model, "document"),
         max_tokens=max_tokens,
         added_tokens=added,
         tokenizer=tokenizer,
@@ -185,11 +186,7 @@ def _supports(model: SentenceTransformer, *modalities: str) -> bool:
 def _try_samples(
     model: SentenceTransformer, declared: list[Modality], rate_hz: int, *, text_only: bool
 ) -> tuple[dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]], dict[str, str]]:
-    """Embed a sample of each modality and each joint input that a model declares.
-
-    Returns:
-        Vectors as what is indexed and as a query, by modality or joint input, and the reasons for those that fail.
-    """
+    """Return the vectors of samples, as what is indexed and as a query, by modality or joint input, and reasons."""
     vectors, refused = {}, {}
     for key, (modality, prepared) in _samples(declared, rate_hz).items():
         if "+" in key and not _supports(model, *key.split("+")):
@@ -223,17 +220,10 @@ def _samples(declared: list[Modality], rate_hz: int) -> Mapping[str, tuple[Modal
     known = {one: [other for other in partners[one] if other in declared] for one in partners if one in declared}
     several = [(one, others) for one in known for count in (1, 2) for others in combinations(known[one], count)]
     for modality, others in several:
-        samples[joint_name(modality, *others)] = (
-            modality,
-            pack(
-                Parts(
-                    _SAMPLE_TEXT if Modality.TEXT in others else "",
-                    pictures if modality == Modality.VIDEO else pictures[0],
-                    1.0 if modality == Modality.VIDEO else 0.0,
-                    sound if Modality.AUDIO in others else np.empty(0, np.float32),
-                )
-            ),
-        )
+        text = _SAMPLE_TEXT if Modality.TEXT in others else ""
+        shown, frames_per_s = (pictures, 1.0) if modality == Modality.VIDEO else (pictures[0], 0.0)
+        heard = sound if Modality.AUDIO in others else np.empty(0, np.float32)
+        samples[joint_name(modality, *others)] = modality, pack(Parts(text, shown, frames_per_s, heard))
     return samples
 
 
@@ -258,6 +248,12 @@ def _prompt(model: SentenceTransformer, role: str) -> str:
     return str(model.prompts.get(chosen or "") or "")
 
 
+def _token_ids(model: SentenceTransformer, text: str, role: str, *, text_only: bool) -> Any:
+    """Return the token ids of a text with the prompt of a role, a tensor (1, length); None if the model has none."""
+    given = text if text_only else {"text": text}
+    return model.preprocess([given], prompt=_prompt(model, role) or None, task=role).get("input_ids")
+
+
 def _tokenizer_file(folder: Path) -> str:
     """Return the path of tokenizer.json: of the first module, or of the repository; "" if there is none."""
     modules = read_json(folder / "modules.json")
@@ -270,12 +266,8 @@ def _tokenizer_file(folder: Path) -> str:
 def _check_tokenizer(name: str, model: SentenceTransformer, *, text_only: bool) -> None:
     """Raise EncoderError if different texts are the same tokens: the library makes an empty tokenizer without files."""
     for role in ("query", "document"):
-        ids: list[Any] = []
-        for text in _TWO_TEXTS:
-            given = text if text_only else {"text": text}
-            features = model.preprocess([given], prompt=_prompt(model, role) or None, task=role)
-            ids.append(features.get("input_ids"))
-        if ids[0] is not None and ids[0].tolist() == ids[1].tolist():
+        first, second = (_token_ids(model, text, role, text_only=text_only) for text in _TWO_TEXTS)
+        if first is not None and first.tolist() == second.tolist():
             raise EncoderError(
                 f"{name} cannot be used here: its tokenizer gives different texts the same tokens; tokenizer.json or "
                 "the files of its words are missing, or max_seq_length is shorter than the prompt"
@@ -288,11 +280,9 @@ def _token_limits(model: SentenceTransformer, count: Any, *, text_only: bool) ->
     config = getattr(model, "config", None)
     positions = getattr(config.get_text_config() if config is not None else None, "max_position_embeddings", None)
     longest = int(min(stated, _number(positions, MAX_TOKENS), MAX_TOKENS))
-    given = _SAMPLE_TEXT if text_only else {"text": _SAMPLE_TEXT}
     added = 0
     for role in ("query", "document"):
-        features = model.preprocess([given], prompt=_prompt(model, role) or None, task=role)
-        ids = features.get("input_ids")
+        ids = _token_ids(model, _SAMPLE_TEXT, role, text_only=text_only)
         length = ids.shape[-1] if ids is not None and ids.ndim == 2 else count(_prompt(model, role) + _SAMPLE_TEXT)
         added = max(added, length - count(_SAMPLE_TEXT))
     return longest, added

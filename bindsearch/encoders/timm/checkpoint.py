@@ -30,12 +30,9 @@ def convert(
     with torch.device("meta"):
         tower = ImageTower(config)
     stored = without_module(open_checkpoint(source))
-    check_stored(
-        stored,
-        {name.removeprefix("visual."): tuple(tensor.shape) for name, tensor in tower.state_dict().items()},
-        f"{source} is not a checkpoint of {architecture['model']}",
-        unused=classifier_names(config),
-        way_out="; save the state_dict() of timm's model of this name",
-    )
+    shapes = {name.removeprefix("visual."): tuple(tensor.shape) for name, tensor in tower.state_dict().items()}
+    prefix = f"{source} is not a checkpoint of {architecture['model']}"
+    way_out = "; save the state_dict() of timm's model of this name"
+    check_stored(stored, shapes, prefix, unused=classifier_names(config), way_out=way_out)
     write_towers(folder, {"image": tower_specs(tower, stored, dtype, NORMS_IN_FP32, "visual.")}, on_progress)
     return {"image": 1.0, "video": 1.0}

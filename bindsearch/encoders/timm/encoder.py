@@ -60,7 +60,6 @@ class TimmEncoder(PictureModelEncoder):
         return mean_of_views(self._picture_vectors([view for medium in prepared for view in medium]), prepared)
 
     def _refusal(self, modality: Modality) -> EncoderError:
-        """Return the error for a modality without a tower."""
         return EncoderError(f"{self.name} has no {modality} tower: it encodes images and video")
 
     def _read_input(self, preprocess: Mapping[str, Any]) -> tuple[PictureInput, Options]:

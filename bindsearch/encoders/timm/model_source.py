@@ -32,12 +32,15 @@ def find_timm_source(name: str) -> ModelSource:
         EncoderError: timm has no such model, or its features are not one vector per square picture.
     """
     from timm.data.config import resolve_data_config
-    from timm.models import get_pretrained_cfg, is_model
+    from timm.models import get_pretrained_cfg, is_model, list_models, list_pretrained
 
-    model = name.removeprefix(PREFIX)
+    model, names = name.removeprefix(PREFIX), list_pretrained()
     family, _, tag = model.partition(".")
-    if not is_model(family) or "/" in model or (tag and model not in _names()):
-        raise EncoderError(_unknown(name, family, tag))
+    if not is_model(family) or "/" in model or (tag and model not in names):
+        if tag and (tags := [f"{PREFIX}{known}" for known in names if known.partition(".")[0] == family]):
+            raise EncoderError(f"unknown model {name!r}: the weights of {family} are {', '.join(tags)}")
+        form = f"{PREFIX}MODEL with the names of timm, such as {EXAMPLE}"
+        raise EncoderError(unknown_model(name, PREFIX, [*names, *list_models()], form))
     found = get_pretrained_cfg(model)
     settings = found.to_dict() if found is not None else {}
     facts = resolve_data_config({}, pretrained_cfg=settings)
@@ -63,27 +66,20 @@ def find_timm_source(name: str) -> ModelSource:
             f"The code of timm has the Apache 2.0 licence; the licence of the weights is on their model card, {card}"
         ),
         needs_consent=False,
-        architecture=_architecture(model, dim, facts),
+        architecture={
+            "model": model,
+            "config": {"model": model, "embed_dim": dim},
+            "preprocess": {
+                "size_px": int(facts["input_size"][1]),
+                "crop_pct": float(facts["crop_pct"]),
+                "crop_mode": facts["crop_mode"],
+                "mean": list(facts["mean"]),
+                "std": list(facts["std"]),
+                "interpolation": facts["interpolation"],
+            },
+        },
         expected_bytes=None,
     )
-
-
-def _names() -> list[str]:
-    """Return timm's names of models with weights, such as vit_small_patch16_224.dino."""
-    from timm.models import list_pretrained
-
-    return [str(name) for name in list_pretrained()]
-
-
-def _unknown(name: str, family: str, tag: str) -> str:
-    """Return the message for an unknown model or unknown weights, with the nearest names."""
-    from timm.models import list_models
-
-    names = _names()
-    if tag and (tags := [known for known in names if known.partition(".")[0] == family]):
-        return f"unknown model {name!r}: the weights of {family} are {', '.join(PREFIX + known for known in tags)}"
-    known = [*names, *map(str, list_models())]
-    return unknown_model(name, PREFIX, known, f"{PREFIX}MODEL with the names of timm, such as {EXAMPLE}")
 
 
 def _obstacle(facts: Mapping[str, Any]) -> str | None:
@@ -112,19 +108,3 @@ def _dim(model: str, input_size: tuple[int, int, int]) -> int | None:
     except Exception:  # of timm's models, each with code of its own
         return None
     return int(features.shape[1]) if isinstance(features, torch.Tensor) and features.ndim == 2 else None
-
-
-def _architecture(model: str, dim: int, facts: Mapping[str, Any]) -> Mapping[str, str | Mapping[str, Any]]:
-    """Return the settings for building and preprocessing, as JSON-compatible values."""
-    return {
-        "model": model,
-        "config": {"model": model, "embed_dim": dim},
-        "preprocess": {
-            "size_px": int(facts["input_size"][1]),
-            "crop_pct": float(facts["crop_pct"]),
-            "crop_mode": facts["crop_mode"],
-            "mean": list(facts["mean"]),
-            "std": list(facts["std"]),
-            "interpolation": facts["interpolation"],
-        },
-    }

@@ -33,6 +33,9 @@ class Runtime:
     batch: int | None = None
 
 
+DEFAULT_RUNTIME = Runtime()
+
+
 def torch_dtype(name: str) -> torch.dtype:
     """Return torch's number format for a name in DTYPES."""
     import torch

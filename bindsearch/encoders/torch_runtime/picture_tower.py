@@ -12,17 +12,15 @@ from torch.nn.functional import normalize
 class PictureTower(nn.Module):
     """Tower of pictures whose features are vectors of the space; see `encoders.bound.networks.PictureTower`."""
 
-    def __init__(self, network: nn.Module, to_pixels: Callable[[Tensor], Tensor], dim: int) -> None:
-        """Combine preprocessing and network.
-
-        Args:
-            network: Maps pixels, float32 (n, 3, side, side), to vectors (n, d); it is converted to fp32.
-            to_pixels: Converts squares, uint8 (n, side, side, 3), to such pixels.
-            dim: Dimension d of the space.
-        """
+    def __init__(
+        self, load: Callable[[str, torch.device], nn.Module], to_pixels: Callable[[Tensor], Tensor], dim: int
+    ) -> None:
+        """Load the tower "image" on the CPU, in fp32; `to_pixels` makes its input of uint8 (n, side, side, 3)."""
         super().__init__()
-        self.network = network.float()
-        self.width = dim
+        network = load("image", torch.device("cpu"))
+        for parameter in network.parameters():
+            parameter.data = parameter.data.clone()  # those of an installed model are mapped from its file
+        self.network, self.width = network.float(), dim
         self._to_pixels = to_pixels
 
     def features(self, squares: Tensor) -> Tensor:
@@ -33,14 +31,6 @@ class PictureTower(nn.Module):
     def project(self, features: Tensor) -> Tensor:
         """Return vectors at unit length."""
         return normalize(features, dim=1)
-
-
-def on_cpu(load: Callable[[str, torch.device], nn.Module]) -> nn.Module:
-    """Return the tower "image" of a model on the CPU, with tensors of its own that can be trained."""
-    network = load("image", torch.device("cpu"))
-    for parameter in network.parameters():
-        parameter.data = parameter.data.clone()  # those of an installed model are mapped from its file
-    return network
 
 
 Call = Callable[[nn.Module, Tensor], Tensor]

@@ -115,6 +115,5 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (the file object cannot be iterated)
     except (OSError, SafetensorError) as error:
-        raise EncoderError(
-            f"cannot read {path}: {error}; download the model again with `bindsearch model pull`"
-        ) from error
+        way_out = "download the model again with `bindsearch model pull`"
+        raise EncoderError(f"cannot read {path}: {error}; {way_out}") from error

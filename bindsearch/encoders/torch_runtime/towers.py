@@ -28,14 +28,8 @@ class Towers:
     """Lazily loaded towers by name; one call at a time runs a tower."""
 
     def __init__(self, load: Callable[[str, torch.device], nn.Module], runtime: Runtime) -> None:
-        """Prepare for loading.
-
-        Args:
-            load: Returns a tower, ready to run on a device; called once per name.
-            runtime: Device and settings that towers run with.
-        """
-        self._load = load
-        self._runtime = runtime
+        """Take a function that returns a tower ready to run on a device, which is called once per name."""
+        self._load, self._runtime = load, runtime
         self._loaded: dict[str, nn.Module] = {}
         self._batches: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -96,12 +90,7 @@ def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
 
 
 def run_texts(
-    towers: Towers,
-    tokens: Sequence[NDArray[np.int64]],
-    pad: int = 0,
-    *,
-    tower: str = "text",
-    with_masks: bool = False,
+    towers: Towers, tokens: Sequence[NDArray[np.int64]], pad: int = 0, *, tower: str = "text", with_masks: bool = False
 ) -> NDArray[np.float32]:
     """Run n passages through a text tower.
 
@@ -136,16 +125,9 @@ def run_texts(
 
 
 def mean_of_views(features: NDArray[np.float32], prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """Average the features of the views of each medium.
+    """Average the features of all views, float32 (total, d), for each of n media with its views: float32 (n, d).
 
     The mean is not normalised again, like in ImageBind's published model, which averages scaled features.
-
-    Args:
-        features: Features of all views, float32 (total number of views, d).
-        prepared: Prepared views of n media, (views, ...) each.
-
-    Returns:
-        Mean features, float32 (n, d).
     """
     if len(features) == len(prepared):
         return features
@@ -166,8 +148,6 @@ def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device)
     """
     import torch
 
-    from bindsearch.encoders.torch_runtime.tables import fill_tables
-
     with torch.device("meta"):
         tower = build()
     tensors = map_tensors(path)
@@ -175,11 +155,8 @@ def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device)
     for tensor in tensors.values():
         stored[tensor.dtype] += tensor.numel()
     main = stored.most_common(1)[0][0]
-    dtype = compute_dtype(main, device)
-    converted = {
-        name: tensor.to(device=device, dtype=dtype if tensor.dtype == main else tensor.dtype)
-        for name, tensor in tensors.items()
-    }
+    formats = {**{dtype: dtype for dtype in stored}, main: compute_dtype(main, device)}
+    converted = {name: tensor.to(device, formats[tensor.dtype]) for name, tensor in tensors.items()}
     try:
         tower.load_state_dict(converted, assign=True)
     except RuntimeError as error:
@@ -187,3 +164,53 @@ def load_tower(build: Callable[[], nn.Module], path: Path, device: torch.device)
         raise EncoderError(f"{path} does not fit the tower ({line[:300]}): pull the model again") from error
     fill_tables(tower, build, device)
     return tower.eval().requires_grad_(False)
+
+
+def fill_tables(tower: nn.Module, build: Callable[[], nn.Module], device: torch.device) -> None:
+    """Compute the tables of a tower that was built without memory.
+
+    They are taken from a second tower without weights. A table of floats that the format of the weights holds exactly
+    is converted to it, and timm's tables of rotations stay in fp32. If there is another one, the tower runs in fp32,
+    whatever the format of its file: rounded to 16 bits, positions would shift.
+    """
+    missing = [name for name, buffer in tower.named_buffers() if buffer.is_meta]
+    if not missing:
+        return
+    import torch
+    from timm.layers.pos_embed_sincos import RotaryEmbeddingCat  # what it rotates in fp32, timm converts back
+
+    computed = _tables(build, missing)
+    weight = max(tower.parameters(), key=lambda parameter: parameter.numel())
+    has_others = False
+    for name in missing:
+        path, _, attribute = name.rpartition(".")
+        module, table = tower.get_submodule(path), computed[name]
+        if table.is_floating_point() and torch.equal(table.to(weight.dtype).to(table.dtype), table):
+            table = table.to(weight.dtype)
+        elif table.is_floating_point() and not isinstance(module, RotaryEmbeddingCat):
+            has_others = True
+        module.register_buffer(attribute, table.to(device), persistent=False)
+    if has_others:
+        tower.float()
+
+
+def _tables(build: Callable[[], nn.Module], names: list[str]) -> dict[str, torch.Tensor]:
+    """Return tables of a newly built tower by name; its weights lose their memory as soon as it takes them."""
+    import torch
+    from torch import nn
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    thread = threading.get_ident()
+
+    def without_memory(_module: nn.Module, _name: str, weight: nn.Parameter | None) -> nn.Parameter | None:
+        if weight is None or threading.get_ident() != thread:  # the hook is called for the modules of all threads
+            return weight
+        return nn.Parameter(weight.to("meta"), weight.requires_grad)
+
+    hook = register_module_parameter_registration_hook(without_memory)  # type: ignore[arg-type]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            computed = dict(build().named_buffers())
+    finally:
+        hook.remove()
+    return {name: computed[name] for name in names}

@@ -114,19 +114,19 @@ def read_shape(name: str, files: Mapping[str, Path]) -> PipelineShape:
         raise EncoderError(f"{name}: vae/config.json states no block_out_channels")
     factor = 2 ** (len(channels) - 1)
     side = _number(name, "unet", unet.get("sample_size"), MAX_SIDE // factor) * factor
+    steps = {
+        component: _number(name, component, configs[component].get("num_train_timesteps", 1000), 1_000_000)
+        for component in ("image_noising_scheduler", "scheduler")
+    }
     return PipelineShape(
         dim=dim,
         input_px=_number(name, "image_encoder", encoder.get("image_size", 224), MAX_SIDE),
         side_px=side,
         vae_factor=factor,
         vae_channels=_number(name, "vae", channels[min(1, len(channels) - 1)], MAX_DIM),
-        noise_levels=_steps(name, "image_noising_scheduler", configs),
-        max_steps=_steps(name, "scheduler", configs),
+        noise_levels=steps["image_noising_scheduler"],
+        max_steps=steps["scheduler"],
     )
-
-
-def _steps(name: str, component: str, configs: Mapping[str, Mapping[str, Any]]) -> int:
-    return _number(name, component, configs[component].get("num_train_timesteps", 1000), 1_000_000)
 
 
 def _read(name: str, files: Mapping[str, Path], path: str) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from logging import CRITICAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,8 @@ if TYPE_CHECKING:
 _OF_DIFFUSERS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
 
 
-def check_present() -> None:
-    """Check that the libraries are installed, without loading them.
-
-    Raises:
-        InstallationError: one is not; the message names the extra.
-    """
-    check_extra("pictures from embeddings: need", "generate", "diffusers", "transformers")
+check_present = partial(check_extra, "pictures from embeddings: need", "generate", "diffusers", "transformers")
+"""Raises InstallationError if a library is not installed; none is loaded."""
 
 
 def check_installed() -> None:
@@ -89,14 +85,9 @@ def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device) -> Sta
 
 def _load(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """Return a network of diffusers with the weights in a folder; none are drawn at random."""
-    network, found = kind.from_pretrained(
-        folder,
-        torch_dtype=dtype,
-        local_files_only=True,
-        use_safetensors=True,
-        low_cpu_mem_usage=False,  # the other way needs the library accelerate
-        output_loading_info=True,
-    )
+    # Another way of using memory needs the library accelerate.
+    options = {"local_files_only": True, "use_safetensors": True, "low_cpu_mem_usage": False}
+    network, found = kind.from_pretrained(folder, torch_dtype=dtype, output_loading_info=True, **options)
     check_complete(found, folder, "install the model again")
     return network.eval().requires_grad_(False)
 

@@ -19,7 +19,7 @@ from bindsearch.encoders.imagebind.checkpoint import convert
 from bindsearch.encoders.imagebind.config import make_config
 from bindsearch.encoders.imagebind.encoder import ImageBindEncoder
 from bindsearch.encoders.imagebind.model import build_model, load_published_weights
-from bindsearch.encoders.imagebind.random_weights import random_checkpoint
+from bindsearch.encoders.imagebind.published_weights import random_checkpoint
 from bindsearch.encoders.model_store.installed import ModelFile, ModelManifest, model_folder, write_manifest
 from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.errors import EncoderError, UsageError

@@ -16,7 +16,7 @@ import torch
 from bindsearch.encoders.benchmark import sample_media
 from bindsearch.encoders.imagebind.config import HUGE, make_config
 from bindsearch.encoders.imagebind.encoder import ImageBindEncoder
-from bindsearch.encoders.imagebind.random_weights import random_checkpoint
+from bindsearch.encoders.imagebind.published_weights import random_checkpoint
 from bindsearch.encoders.model_store.installed import read_model
 from bindsearch.encoders.model_store.pull import pull_model
 from bindsearch.encoders.model_store.source import ModelSource

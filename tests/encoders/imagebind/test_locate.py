@@ -16,7 +16,7 @@ from bindsearch.encoders.base import locatable_modalities
 from bindsearch.encoders.benchmark import sample_media
 from bindsearch.encoders.imagebind.config import HUGE, ModelConfig, make_config
 from bindsearch.encoders.imagebind.encoder import ImageBindEncoder, random_encoder, to_input
-from bindsearch.encoders.imagebind.random_weights import random_tower
+from bindsearch.encoders.imagebind.published_weights import random_tower
 from bindsearch.encoders.imagebind.towers import PatchTower
 from bindsearch.encoders.model_store.installed import FORMAT, ModelManifest
 from bindsearch.encoders.torch_runtime.device import Runtime

@@ -14,8 +14,7 @@ import torch
 
 from bindsearch.encoders.imagebind.config import HUGE, make_config
 from bindsearch.encoders.imagebind.model import ImageBindModel, build_model, load_published_weights
-from bindsearch.encoders.imagebind.published_weights import check_published, published_shapes
-from bindsearch.encoders.imagebind.random_weights import fill_randomly
+from bindsearch.encoders.imagebind.published_weights import check_published, fill_randomly, published_shapes
 from bindsearch.encoders.imagebind.towers import build_tower
 from bindsearch.errors import EncoderError, UsageError
 

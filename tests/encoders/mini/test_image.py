@@ -11,8 +11,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from bindsearch.encoders.mini.class_map import APPEARANCE_SHARE, map_features
-from bindsearch.encoders.mini.class_prototypes import embed_classes, load_class_map, read_classes
+from bindsearch.encoders.mini.class_prototypes import (
+    APPEARANCE_SHARE,
+    embed_classes,
+    load_class_map,
+    map_features,
+    read_classes,
+)
 from bindsearch.encoders.mini.efficientnet import STAGES, Weights, build_network, read_weights
 from bindsearch.encoders.mini.image import DIM, ImageTower, prepare_picture
 from bindsearch.encoders.mini.text import TextTower

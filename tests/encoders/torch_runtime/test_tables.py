@@ -10,7 +10,7 @@ import torch
 from timm.layers.pos_embed_sincos import RotaryEmbeddingCat
 from torch import nn
 
-from bindsearch.encoders.torch_runtime.tables import fill_tables
+from bindsearch.encoders.torch_runtime.towers import fill_tables
 
 
 class Tower(nn.Module):

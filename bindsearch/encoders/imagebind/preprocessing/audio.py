@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
-from bindsearch.encoders.imagebind.preprocessing.views import count_views, even_starts, exact_timepoints
-from bindsearch.encoders.preprocessing.resampling import check_sound, kaldi_log_mel, resample_sound
+from bindsearch.encoders.imagebind.preprocessing.views import count_views, exact_timepoints
+from bindsearch.encoders.preprocessing.resampling import check_sound, even_parts, kaldi_log_mel, resample_sound
 from bindsearch.encoders.torch_runtime.threads import single_threaded
 from bindsearch.errors import MediaError
 
@@ -55,8 +55,8 @@ def prepare_sound(samples: NDArray[np.float32], sample_rate_hz: int, options: Pr
         if len(sound) < view_samples:
             sound = sound.repeat(-(-view_samples // len(sound)))[:view_samples]
         mels = np.empty((count, 1, MEL_BINS, FRAMES), np.float32)
-        for mel, start in zip(mels, even_starts(len(sound), view_samples, count), strict=True):
-            mel[0] = _log_mel(sound[start : start + view_samples], options).numpy()
+        for mel, view in zip(mels, even_parts(sound, view_samples, count), strict=True):
+            mel[0] = _log_mel(view, options).numpy()
     return mels
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX
 from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
 from bindsearch.encoders.preprocessing.crops import centre_strip, fill_nearest, square_crop_plane
 from bindsearch.errors import MediaError
 from bindsearch.media import DepthMap
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 LARGEST_MAP = 1 << 22
 """Maximum number of pixels of a map; the middle of a larger map is averaged down first, which bounds memory."""
@@ -44,11 +41,10 @@ def prepare_depth(depth: DepthMap, options: Preprocessing, side_px: int = SIDE_P
     depth_m, valid = depth.depth_m, depth.valid
     if depth_m.ndim != 2 or valid.shape != depth_m.shape:
         raise MediaError(f"depth of shape {depth_m.shape} with a mask of shape {valid.shape}: both are (height, width)")
-    scale = depth.fx_px * depth.baseline_m / options.disparity_max
-    if not (depth.fx_px > 0 and depth.baseline_m > 0 and math.isfinite(scale)):
-        raise MediaError(
-            f"focal length {depth.fx_px:g} px and baseline {depth.baseline_m:g} m: both must be numbers above 0"
-        )
+    fx_px, baseline_m = depth.fx_px, depth.baseline_m
+    scale = fx_px * baseline_m / options.disparity_max
+    if not (fx_px > 0 and baseline_m > 0 and math.isfinite(scale)):
+        raise MediaError(f"focal length {fx_px:g} px and baseline {baseline_m:g} m: both must be numbers above 0")
     known = valid & (depth_m > 0) & np.isfinite(depth_m)
     if not known.any():
         raise MediaError("no pixel of the depth map has a value above 0")

@@ -108,10 +108,9 @@ def prepare_frames(rgb: NDArray[np.uint8], times_s: NDArray[np.float64], options
     Raises:
         MediaError: there are no frames or no pixels, the times do not fit, or the span is too long.
     """
-    if rgb.ndim != 4 or len(rgb) == 0 or times_s.shape != (len(rgb),):
-        raise MediaError(
-            f"video of shape {rgb.shape} with times of shape {times_s.shape}: give frames with one time each"
-        )
+    shape, of_times = rgb.shape, times_s.shape
+    if rgb.ndim != 4 or len(rgb) == 0 or of_times != (len(rgb),):
+        raise MediaError(f"video of shape {shape} with times of shape {of_times}: give frames with one time each")
     if not np.isfinite(times_s).all() or (np.diff(times_s) < 0).any():
         raise MediaError("the times of the video's frames are not ascending numbers; sort the frames by time")
     pairs = _pairs(times_s, options)

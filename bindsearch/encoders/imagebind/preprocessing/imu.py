@@ -6,17 +6,13 @@ is: 5 s resampled to 400 Hz, first the accelerometer in m/s^2 with gravity, then
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from bindsearch.encoders.imagebind.preprocessing.options import Preprocessing
-from bindsearch.encoders.imagebind.preprocessing.views import count_views, even_starts
-from bindsearch.encoders.preprocessing.resampling import check_motion, resample_motion
+from bindsearch.encoders.imagebind.preprocessing.views import count_views
+from bindsearch.encoders.preprocessing.resampling import check_motion, even_parts, resample_motion
 from bindsearch.encoders.torch_runtime.threads import single_threaded
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 VIEW_SAMPLES = 2_000
 
@@ -44,5 +40,4 @@ def prepare_motion(samples: NDArray[np.float32], sample_rate_hz: float, options:
         signal = resample_motion(samples.T, sample_rate_hz, options.imu_rate_hz)
     if signal.shape[1] < VIEW_SAMPLES:
         signal = np.pad(signal, ((0, 0), (0, VIEW_SAMPLES - signal.shape[1])), mode="edge")
-    starts = even_starts(signal.shape[1], VIEW_SAMPLES, count)
-    return np.stack([signal[:, start : start + VIEW_SAMPLES] for start in starts])
+    return np.stack(even_parts(signal, VIEW_SAMPLES, count))

@@ -56,10 +56,9 @@ class Preprocessing:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"{name} is {value:g}: expected {low:g} to {high:g}")
-        if self.depth_min_m >= self.depth_max_m:
-            raise UsageError(
-                f"depth_min_m is {self.depth_min_m:g}: expected less than depth_max_m, {self.depth_max_m:g}"
-            )
+        least, most = self.depth_min_m, self.depth_max_m
+        if least >= most:
+            raise UsageError(f"depth_min_m is {least:g}: expected less than depth_max_m, {most:g}")
 
 
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -99,14 +98,11 @@ def parse_preprocessing(options: Mapping[str, str | int | float | bool]) -> Prep
 
 def _number(name: str, value: str | int | float | bool, *, whole: bool) -> int | float:
     """Return the number in a value; raise UsageError if it is not finite, or not an integer if `whole`."""
-    expected = "a whole number" if whole else "a number"
-    error = UsageError(f"{name} is {str(value)[:40]!r}: expected {expected}")
-    if isinstance(value, bool):
-        raise error
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, bool) else float(value)
     except (ValueError, TypeError, OverflowError):
-        raise error from None
+        number = math.nan
     if not math.isfinite(number) or (whole and number != int(number)):
-        raise error
+        expected = "a whole number" if whole else "a number"
+        raise UsageError(f"{name} is {str(value)[:40]!r}: expected {expected}")
     return int(number) if whole else number

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bindsearch.errors import MediaError, UsageError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 PUBLISHED_VIEW_S = 2
 """Length of a view of sound and video (paper, appendix B.1; clip_duration of the published code)."""
@@ -47,11 +43,6 @@ def even_views(length_s: float, view_s: float) -> list[tuple[float, float]]:
     view_s = min(view_s, length_s)
     starts = np.linspace(0.0, length_s - view_s, count) if count > 1 else np.zeros(1)
     return [(float(start), float(start) + view_s) for start in starts]
-
-
-def even_starts(length: int, view: int, count: int) -> NDArray[np.int64]:
-    """Return the starts of evenly placed views in samples, like `even_views` in seconds: int64 (count,)."""
-    return np.linspace(0, max(0, length - view), count).round().astype(np.int64)
 
 
 def clip_timepoints(duration_s: float, n: int) -> list[tuple[float, float]]:

@@ -18,9 +18,10 @@ from torchvision import transforms
 
 from bindsearch.encoders.imagebind.preprocessing import Preprocessing, parse_preprocessing
 from bindsearch.encoders.imagebind.preprocessing.image import SIDE_PX, preprocess_image, to_pixels
-from bindsearch.encoders.imagebind.preprocessing.views import clip_timepoints, count_views, even_starts, even_views
+from bindsearch.encoders.imagebind.preprocessing.views import clip_timepoints, count_views, even_views
 from bindsearch.encoders.preprocessing.clip_tokenizer import clip_tokenizer, pad_tokens
 from bindsearch.encoders.preprocessing.crops import square_crops
+from bindsearch.encoders.preprocessing.resampling import even_parts
 from bindsearch.errors import MediaError, UsageError
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "imagebind"
@@ -105,12 +106,13 @@ def test_even_views_cover_the_recording(view_s: float) -> None:
 
 def test_a_short_recording_is_one_view() -> None:
     assert even_views(0.3, 2.0) == [(0.0, 0.3)]
-    assert even_starts(100, 2_000, 1).tolist() == [0]
+    assert [len(part) for part in even_parts(np.arange(100, dtype=np.float32), 2_000, 1)] == [100]
 
 
 def test_views_in_samples_begin_at_the_start_and_end_at_the_end() -> None:
-    starts = even_starts(80_001, 32_000, count_views(80_001 / 16_000, 2.0))
-    assert starts.tolist() == [0, 24_000, 48_001]
+    parts = even_parts(np.arange(80_001, dtype=np.float32), 32_000, count_views(80_001 / 16_000, 2.0))
+    assert [part[0] for part in parts] == [0, 24_000, 48_001]
+    assert {len(part) for part in parts} == {32_000}
 
 
 @pytest.mark.parametrize("length_s", [0.0, -1.0, float("nan"), float("inf"), 1e9])
