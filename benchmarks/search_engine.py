@@ -20,7 +20,7 @@ import bindsearch as bs
 from bindsearch.indexes.types import IndexSettings
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import DecodeHints, Media, SegmentOf
-from bindsearch.search.engine import run_batch
+from bindsearch.search.engine import find_candidates, rank
 from bindsearch.search.filter import make_filter
 from bindsearch.search.plan import Plan, PlanFacts, Strategy
 from bindsearch.search.planner import make_plan
@@ -167,7 +167,8 @@ class Engine:
                 facts = tuple(target.partition.facts for target in batch.targets.values())
                 plans.append(make_plan(query, PlanFacts(facts, costs=search.costs), force=strategy))
             queries = [one._replace(plan=plan) for one, plan in zip(batch.queries, plans, strict=True)]
-            (result,) = run_batch(batch._replace(queries=queries))
+            (found,) = find_candidates(batch := batch._replace(queries=queries))
+            result = rank(batch, queries[0], found)
             return result.hits
 
         return ask

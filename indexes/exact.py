@@ -48,9 +48,7 @@ JOINED_ROWS = 8192
 
 
 def decode(rows: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Return the rows (n, d) as float32 (n, d); many of them faster than by NumPy's conversion."""
-    if len(rows) <= FEW_ROWS:
-        return rows.astype(np.float32)
+    """Return the rows (n, d) as float32 (n, d), faster than by NumPy's conversion."""
     import faiss
 
     codec = faiss.IndexScalarQuantizer(rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
@@ -129,6 +127,8 @@ class ExactRows:
                 positions = np.where(nearest.positions < 0, -1, nearest.positions + first)
                 nearest = SearchResult(positions, nearest.cosines)
             parts.append(nearest)
+        if len(parts) == 1 and parts[0].positions.shape[1] == k:
+            return parts[0]
         return _merge(parts, len(queries), k)
 
     def rerank(self, queries: NDArray[np.float32], positions: NDArray[np.int64], k: int) -> SearchResult:
@@ -146,7 +146,7 @@ class ExactRows:
             gathered = self.gather(rows)
             nearest = _nearest(_view(gathered), queries[number : number + 1], k, None) if len(rows) else None
             part = _empty_result(1, 0) if nearest is None else SearchResult(rows[nearest.positions], nearest.cosines)
-            parts.append(_merge([part], 1, k))
+            parts.append(part if part.positions.shape[1] == k else _merge([part], 1, k))
         if len(parts) == 1:
             return parts[0]
         return SearchResult(*(np.concatenate(column) for column in zip(_empty_result(0, k), *parts, strict=True)))
@@ -170,13 +170,8 @@ class ExactRows:
 
     def embeddings(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the rows at `positions` (m,) as float32 (m, d)."""
-        return decode(self.gather(positions))
-
-
-def _as_block(block: NDArray[np.float16] | RowBlock) -> RowBlock:
-    """Return a block with contiguous rows; memmaps become plain arrays, which are faster to slice."""
-    rows, checks = block if isinstance(block, RowBlock) else (block, None)
-    return RowBlock(np.ascontiguousarray(np.asarray(rows)), checks)
+        rows = self.gather(positions)
+        return rows.astype(np.float32) if len(rows) <= FEW_ROWS else decode(rows)
 
 
 def _join_small(blocks: Sequence[RowBlock]) -> list[RowBlock]:
@@ -259,8 +254,6 @@ def _empty_result(nq: int, k: int) -> SearchResult:
 
 def _merge(parts: Sequence[SearchResult], nq: int, k: int) -> SearchResult:
     """Return the k best of the results of several blocks, given in row order."""
-    if len(parts) == 1 and parts[0].positions.shape[1] == k:
-        return parts[0]
     best = _empty_result(nq, k)
     if not parts:
         return best

@@ -21,7 +21,6 @@ from bindsearch.evaluation.arrays import to_relevance, to_same_space, to_unit_ro
 from bindsearch.search.scoring.calibration import partition_statistics
 from bindsearch.search.scoring.probability import ProbabilityModel, tower_of
 from bindsearch.search.scoring.scores import (
-    Moments,
     PartitionScale,
     TargetScale,
     log_odds_of,
@@ -138,7 +137,7 @@ def score_pairs(
     known = {target: TargetScale(own, model.pair(source, target), float(len(columns)))}
     parts = []
     for number, (query, answer) in enumerate(zip(rows, answers, strict=True)):
-        moments = Moments(statistics.n, statistics.pair_cosine, *statistics.moments(query))
+        moments = statistics.moments(query)
         parts.append(_of_query(number, query, columns, answer, make_scales(known, [moments])[target], kept))
     return ScoredPairs(
         np.concatenate([part.query for part in parts]),

@@ -245,7 +245,7 @@ class _Owners:
         """Return the owners of live rows (r,) of a partition."""
         positions, segment_rows, *_ = partition.segments_of_rows(rows)
         positions = np.arange(len(rows)) if positions is None else positions
-        items = snapshot.items_of(segment_rows)
+        items = snapshot.segment_items[segment_rows]
         first = np.full(len(rows), np.iinfo(np.int64).max)
         np.minimum.at(first, positions, items)
         ids, numbers = np.unique(first, return_inverse=True)

@@ -26,11 +26,12 @@ from bindsearch.search.scoring.probability import ProbabilityModel
 from bindsearch.search.scoring.scores import (
     Candidates,
     PartitionScale,
+    PartitionStatistics,
     QueryVector,
     Scored,
     TargetScale,
     log_odds_of,
-    partition_scales,
+    make_scales,
     score_candidates,
     target_scales,
 )
@@ -188,7 +189,9 @@ class GenerationSearch:
             groups.setdefault((one.query.to, one.query.filter), []).append(number)
         results: dict[int, Result] = {}
         for numbers in groups.values():
-            results.update(zip(numbers, run_batch(self.batch([prepared[number] for number in numbers])), strict=True))
+            batch = self.batch([prepared[number] for number in numbers])
+            for number, query, found in zip(numbers, batch.queries, find_candidates(batch), strict=True):
+                results[number] = rank(batch, query, found)
         return [results[number] for number in range(len(prepared))]
 
     def batch(self, prepared: Sequence[PreparedQuery]) -> Batch:
@@ -207,9 +210,12 @@ class GenerationSearch:
             if any(content_hash is not None for content_hash in one.hashes):
                 items, own = divide_items(one.query, same_content(generation.snapshot, one))
             plan, known = plan_query(self, one, targets, items)
-            statistics = [generation.partitions[modality].statistics for modality in known]
-            scales = {} if one.vector is None else partition_scales(known, one.vector, statistics)
-            queries.append(PlannedQuery(one.vector, plan, items, scales, len(items.excluded) - own))
+            scales: dict[Modality, PartitionScale] = {}
+            if (vector := one.vector) is not None:
+                statistics = [generation.partitions[to].statistics for to in known]
+                vectors = [vector.by_target.get(to, vector).vector for to in known]
+                scales = make_scales(known, list(map(PartitionStatistics.moments, statistics, vectors)))
+            queries.append(PlannedQuery(vector, plan, items, scales, len(items.excluded) - own))
         return Batch(generation, targets, queries, self.workers, 1000 * (perf_counter() - started) / len(prepared))
 
     def problems(self, result: Result, filter: Filter, of_calibration: str | None) -> list[str]:
@@ -222,9 +228,9 @@ class GenerationSearch:
         return [*found, *(f"index not used, scanned exactly instead: {error}" for error in errors if error is not None)]
 
 
-def copies_notices(n: int) -> tuple[str, ...]:
-    """Return the notice that n copies of a query's files are not among the hits; none if there are no copies."""
-    return (f"copies of the query's own files are left out: {n} (--include-query)",) if n else ()
+def copies_notice(n: int) -> str:
+    """Return the notice that n copies of a query's files are not among the hits."""
+    return f"copies of the query's own files are left out: {n} (--include-query)"
 
 
 def plan_query(
@@ -294,16 +300,11 @@ def word_step_of(generation: Generation, query: Query) -> WordStep | None:
     return word_step(query, generation.words)
 
 
-def run_batch(batch: Batch) -> list[Result]:
-    """Run the plans of queries; equal steps share one call per partition.
-
-    Equal scores are ordered by item id, so a query always gives the same list on the same generation.
-    """
-    return [_rank(batch, query, found) for query, found in zip(batch.queries, find_candidates(batch), strict=True)]
-
-
 def find_candidates(batch: Batch) -> list[dict[Modality, tuple[Candidates, PartitionRun]]]:
-    """Return the candidates of each query by partition, with the measurements, in the order of the targets."""
+    """Return the candidates of each query by partition, with the measurements, in the order of the targets.
+
+    Equal steps share one call per partition.
+    """
     steps: dict[tuple[object, ...], tuple[PartitionStep, list[int]]] = {}
     for number, query in enumerate(batch.queries):
         for step in query.plan.partitions:
@@ -517,22 +518,27 @@ def _wider(step: PartitionStep, valid: int) -> PartitionStep:
     )
 
 
-def _rank(batch: Batch, query: PlannedQuery, found: Mapping[Modality, tuple[Candidates, PartitionRun]]) -> Result:
-    """Return the result of a query, given the candidates of each partition; words are searched now."""
+def rank(batch: Batch, query: PlannedQuery, found: Mapping[Modality, tuple[Candidates, PartitionRun]]) -> Result:
+    """Return the result of a query, given the candidates of each partition; words are searched now.
+
+    Equal scores are ordered by item id, so a query always gives the same list on the same generation.
+    """
     plan, facts_ms = query.plan, 0.0
     matches, word_run = (None, None) if plan.words is None else search_words(batch, query)
     started = perf_counter()
-    source = StoreSource(batch.targets, batch.generation.snapshot)
+    source = StoreSource(batch.targets, batch.generation.snapshot.facts)
     scored = score_found(batch, query, found, matches, source.has_copies)
     hits: list[Hit] | None = []
     if scored is not None:
         hits, facts_ms = best_hits(plan, query.vector, scored, source)
     if hits is None:  # many copies were folded
         wider = query._replace(plan=replace(plan, spare=FETCH_GROWTH_FACTOR * plan.depth))
-        return replace(run_batch(batch._replace(queries=[wider]))[0], plan=plan)
+        (found,) = find_candidates(batch._replace(queries=[wider]))
+        return replace(rank(batch, wider, found), plan=plan)
     merge_ms = 1000 * (perf_counter() - started) - facts_ms
     runs = tuple([run for _, run in found.values()])
-    return Result(hits, plan, runs, batch.filter_ms, merge_ms, facts_ms, word_run, copies_notices(query.copies))
+    notices = (copies_notice(query.copies),) if query.copies else ()
+    return Result(hits, plan, runs, batch.filter_ms, merge_ms, facts_ms, word_run, notices)
 
 
 def search_words(

@@ -372,7 +372,8 @@ class Partition:
             numbers = first[positions] + np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
         where = self._segment_rows
         segment_rows = numbers + where.start if isinstance(where, range) else where[numbers]
-        return positions, segment_rows, self._snapshot.items_of(segment_rows), self.chances(segment_rows)
+        chances = np.ones(len(numbers), np.int64) if self._segments_of_items is None else self.chances(segment_rows)
+        return positions, segment_rows, self._snapshot.segment_items[segment_rows], chances
 
     def chances(self, segment_rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the number of segments that the item of each of these segments has here: int64 (m,).

@@ -349,7 +349,7 @@ class _Builder:
         """Commit the items of `states`, block by block."""
         snapshot = generation.snapshot
         rows = live_segment_rows(snapshot)
-        rows = rows[np.isin(snapshot.items_of(rows), np.fromiter(states, np.int64, len(states)))]
+        rows = rows[np.isin(snapshot.segment_items[rows], np.fromiter(states, np.int64, len(states)))]
         for block in read_blocks(generation, rows, complete_items(snapshot, rows)):
             self._stage(block, states)
             self._commit()

@@ -201,16 +201,12 @@ class Snapshot:
             raise SnapshotDamagedError(f"the snapshot contradicts itself ({error}): {REMEDY}") from error
         return found
 
-    def items_of(self, segment_rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the item_id of each segment, given its row int64 (m,): int64 (m,)."""
+    @cached_property
+    def segment_items(self) -> NDArray[np.int64]:
+        """item_id of each segment, dead ones included: int64 (n segments,); with one part, a view of its file."""
         if len(self.parts) == 1:
-            return self.parts[0].segment_items[segment_rows]
-        out = np.empty(len(segment_rows), np.int64)
-        part_of = np.searchsorted(self._segment_starts, segment_rows, side="right") - 1
-        for number in np.unique(part_of).tolist():
-            mask = part_of == number
-            out[mask] = self.parts[number].segment_items[segment_rows[mask] - self._segment_starts[number]]
-        return out
+            return self.parts[0].segment_items
+        return np.concatenate([part.segment_items for part in self.parts])
 
     def item_rows(self, item_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the live row of each item: int64 (m,), -1 if there is no such item."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bindsearch.search.scoring.probability import DEFAULT_MODEL
-from bindsearch.search.scoring.scores import Moments, PartitionStatistics, TargetScale, log_odds_of, make_scales
+from bindsearch.search.scoring.scores import PartitionStatistics, TargetScale, log_odds_of, make_scales
 from bindsearch.types import Modality
 
 
@@ -21,7 +21,7 @@ def calibrate(
     targets = {
         modality: TargetScale(share, DEFAULT_MODEL.same, 1.0) for modality, share in zip(Modality, shares, strict=False)
     }
-    moments = [Moments(one.n, one.pair_cosine, *one.moments(query)) for one in partitions]
+    moments = [one.moments(query) for one in partitions]
     scales = make_scales(targets, moments).values()
     return [
         log_odds_of(part, np.ones(len(part), np.int64), scale)[0] for part, scale in zip(cosines, scales, strict=True)

@@ -319,8 +319,8 @@ def test_merged_statistics_are_those_of_the_whole(seed: int, groups: int, d: int
     summaries = [ModalitySummary(one.n, one.mu, one.n) for one in of_parts]
     n, pair = merge_means(summaries)
     assert (n, pair) == (whole.n, pytest.approx(whole.pair_cosine, abs=1e-4))
-    moments = merge_moments([(one.n, one.moments(query)) for one in of_parts])
-    assert moments == pytest.approx(whole.moments(query), abs=1e-4)
+    moments = merge_moments([(one.n, one.moments(query)[2:]) for one in of_parts])
+    assert moments == pytest.approx(whole.moments(query)[2:], abs=1e-4)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 1000), st.data())

@@ -97,7 +97,7 @@ def assert_holds(store: Path, model: dict[str, Known]) -> Snapshot:
         assert (np.diff(ids) > 0).all()
         assert snapshot.segments.column("vector_id").take(rows).to_pylist() == ids.tolist()
         facts = snapshot.facts(rows)
-        assert snapshot.items_of(rows).tolist() == [fact.item_id for fact in facts]
+        assert snapshot.segment_items[rows].tolist() == [fact.item_id for fact in facts]
         assert snapshot.items.column("item_id").take(owner_rows[rows]).to_pylist() == [fact.item_id for fact in facts]
         for fact, vector_id in zip(facts, ids.tolist(), strict=True):
             path = str(fact.path.relative_to(ROOT))
@@ -255,7 +255,7 @@ def test_an_empty_store_has_an_empty_snapshot(tmp_path: Path) -> None:
         Writer(tmp_path, catalog, DIM)
     snapshot = assert_holds(tmp_path, {})
     assert snapshot.facts(np.zeros(0, np.int64)) == []
-    assert len(snapshot.items_of(np.zeros(0, np.int64))) == 0
+    assert len(snapshot.segment_items[np.zeros(0, np.int64)]) == 0
 
 
 def test_threads_may_read_one_snapshot_at_once(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def live_segment_rows(snapshot: Snapshot) -> NDArray[np.int64]:
     """Return the rows of all live segments, int64 (m,), sorted by item_id."""
     alive = snapshot.segment_alive
     rows = np.arange(snapshot.segments.num_rows) if alive is None else np.flatnonzero(alive)
-    return rows[np.argsort(snapshot.items_of(rows), kind="stable")]
+    return rows[np.argsort(snapshot.segment_items[rows], kind="stable")]
 
 
 def split_at_item_boundaries(snapshot: Snapshot, rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:

@@ -283,7 +283,7 @@ def _write_parquet(
     """Write all vectors, those of an item together; yield the number of rows of each block."""
     snapshot = generation.snapshot
     everything = np.concatenate(list(rows.values()))
-    everything = everything[np.argsort(snapshot.items_of(everything), kind="stable")]
+    everything = everything[np.argsort(snapshot.segment_items[everything], kind="stable")]
     whole = complete_items(snapshot, everything)
     classes = class_arrays(snapshot)
     kind = pa.list_(pa.field("element", pa.float16(), nullable=False), config.dim)

@@ -6,7 +6,7 @@ dimensions, t terms.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -17,7 +17,7 @@ from bindsearch.search.partition import FilteredPartition
 from bindsearch.search.plan import Plan
 from bindsearch.search.query import Ranking
 from bindsearch.search.scoring.scores import COPY_COSINE, QueryVector, Scored, probabilities
-from bindsearch.storage.snapshot import SegmentFacts, Snapshot
+from bindsearch.storage.snapshot import SegmentFacts
 from bindsearch.types import FoundBy, Hit, Modality
 
 if TYPE_CHECKING:
@@ -48,15 +48,15 @@ class HitSource(Protocol):
     def embeddings(self, scored: Scored, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the stored vector of each candidate: float32 (m, d)."""
 
-    def facts(self, scored: Scored, numbers: NDArray[np.int64]) -> list[SegmentFacts]:
-        """Return the metadata of each candidate."""
+    def facts(self, segment_rows: NDArray[np.int64], /) -> list[SegmentFacts]:
+        """Return the metadata of candidates, given their segment rows: int64 (m,)."""
 
 
 class StoreSource(NamedTuple):
-    """Vectors and metadata of candidates from the partitions and the snapshot of a store; see `HitSource`."""
+    """Vectors and metadata of candidates from a store's partitions and `Snapshot.facts`; see `HitSource`."""
 
     targets: Mapping[Modality, FilteredPartition]
-    snapshot: Snapshot
+    facts: Callable[[NDArray[np.int64]], list[SegmentFacts]]
 
     def has_copies(self, modality: Modality) -> bool:
         """Return whether cosines show copies of a modality."""
@@ -77,10 +77,6 @@ class StoreSource(NamedTuple):
             mask = owner == number
             out[mask] = partitions[number].rows.embeddings(rows[mask])
         return out
-
-    def facts(self, scored: Scored, numbers: NDArray[np.int64]) -> list[SegmentFacts]:
-        """Return the metadata of each candidate."""
-        return self.snapshot.facts(scored.segment_rows[numbers])
 
 
 def best_hits(
@@ -203,9 +199,10 @@ def _make_hits(
     paths: list[tuple[Path, ...]] = [()] * len(numbers)
     for place, number in enumerate(numbers.tolist() if copies else ()):
         if own := copies.get(number):
-            paths[place] = tuple(Path(facts.file) for facts in source.facts(scored, np.array(own)))
+            paths[place] = tuple(Path(copy.file) for copy in source.facts(scored.segment_rows[own]))
     scores = {Ranking.PROBABILITY: likelihoods, Ranking.Z: z}.get(plan.ranking, cosines)
-    item_ids, files, collections, modalities, starts, ends, texts = zip(*source.facts(scored, numbers), strict=True)
+    facts = source.facts(scored.segment_rows[numbers])
+    item_ids, files, collections, modalities, starts, ends, texts = zip(*facts, strict=True)
     columns = (files, modalities, scores, cosines, item_ids, collections, starts, ends, texts, shares, likelihoods, z)
     return list(map(Hit, range(1, len(numbers) + 1), *columns, paths, found_by))
 

@@ -137,10 +137,11 @@ class PartitionStatistics:
         """Mean cosine of two different vectors of the partition; PRIOR_OWN_MEAN if it has only one."""
         return pair_cosine(self.n, self.mu)
 
-    def moments(self, query: NDArray[np.float32]) -> tuple[float, float]:
-        """Return mean and variance over the partition of the cosine with `query`: float32 (d,), unit norm."""
+    def moments(self, query: NDArray[np.float32]) -> Moments:
+        """Return what the scores of `query`, float32 (d,) of unit norm, depend on."""
         projected = self.factor @ query
-        return float(self.mu @ query), float(projected @ projected) + self.residual_variance
+        variance = float(projected @ projected) + self.residual_variance
+        return Moments(self.n, self.pair_cosine, float(self.mu @ query), variance)
 
 
 def pair_cosine(n: int, mu: NDArray[np.float32]) -> float:
@@ -327,17 +328,6 @@ def target_scales(
         )
         for to, number in items.items()
     }
-
-
-def partition_scales(
-    targets: Mapping[Modality, TargetScale], query: QueryVector, statistics: Sequence[PartitionStatistics]
-) -> dict[Modality, PartitionScale]:
-    """Return the scale of each partition of a store, given their statistics; see `make_scales`."""
-    moments = [
-        Moments(one.n, one.pair_cosine, *one.moments(query.by_target.get(modality, query).vector))
-        for modality, one in zip(targets, statistics, strict=True)
-    ]
-    return make_scales(targets, moments)
 
 
 def make_scales(targets: Mapping[Modality, TargetScale], moments: Sequence[Moments]) -> dict[Modality, PartitionScale]:

@@ -447,7 +447,7 @@ def with_words(
             modality,
             rows,
             segment_rows,
-            snapshot.items_of(segment_rows),
+            snapshot.segment_items[segment_rows],
             cosines,
             partition.chances(segment_rows),
             len(rows),

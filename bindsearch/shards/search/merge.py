@@ -169,9 +169,9 @@ class ShardSource:
         """Return the stored vector of each candidate: float32 (m, d)."""
         return self._vectors[scored.segment_rows[numbers]].astype(np.float32)
 
-    def facts(self, scored: Scored, numbers: NDArray[np.int64]) -> list[SegmentFacts]:
-        """Return the metadata of each candidate."""
-        return [self._facts[row] for row in scored.segment_rows[numbers].tolist()]
+    def facts(self, segment_rows: NDArray[np.int64], /) -> list[SegmentFacts]:
+        """Return the metadata of candidates, given their segment rows: int64 (m,)."""
+        return [self._facts[row] for row in segment_rows.tolist()]
 
 
 def rows_of_shard(

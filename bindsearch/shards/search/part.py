@@ -90,7 +90,9 @@ def prepare_part(generation: Generation, request: PrepareRequest) -> PreparedPar
             continue
         matching = partition.live_rows if target.rows is None else target.rows.count
         moments = tuple(
-            partition.statistics.moments(vector.for_target(modality).vector) for vector in vectors if vector is not None
+            partition.statistics.moments(vector.for_target(modality).vector)[2:]
+            for vector in vectors
+            if vector is not None
         )
         targets[modality] = TargetPart(partition.items, partition.live_rows, matching, moments)
     return PreparedPart(

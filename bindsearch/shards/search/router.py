@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from bindsearch.errors import StoreError, UsageError
-from bindsearch.search.engine import Result, copies_notices
+from bindsearch.search.engine import Result, copies_notice
 from bindsearch.search.filter import Filter
 from bindsearch.search.partition import COPIES, PICTURES, neighbour_cosines, shows_copies
 from bindsearch.search.plan import Plan, WordRun
@@ -447,7 +447,7 @@ class Router:
                     1000 * (perf_counter() - began),
                     1000 * (fetched - searched) / len(pools),
                     WordRun(sum(run.found for run in words), max(run.ms for run in words)) if words else None,
-                    copies_notices(asked.copies),
+                    (copies_notice(asked.copies),) if asked.copies else (),
                     search.missing,
                 )
             )
