@@ -25,7 +25,16 @@ from bindsearch.storage.class_columns import (
 from bindsearch.types import Modality
 
 COLUMN = ClassColumn(
-    "kind", "kind_p", ("cat", "dog"), (("cat", "kitten"), ("dog",)), ("a {}.",), Modality.IMAGE, (2, 5), "mini", "ab", "t"
+    "kind",
+    "kind_p",
+    ("cat", "dog"),
+    (("cat", "kitten"), ("dog",)),
+    ("a {}.",),
+    Modality.IMAGE,
+    (2, 5),
+    "mini",
+    "ab",
+    "t",
 )
 
 
