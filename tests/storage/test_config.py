@@ -95,7 +95,7 @@ def test_only_the_first_format_has_no_digest(
         ({"encoder": "mini"}, "holds vectors of encoder mini, not of null: use that encoder"),
         (
             {"weights_digest": "other"},
-            r"of other weights of null \(digest other, now .*`bindsearch reindex --encoder null",
+            r"of other weights of null \(digest other, now .*`bindsearch reindex ",
         ),
         ({"encoder_options": {"a": 1}}, "was made with a=1, not none: leave the encoder's options"),
     ],
