@@ -329,9 +329,7 @@ def test_without_a_log_nothing_is_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("has_links", [False, True])
-def test_the_bytes_that_are_cut_are_counted(
-    has_links: bool, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bytes_that_are_cut_are_counted(has_links: bool, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_path: Path, _target: Path) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
