@@ -437,6 +437,12 @@ def test_a_partition_without_a_matching_row_is_skipped(matching: int, live: int,
     assert (step.strategy, step.reason, step.estimate_ms, step.recall) == (Strategy.SKIP, reason, 0.0, 1.0)
 
 
+@pytest.mark.parametrize(("at_half", "probes"), [(300, 200), (200, 200), (150, 150)])
+def test_a_point_of_exactly_the_share_is_not_used_if_another_needs_fewer_probes(at_half: int, probes: int) -> None:
+    index = replace(INDEX, points=(point(kept=1.0, probes=100), point(kept=0.5, probes=at_half)))
+    assert step_for(index=index, kept=N // 2, force=Strategy.PROBE).probes == probes
+
+
 @pytest.mark.parametrize(
     ("ms", "text"),
     [(0.0, "0 ms"), (0.994, "0.99 ms"), (1.0, "1.0 ms"), (9.94, "9.9 ms"), (10.0, "10 ms"), (36.2, "36 ms")],

@@ -176,7 +176,8 @@ def test_log_odds_are_linear_in_their_features_up_to_the_limit() -> None:
     z, rarity, log_odds = log_odds_of(np.array([0.5, 1.0]), np.array([1, 3]), scale)
     assert z.tolist() == [0.5, 1.0]
     assert rarity.tolist() == rarities(z, np.array([1, 3]), 4.0).tolist()
-    expected = [-2.0 + 3.0 * c + 0.5 * math.atanh(min(c, MAX_COSINE)) + 0.25 * r for c, r in zip((0.5, 1.0), rarity)]
+    terms = zip((0.5, 1.0), rarity.tolist(), strict=True)
+    expected = [-2.0 + 3.0 * c + 0.5 * math.atanh(min(c, MAX_COSINE)) + 0.25 * r for c, r in terms]
     assert log_odds.tolist() == pytest.approx(expected)
     assert log_odds_of(np.array([0.5]), np.ones(1, np.int64), scale._replace(intercept=99.0))[2][0] == MAX_LOG_ODDS
 

@@ -15,6 +15,7 @@ import pytest
 
 from bindsearch.errors import SnapshotDamagedError, StoreError
 from bindsearch.storage import snapshot_checks
+from bindsearch.storage.class_columns import ClassColumn, ClassValues, values_table, with_columns
 from bindsearch.storage.snapshot import open_snapshot
 from bindsearch.storage.snapshot_format import (
     CURRENT,
@@ -255,3 +256,43 @@ def test_only_unused_folders_of_parts_are_removed(tmp_path: Path) -> None:
     remove_unused_parts(tmp_path, MANIFEST, 8)
     left = sorted(path.name for path in (tmp_path / SNAPSHOTS).iterdir())
     assert left == ["1", "2", "3", "5", "6", "7", "8", "other"]
+
+
+@pytest.mark.parametrize("vector_id", [100, 99])
+def test_columns_of_classes_that_contradict_themselves_are_damage(vector_id: int, tmp_path: Path) -> None:
+    column = ClassColumn("kind", None, ("x",), (("x",),), (), None, (), "null", "", "")
+    values = ClassValues(np.array([99, vector_id]), np.array([0, 0]), np.ones(2))
+    columns = with_columns(values_table(1, values), {1: column})
+    digest = write_part(tmp_path, 1, *tables(), (), None, columns)
+    manifest = Manifest(1, (1,), {1: "/media"}, {}, None, part_digests={1: digest}, class_columns=1)
+    if vector_id == 100:
+        stored = open_snapshot(tmp_path, manifest).class_columns
+        assert stored is not None
+        assert stored.values_of(1).vector_ids.tolist() == [99, 100]
+    else:
+        with pytest.raises(SnapshotDamagedError, match="is damaged") as caught:
+            open_snapshot(tmp_path, manifest)
+        assert str(caught.value.__cause__) == "its vectors are not ascending"
+
+
+@pytest.mark.parametrize("name", ["items.arrow", "removed.arrow", "digests.json"])
+def test_a_file_that_differs_from_its_digest_is_damage(name: str, tmp_path: Path) -> None:
+    digest = write_part(tmp_path, 1, *tables(), (3,), None)
+    manifest = Manifest(1, (1,), {1: "/media"}, {}, None, part_digests={1: digest})
+    assert open_snapshot(tmp_path, manifest).parts[0].removed.tolist() == [3]
+    path = tmp_path / SNAPSHOTS / "1" / name
+    content = path.read_bytes()
+    path.unlink()  # it is mapped
+    path.write_bytes(content + b" ")
+    with pytest.raises(SnapshotDamagedError, match="is damaged") as caught:
+        open_snapshot(tmp_path, manifest)
+    assert str(caught.value.__cause__) == "it does not match its digest"
+    path.unlink()
+    with pytest.raises(SnapshotDamagedError, match="is missing"):
+        open_snapshot(tmp_path, manifest)
+
+
+def test_rows_of_a_segment_that_is_not_there_contradict_the_snapshot(tmp_path: Path) -> None:
+    snapshot = open_snapshot(tmp_path, store_of(part_of_tables(*tables(2)), tmp_path))
+    with pytest.raises(SnapshotDamagedError, match="the snapshot contradicts itself"):
+        snapshot.facts(np.array([4]))
