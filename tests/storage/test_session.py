@@ -120,6 +120,25 @@ def test_a_damaged_catalog_is_made_again_only_if_the_store_holds_nothing(holds: 
         assert not lines
 
 
+def test_a_damaged_catalog_that_cannot_be_read_now_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, _ = opened(tmp_path)
+    held.close()
+    for name in ("CURRENT", "catalog.duckdb.wal"):
+        (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / "catalog.duckdb").write_bytes(b"half")
+    real = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.name == "catalog.duckdb":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    with pytest.raises(StoreError, match=r"the catalog .* cannot be opened"):
+        opened(tmp_path)
+    assert not (tmp_path / "lost").exists()
+
+
 def test_without_its_catalog_a_store_is_neither_written_nor_read(store: Path) -> None:
     (store / "catalog.duckdb").unlink()
     before = sorted(store.rglob("*"))

@@ -253,3 +253,15 @@ def test_a_row_that_is_larger_than_a_block_has_a_block_of_its_own(tmp_path: Path
     opened.checks.check(0, 1)
     assert not opened.checks.done
     assert opened.checked_embeddings()[:, 0].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("error", [MemoryError("full"), ValueError("first\nsecond"), ValueError()])
+def test_a_lack_of_memory_is_not_damage(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_source: object) -> None:
+        raise error
+
+    write_vectors(tmp_path / "v.arrow", np.arange(10), rows())
+    monkeypatch.setattr(pa.ipc, "open_file", fail)
+    message = {"full": "^full$", "": r"is damaged \(ValueError\)"}.get(str(error), r"is damaged \(first\): ")
+    with pytest.raises(MemoryError if isinstance(error, MemoryError) else VectorFileLostError, match=message):
+        open_vectors(tmp_path / "v.arrow", 8)

@@ -15,7 +15,7 @@ import pytest
 from bindsearch.errors import StoreError, VectorError
 from bindsearch.media import SegmentOf
 from bindsearch.storage import writer as writing
-from bindsearch.storage.batch import StagedBatch, StagedItem
+from bindsearch.storage.batch import StagedBatch, StagedItem, check_storable
 from bindsearch.storage.catalog import Catalog, Failure
 from bindsearch.storage.class_columns import ClassColumn, ClassValues
 from bindsearch.storage.file_state import FileState
@@ -342,6 +342,7 @@ def test_what_an_interrupted_writer_left_is_removed_and_what_is_unknown_is_kept(
     assert [path.name for path in (tmp_path / "lost").rglob("*") if path.is_file()] == [unknown]
     assert len(lines) == 1
     assert f"{unknown} is not in the catalog" in lines[0]
+    assert catalog.replaced_files() == set()
     assert row_counts(tmp_path) == [12]
 
 
@@ -537,3 +538,47 @@ def test_an_empty_batch_is_told_from_one_with_a_change() -> None:
     assert StagedBatch().is_empty
     assert not StagedBatch(removed=[1]).is_empty
     assert not batch(0, 1).is_empty
+
+
+@pytest.mark.parametrize("is_too_large", [False, True])
+@pytest.mark.parametrize(("name", "number"), [("width_px", 2**63 - 1), ("mtime_ns", -(2**63))])
+def test_numbers_of_64_bits_and_texts_of_unicode_are_stored(
+    name: str, number: int, is_too_large: bool, tmp_path: Path, catalog: Catalog
+) -> None:
+    number += (1 if number > 0 else -1) * is_too_large
+    item = replace(staged("é.png"), metadata=Metadata(title="ä"))
+    if name == "mtime_ns":
+        item = replace(item, state=replace(item.state, mtime_ns=number))
+    else:
+        item = replace(item, metadata=replace(item.metadata, width_px=number))
+    if is_too_large:
+        with pytest.raises(ValueError, match=f"its {name} is {number}: expected a number of 64 bits"):
+            check_storable(item)
+    else:
+        check_storable(item)
+        Writer(tmp_path, catalog, DIM).commit(StagedBatch(items=[item]))
+        assert newest(tmp_path).items.column(name).to_pylist() == [number]
+
+
+@pytest.mark.parametrize("name", ["title", "path", "columns", "text"])
+def test_a_text_that_is_not_unicode_is_named(name: str) -> None:
+    item = staged("a.png")
+    assert item.segments is not None
+    bad = "a\ud800"
+    changes: dict[str, dict[str, object]] = {
+        "title": {"metadata": Metadata(title=bad)},
+        "path": {"rel_path": bad},
+        "columns": {"columns": bad},
+        "text": {"segments": (replace(item.segments[0], text=bad),)},
+    }
+    check_storable(item)
+    with pytest.raises(ValueError, match=f"its {name} is not Unicode text"):
+        check_storable(replace(item, **changes[name]))
+
+
+def test_what_was_cut_from_a_torn_log_is_told(tmp_path: Path, catalog: Catalog) -> None:
+    catalog.cut_bytes = 7
+    lines: list[str] = []
+    Writer(tmp_path, catalog, DIM, lines.append)
+    assert len(lines) == 1
+    assert "as after a power cut: its last 7 bytes were not committed and are in" in lines[0]
