@@ -352,10 +352,13 @@ def test_what_is_kept_aside_has_a_name_of_its_own_and_is_durable(
     is_folder: bool, is_elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: set[int] = set()
+    synced_before: set[int] = set()  # that is, before the original is removed
+    path = tmp_path / "folder" / "file"
     real_sync, real_rename = os.fsync, Path.rename
 
     def sync(descriptor: int) -> None:
-        synced.add(os.fstat(descriptor).st_ino)
+        for inodes in (synced, synced_before) if path.exists() else (synced,):
+            inodes.add(os.fstat(descriptor).st_ino)
         real_sync(descriptor)
 
     def rename(path: Path, target: Path) -> Path:
@@ -367,18 +370,19 @@ def test_what_is_kept_aside_has_a_name_of_its_own_and_is_durable(
     monkeypatch.setattr(Path, "rename", rename)
     (tmp_path / "folder").mkdir()
     for number, name in enumerate(("file", "file.1", "file.2")):
-        path = tmp_path / "folder" / "file"
         if is_folder:
             path.mkdir()
         (path / "inside" if is_folder else path).write_text(f"content {number}")
         synced.clear()
+        synced_before.clear()
         kept = catalog_file.keep_aside(tmp_path, path)
         assert kept == tmp_path / "lost" / "folder" / name
         assert not path.exists()
         content = kept / "inside" if is_folder else kept
         assert content.read_text() == f"content {number}"
         assert {kept.parent.stat().st_ino, path.parent.stat().st_ino} <= synced
-        assert (content.stat().st_ino in synced) == is_elsewhere  # only a copy is new on its disk
+        new = {content.stat().st_ino, kept.parent.stat().st_ino}  # a copy on the other disk
+        assert not is_elsewhere or new <= synced_before
     path.write_text("copied")
     copy = catalog_file.copy_aside(tmp_path, path)
     assert (copy.name, copy.read_text(), path.read_text()) == ("file.3", "copied", "copied")

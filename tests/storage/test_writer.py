@@ -412,6 +412,10 @@ def test_the_parts_and_small_files_may_be_as_many_as_the_limits(
     assert parts[:3] == [2, 3, 4]
     assert parts[3] < 4
     assert files == [1, 2, 3, 4, 1, 2]
+    column = ClassColumn("kind", None, ("x",), (("x",),), (), None, (), "null", "", "")
+    for _ in range(6):
+        writer.set_class_columns([(column, ClassValues(np.array([1]), np.array([0]), np.ones(1)))])
+        assert len(newest(tmp_path).manifest.parts) <= 4
     writer.commit(batch(6, 2))  # a file of that size is not small
     writer.commit(batch(8, 1))
     assert row_counts(tmp_path) == [5, 1, 2, 1]
