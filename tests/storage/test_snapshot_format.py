@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,20 @@ def test_a_file_that_differs_from_its_digest_is_damage(name: str, tmp_path: Path
     path.unlink()
     with pytest.raises(SnapshotDamagedError, match="is missing"):
         open_snapshot(tmp_path, manifest)
+
+
+@pytest.mark.parametrize(("root", "file"), [("/", "/0"), ("/media", "/media/0"), ("/media/", "/media/0")])
+def test_a_file_is_below_the_root_of_its_collection(root: str, file: str, tmp_path: Path) -> None:
+    manifest = store_of(part_of_tables(*tables(2)), tmp_path)
+    snapshot = open_snapshot(tmp_path, replace(manifest, collections={1: root}))
+    (found,) = snapshot.facts(np.array([0]))
+    assert (found.file, found.collection) == (file, Path(root))
+    item = snapshot.item_at_path(Path(file))
+    assert item is not None
+    assert item.item_id == 10
+    assert snapshot.item_at_path(Path("/other/0")) is None
+    assert snapshot.items_with_content(["1", "nothing", "0", "1"]).tolist() == [10, 11]
+    assert snapshot.items_with_content([]).tolist() == []
 
 
 def test_rows_of_a_segment_that_is_not_there_contradict_the_snapshot(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from bindsearch.storage.file_state import FileState
 from bindsearch.storage.migrations import MIGRATIONS, m001_create_tables, migrate
 from bindsearch.storage.snapshot import Snapshot, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_format import write_manifest
-from bindsearch.storage.vector_files import VECTORS, open_vectors
+from bindsearch.storage.vector_files import VECTORS, generation_of, open_vectors
 from bindsearch.storage.writer import Writer
 from bindsearch.types import Metadata, Modality
 from bindsearch.vectors import l2_normalize
@@ -586,3 +586,76 @@ def test_what_was_cut_from_a_torn_log_is_told(tmp_path: Path, catalog: Catalog) 
     Writer(tmp_path, catalog, DIM, lines.append)
     assert len(lines) == 1
     assert "as after a power cut: its last 7 bytes were not committed and are in" in lines[0]
+
+
+@pytest.mark.parametrize(("n", "removed", "parts"), [(4, 0, 1), (5, 0, 2), (5, 3, 1), (6, 3, 2)])
+def test_a_part_is_merged_with_newer_ones_if_it_is_at_most_twice_as_large(
+    n: int, removed: int, parts: int, tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MAX_PARTS", 2)
+    writer = Writer(tmp_path, catalog, DIM)
+    writer.commit(batch(0, n))
+    writer.compact()  # a part of n items and n segments
+    writer.commit(StagedBatch(removed=list(range(1, removed + 1))) if removed else batch(n, 1))
+    assert len(newest(tmp_path).manifest.parts) == 2
+    writer.commit(batch(n + 1, 1))
+    assert len(newest(tmp_path).manifest.parts) == parts
+
+
+def test_folders_that_readers_may_be_about_to_open_stay(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MAX_PARTS", 1)
+    writer = Writer(tmp_path, catalog, DIM)
+    for start in range(6):
+        before = {int(path.name) for path in (tmp_path / "snapshots").iterdir()}
+        if start == 4:
+            (tmp_path / "CURRENT").unlink()
+            writer = Writer(tmp_path, catalog, DIM)
+        else:
+            writer.commit(batch(start, 1))
+        after = {int(path.name) for path in (tmp_path / "snapshots").iterdir()}
+        least = catalog.generation - writing.KEPT_GENERATIONS
+        assert {number for number in before if number >= least} <= after
+        assert min(after) >= least - 1
+
+
+def test_the_name_of_a_vector_file_has_its_first_id_and_its_generation(tmp_path: Path, catalog: Catalog) -> None:
+    writer = Writer(tmp_path, catalog, DIM)
+    writer.commit(batch(0, 2))
+    first = catalog.generation
+    writer.commit(batch(2, 2))
+    files = newest(tmp_path).manifest.vectors[Modality.IMAGE]
+    assert [(file.first_id, generation_of(file.name)) for file in files] == [(1, first), (3, catalog.generation)]
+    before = catalog.generation
+    writer.compact()
+    (file,) = newest(tmp_path).manifest.vectors[Modality.IMAGE]
+    assert (file.first_id, file.rows, generation_of(file.name)) == (1, 4, before + 1)
+
+
+def test_the_only_vector_file_is_given_up_if_its_folder_is_there(tmp_path: Path, catalog: Catalog) -> None:
+    Writer(tmp_path, catalog, DIM).commit(batch(0, 2))
+    (file,) = (tmp_path / VECTORS / "image").iterdir()
+    file.unlink()
+    lines: list[str] = []
+    Writer(tmp_path, catalog, DIM, lines.append)
+    assert len(lines) == 1
+    assert "its 2 vectors are given up; run" in lines[0]
+    assert newest(tmp_path).counts("segments") == {}
+
+
+def test_links_in_the_place_of_what_is_deleted_keep_what_they_lead_to(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, catalog: Catalog
+) -> None:
+    writer = Writer(tmp_path, catalog, DIM)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / VECTORS).mkdir()
+    (elsewhere / VECTORS / "file").touch()
+    (tmp_path / "lost").symlink_to(elsewhere)
+    (tmp_path / ".link.tmp").symlink_to(elsewhere)
+    (tmp_path / ".folder.tmp").mkdir()
+    (tmp_path / ".folder.tmp" / "file").touch()
+    writer.discard_lost_files()
+    Writer(tmp_path, catalog, DIM)
+    assert not [*tmp_path.glob(".*.tmp")]
+    assert (elsewhere / VECTORS / "file").is_file()
