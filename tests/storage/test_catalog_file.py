@@ -424,3 +424,22 @@ def test_a_checkpoint_that_is_not_wanted_leaves_no_copy(path: Path) -> None:
 def test_errors_that_say_nothing_about_the_file_are_told_from_damage(error: Exception, is_passing: bool) -> None:
     assert catalog_file.is_unreadable_now(error) is is_passing
     assert catalog_file.is_locked(error) == ("lock" in str(error))
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_a_log_is_merged_above_its_limit_and_never_by_a_reader(
+    spare: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_bytes(path)
+    monkeypatch.setattr(catalog_module, "CLOSE_LOG_BYTES", log + spare)
+    Catalog(path, read_only=True).close()
+    assert log_bytes(path) == log
+    Catalog(path).close()
+    assert log_bytes(path) == (0 if spare else log)
+    monkeypatch.setattr(catalog_module, "CLOSE_LOG_BYTES", 1 << 30)
+    write(path, "d")
+    log = log_bytes(path)
+    monkeypatch.setattr(catalog_module, "OPEN_LOG_BYTES", log + spare)
+    write(path, "e")
+    assert (log_bytes(path) < log + 100) == (spare < 0)
+    assert roots(path) == ["/a", "/b", "/c", "/d", "/e"]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -569,7 +570,7 @@ def test_a_text_that_is_not_unicode_is_named(name: str) -> None:
     item = staged("a.png")
     assert item.segments is not None
     bad = "a\ud800"
-    changes: dict[str, dict[str, object]] = {
+    changes: dict[str, dict[str, Any]] = {
         "title": {"metadata": Metadata(title=bad)},
         "path": {"rel_path": bad},
         "columns": {"columns": bad},
