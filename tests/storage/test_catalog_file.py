@@ -390,14 +390,18 @@ def test_what_is_kept_aside_has_a_name_of_its_own_and_is_durable(
 
 
 def test_a_rename_that_fails_otherwise_moves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_path: Path, _target: Path) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    file, real = tmp_path / "file", Path.rename
 
-    (tmp_path / "file").touch()
-    monkeypatch.setattr(Path, "rename", refuse)
+    def rename(path: Path, target: Path) -> Path:
+        if path == file:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, target)
+
+    file.touch()
+    monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
-        catalog_file.keep_aside(tmp_path, tmp_path / "file")
-    assert (tmp_path / "file").exists()
+        catalog_file.keep_aside(tmp_path, file)
+    assert file.exists()
 
 
 def test_a_checkpoint_that_is_not_wanted_leaves_no_copy(path: Path) -> None:
