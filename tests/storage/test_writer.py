@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -660,3 +660,22 @@ def test_links_in_the_place_of_what_is_deleted_keep_what_they_lead_to(
     Writer(tmp_path, catalog, DIM)
     assert not [*tmp_path.glob(".*.tmp")]
     assert (elsewhere / VECTORS / "file").is_file()
+
+
+def test_a_replaced_file_may_be_removed_by_others(
+    tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(tmp_path, catalog, DIM)
+    for start in (0, 2):
+        writer.commit(batch(start, 2))
+    first = min((tmp_path / VECTORS / "image").iterdir())
+    real = catalog.replace_vector_files
+
+    def replaced(modality: Modality, names: Sequence[str], merged: Sequence[tuple[str, int, str]]) -> int:
+        first.unlink()
+        return real(modality, names, merged)
+
+    monkeypatch.setattr(catalog, "replace_vector_files", replaced)
+    writer.compact()
+    assert row_counts(tmp_path) == [4]
+    assert catalog.replaced_files() == set()
