@@ -75,6 +75,17 @@ def test_a_file_and_a_folder_are_synced_alone(tmp_path: Path, synced: set[int]) 
     assert synced == {inode(tmp_path / "file"), inode(tmp_path)}
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the list of open files")
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(3):
+        make_folder(tmp_path / "folder", tmp_path)
+        with atomic_write(tmp_path / "folder" / "file"):
+            pass
+        sync_file(tmp_path / "folder" / "file")
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
 def test_the_size_of_a_folder_is_that_of_its_files(tmp_path: Path) -> None:
     assert folder_size(tmp_path) == folder_size(tmp_path / "nothing") == 0
     (tmp_path / "a").mkdir()
