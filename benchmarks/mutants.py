@@ -10,7 +10,8 @@ cosmic-ray and mutmut were not used: cosmic-ray has one test command for a sessi
 selection of tests by line; mutmut needs the sources in one folder and draws no sample with a seed. Both change text and
 type annotations too, where most changes are not behaviour.
 
-Not changed: text, type annotations, f-strings, and what stands outside functions, such as limits and tuning constants.
+Not changed: text, type annotations, f-strings, what stands outside functions, such as limits and tuning constants, and
+`strict=True` of `zip`, which only guards against mistakes of the program itself.
 """
 
 from __future__ import annotations
@@ -171,12 +172,13 @@ def changes(node: ast.AST) -> Iterator[ast.AST | str]:
 
 
 def changed_nodes(node: ast.AST, statement: range | None = None) -> Iterator[tuple[ast.AST, range]]:
-    """Yield the nodes of functions that may be changed, without annotations, decorators and f-strings.
+    """Yield the nodes of functions that may be changed, without annotations, decorators, f-strings and `strict=True`.
 
     Each with the lines of its statement, of an `if` or a loop those before its body; `statement` None: at the top.
     """
-    if isinstance(node, ast.JoinedStr):
-        return
+    match node:
+        case ast.JoinedStr() | ast.keyword(arg="strict", value=ast.Constant(value=True)):
+            return
     if statement is not None:
         if isinstance(node, ast.stmt):
             body = getattr(node, "body", None)

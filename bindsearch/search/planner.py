@@ -312,8 +312,8 @@ def _gather_ns(costs: UnitCosts, rows: int, dim: int) -> float:
     return rows * _row_bytes(dim) * costs.gather_ns_per_byte
 
 
-def _tail_ns(costs: UnitCosts, partition: PartitionFacts) -> float:
-    tail = _tail(partition)
+def _tail_ns(costs: UnitCosts, partition: PartitionFacts, index: IndexFacts) -> float:
+    tail = _tail(partition, index)
     return _scan_ns(costs, partition, tail) if tail else 0.0
 
 
@@ -323,7 +323,7 @@ def _probe_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFacts, se
     visited = setting.probes / max(index.lists, 1) * index.n
     code_ns = index.code_bytes * costs.code_ns_per_byte + (costs.mask_ns_per_row if _masked(partition) else 0.0)
     index_ns = 2 * costs.call_ns + setting.probes * costs.probe_ns + visited * code_ns
-    return index_ns + _gather_ns(costs, setting.rerank, partition.dim) + _tail_ns(costs, partition)
+    return index_ns + _gather_ns(costs, setting.rerank, partition.dim) + _tail_ns(costs, partition, index)
 
 
 def _probe_wide_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFacts, setting: ProbeSetting) -> float:
@@ -331,7 +331,7 @@ def _probe_wide_ns(facts: PlanFacts, partition: PartitionFacts, index: IndexFact
     if setting.point is None:
         return _probe_ns(facts, partition, index, setting)
     more_rows = max(0, setting.rerank - setting.point.rerank)
-    more_ns = _gather_ns(facts.costs, more_rows, partition.dim) + _tail_ns(facts.costs, partition)
+    more_ns = _gather_ns(facts.costs, more_rows, partition.dim) + _tail_ns(facts.costs, partition, index)
     return setting.point.latency_ms * 1e6 + more_ns
 
 
@@ -352,7 +352,7 @@ def _step(
         fetch_rows=wanted_rows(query, facts, partition),
         matching_rows=partition.matching_rows,
         rows=partition.rows,
-        tail=_tail(partition) if index else 0,
+        tail=_tail(partition, index) if index else 0,
         probes=setting.probes,
         lists=index.lists if index else 0,
         rerank=setting.rerank,
@@ -410,8 +410,8 @@ def _masked(partition: PartitionFacts) -> bool:
     return partition.matching_rows < partition.rows
 
 
-def _tail(partition: PartitionFacts) -> int:
-    return max(0, partition.rows - partition.index.n) if partition.index else 0
+def _tail(partition: PartitionFacts, index: IndexFacts) -> int:
+    return max(0, partition.rows - index.n)
 
 
 def _row_bytes(dim: int) -> int:

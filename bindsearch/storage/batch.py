@@ -146,7 +146,7 @@ def with_shared_segments(
     staged = {item.fingerprint: key for key, item in zip(item_ids, items, strict=True) if item.segments is not None}
     wanted = [fingerprint for _, fingerprint in sharing]
     known = committed([fingerprint for fingerprint in dict.fromkeys(wanted) if fingerprint not in staged])
-    owner_ids = [staged.get(fingerprint, -1) for fingerprint in wanted]
+    owner_ids = [staged[fingerprint] for fingerprint in wanted if fingerprint in staged]
     local = segments.filter(np.isin(segments.column("item_id").to_numpy(), owner_ids))
     fingerprint_of = {key: fingerprint for fingerprint, key in staged.items()}
     fingerprints = [fingerprint_of[key] for key in local.column("item_id").to_pylist()]

@@ -149,7 +149,7 @@ class IndexedFiles:
         import pyarrow.compute as pc
 
         rows = pc.index_in(pa.array(rel_paths, pa.string()), value_set=self._path_set)
-        return np.asarray(rows.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+        return np.asarray(rows.fill_null(-1).to_numpy(), np.int64)
 
     def rows_below(self, rel_path: str) -> range:
         """Return the rows of files below a folder or inside an archive."""

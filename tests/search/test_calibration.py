@@ -143,6 +143,7 @@ def test_statistics_survive_being_stored_and_remember_how_many_vectors_they_stan
         ("factor", np.full((5, 64), np.inf, np.float32), "damaged"),
         ("factor", np.zeros((5, 64)), "damaged"),
         ("rest", np.array([-1.0]), "damaged"),
+        ("rest", np.array([1.0]), "damaged"),
         ("rest", np.array([np.nan]), "damaged"),
     ],
 )

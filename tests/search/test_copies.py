@@ -175,3 +175,63 @@ def test_a_match_that_nothing_reaches_gives_an_empty_list(tmp_path: Path) -> Non
     with connect(tmp_path, encoder="null") as store:
         assert store.search("anything", diversity=0.5, min_match=0.999) == []
         assert store.search(bs.text("some") + bs.text("thing"), min_match=0.999) == []
+
+
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bs.Store]:
+    """Yield a store of 30 pictures in groups of one to four that look the same, and of ten texts apart."""
+    rng = np.random.default_rng(3)
+    centres = rng.standard_normal((12, 64)) + 0.8 * rng.standard_normal(64)
+    group = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 4, 5, 6, 7, 7, 7, 8, 9, 9, 9, 9, 10, 10, 11, 11, 11, 8, 3, 5])
+    pictures = vector_store.unit(centres[group] + 0.1 * rng.standard_normal((30, 64)))
+    texts = vector_store.unit(rng.standard_normal((10, 64)))
+    path = tmp_path_factory.mktemp("grouped")
+    vector_store.write_items(path, {"image": pictures, "text": texts})
+    with connect(path, encoder="null") as store:
+        yield store
+
+
+@pytest.mark.parametrize("ranking", ["probability", "z", "cosine", "per-modality"])
+@pytest.mark.parametrize("k", [1, 2, 7, 40])
+def test_lists_without_copies_are_those_with_copies_folded(ranking: str, k: int, grouped: bs.Store) -> None:
+    rng = np.random.default_rng(k)
+    vectors = grouped._reader.current().partitions[Modality.IMAGE].sample(30)[1]
+    for _ in range(3):
+        query = vector_store.unit(vectors[rng.integers(30)][None] + 0.15 * rng.standard_normal((1, 64)))[0]
+        every = grouped.search(query, k=40, ranking=ranking, copies=True)
+        assert len(every) == 40
+        row_of = {hit.path: row for hit in every for row in _rows_like(hit, query, vectors)}
+        leaders: dict[Path, list[Path]] = {}
+        modality_of = {hit.path: hit.modality for hit in every}
+        for hit in every:
+            near = [
+                path
+                for path in leaders
+                if hit.modality is modality_of[path] is Modality.IMAGE
+                and vectors[row_of[hit.path]] @ vectors[row_of[path]] >= COPY_COSINE
+            ]
+            leaders[near[0]].append(hit.path) if near else leaders.update({hit.path: []})
+        hits = grouped.search(query, k=k, ranking=ranking)
+        lists = [[*leaders]]
+        if ranking == "per-modality":
+            lists = [[path for path in leaders if modality_of[path] is modality] for modality in Modality]
+        expected = [(path, leaders[path]) for paths in lists for path in paths[:k]]
+        assert [(hit.path, [*hit.copies]) for hit in hits] == expected
+        assert [hit.rank for hit in hits] == [*range(1, len(hits) + 1)]
+
+
+def _rows_like(hit: bs.Hit, query: np.ndarray, vectors: np.ndarray) -> list[int]:
+    """Return the row of a picture among the vectors, by its cosine with the query."""
+    if hit.modality is not Modality.IMAGE:
+        return []
+    return [int(np.abs(vectors @ query - hit.cosine).argmin())]
+
+
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.parametrize("place", [0, 5, 20])
+def test_a_hit_of_just_the_least_match_is_in_the_list(place: int, copies: bool, grouped: bs.Store) -> None:
+    every = grouped.search("anything", k=40, copies=copies)
+    least = every[place].probability
+    expected = [hit.path for hit in every if hit.probability >= least]
+    assert [hit.path for hit in grouped.search("anything", k=40, copies=copies, min_match=least)] == expected
+    assert [hit.path for hit in grouped.search("anything", k=3, copies=copies, min_match=least)] == expected[:3]

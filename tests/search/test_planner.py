@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bindsearch.indexes.types import MIXED, IndexForm, OperatingPoint, UnitCosts
 from bindsearch.search.plan import IndexFacts, PartitionFacts, PartitionStep, PlanFacts, Strategy, TermStep
-from bindsearch.search.planner import GPU_WIDTH, RULES, make_plan
+from bindsearch.search.planner import GPU_WIDTH, RULES, format_ms, make_plan
 from bindsearch.search.query import Query, Ranking, Term
 from bindsearch.types import Modality
 
@@ -323,3 +323,154 @@ def test_of_points_with_as_many_probes_the_one_that_compares_fewer_rows_is_used(
         points = (point(kept=1.0, probes=50, rerank=reranks[0]), point(kept=0.1, probes=100, rerank=reranks[1]))
         step = step_for(index=replace(INDEX, points=points), kept=N // 2, force=Strategy.PROBE)
         assert (step.probes, step.rerank) == (100, 100)
+
+
+COSTS = UnitCosts(0.03, 0.11, 1.7, 0.05, 900.0, 30_000.0)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kept", "runs", "n", "expected_ns"),
+    [
+        (Strategy.SCAN, 1000, None, 0, 30_000 + 1000 * 256 * 0.03),
+        (Strategy.SCAN, 500, 50, 0, 30_000 + 1000 * 1.7 + 500 * 256 * (0.03 + 0.2**0.5 * 0.08)),
+        (Strategy.SCAN, 500, None, 0, 30_000 + 1000 * 1.7 + 500 * 256 * (0.03 + 1.0 * 0.08)),
+        (Strategy.SCAN, 900, None, 0, 30_000 + 1000 * 1.7 + 900 * 256 * (0.03 + 0.2**0.5 * 0.08)),
+        (Strategy.GATHER, 500, 50, 0, 30_000 + 500 * 256 * 0.11),
+        (Strategy.PROBE, 1000, None, 1000, 60_000 + 4 * 900 + 4 / 16 * 1000 * 8 * 0.05 + 200 * 256 * 0.11),
+        (
+            Strategy.PROBE,
+            500,
+            None,
+            1000,
+            60_000 + 8 * 900 + 8 / 16 * 1000 * (8 * 0.05 + 1.7) + 200 * 256 * 0.11,
+        ),
+        (
+            Strategy.PROBE,
+            1000,
+            None,
+            800,
+            60_000 + 4 * 900 + 4 / 16 * 800 * 8 * 0.05 + 200 * 256 * 0.11 + 30_000 + 200 * 256 * 0.03,
+        ),
+        (Strategy.PROBE_WIDE, 1000, None, 1000, 1e6),
+        (Strategy.PROBE_WIDE, 1000, None, 800, 1e6 + 30_000 + 200 * 256 * 0.03),
+        (Strategy.PROBE_WIDE, 500, None, 1000, 1e6 + 200 * 256 * 0.11),
+    ],
+)
+def test_the_estimate_is_what_the_unit_costs_give(
+    strategy: Strategy, kept: int, runs: int | None, n: int, expected_ns: float
+) -> None:
+    device = "cuda:0" if strategy is Strategy.PROBE_WIDE else "cpu"
+    index = IndexFacts(n, lists=16, code_bytes=8, points=(point(probes=4),), device=device) if n else None
+    partition = PartitionFacts(Modality.IMAGE, 128, 1000, 1000, kept, index, runs=runs)
+    facts = PlanFacts((partition,), (TermStep("?", Modality.TEXT, 1.0, ""),), costs=COSTS)
+    step = make_plan(QUERY, facts, force=strategy).partitions[0]
+    assert step.strategy is strategy
+    assert step.estimate_ms * 1e6 == pytest.approx(expected_ns)
+
+
+def test_dead_rows_are_masked_and_do_not_count_for_the_share() -> None:
+    partition = PartitionFacts(Modality.IMAGE, 128, 1000, 500, 500, IndexFacts(1000, 16, 8, (point(probes=4),)))
+    facts = PlanFacts((partition,), (TermStep("?", Modality.TEXT, 1.0, ""),), costs=COSTS)
+    step = make_plan(QUERY, facts, force=Strategy.PROBE).partitions[0]
+    assert (step.probes, step.recall) == (4, 0.985)
+    assert "filter" not in step.reason
+    assert step.estimate_ms * 1e6 == pytest.approx(
+        60_000 + 4 * 900 + 4 / 16 * 1000 * (8 * 0.05 + 1.7) + 200 * 256 * 0.11
+    )
+    assert make_plan(QUERY, facts, force=Strategy.GATHER).partitions[0].strategy is Strategy.GATHER
+
+
+@pytest.mark.parametrize(
+    ("k", "shards", "rerank", "instead_of"),
+    [
+        (100, 1, 600, None),
+        (100, 2, 600, None),  # ceil(50 + 4 sqrt(50)) = 79 results: as for 100
+        (100, 100, 200, 600),  # ceil(1 + 4) = 5 results: as for 10
+        (200, 1, 1200, None),
+        (200, 2, 840, 1200),  # ceil(100 + 4 sqrt(100)) = 140 results: 1.4 times as many as for 100
+        (10, 2, 200, None),  # ceil(5 + 4 sqrt(5)) = 14 results: all 10
+    ],
+)
+def test_a_shard_compares_candidates_for_its_part_of_the_results(
+    k: int, shards: int, rerank: int, instead_of: int | None
+) -> None:
+    partition = PartitionFacts(Modality.IMAGE, 1024, N, N, N, INDEX)
+    facts = PlanFacts((partition,), (TermStep("?", Modality.TEXT, 1.0, ""),), shards=shards)
+    step = make_plan(replace(QUERY, k=k), facts, force=Strategy.PROBE).partitions[0]
+    assert step.rerank == rerank
+    note = f"shard of {shards}: rerank {rerank} instead of {instead_of}"
+    assert (note in step.reason) == ("shard" in step.reason) == (instead_of is not None)
+
+
+def test_a_gpu_gives_exactly_as_many_candidates_and_probes_as_faiss_allows() -> None:
+    points = (point(k=5000, probes=3000, rerank=100),)
+    gpu = replace(INDEX, device="cuda:0", lists=4096, points=points)
+    step = step_for(replace(QUERY, k=GPU_WIDTH - 16), index=gpu)
+    assert (step.strategy, step.rerank, step.probes) == (Strategy.PROBE_WIDE, GPU_WIDTH, GPU_WIDTH)
+    assert step_for(replace(QUERY, k=GPU_WIDTH - 15), index=gpu).strategy is Strategy.SCAN
+
+
+def test_a_gpu_is_used_for_filters_that_match_a_tenth_of_the_rows() -> None:
+    gpu = replace(INDEX, device="cuda:0", points=(point(kept=0.1, rerank=100),))
+    step = step_for(index=gpu, kept=N // 10, force=Strategy.PROBE_WIDE)
+    assert (step.strategy, step.rerank, step.recall) == (Strategy.PROBE_WIDE, 1000, None)
+    assert "10x the candidates, filtered afterwards, recall unknown" in step.reason
+    fewer = step_for(index=gpu, kept=N // 10 - 1, force=Strategy.PROBE_WIDE)
+    assert fewer.strategy is not Strategy.PROBE_WIDE
+    assert f"10% of {GPU_WIDTH:,} candidates are too few" in fewer.reason
+
+
+def test_a_query_like_those_of_a_modality_takes_its_point() -> None:
+    partition = PartitionFacts(Modality.IMAGE, 1024, N, N, N, INDEX, predicted_source=Modality.IMAGE)
+    for source, probes in ((None, 16), (Modality.TEXT, 128)):
+        step = make_plan(QUERY, PlanFacts((partition,), (TermStep("?", source, 1.0, ""),))).partitions[0]
+        assert step.probes == probes
+        assert ("the query resembles image queries" in step.reason) == (source is None)
+
+
+@pytest.mark.parametrize(
+    ("matching", "live", "reason"), [(0, 3000, "no row of 3,000 matches"), (0, 0, "the partition is empty")]
+)
+def test_a_partition_without_a_matching_row_is_skipped(matching: int, live: int, reason: str) -> None:
+    partition = PartitionFacts(Modality.IMAGE, 8, 4000, live, matching)
+    step = make_plan(QUERY, PlanFacts((partition,))).partitions[0]
+    assert (step.strategy, step.reason, step.estimate_ms, step.recall) == (Strategy.SKIP, reason, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("at_half", "probes"), [(300, 200), (200, 200), (150, 150)])
+def test_a_point_of_exactly_the_share_is_not_used_if_another_needs_fewer_probes(at_half: int, probes: int) -> None:
+    index = replace(INDEX, points=(point(kept=1.0, probes=100), point(kept=0.5, probes=at_half)))
+    assert step_for(index=index, kept=N // 2, force=Strategy.PROBE).probes == probes
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0.0, "0 ms"), (0.994, "0.99 ms"), (1.0, "1.0 ms"), (9.94, "9.9 ms"), (10.0, "10 ms"), (36.2, "36 ms")],
+)
+def test_milliseconds_have_two_digits(ms: float, text: str) -> None:
+    assert format_ms(ms) == text
+
+
+def test_a_plan_states_the_query_and_room_for_copies() -> None:
+    query = replace(QUERY, k=7, diversity=0.25, min_match=0.5)
+    plan = make_plan(query, PlanFacts((), filter="x > 1", notes=("a note",)))
+    assert (plan.k, plan.diversity, plan.min_match, plan.filter, plan.notes) == (7, 0.25, 0.5, "x > 1", ("a note",))
+    assert (plan.copies, plan.spare, plan.partitions, plan.estimate_ms) == (False, 8, (), 0)
+    plan = make_plan(replace(query, copies=True), PlanFacts(()))
+    assert (plan.copies, plan.spare) == (True, 0)
+
+
+def test_an_index_without_lists_is_probed_once() -> None:
+    index = IndexFacts(1000, lists=0, code_bytes=8, points=())
+    step = step_for(index=index, rows=1000, kept=1000, force=Strategy.PROBE)
+    assert (step.probes, step.rerank) == (1, 1000)
+    step = step_for(replace(QUERY, k=200), index=INDEX, sources=(Modality.IMU,))
+    assert step.rerank == 10 * 216
+
+
+def test_of_strategies_of_one_cost_the_first_is_used() -> None:
+    costs = UnitCosts(0.0, 0.0, 0.0, 0.0, 0.0, 1000.0)
+    partition = PartitionFacts(Modality.IMAGE, 8, 100, 100, 50)
+    step = make_plan(QUERY, PlanFacts((partition,), costs=costs)).partitions[0]
+    assert step.strategy is Strategy.GATHER
+    assert step.reason == "chosen by cost: gather 0.00 ms, scan 0.00 ms"

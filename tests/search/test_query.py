@@ -1,5 +1,11 @@
 """The text form of queries, arithmetic on terms, and weights."""
 
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -17,7 +23,7 @@ from bindsearch.search.query import (
     resolve_weights,
 )
 from bindsearch.search.query_syntax import format_query, parse_query
-from bindsearch.types import Modality, Span
+from bindsearch.types import LEAST_PROBABILITY, Match, Modality, Span
 from bindsearch.vectors import compose, l2_normalize, scale_features
 
 
@@ -233,3 +239,133 @@ def test_a_sum_of_scaled_features_would_fail_that() -> None:
         scaled = np.stack([scale_features(unit, t) for unit, t in zip(units, temperatures, strict=True)])
         np.testing.assert_allclose(compose(scaled, weights.tolist()), right, atol=1e-5)
         assert float(l2_normalize(weights @ scaled) @ right) < 0.96
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"terms": 3}, "the list of terms"),
+        ({"terms": [3]}, "3 is not a query term: create one with"),
+        ({"terms": [Term("text", 3)]}, "is not a query term"),  # type: ignore[arg-type]
+        ({"terms": [Term("text", " \n")]}, "the query is empty"),
+        ({"terms": [Term("smell", "a")]}, "unknown kind of term 'smell': choose from text"),
+        ({"terms": [Term(3, "a")]}, "unknown kind of term 3"),  # type: ignore[arg-type]
+        ({"terms": [Term("text", "\ud800")]}, "is not UTF-8"),
+        ({"terms": [Term("audio", "a.wav", caption="a dog")]}, "only pictures and videos have one"),
+        ({"terms": [Term("image", "a.jpg", caption=3)]}, "only pictures and videos have one"),  # type: ignore[arg-type]
+        ({"terms": [Term("audio", "a.wav", span=(1, 2))]}, "give a Span in seconds"),  # type: ignore[arg-type]
+        ({"terms": [Term("audio", "a.wav", span=Span(1, math.inf))]}, "a time of a span"),
+        ({"terms": [Term("text", "a", math.nan)]}, "the weight of 'a'"),
+        ({"to": ()}, "no target modality: choose from text"),
+        ({"k": 0}, "ask for at least 1 hit"),
+        ({"k": 1.5}, "ask for at least 1 hit"),
+        ({"diversity": 1.01}, "give a number from 0 (nearest) to 1"),
+        ({"diversity": -0.01}, "give a number from 0 (nearest) to 1"),
+        ({"min_match": 1.01}, "give a probability from 0"),
+        ({"min_match": -0.01}, "give a probability from 0"),
+        ({"words": "maybe"}, "unknown search by words 'maybe'"),
+        ({"filter": "x > 1"}, "the filter is 'x > 1': create one with bs.make_filter"),
+    ],
+)
+def test_a_query_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        Query(**{"terms": (Term("text", "a"),)} | changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_query_at_the_bounds_is_made() -> None:
+    for value in (0, 1):
+        query = Query((Term("text", "a"),), k=1, diversity=value, min_match=value)
+        assert (query.k, query.diversity, query.min_match) == (1, value, value)
+        assert type(query.diversity) is type(query.min_match) is float
+    defaults = make_query("a")
+    assert defaults == Query((Term("text", "a"),))
+    assert (defaults.k, defaults.to, defaults.include_query, defaults.copies) == (10, tuple(Modality), False, False)
+    assert (defaults.ranking, defaults.words, defaults.min_match) == ("probability", "auto", 0.0)
+    assert make_query("a", ranking="calibrated").ranking == "z"
+    assert make_query("a", min_match="likely").min_match == LEAST_PROBABILITY[Match.LIKELY]
+    caption = Term("video", "a.mp4", caption="a dog")
+    assert make_query(caption).terms == (caption,)
+    assert bs.image("a.jpg", caption="b") == Term("image", "a.jpg", caption="b")
+    assert bs.video("a.mp4", caption="b") == Term("video", "a.mp4", caption="b")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bs.text("x") / 0, "a query term is divided by 0: give another number"),
+        (lambda: (bs.text("x") - bs.text("y")) / 0.0, "a query term is divided by 0"),
+        (lambda: bs.text("x") / math.inf, "a divisor"),
+        (lambda: bs.text("x") * math.inf, "a weight"),
+        (lambda: bs.text(3), "3 is not a text: give a string"),  # type: ignore[arg-type]
+        (lambda: bs.like(2.5), "the item of like"),  # type: ignore[arg-type]
+        (lambda: make_query(3), "3 is not a query term"),  # type: ignore[arg-type]
+    ],
+)
+def test_arithmetic_that_has_no_result_is_refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        call()
+
+
+def test_an_item_is_named_by_id_or_by_path() -> None:
+    assert bs.like(17) == bs.like("17") == Term("like", "17")
+    assert bs.like(Path("a/b.jpg")) == Term("like", "a/b.jpg")
+
+
+def test_signs_and_weights_of_negated_terms() -> None:
+    weighted = Term("text", "x", 0.5)
+    assert -weighted == Term("text", "x", -0.5)
+    assert -Term("text", "x", negative=True) == bs.text("x")
+    assert 2 * -bs.text("x") == Term("text", "x", -2.0)
+    assert 2 * -weighted == Term("text", "x", -1.0)
+    assert bs.text("b") + "c" == bs.text("b") + bs.text("c")  # type: ignore[operator]
+    assert resolve_weights(()) == ()
+    assert resolve_weights((weighted, Term("text", "y", negative=True), Term("text", "z"))) == (0.5, -1.0, 1.0)
+
+
+@pytest.mark.parametrize("names", ["", ",", []])
+def test_without_a_modality_none_is_a_target(names: str | list[str]) -> None:
+    assert parse_modalities(names) == ()
+
+
+@pytest.mark.parametrize(
+    ("expression", "term"),
+    [
+        ("image:a.jpg & 'a dog'", Term("image", "a.jpg", caption="a dog")),
+        ('video:a.mp4@1s-2s&"it\'s"', Term("video", "a.mp4", span=Span(1.0, 2.0), caption="it's")),
+        ("'a.jpg' & 'b'", Term(None, "a.jpg", caption="b")),
+        ("image:a&b.jpg", Term("image", "a&b.jpg")),
+        ("audio:a.wav@1-2.5s", Term("audio", "a.wav", span=Span(1.0, 2.5))),
+        ("audio:a.wav@ 1s - 2s", Term("audio", "a.wav", span=Span(1.0, 2.0))),
+        (" 2 * TEXT: a ", Term("text", "a", 2.0)),
+        ("http://example.org/a.jpg", Term(None, "http://example.org/a.jpg")),
+        ("+a", Term(None, "a")),
+    ],
+)
+def test_terms_with_spans_and_captions_are_read_and_written(expression: str, term: Term) -> None:
+    assert parse_query(expression).terms == (term,)
+    assert parse_query(format_query([term])).terms == (term,)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message", "position"),
+    [
+        ("audio:a.wav & 'a'", "only a picture or a video is joined with a text by &", 17),
+        ("'a.jpg' & b", "expected a quoted text after &", 10),
+        ("'a.jpg' &", "expected a quoted text after &", 9),
+        ("image:a.jpg & 'b", "the quote is not closed", 14),
+        ("image: ", "expected a text, a file or like:ITEM", 7),
+        ("  ", "the query is empty", 0),
+        ("a text: b", "expected + or - before the next term", 2),
+        ("  imagee:a", "unknown prefix 'imagee' (did you mean 'image'? choose from", 2),
+    ],
+)
+def test_errors_of_captions_and_prefixes_point_at_the_character(expression: str, message: str, position: int) -> None:
+    with pytest.raises(QuerySyntaxError, match=re.escape(message)) as caught:
+        parse_query(expression)
+    assert caught.value.position == position
+
+
+def test_the_text_form_has_a_sign_for_every_weight() -> None:
+    made = [Term("text", "a", -0.0), Term("text", "b", 2.0), Term(None, "//c", negative=True), Term("text", "-d")]
+    assert format_query(made) == '-0*text:a + 2*text:b - "//c" + text:"-d"'

@@ -69,6 +69,21 @@ def test_copies_are_folded_into_the_first_they_are_copies_of(seed: int, m: int, 
     assert found.tolist() == plain_leaders(keys.tolist(), rows, groups.tolist())
 
 
+@pytest.mark.parametrize("n", [2, FOLD_ROWS, FOLD_ROWS + 1, 2 * FOLD_ROWS + 1])
+@pytest.mark.parametrize(("step", "is_copy"), [(0.0, True), (-1e-6, False)])
+def test_a_cosine_of_exactly_the_limit_shows_a_copy(n: int, step: float, is_copy: bool) -> None:
+    rows = np.zeros((n, n + 1), np.float32)
+    rows[np.arange(n), np.arange(n)] = 1.0  # all others are apart
+    cosine = np.float32(COPY_COSINE) + np.float32(step)
+    rows[-1] = 0.0
+    rows[-1, [0, n]] = cosine, np.sqrt(1 - cosine**2)
+    for groups in (np.zeros(n, np.int64), np.r_[np.zeros(n - 1, np.int64), 1]):
+        leader_of = fold_copies(np.arange(n), rows, groups)
+        expected = np.arange(n)
+        expected[-1] = 0 if is_copy and not groups.any() else n - 1
+        assert leader_of.tolist() == expected.tolist()
+
+
 @given(seeds, st.integers(0, 40), st.integers(1, 12))
 def test_neighbours_are_those_of_other_items(seed: int, m: int, items: int) -> None:
     rng = np.random.default_rng(seed)

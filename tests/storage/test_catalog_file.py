@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -296,3 +298,152 @@ def test_a_database_of_another_program_is_refused_and_unchanged(tmp_path: Path) 
     with pytest.raises(StoreError, match=r"does not have the tables of schema version 0 \(.*'mine'"):
         Catalog(path)
     assert path.read_bytes() == content
+
+
+def test_the_settings_of_a_connection_cannot_be_changed(path: Path) -> None:
+    connection = catalog_file.connect(path)
+    with pytest.raises(duckdb.Error, match="locked"):
+        connection.execute("SET threads = 1")
+    connection.close()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("is_log", [False, True])
+def test_a_pipe_in_the_place_of_a_catalog_or_its_log_is_not_opened(read_only: bool, is_log: bool, path: Path) -> None:
+    pipe = log_path(path) if is_log else path
+    pipe.unlink()
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="not a regular file"):
+        catalog_file.connect(path, read_only=read_only)
+
+
+def test_without_a_log_nothing_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    path.write_bytes(b"no database")
+    assert catalog_file.cut_torn_log(path) == 0
+    log_path(path).write_bytes(b"no log")  # the file is damaged itself
+    assert catalog_file.cut_torn_log(path) == 0
+    assert sorted(other.name for other in tmp_path.iterdir()) == [path.name, log_path(path).name]
+    assert log_bytes(path) == 6
+    assert log_bytes(tmp_path / "other") == 0
+
+
+@pytest.mark.parametrize("has_links", [False, True])
+def test_the_bytes_that_are_cut_are_counted(has_links: bool, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path, _target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not has_links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    whole = log_path(path).read_bytes()
+    write(path, "d")
+    log = log_path(path).read_bytes()
+    torn = log[: len(whole) + 40] + bytes(len(log) - len(whole) - 40)
+    log_path(path).write_bytes(torn)
+    with Catalog(path) as catalog:
+        assert catalog.cut_bytes == len(torn) - log_bytes(path) > 0
+        assert [*catalog.collections().values()] == [Path("/a"), Path("/b"), Path("/c")]
+    assert (path.parent / "lost" / log_path(path).name).read_bytes() == torn
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_what_is_kept_aside_has_a_name_of_its_own_and_is_durable(
+    is_folder: bool, is_elsewhere: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    synced_before: set[int] = set()  # that is, before the original is removed
+    path = tmp_path / "folder" / "file"
+    real_sync, real_rename = os.fsync, Path.rename
+
+    def sync(descriptor: int) -> None:
+        for inodes in (synced, synced_before) if path.exists() else (synced,):
+            inodes.add(os.fstat(descriptor).st_ino)
+        real_sync(descriptor)
+
+    def rename(path: Path, target: Path) -> Path:
+        if is_elsewhere and path.parent == tmp_path / "folder":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return real_rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "rename", rename)
+    (tmp_path / "folder").mkdir()
+    for number, name in enumerate(("file", "file.1", "file.2")):
+        if is_folder:
+            path.mkdir()
+        (path / "inside" if is_folder else path).write_text(f"content {number}")
+        synced.clear()
+        synced_before.clear()
+        kept = catalog_file.keep_aside(tmp_path, path)
+        assert kept == tmp_path / "lost" / "folder" / name
+        assert not path.exists()
+        content = kept / "inside" if is_folder else kept
+        assert content.read_text() == f"content {number}"
+        assert {kept.parent.stat().st_ino, path.parent.stat().st_ino} <= synced
+        new = {content.stat().st_ino, kept.parent.stat().st_ino}  # a copy on the other disk
+        assert not is_elsewhere or new <= synced_before
+    path.write_text("copied")
+    copy = catalog_file.copy_aside(tmp_path, path)
+    assert (copy.name, copy.read_text(), path.read_text()) == ("file.3", "copied", "copied")
+    assert {copy.stat().st_ino, copy.parent.stat().st_ino} <= synced
+
+
+def test_a_rename_that_fails_otherwise_moves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, real = tmp_path / "file", Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path == file:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, target)
+
+    file.touch()
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
+        catalog_file.keep_aside(tmp_path, file)
+    assert file.exists()
+
+
+def test_a_checkpoint_that_is_not_wanted_leaves_no_copy(path: Path) -> None:
+    before, log = path.read_bytes(), log_path(path).read_bytes()
+
+    def rewrite(source: Path, copy: Path) -> bool:
+        shutil.copyfile(source, copy)
+        return False
+
+    checkpoint(path, rewrite)
+    assert (path.read_bytes(), log_path(path).read_bytes()) == (before, log)
+    assert len([*path.parent.iterdir()]) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "is_passing"),
+    [
+        (duckdb.IOException("Could not set lock on file x"), True),
+        (duckdb.OutOfMemoryException("x"), True),
+        (duckdb.IOException(f"Cannot open file x: {os.strerror(errno.EIO)}"), True),
+        (duckdb.IOException("The file is not a valid DuckDB database file"), False),
+    ],
+)
+def test_errors_that_say_nothing_about_the_file_are_told_from_damage(error: Exception, is_passing: bool) -> None:
+    assert catalog_file.is_unreadable_now(error) is is_passing
+    assert catalog_file.is_locked(error) == ("lock" in str(error))
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_a_log_is_merged_above_its_limit_and_never_by_a_reader(
+    spare: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_bytes(path)
+    monkeypatch.setattr(catalog_module, "CLOSE_LOG_BYTES", log + spare)
+    Catalog(path, read_only=True).close()
+    assert log_bytes(path) == log
+    Catalog(path).close()
+    assert log_bytes(path) == (0 if spare else log)
+    monkeypatch.setattr(catalog_module, "CLOSE_LOG_BYTES", 1 << 30)
+    write(path, "d")
+    log = log_bytes(path)
+    monkeypatch.setattr(catalog_module, "OPEN_LOG_BYTES", log + spare)
+    write(path, "e")
+    assert (log_bytes(path) < log + 100) == (spare < 0)
+    assert roots(path) == ["/a", "/b", "/c", "/d", "/e"]

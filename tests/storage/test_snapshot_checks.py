@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bindsearch.errors import SnapshotDamagedError
-from bindsearch.storage.snapshot_checks import SMALL_FILE_BYTES, Checks
+from bindsearch.errors import SnapshotDamagedError, StoreError
+from bindsearch.storage.snapshot_checks import SMALL_FILE_BYTES, Checks, damage_told
 
 PATH = Path("items.arrow")
 
@@ -35,6 +36,36 @@ def test_large_files_are_checked_beside() -> None:
         checks.run(PATH, SMALL_FILE_BYTES, check)
         assert started.wait(10)  # while this block runs
         ended.set()
+    assert not any(thread.name.startswith("check") for thread in threading.enumerate())
+
+
+def test_each_check_is_awaited_once() -> None:
+    with Checks() as checks:
+        for check in (lambda: None, damaged, lambda: None):
+            checks.run(PATH, SMALL_FILE_BYTES, check)
+        with pytest.raises(SnapshotDamagedError):
+            checks.wait()
+        checks.wait()
+        checks.run(PATH, SMALL_FILE_BYTES, lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (FileNotFoundError(), SnapshotDamagedError, "is missing: run `bindsearch compact`"),
+        (NotADirectoryError(), SnapshotDamagedError, "is missing: run `bindsearch compact`"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory"), SnapshotDamagedError, "is damaged"),
+        (OSError("of Arrow"), SnapshotDamagedError, "is damaged"),
+        (ValueError("x"), SnapshotDamagedError, "is damaged"),
+        (OSError(errno.EIO, "Input/output error"), StoreError, r"cannot be read \(Input/output error\)$"),
+        (StoreError("its own"), StoreError, "^its own$"),
+        (MemoryError("full"), MemoryError, "^full$"),
+    ],
+)
+def test_damage_is_told_from_what_cannot_be_read_now(error: Exception, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message) as caught, damage_told(PATH):
+        raise error
+    assert type(caught.value) is kind
 
 
 def use(check: Callable[[], None], error: type[BaseException]) -> None:

@@ -117,7 +117,7 @@ def parse_where(text: str) -> Node:
         message = " ".join(message.split())  # it may repeat several lines of the filter
         refuse(text, position_of(text, answer, "position"), f"the filter does not parse: {message}")
     selected = _take_selected(answer)
-    if len(selected) != 1 or _without_positions(answer) != _query():
+    if len(selected) != 1 or answer != _query():
         refuse(text, 0, "the filter must be a single expression")
     expression: Node = selected[0]
     _check(text, expression, MAX_NESTING)
@@ -217,16 +217,10 @@ def _take_selected(answer: Any) -> Any:
 
 @cache
 def _query() -> Any:
-    """Return the syntax tree of a plain SELECT without its select list and positions."""
+    """Return the syntax tree of a plain SELECT without its select list."""
     tree = parse_select("SELECT TRUE")
     _take_selected(tree)
-    return _without_positions(tree)
-
-
-def _without_positions(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _without_positions(value) for key, value in tree.items() if not key.startswith("query_location")}
-    return [_without_positions(value) for value in tree] if isinstance(tree, list) else tree
+    return tree
 
 
 def position_of(text: str, node: Node, key: str = "query_location") -> int:

@@ -264,3 +264,91 @@ def test_parsing_binds_nothing() -> None:
     assert not parse_select("SELECT (nothing(there))")["error"]
     names = {name for node in walk(parse_where("a = b and c is null")) for name in node.get("column_names", ())}
     assert names == {"a", "b", "c"}
+
+
+def spaces(expression: str, length: int) -> str:
+    return expression + " " * (length - len(expression))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        spaces("name = 'a'", 10_000),
+        "(" * 100 + "true" + ")" * 100,
+        "name" + " || name" * 32 + " = 'a'",
+        "concat(name, name) || name = 'a'",
+        f"regexp_matches(text, '{'a' * 1000}')",
+        f"regexp_matches(text, '{'a' * 95}{{10}}')",
+        f"regexp_matches(text, '{'a' * 195}{{2,5}}')",
+        f"regexp_matches(text, '{'a' * 195}{{5,}}')",
+        f"regexp_matches(text, '{'a' * 996}{{0}}')",
+        f"regexp_matches(text, '(?i){'a' * 896}')",
+        f"regexp_matches(text, '\\pL{'a' * 897}')",
+        "name like'x%'",
+        "name = 'it''s' or \"name\" = 'a'",
+        "size_bytes in (1, 1.5, .5, 1e3, -2) and name is not null and true",
+    ],
+    ids=range(14),
+)
+def test_expressions_at_the_limits_are_answered(expression: str, columns: FilterColumns) -> None:
+    assert len(where_mask(expression, columns)) == 2
+
+
+@pytest.mark.parametrize(
+    ("expression", "message", "position"),
+    [
+        (spaces("name = 'a'", 10_001), "has 10001 characters: write at most 10000", None),
+        ("(" * 101 + "true" + ")" * 101, "nested too deeply: at most 100 levels", 60),
+        ("name" + " || name" * 33 + " = 'a'", "concatenates 33 texts: at most 32", None),
+        (f"regexp_matches(text, '{'a' * 1001}')", "the regular expression is too large", 0),
+        (f"regexp_matches(text, '{'a' * 96}{{10}}b')", "the regular expression is too large", 0),
+        (f"regexp_matches(text, '{'a' * 196}{{2,5}}')", "the regular expression is too large", 0),
+        (f"regexp_matches(text, '(?i){'a' * 897}')", "the regular expression is too large", 0),
+        (f"regexp_matches(text, '\\pL{'a' * 898}')", "the regular expression is too large", 0),
+        ("true and (true or (false or (true", r"this \( is not closed", 28),
+        ("true and (true or (false)", r"this \( is not closed", 9),
+        ("true)", r"this \) has no opening bracket", 4),
+        ("(true]) or )", r"this \) has no opening bracket", 6),
+        ("name = e'x'", "write a text in plain quotes, without the prefix e", 7),
+        ("e'x' = name", "write a text in plain quotes, without the prefix e", 0),
+        ("name = U&'x'", "write a text in plain quotes, without the prefix U&", 7),
+        ("name = 'it''s", "this ' is not closed", 7),
+        ('"name = 1', 'this " is not closed', 0),
+        ("foo(1) = 1", "the function foo is not allowed", 0),
+        ("1 << 2 = 4", "the operator << is not allowed", None),
+        ("main.lower(name) = 'a'", r"lower is not allowed in this form: write lower\(...\)", 0),
+        ("regexp_matches(text, name)", "a regular expression must be a text in quotes", 0),
+        ("x.name = 'a'", 'columns have no table prefix: write "x.name" in double quotes if it is a column', 0),
+        ("name = x.name", "write 'x.name' in single quotes if it is a text; write \"x.name\" in double quotes", 7),
+        ("cast(name as json) is null", "a cast to JSON is not allowed: cast to one of BIGINT, ", None),
+        ("x'00' = name", "without the prefix x", 0),
+        ("true, false", "the function row is not allowed", 0),
+        ("true) from (select 1", "has no opening bracket", 4),
+        ("name = colour", "there is no column 'colour': write 'colour' in single quotes if it is a text; columns", 7),
+    ],
+)
+def test_what_is_beyond_is_refused_where_it_is(
+    expression: str, message: str, position: int | None, columns: FilterColumns
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        where_mask(expression, columns)
+    if position is not None:
+        assert isinstance(caught.value, QuerySyntaxError)
+        assert caught.value.position == position
+
+
+@pytest.mark.parametrize("position", [0, 59, 60, 61, 150, 194])
+@pytest.mark.parametrize("length", [200, 201])
+def test_of_a_long_expression_what_surrounds_the_position_is_quoted(position: int, length: int) -> None:
+    text = spaces(" " * position + "foo(1)", length)
+    with pytest.raises(QuerySyntaxError) as caught:
+        parse_where(text)
+    start = max(0, position - 60) if length > 200 else 0
+    assert caught.value.expression == (text[start : start + 120] if length > 200 else text)
+    assert caught.value.position == position - start
+
+
+def test_an_expression_has_no_time_left_before_it_runs() -> None:
+    with pytest.raises(UsageError, match="took longer than 2 s: make it simpler"):
+        run_select("SELECT 1", {}, 2.0, time.monotonic() - 2.5)
+    assert run_select("SELECT 1 AS x", {}, 2.0, time.monotonic() - 0.5).column("x").to_pylist() == [1]

@@ -572,3 +572,36 @@ def test_times_are_utc_whatever_the_zone(columns: FilterColumns, monkeypatch: py
         monkeypatch.delenv("TZ")
         time.tzset()
     assert datetime.fromtimestamp(1_704_067_200, UTC).isoformat() == "2024-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([0, 2**63 - 1], "BIGINT"),
+        ([-(2**63)], "BIGINT"),
+        ([0, 2**63], "UBIGINT"),
+        ([2**64 - 1, None], "UBIGINT"),
+        ([-(2**53), 2**53, 0.5], "DOUBLE"),
+        ([0.5], "DOUBLE"),
+        ([True, None], "BOOLEAN"),
+        ([True, 1], "VARCHAR"),
+        (["a"], "VARCHAR"),
+        ([None, {"uid": 1}, [1]], "VARCHAR"),
+        ([-(2**53) - 1, 0.5], "inexact"),
+        ([2**53 + 1, 0.5], "inexact"),
+        ([-1, 2**63], "inexact"),
+    ],
+)
+def test_a_user_column_has_the_narrowest_type_that_is_exact(values: Sequence[object], kind: str) -> None:
+    assert with_values(values).user_types == {"uid": kind}
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_unknown_column_lists_forty_of_those_there_are(more: int) -> None:
+    names = [f"c{n:02}" for n in range(40 - len(DOCUMENTED) + more)]
+    tables = with_values([None]).tables
+    items = tables.items.drop(["columns"]).append_column("columns", pa.array([json.dumps(dict.fromkeys(names, 1))]))
+    columns = FilterColumns(Tables(items, tables.segments, np.arange(1), ROOTS))
+    listed = ", ".join([*DOCUMENTED, *names][:40]) + (" and 1 more" if more else "")
+    assert columns.explain_unknown("q", "a hint: ") == f"there is no column 'q': a hint: columns are {listed};"
+    assert [columns.resolve(name) for name in ("C03", "PATH", "q")] == ["c03", "path", None]
