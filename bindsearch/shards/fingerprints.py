@@ -115,10 +115,8 @@ class OtherShards:
             return None if generation is None else _vectors_of(generation, item_id, fingerprint)
         except (BindSearchError, OSError) as error:
             self._opened[shard] = None
-            self._notices(
-                f"the shard {shard} cannot be asked for vectors, and files that were moved from it are embedded again: "
-                f"{error}"
-            )
+            effect = "and files that were moved from it are embedded again"
+            self._notices(f"the shard {shard} cannot be asked for vectors, {effect}: {error}")
             return None
 
 

@@ -87,11 +87,8 @@ class ShardHost:
         try:
             return call(number, request)
         except StoreNotFoundError:
-            folder = self._stores[number].path
-            return StoreError(
-                f"there is no shard in {folder}: mount or restore its disk, or run `bindsearch index` again if it was "
-                "never made"
-            )
+            way_out = "mount or restore its disk, or run `bindsearch index` again if it was never made"
+            return StoreError(f"there is no shard in {self._stores[number].path}: {way_out}")
         except BindSearchError as error:
             return error
 

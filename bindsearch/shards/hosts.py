@@ -14,15 +14,10 @@ from bindsearch.shards.layout import TIMEOUT_S
 
 @dataclass(frozen=True)
 class Replies:
-    """Replies of shards to one request each.
+    """Replies of shards to one request each."""
 
-    Attributes:
-        results: Result by number of the shard.
-        missing: Why a shard did not answer, by its number.
-    """
-
-    results: dict[int, Any] = field(default_factory=dict)
-    missing: dict[int, str] = field(default_factory=dict)
+    results: dict[int, Any] = field(default_factory=dict)  # result by number of the shard
+    missing: dict[int, str] = field(default_factory=dict)  # why a shard did not answer, by its number
 
 
 class Hosts(Protocol):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from bindsearch.arguments import to_path_text
-from bindsearch.errors import BindSearchError, StoreError, UsageError
+from bindsearch.errors import StoreError, UsageError
 from bindsearch.ingest.left_out import read_left_out
 from bindsearch.operations.classify.column import ColumnReport, ColumnStatus
 from bindsearch.operations.compact import CompactReport, compact_store
@@ -112,7 +112,7 @@ def sum_status(root: Path, parts: Sequence[Status]) -> Status:
     for partition in (partition for part in parts for partition in part.partitions):
         partitions.setdefault(partition.modality, []).append(partition)
     columns: dict[str, list[ColumnStatus]] = {}
-    for column in (column for part in parts for column in part.columns):
+    for column in joined(parts, "columns")["columns"]:
         columns.setdefault(column.name, []).append(column)
     return replace(
         parts[0],
@@ -171,13 +171,10 @@ def compact_shards(root: Path, *, run_each: RunEach[CompactReport] = run_each_he
 def recover_shards(root: Path, *, run_each: RunEach[RecoverReport] = run_each_here) -> RecoverReport:
     """Rebuild damaged catalogs of shards from their snapshots as `Store.recover`; lines name the shard."""
     reports = call_each(root, recover_store, run_each)
-    return RecoverReport(
-        reason="; ".join(f"shard {number}: {report.reason}" for number, report in reports.items() if report.reason),
-        source=" and ".join(sorted({report.source for report in reports.values() if report.source})),
-        items=sum(report.items for report in reports.values()),
-        segments=sum(report.segments for report in reports.values()),
-        losses=tuple(f"shard {number}: {loss}" for number, report in reports.items() for loss in report.losses),
-    )
+    reason = "; ".join(f"shard {number}: {report.reason}" for number, report in reports.items() if report.reason)
+    source = " and ".join(sorted({report.source for report in reports.values() if report.source}))
+    losses = tuple(f"shard {number}: {loss}" for number, report in reports.items() for loss in report.losses)
+    return RecoverReport(reason, source, **totals(reports.values(), "items", "segments"), losses=losses)
 
 
 def forget_in_shards(
@@ -204,12 +201,12 @@ def forget_in_shards(
         local, shard = local_id(item, shards.n)
         if shard not in known or local not in known[shard].item_ids:
             raise UsageError(f"no item has the id {item}: `bindsearch search --json` prints ids")
-    concerned = [number for number, found in known.items() if found.paths or found.item_ids]
     wanted = {
-        number: ([paths[position] for position in sorted(known[number].paths)], ids.get(number, []))
-        for number in concerned
+        number: ([paths[position] for position in sorted(found.paths)], ids.get(number, []))
+        for number, found in known.items()
+        if found.paths or found.item_ids
     }
-    removed = results_of(run_each(partial(_forget, root, shards, wanted), concerned), shards)
+    removed = results_of(run_each(partial(_forget, root, shards, wanted), [*wanted]), shards)
     return sum(removed.values())
 
 
@@ -228,15 +225,15 @@ def relocate_shards(root: Path, old: str, new: str) -> RelocateReport:
         UsageError: `old` is not a collection, or `new` does not contain the files; nothing is changed.
     """
     shards = read_shard_map(root)
-    outcomes: dict[int, RelocateReport | BindSearchError] = {}
+    checked: dict[int, RelocateReport] = {}
+    errors: list[UsageError] = []
     for number in present(root, shards):
         try:
-            outcomes[number] = relocate(shards.paths(root)[number], old, new, dry_run=True)
+            checked[number] = relocate(shards.paths(root)[number], old, new, dry_run=True)
         except UsageError as error:  # a shard that an interrupted call has done, or that was made later
-            outcomes[number] = error
-    checked = {number: report for number, report in outcomes.items() if isinstance(report, RelocateReport)}
+            errors.append(error)
     if not checked:
-        raise next(error for error in outcomes.values() if isinstance(error, BindSearchError))
+        raise errors[0]
     check_found(old, new, _sum_relocated([*checked.values()]))
     return _sum_relocated([relocate(shards.paths(root)[number], old, new, is_checked=True) for number in checked])
 
@@ -312,8 +309,7 @@ def classify_shards(
     counts: Counter[str] = Counter()
     for report in reports:
         counts.update(report.counts)
-    names = ("items", "classified", "without_vectors", "cancelled")
-    sums = {name: sum(getattr(report, name) for report in reports) for name in names}
+    sums = totals(reports, "items", "classified", "without_vectors", "cancelled")
     replaced, took_s = any(report.replaced for report in reports), time.monotonic() - started
     return replace(reports[0], **sums, replaced=replaced, counts=dict(counts.most_common()), took_s=took_s)
 

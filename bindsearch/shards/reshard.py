@@ -153,11 +153,10 @@ def reshard(
         total = _sum(built.values())
         before = _sum(_content(path) for path in sources.values())
         if (total.items, total.segments, total.failures) != (before.items, before.segments, before.failures):
-            raise StoreError(
-                f"the new shards have {total.items} items, {total.segments} segments and {total.failures} failures, "
-                f"the old ones {before.items}, {before.segments} and {before.failures}: the old ones stay; run "
-                "`bindsearch verify`"
-            )
+            now = f"{total.items} items, {total.segments} segments and {total.failures} failures"
+            earlier = f"{before.items}, {before.segments} and {before.failures}"
+            way_out = "the old ones stay; run `bindsearch verify`"
+            raise StoreError(f"the new shards have {now}, the old ones {earlier}: {way_out}")
         write_shard_map(root, plan.new)
         on_stage("deleting the shards of before")
         _delete_old(root, plan)

@@ -68,21 +68,13 @@ class HostSettings:
 
 @dataclass(frozen=True)
 class HostState:
-    """State of a host, as it says itself.
-
-    Attributes:
-        replica: Number of its replica.
-        node: Id of the node that it runs on.
-        address: Address of that node.
-        process: Id of its process there; 0: it has not answered yet.
-        shards: Numbers of its shards whose folders it sees.
-    """
+    """State of a host, as it says itself."""
 
     replica: int
-    node: str
+    node: str  # id of the node that it runs on
     address: str
-    process: int
-    shards: frozenset[int]
+    process: int  # id of its process there; 0: it has not answered yet
+    shards: frozenset[int]  # numbers of its shards whose folders it sees
 
 
 class ShardActor:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -126,12 +126,12 @@ def _run_tasks(share: TaskShare, tasks: Mapping[int, tuple[Any, ...]], show: Cal
             f"no machine of the cluster has {share.num_cpus:g} cores and {share.num_gpus:g} GPUs for a task: the most "
             f"are {most['CPU']:g} and {most['GPU']:g}; give fewer (--workers)"
         )
-    options = {"num_cpus": share.num_cpus, "num_gpus": share.num_gpus, "max_retries": share.max_retries}
+    options = {**asdict(share), "retry_exceptions": False}
     pending: dict[Any, int] = {}
     outcomes: dict[int, Any] = {}
     try:
         for number, (function, *arguments) in tasks.items():
-            remote = ray.remote(function).options(**options, retry_exceptions=False)
+            remote = ray.remote(function).options(**options)
             pending[remote.remote(*arguments)] = number
         while pending:
             done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=PROGRESS_S)
