@@ -78,15 +78,10 @@ Columns = Mapping[str, list[Any]]
 
 
 class Block(NamedTuple):
-    """Block of vectors.
+    """Block of vectors."""
 
-    Attributes:
-        facts: Table of m rows with all columns of FACTS.
-        vectors: Unit vectors, float16 (m, d).
-    """
-
-    facts: pa.Table
-    vectors: NDArray[np.float16]
+    facts: pa.Table  # m rows with all columns of FACTS
+    vectors: NDArray[np.float16]  # of unit length, (m, d)
 
 
 def open_generation(store: Path) -> tuple[StoreConfig, Generation]:

@@ -46,19 +46,12 @@ Where: TypeAlias = Hit | int | PathLike
 
 @dataclass(frozen=True)
 class Library:
-    """The files that can be named, and how terms are encoded.
-
-    Attributes:
-        encode: Encodes terms.
-        decode: Limits of decoders, and lengths of segments.
-        roots: Root folders of the collections.
-        find: Returns the indexed item with an id or path, or raises UsageError; None: there is no store.
-    """
+    """The files that can be named, and how terms are encoded."""
 
     encode: EncodeTerms
     decode: DecodeOptions
-    roots: Sequence[Path] = ()
-    find: Callable[[str], Item] | None = None
+    roots: Sequence[Path] = ()  # of the collections
+    find: Callable[[str], Item] | None = None  # finds an item by id or path, or raises UsageError; None: no store
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,10 +291,7 @@ class _Map:
 
 
 def _map(probe: Probe, media: PictureLike, modality: Modality) -> _Map:
-    """Return the relevance map of a picture.
-
-    The best cell is that of the greatest margin: relevance is rounded to 1 near it, so that many may have the same.
-    """
+    """Return the map of a picture; the best cell has the greatest margin: several may have a relevance of 1."""
     cosines = cosine_map(probe.encoder, media, probe.for_target(modality).vectors, probe.options.detail)
     margin = margins(cosines)
     row, column = np.unravel_index(int(np.nanargmax(margin)), margin.shape)
