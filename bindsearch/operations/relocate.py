@@ -81,7 +81,11 @@ def relocate(
         others = {key: root for key, root in roots.items() if key not in moved}
         # the new folder was indexed before the files were there
         empty = [key for key, root in others.items() if root == after and not catalog.known_files(key, ("",)).n]
-        _check_is_free(after, {key: root for key, root in others.items() if key not in empty})
+        for key, root in others.items():
+            if key not in empty and (after.is_relative_to(root) or root.is_relative_to(after)):
+                run = f"run `{shell_command('index', after)}`, then `bindsearch forget` the old folder"
+                fault = f"{root} is a collection of the store already, and would overlap with {after}"
+                raise UsageError(f"{fault}: {run}; nothing is embedded again")
         files = [file for key, root in moved.items() for file in _files_of(catalog, key, root)]
         sample = [files[row] for row in _sampled(np.arange(len(files)))]
         found = sum(is_there_with_size(path, root, size_bytes) for path, root, size_bytes in sample)
@@ -122,15 +126,6 @@ def _new_roots(before: Path, after: Path, roots: Mapping[int, Path]) -> dict[int
     except UnicodeEncodeError:
         raise UsageError(f"the name of {str(after)!r} is not UTF-8: rename it") from None
     return moved
-
-
-def _check_is_free(after: Path, others: Mapping[int, Path]) -> None:
-    """Raise UsageError if the new folder is in another collection, or contains one."""
-    for root in others.values():
-        if after.is_relative_to(root) or root.is_relative_to(after):
-            run = f"run `{shell_command('index', after)}`, then `bindsearch forget` the old folder"
-            fault = f"{root} is a collection of the store already, and would overlap with {after}"
-            raise UsageError(f"{fault}: {run}; nothing is embedded again")
 
 
 def _files_of(catalog: Catalog, key: int, root: Path) -> Iterator[tuple[Path, Path, int]]:

@@ -104,11 +104,7 @@ def locate_by_detector(
 
 
 def _look(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
-    """Return the boxes of a picture, or of frames of a video, that reach the threshold.
-
-    Raises:
-        MediaError: it cannot be decoded, has no content, or is neither a picture nor a video.
-    """
+    """Return the boxes of a picture or of a video's frames that reach the threshold; raise MediaError for others."""
     wants, most = detector.encoder.wants, probe.options.max_boxes
     pictures: list[tuple[float | None, Picture]]
     notices: Sequence[str]
