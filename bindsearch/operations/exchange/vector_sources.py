@@ -252,8 +252,8 @@ class VectorFileReader:
         try:
             plain.validate(full=True)
         except pa.ArrowInvalid:
-            texts = enumerate(plain.cast(pa.large_binary()))
-            row = next((row for row, text in texts if not _is_utf8(text.as_py())), None)
+            texts = (text.as_py() or b"" for text in plain.cast(pa.large_binary()))
+            row = next((row for row, text in enumerate(texts) if text.decode(errors="ignore").encode() != text), None)
             if row is None:
                 raise UsageError(f"{self.facts}: column {name} is damaged: write the file again") from None
             raise UsageError(f"{self.facts}: row {start + row}, column {name} is not UTF-8: save it as UTF-8") from None
@@ -327,14 +327,6 @@ def _check_texts(path: Path) -> None:
         if column.is_text and column.max_mean_bytes > MAX_MEAN_BYTES:
             fault = f"the texts of the column {column.path} have {column.max_mean_bytes} bytes on average"
             raise UsageError(f"{path}: {fault}: the maximum is {MAX_MEAN_BYTES}, shorten them")
-
-
-def _is_utf8(text: bytes | None) -> bool:
-    try:
-        (text or b"").decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _map(path: Path, facts: Path, n: int) -> NDArray[np.floating[Any]]:

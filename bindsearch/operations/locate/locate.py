@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -241,20 +241,11 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     if modality in (Modality.AUDIO, Modality.IMU):
         return locate_spans(probe, place, decode, on_stage)
     check_libraries([*required_libraries(encoder, [modality]), "scipy.ndimage"])
-    pictures: list[tuple[float | None, PictureLike]]
-    notices: Sequence[str]
-    if modality is Modality.VIDEO:
-        frames, notices = frames_with_content(place, decode, encoder.wants)
-        pictures = [*frames]
-    else:
-        on_stage(place.path.name)
-        media, notices = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
-        pictures = [(None, media)]
+    side_px = max(LARGE.picture_side_px, encoder.wants.picture_side_px)
+    pictures, notices = pictures_of(place, decode, encoder.wants, side_px, on_stage)
     boxes: list[Box] = []
     best: tuple[_Map, float | None] | None = None
     for time_s, picture in pictures:
-        if time_s is not None:
-            on_stage(f"{place.path.name}: {time_s:.0f} s")
         shown = _map(probe, picture, embedded)
         boxes += boxes_of(shown.relevance, probe.options.threshold, time_s)
         if best is None or shown.margin > best[0].margin:
@@ -264,6 +255,24 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     boxes.sort(key=lambda box: (-box.relevance, box.at_s != best_s))
     located = _located(probe, place, boxes, shown, best_s)
     return replace(located, notices=(*located.notices, *notices))
+
+
+def pictures_of(
+    place: Place, decode: DecodeOptions, wants: DecodeHints, side_px: int, on_stage: OnStage
+) -> tuple[Iterator[tuple[float | None, PictureLike]], Sequence[str]]:
+    """Return a picture, or the frames of a video with their times in seconds, and notices; raise MediaError."""
+    if place.modality is not Modality.VIDEO:
+        on_stage(place.path.name)
+        media, notes = read_picture(place, decode, side_px)
+        return iter([(None, media)]), notes
+    frames, notices = frames_with_content(place, decode, wants)
+
+    def taken() -> Iterator[tuple[float | None, PictureLike]]:
+        for time_s, picture in frames:
+            on_stage(f"{place.path.name}: {time_s:.0f} s")
+            yield time_s, picture
+
+    return taken(), notices
 
 
 def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> tuple[PictureLike, tuple[str, ...]]:

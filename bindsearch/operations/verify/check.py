@@ -145,7 +145,13 @@ class StoreCheck:
             if not readable_path(path).is_file():
                 raise StoreError(f"the catalog {path} is missing")
             self.read_bytes += _size(path)
-            with _open_catalog(path, may_upgrade=is_locked) as catalog:
+            try:
+                opened = CheckedCatalog(path, read_only=True)
+            except SchemaOutdatedError:
+                if not is_locked:
+                    raise
+                opened = CheckedCatalog(path)  # its schema has to be upgraded
+            with opened as catalog:
                 self.check_rows(catalog)
         except StoreError as error:
             if not is_locked and (isinstance(error, SchemaOutdatedError) or may_be_sound(error)):
@@ -314,16 +320,6 @@ class StoreCheck:
         if newest is not None and newest != self.manifest:
             replaced = {str(path) for path in named - named_paths(self.store, newest)}
             self.findings = [one for one in self.findings if one.kind not in OF_FILES or one.where[0] not in replaced]
-
-
-def _open_catalog(path: Path, *, may_upgrade: bool) -> CheckedCatalog:
-    """Open a catalog without changing it, unless its schema has to be upgraded and may be."""
-    try:
-        return CheckedCatalog(path, read_only=True)
-    except SchemaOutdatedError:
-        if not may_upgrade:
-            raise
-        return CheckedCatalog(path)
 
 
 def _size(path: Path) -> int:

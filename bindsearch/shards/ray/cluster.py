@@ -13,11 +13,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from bindsearch.arguments import shown
 from bindsearch.errors import BindSearchError, InstallationError, UsageError
@@ -96,7 +96,7 @@ def _host_and_port(on: str) -> tuple[str, int]:
 
 
 @dataclass
-class Cluster:
+class Cluster(AbstractContextManager["Cluster"]):
     """Connection of this process to a cluster; use it as a context manager, or call `close`.
 
     Attributes:
@@ -107,9 +107,6 @@ class Cluster:
     address: str
     is_shared: bool = False
     _held: ExitStack = field(default_factory=ExitStack)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
