@@ -15,9 +15,10 @@ from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.file_state import positions_at_or_below
 from bindsearch.storage.writer import Writer
+from bindsearch.types import PathLike
 
 
-def forget(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Sequence[int] = ()) -> int:
+def forget(store: Path, paths: Sequence[PathLike], item_ids: Sequence[int] = ()) -> int:
     """Remove items from a store that is not open; no encoder is loaded.
 
     Args:
@@ -48,7 +49,7 @@ class KnownItems(NamedTuple):
     item_ids: frozenset[int]
 
 
-def known_to(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Sequence[int] = ()) -> KnownItems:
+def known_to(store: Path, paths: Sequence[PathLike], item_ids: Sequence[int] = ()) -> KnownItems:
     """Return which paths and item ids a store that is not open knows; nothing is changed.
 
     Raises:
@@ -61,9 +62,7 @@ def known_to(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Seq
     return KnownItems(frozenset(known), frozenset(found))
 
 
-def forget_paths(
-    catalog: Catalog, writer: Writer, paths: Sequence[str | os.PathLike[str]], item_ids: Sequence[int] = ()
-) -> int:
+def forget_paths(catalog: Catalog, writer: Writer, paths: Sequence[PathLike], item_ids: Sequence[int] = ()) -> int:
     """Remove items by path and id, and the failures recorded there, in one commit.
 
     A collection is removed if its root is at or below one of the paths.

@@ -23,6 +23,7 @@ from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.file_state import IndexedFiles
 from bindsearch.storage.writer import Writer
+from bindsearch.types import PathLike
 
 MAX_SAMPLED = 200
 """Number of files that are looked up in the new folder."""
@@ -49,12 +50,7 @@ class RelocateReport:
 
 
 def relocate(
-    store: Path,
-    old: str | os.PathLike[str],
-    new: str | os.PathLike[str],
-    *,
-    dry_run: bool = False,
-    is_checked: bool = False,
+    store: Path, old: PathLike, new: PathLike, *, dry_run: bool = False, is_checked: bool = False
 ) -> RelocateReport:
     """Give the collections at or below a folder that was moved their new roots, in one transaction.
 
@@ -97,7 +93,7 @@ def relocate(
     return report
 
 
-def check_found(before: str | os.PathLike[str], after: str | os.PathLike[str], report: RelocateReport) -> None:
+def check_found(before: PathLike, after: PathLike, report: RelocateReport) -> None:
     """Check that enough of the files are in the new folder.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +25,9 @@ from bindsearch.operations.context import StoreContext
 from bindsearch.operations.index import IndexRequest, index_targets
 from bindsearch.operations.optimize import check_index_settings
 from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
-from bindsearch.shards.each import results_of, run_each_here
+from bindsearch.shards.each import ProgressSum, results_of, run_each_here, sum_reports
 from bindsearch.shards.fingerprints import OtherShards, fingerprints_path, write_fingerprints
 from bindsearch.shards.layout import ShardMap, read_shard_map, shard_of
-from bindsearch.shards.sums import ProgressSum, sum_reports
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import STORE_FILE, load_store_encoder, read_config
 from bindsearch.storage.faults import store_faults
@@ -125,12 +124,8 @@ def open_tools(job: ShardJob, load: LoadEncoder = load_store_encoder) -> Iterato
     lengths = segment_lengths(options.segment_s, encoder.wants)
     if like is not None:
         lengths = decode_options(read_config(like), None)
-    gpus = GpuResidency(options.device)
-    try:
-        with Decoders(encoder, options.decode, options.workers) as decoders:
-            yield Tools(encoder, lengths, decoders, gpus)
-    finally:
-        gpus.close()
+    with closing(GpuResidency(options.device)) as gpus, Decoders(encoder, options.decode, options.workers) as decoders:
+        yield Tools(encoder, lengths, decoders, gpus)
 
 
 def index_shard(

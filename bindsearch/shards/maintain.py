@@ -34,10 +34,9 @@ from bindsearch.operations.verify.findings import Report
 from bindsearch.operations.verify.recover import RecoverReport, recover_store
 from bindsearch.reports import LeftOutFile
 from bindsearch.results import PartitionStatus, Status
-from bindsearch.shards.each import RunEach, results_of, run_each_here
+from bindsearch.shards.each import RunEach, joined, results_of, run_each_here, totals
 from bindsearch.shards.fingerprints import fingerprints_path
 from bindsearch.shards.layout import ShardMap, local_id, read_shard_map
-from bindsearch.shards.sums import joined, totals
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.faults import store_faults
 from bindsearch.store import Store
@@ -74,7 +73,7 @@ def call_each(
     """
     shards = read_shard_map(root)
     task = partial(_call_one, root, shards, partial(call, **options), arguments)
-    return results_of(run_each(task, present(root, shards)), shards)
+    return results_of(run_each(task, [*present(root, shards)]), shards)
 
 
 def _call_one(
@@ -85,19 +84,19 @@ def _call_one(
         return call(folder, *arguments)
 
 
-def present(root: Path, shards: ShardMap) -> list[int]:
-    """Return the numbers of the shards that are there; one that never had a file is not.
+def present(root: Path, shards: ShardMap) -> dict[int, Path]:
+    """Return the folders of the shards that are there, by number; one that never had a file is not.
 
     Raises:
         StoreError: one that had files is missing.
     """
-    numbers = []
+    folders = {}
     for number, folder in enumerate(shards.paths(root)):
         if (folder / STORE_FILE).is_file():
-            numbers.append(number)
+            folders[number] = folder
         elif fingerprints_path(root, number, shards.n).exists():
             raise StoreError(f"the shard {folder} is missing: mount or restore its disk")
-    return numbers
+    return folders
 
 
 def sum_status(root: Path, parts: Sequence[Status]) -> Status:
@@ -193,7 +192,7 @@ def forget_in_shards(
         local, shard = local_id(number, shards.n)
         ids.setdefault(shard, []).append(local)
     there = present(root, shards)
-    known = {number: known_to(shards.paths(root)[number], paths, ids.get(number, ())) for number in there}
+    known = {number: known_to(folder, paths, ids.get(number, ())) for number, folder in there.items()}
     for position, path in enumerate(paths):
         if not any(position in found.paths for found in known.values()):
             raise UsageError(f"{path} is not in the store: nothing at or below it was indexed")
@@ -227,9 +226,9 @@ def relocate_shards(root: Path, old: str, new: str) -> RelocateReport:
     shards = read_shard_map(root)
     checked: dict[int, RelocateReport] = {}
     errors: list[UsageError] = []
-    for number in present(root, shards):
+    for number, folder in present(root, shards).items():
         try:
-            checked[number] = relocate(shards.paths(root)[number], old, new, dry_run=True)
+            checked[number] = relocate(folder, old, new, dry_run=True)
         except UsageError as error:  # a shard that an interrupted call has done, or that was made later
             errors.append(error)
     if not checked:
@@ -245,10 +244,8 @@ def _sum_relocated(reports: Sequence[RelocateReport]) -> RelocateReport:
 
 def left_out_of_shards(root: Path, start: int, most: int) -> list[LeftOutFile]:
     """Return files and folders that were not indexed, `most` of them from number `start` on, by collection and path."""
-    shards = read_shard_map(root)
     lists = []
-    for number in present(root, shards):
-        folder = shards.paths(root)[number]
+    for folder in present(root, read_shard_map(root)).values():
         roots = open_generation(folder)[1].manifest.collections
         rows = [(path, *row.values()) for key, path in roots.items() for row in read_left_out(folder, key).to_pylist()]
         lists.append(sorted(rows))
@@ -351,7 +348,7 @@ def export_shards(
     """
     started = time.monotonic()
     shards = read_shard_map(root)
-    numbers = present(root, shards)
+    numbers = [*present(root, shards)]
     place = to_place(target)
     check_target(place)
     shared: Path | str = place if isinstance(place, Path) else to_path_text(target)

@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain, pairwise
@@ -43,10 +43,9 @@ from bindsearch.operations.optimize import optimize_store
 from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.search.generation import Generation
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
-from bindsearch.shards.each import RunEach, results_of, run_each_here
+from bindsearch.shards.each import RunEach, results_of, run_each_here, totals
 from bindsearch.shards.fingerprints import fingerprints_path, write_fingerprints
 from bindsearch.shards.layout import ShardMap, new_shard_map, read_shard_map, shard_of, write_shard_map
-from bindsearch.shards.sums import totals
 from bindsearch.small_files import check_seal, read_json, read_small_file, sealed
 from bindsearch.storage.batch import StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog, Failure, SourceContainer
@@ -278,11 +277,8 @@ def _finish(folder: Path, sources: Sequence[Path], device: str) -> list[str]:
         if (stored := snapshot.class_columns) is not None:
             columns = [(column, snapshot.manifest.collections) for column in stored.columns.values()]
             notices += carry_columns(columns, folder, encoder, str(source))
-    gpus = GpuResidency(device)
-    try:
+    with closing(GpuResidency(device)) as gpus:
         optimize_store(StoreContext(folder, encoder, decode_options(read_config(folder), None), gpus))
-    finally:
-        gpus.close()
     return notices
 
 

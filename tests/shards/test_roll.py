@@ -11,8 +11,7 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.errors import StoreError
-from bindsearch.shards.host import ShardHost
-from bindsearch.shards.hosts import Replies, to_replies
+from bindsearch.shards.hosts import Replies, ShardHost, to_replies
 from bindsearch.shards.layout import TIMEOUT_S
 from bindsearch.shards.roll import roll
 from helpers.ray_nodes import shard_folders

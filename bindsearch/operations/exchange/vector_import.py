@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -118,11 +118,8 @@ def import_context(
     loaded = load_store_encoder(path, encoder, encoder_options or {}, Runtime(device=device))
     lengths = DecodeOptions() if exists or like is None else decode_options(like, None)
     made = read_config(path) if exists else new_config(loaded, lengths)
-    gpus = GpuResidency(device)
-    try:
+    with closing(GpuResidency(device)) as gpus:
         yield StoreContext(path, loaded, decode_options(made, None), gpus), made
-    finally:
-        gpus.close()
 
 
 def update_indexes(context: StoreContext, report: ImportReport, *, optimize: bool, on_stage: OnStage) -> None:

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bindsearch.errors import BindSearchError, UsageError
-from bindsearch.shards.host import ShardHost
-from bindsearch.shards.hosts import Replies
+from bindsearch.shards.hosts import Replies, ShardHost
 from bindsearch.shards.layout import TIMEOUT_S
 from bindsearch.shards.ray.cluster import NAMESPACE, ClusterError
 from bindsearch.shards.ray.placement import Sight, look_around, one_line, place, reachable_nodes, seen_shards

@@ -16,9 +16,9 @@ from bindsearch.search.prepare import QueryItems, SameContent, divide_items
 from bindsearch.search.query import Query
 from bindsearch.search.scoring.scores import Scored, joined, pair_cosine
 from bindsearch.search.words.matches import WordCounts
+from bindsearch.shards.each import totals
 from bindsearch.shards.layout import global_id, local_id
 from bindsearch.shards.search.messages import Details, ModalitySummary
-from bindsearch.shards.sums import totals
 from bindsearch.storage.snapshot import SegmentFacts
 from bindsearch.types import Modality
 
