@@ -207,11 +207,16 @@ def _check_is_known(path: Path, collections: Mapping[int, Path], catalog: Catalo
             rel_path = path.relative_to(root).as_posix()
             if catalog.known_files(key, (rel_path,)).n or rel_path in catalog.containers(key):
                 return
+    raise mistyped(path)
+
+
+def mistyped(path: Path) -> UsageError:
+    """Return the error for a path that is neither there nor known."""
     try:
         near = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
     except OSError:
         near = ""
-    raise UsageError(f"{path} does not exist, and nothing of it is indexed: {near}give a folder or a file")
+    return UsageError(f"{path} does not exist, and nothing of it is indexed: {near}give a folder or a file")
 
 
 def at_failures(store: Path) -> FindTargets:

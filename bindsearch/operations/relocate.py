@@ -177,13 +177,14 @@ def move_gone_collections(paths: Sequence[Path], catalog: Catalog, writer: Write
             if os.path.lexists(root):
                 continue
             known = catalog.known_files(key, ("",))
-            sampled, found = _same_files(known, path)
+            rows = _sampled(np.flatnonzero(known.item_ids >= 0))
+            found = sum(is_there_with_size(path / known.rel_path(row), path, int(known.states[row, 0])) for row in rows)
             if not found:
                 continue
             roots = catalog.collections().values()
             is_free = not any(path.is_relative_to(other) or other.is_relative_to(path) for other in roots)
             is_mount = _MOUNT_FOLDERS.fullmatch(str(root.parent)) or may_be_unmounted(str(root), str(path))
-            is_same = found >= MIN_SAME_SHARE * sampled and _has_same_content(catalog, known, path)
+            is_same = found >= MIN_SAME_SHARE * len(rows) and _has_same_content(catalog, known, path)
             n = int((known.item_ids >= 0).sum())
             if is_free and is_same and not is_mount:
                 writer.commit(StagedBatch(moved_collections={key: path}))
@@ -191,18 +192,10 @@ def move_gone_collections(paths: Sequence[Path], catalog: Catalog, writer: Write
                 continue
             forget = shell_command("forget", root)
             way_out = shell_command("relocate", root, path) if is_free else forget
-            notices.append(
-                f"{root} does not exist, and {found} of {sampled} of its files that were looked up are in {path}: its "
-                f"{n} files stay in the store; if they were moved, run `{way_out}`, else `{forget}` or mount its disk"
-            )
+            fault = f"{root} does not exist, and {found} of {len(rows)} of its files that were looked up are in {path}"
+            stay = f"its {n} files stay in the store; if they were moved"
+            notices.append(f"{fault}: {stay}, run `{way_out}`, else `{forget}` or mount its disk")
     return notices
-
-
-def _same_files(known: IndexedFiles, path: Path) -> tuple[int, int]:
-    """Return how many of the files of a collection were looked up in a folder, and how many are there."""
-    rows = _sampled(np.flatnonzero(known.item_ids >= 0))
-    there = [is_there_with_size(path / known.rel_path(row), path, int(known.states[row, 0])) for row in rows]
-    return len(there), sum(there)
 
 
 def _has_same_content(catalog: Catalog, known: IndexedFiles, path: Path) -> bool:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.reports import MAX_KINDS_OF_NOTES, OTHER_NOTES, FileNote, IndexReport, OnProgress, Progress
 from bindsearch.shards.layout import ShardMap
-from bindsearch.types import Modality
 
 Result = TypeVar("Result")
 _NUMBER = re.compile(r"[0-9]+")
@@ -91,15 +90,20 @@ def joined(parts: Iterable[object], *names: str) -> dict[str, Any]:
     return {name: tuple(one for part in parts for one in getattr(part, name)) for name in names}
 
 
+def counted(parts: Iterable[object], name: str) -> Counter[Any]:
+    """Return the sum of a field with numbers by key over parts."""
+    total: Counter[Any] = Counter()
+    for part in parts:
+        total.update(getattr(part, name))
+    return total
+
+
 def sum_progress(parts: Iterable[Progress]) -> Progress:
     """Return the sum of progress; the file is the one that any shard has worked on for the longest time."""
     parts = [*parts]
-    items: Counter[Modality] = Counter()
-    for part in parts:
-        items.update(part.items)
     slowest = max(parts, key=lambda part: part.file_s)
     sums = totals(parts, "done", "total", "failed", "segments")
-    return Progress(**sums, items=dict(items), file=slowest.file, file_s=slowest.file_s)
+    return Progress(**sums, items=dict(counted(parts, "items")), file=slowest.file, file_s=slowest.file_s)
 
 
 def sum_reports(reports: Mapping[int, IndexReport], swept: Mapping[int, IndexReport]) -> IndexReport:

@@ -10,10 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bindsearch.arguments import did_you_mean
 from bindsearch.atomic import is_there
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.errors import BindSearchError, StoreError, StoreLockedError, UsageError
+from bindsearch.errors import BindSearchError, StoreError, StoreLockedError
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.left_out import at_or_below
 from bindsearch.ingest.manifests.rows import ListLimits
@@ -22,7 +21,7 @@ from bindsearch.ingest.scan.target import ScanTarget, Share
 from bindsearch.ingest.targets import archive_of, changed_targets, failed_targets, plan_targets, resolve_paths
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext
-from bindsearch.operations.index import IndexRequest, index_targets
+from bindsearch.operations.index import IndexRequest, index_targets, mistyped
 from bindsearch.operations.optimize import check_index_settings
 from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
 from bindsearch.shards.each import ProgressSum, results_of, run_each_here, sum_reports
@@ -329,13 +328,8 @@ class KnownFiles:
         Raises:
             UsageError: it is a mistyped path.
         """
-        if is_there(path) or archive_of(path) != path or self.shards_that_know(path):
-            return
-        try:
-            near = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
-        except OSError:
-            near = ""
-        raise UsageError(f"{path} does not exist, and nothing of it is indexed: {near}give a folder or a file")
+        if not is_there(path) and archive_of(path) == path and not self.shards_that_know(path):
+            raise mistyped(path)
 
 
 def known_files(root: Path, shards: ShardMap) -> KnownFiles:

@@ -34,7 +34,7 @@ from bindsearch.operations.verify.findings import Report
 from bindsearch.operations.verify.recover import RecoverReport, recover_store
 from bindsearch.reports import LeftOutFile
 from bindsearch.results import PartitionStatus, Status
-from bindsearch.shards.each import RunEach, joined, results_of, run_each_here, totals
+from bindsearch.shards.each import RunEach, counted, joined, results_of, run_each_here, totals
 from bindsearch.shards.fingerprints import fingerprints_path
 from bindsearch.shards.layout import ShardMap, local_id, read_shard_map
 from bindsearch.storage.config import STORE_FILE
@@ -101,12 +101,6 @@ def present(root: Path, shards: ShardMap) -> dict[int, Path]:
 
 def sum_status(root: Path, parts: Sequence[Status]) -> Status:
     """Return the sum of the status of shards."""
-    left_out: Counter[str] = Counter()
-    counts: dict[str, Counter[Modality]] = {"items": Counter(), "segments": Counter()}
-    for part in parts:
-        left_out.update(part.left_out)
-        counts["items"].update(part.items)
-        counts["segments"].update(part.segments)
     partitions: dict[Modality, list[PartitionStatus]] = {}
     for partition in (partition for part in parts for partition in part.partitions):
         partitions.setdefault(partition.modality, []).append(partition)
@@ -119,10 +113,10 @@ def sum_status(root: Path, parts: Sequence[Status]) -> Status:
         **totals(parts, "generation", "size_bytes"),
         **joined(parts, "failures", "without_content"),
         collections=tuple(dict.fromkeys(path for part in parts for path in part.collections)),
-        items=dict(counts["items"]),
-        segments=dict(counts["segments"]),
+        items=dict(counted(parts, "items")),
+        segments=dict(counted(parts, "segments")),
         partitions=tuple(map(_sum_partitions, partitions.values())),
-        left_out=dict(left_out.most_common()),
+        left_out=dict(counted(parts, "left_out").most_common()),
         columns=tuple(replace(same[0], **totals(same, "items", "missing")) for same in columns.values()),
     )
 
@@ -303,12 +297,10 @@ def classify_shards(
     reports = [*call_each(root, _classify, run_each, labels, device, options).values()]
     if not reports:
         raise StoreError(f"nothing is indexed yet in {root}: run `bindsearch index FOLDER --store {root}`")
-    counts: Counter[str] = Counter()
-    for report in reports:
-        counts.update(report.counts)
+    counts = dict(counted(reports, "counts").most_common())
     sums = totals(reports, "items", "classified", "without_vectors", "cancelled")
     replaced, took_s = any(report.replaced for report in reports), time.monotonic() - started
-    return replace(reports[0], **sums, replaced=replaced, counts=dict(counts.most_common()), took_s=took_s)
+    return replace(reports[0], **sums, replaced=replaced, counts=counts, took_s=took_s)
 
 
 def _classify(
@@ -356,12 +348,9 @@ def export_shards(
     reports = [report for report in results.values() if report is not None]
     if not reports:
         raise NothingToExportError
-    vectors: Counter[Modality] = Counter()
-    for report in reports:
-        vectors.update(report.vectors)
     return ExportReport(
         target=place if isinstance(place, Path) else place.name,
-        vectors=dict(vectors),
+        vectors=dict(counted(reports, "vectors")),
         files=sum(report.files or 0 for report in reports),
         size_bytes=sum(report.size_bytes or 0 for report in reports),
         took_s=time.monotonic() - started,

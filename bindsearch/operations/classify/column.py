@@ -206,25 +206,15 @@ def carry_columns(
 def column_status(snapshot: Snapshot) -> list[ColumnStatus]:
     """Return the status of the columns of classes of a snapshot, in the order in which they were written."""
     roots = snapshot.manifest.collections
+    kept = ("name", "probability", "labels", "templates", "modality", "encoder", "digest", "written")
     listed = []
     for column in _columns(snapshot):
         keys, inside = _keys_of(snapshot, column)
         _, known = look_up(_values_of(snapshot, column.name), keys[inside])
-        listed.append(
-            ColumnStatus(
-                name=column.name,
-                probability=column.probability,
-                labels=column.labels,
-                templates=column.templates,
-                modality=column.modality,
-                collections=tuple(Path(roots[key]) for key in column.collections if key in roots),
-                encoder=column.encoder,
-                digest=column.digest,
-                written=column.written,
-                items=int(np.count_nonzero(known)),
-                missing=int(np.count_nonzero(~known & (keys[inside] >= 0))),
-            )
-        )
+        collections = tuple(Path(roots[key]) for key in column.collections if key in roots)
+        items, missing = np.count_nonzero(known), np.count_nonzero(~known & (keys[inside] >= 0))
+        values = {name: getattr(column, name) for name in kept}
+        listed.append(ColumnStatus(**values, collections=collections, items=int(items), missing=int(missing)))
     return listed
 
 

@@ -191,14 +191,8 @@ class RayHosts:
     def choose(self, number: int, tried: Iterable[_Host], replica: int | None) -> _Host | None:
         """Return the host to ask for a shard next; None: there is none."""
         with self._lock:
-            fitting = [
-                host
-                for host in self._hosts
-                if number in host.state.shards
-                and host.down is None
-                and host not in tried
-                and replica in (None, host.state.replica)
-            ]
+            holding = [host for host in self._hosts if number in host.state.shards and host.down is None]
+        fitting = [host for host in holding if host not in tried and replica in (None, host.state.replica)]
 
         def order(host: _Host) -> tuple[bool, int]:
             number = host.state.replica
