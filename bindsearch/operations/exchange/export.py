@@ -273,7 +273,7 @@ def _select_rows(
 
 
 class _Source(NamedTuple):
-    """What is exported: the id of the export, and segment rows by modality, int64 (m,)."""
+    """Content of an export: its id, and segment rows by modality, int64 (m,)."""
 
     export_id: str
     config: StoreConfig
