@@ -219,10 +219,9 @@ def _indistinct(partition: Partition, rows: NDArray[np.int64], owners: _Owners, 
         median, which = float(partition.neighbour_cosines[-1]), f"{len(partition.neighbour_cosines)}th nearest item"
     if median < threshold:
         return None
-    return (
-        f"{modality}: only identical files are grouped, as this encoder cannot tell copies from items of one kind "
-        f"(median cosine to the {which}: {median:.3f}, threshold: {threshold:g}); set a threshold to compare them"
-    )
+    fault = "only identical files are grouped, as this encoder cannot tell copies from items of one kind"
+    measured = f"median cosine to the {which}: {median:.3f}, threshold: {threshold:g}"
+    return f"{modality}: {fault} ({measured}); set a threshold to compare them"
 
 
 @dataclass(frozen=True)

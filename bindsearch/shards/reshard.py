@@ -335,9 +335,8 @@ class _Builder:
                         self.batch.containers.append(SourceContainer(key, path, state))
                 table = read_left_out(source, old_key)
                 left_out = zip(*(table.column(name).to_pylist() for name in ("rel_path", "reason")), strict=True)
-                self.left_out.setdefault(key, {}).update(
-                    (path, why) for path, why in left_out if belongs(path.rstrip("/"), archives)
-                )
+                kept = ((path, why) for path, why in left_out if belongs(path.rstrip("/"), archives))
+                self.left_out.setdefault(key, {}).update(kept)
         self._add_items(generation, states)
 
     def _add_items(self, generation: Generation, states: dict[int, tuple[int, str, FileState]]) -> None:

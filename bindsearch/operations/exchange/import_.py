@@ -122,9 +122,8 @@ def import_vectors(
             check_complete(folder, of_source)
         shards = [shard for group in opened.values() for shard in group]
         space = next((shard.space for shard in shards if shard.space is not None), None)
-        context, config = copies.enter_context(
-            import_context(path, space, encoder=encoder, encoder_options=encoder_options, device=device)
-        )
+        opening = import_context(path, space, encoder=encoder, encoder_options=encoder_options, device=device)
+        context, config = copies.enter_context(opening)
         _check(config, path, shards)
         plan = _plan(opened, root_folder)
         total = sum(shard.n for shard in shards)

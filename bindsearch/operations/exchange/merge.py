@@ -114,9 +114,8 @@ def merge_stores(
     with ExitStack() as copies:
         names = {copies.enter_context(local_copy(place, _is_read, on_stage)): name_of(place) for place in places}
         configs = {path: read_config(path) for path in names}
-        context, target_config = copies.enter_context(
-            import_context(target_path, next(iter(configs.values())), encoder=encoder, device=device)
-        )
+        opening = import_context(target_path, next(iter(configs.values())), encoder=encoder, device=device)
+        context, target_config = copies.enter_context(opening)
         for path, config in configs.items():
             check_space(target_config, target_path, config, Path(names[path]))
         opened_sources = []

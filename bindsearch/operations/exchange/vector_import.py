@@ -127,10 +127,9 @@ def update_indexes(context: StoreContext, report: ImportReport, *, optimize: boo
     if optimize:
         report.optimized = optimize_store(context, on_stage=on_stage)
     elif report.vectors:
-        report.notices.append(
-            f"the indexes are unchanged: {report.vectors} new vectors are scanned exactly until "
-            f"`{shell_command('optimize', '--store', context.path)}`"
-        )
+        until = shell_command("optimize", "--store", context.path)
+        fault = f"the indexes are unchanged: {report.vectors} new vectors are scanned exactly"
+        report.notices.append(f"{fault} until `{until}`")
     report.notices += missing_notices(Reader(context.path).current().snapshot)
 
 

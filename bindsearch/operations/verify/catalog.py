@@ -186,10 +186,10 @@ class CheckedCatalog(Catalog):
         """
         with self._transaction():
             with self._incoming(pa.table({"vector_id": pa.array(vector_ids, pa.int64())})):
-                items = self._connection.sql(
-                    "SELECT DISTINCT item_id FROM segments SEMI JOIN incoming USING (vector_id) WHERE modality = $name",
-                    params={"name": modality.value},
-                ).to_arrow_table()
+                lost = (
+                    "SELECT DISTINCT item_id FROM segments SEMI JOIN incoming USING (vector_id) WHERE modality = $name"
+                )
+                items = self._connection.sql(lost, params={"name": modality.value}).to_arrow_table()
             self._forget_segments(items)
 
     def _low_counters(self) -> dict[str, tuple[int, int]]:

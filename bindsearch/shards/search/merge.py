@@ -69,9 +69,7 @@ def merge_items(query: Query, found: Mapping[int, Sequence[SameContent]], n: int
         for number in range(len(query.terms))
     ]
     divided, own = divide_items(query, terms)
-    of_shards = {
-        shard: QueryItems(*(np.asarray(items[items % n == shard] // n) for items in divided)) for shard in found
-    }
+    of_shards = {shard: QueryItems(*(items[items % n == shard] // n for items in divided)) for shard in found}
     return of_shards, len(divided.excluded) - own
 
 

@@ -460,7 +460,6 @@ def _check_spaces(summaries: Mapping[int, Summary]) -> None:
     first = next(iter(spaces))
     for number, space in spaces.items():
         if space != spaces[first]:
-            raise StoreError(
-                f"shard {number} has vectors of {space[0]} ({space[1]}), shard {first} of {spaces[first][0]} "
-                f"({spaces[first][1]}): index the shards again with one encoder"
-            )
+            theirs, ours = (f"{name} ({digest})" for name, digest, *_ in (space, spaces[first]))
+            fault = f"shard {number} has vectors of {theirs}, shard {first} of {ours}"
+            raise StoreError(f"{fault}: index the shards again with one encoder")
