@@ -1,17 +1,18 @@
 """Hosts of shards: processes that open them as ordinary stores, and answer the requests of a router to each.
 
-The one here is this process.
+The one here is this process. Replicas of shards are renewed one after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from bindsearch.errors import BindSearchError, StoreError, StoreNotFoundError, UsageError
 from bindsearch.indexes.cost_model import costs_path, load_costs
@@ -41,7 +42,12 @@ from bindsearch.shards.search.part import details_of, plan_part, prepare_part, s
 from bindsearch.store import Store
 from bindsearch.types import Item
 
+Result = TypeVar("Result")
+
 MAX_THREADS = 16
+
+HOLD_S = 6 * 3600.0
+"""Longest time in seconds that replicas answer from the generation before a change."""
 
 IN_TURN = frozenset({"details", "item", "plan"})
 """Methods that take less time than to hand them to threads, which would wait for the interpreter."""
@@ -256,3 +262,54 @@ class LocalHosts:
     def close(self) -> None:
         """Close the shards."""
         self._host.close()
+
+
+class ReplicatedHosts(Hosts, Protocol):
+    """Hosts of which several hold each shard."""
+
+    replicas: int
+    """Number of hosts that hold each shard."""
+
+    def run_replica(
+        self, replica: int, method: str, requests: dict[int, object], timeout_s: float = TIMEOUT_S
+    ) -> Replies:
+        """Call a method for shards in one replica only; see `Hosts.run`."""
+
+    def resting(self, replica: int) -> AbstractContextManager[None]:
+        """Ask a replica only for shards that no other one answers for."""
+
+
+def roll(hosts: ReplicatedHosts, change: Callable[[], Result], timeout_s: float = 600.0) -> Result:
+    """Change the shards, and let their replicas open what is published one after the other.
+
+    All replicas answer from the generations before the change until it is done. A replica that does not answer is
+    passed over: it opens the newest generation when it is started again.
+
+    Args:
+        hosts: The hosts.
+        change: Publishes new generations of shards, such as `optimize`.
+        timeout_s: Time in seconds that a replica has to open them.
+
+    Returns:
+        The result of `change`.
+
+    Raises:
+        StoreError: a shard that answers cannot open its new generation; the replicas after it still have the old one.
+    """
+    shards = range(hosts.n)
+    for replica in range(hosts.replicas):
+        hosts.run_replica(replica, "hold", dict.fromkeys(shards, HOLD_S))
+    try:
+        result = change()
+    except BaseException:
+        for replica in range(hosts.replicas):
+            hosts.run_replica(replica, "release", dict.fromkeys(shards))
+        raise
+    for replica in range(hosts.replicas):
+        with hosts.resting(replica):
+            released = hosts.run_replica(replica, "release", dict.fromkeys(shards), timeout_s)
+            warm = hosts.run_replica(replica, "summary", dict.fromkeys(released.results), timeout_s)
+        if warm.missing:
+            number, why = next(iter(warm.missing.items()))
+            raise StoreError(f"replica {replica} of shard {number} cannot open its new generation: {why}")
+    return result
