@@ -55,16 +55,15 @@ def check_machine() -> Iterator[Check]:
 
 def check_gpu(*, deep: bool) -> Iterator[Check]:
     """Check the GPUs that the driver and FAISS see, and with `deep` also those that torch sees."""
-    driver, torch = _driver(), find_spec("torch")
-    folder = next(iter(torch.submodule_search_locations or ()), "") if torch else ""
-    built_for = _matched(Path(folder) / "version.py", r"^cuda(?::[^=]*)?\s*=\s*'([\d.]+)'")  # empty: without CUDA
+    driver = _driver()
+    built_for = _torch_cuda()
     if driver is None:
         yield Check("gpu", "driver", Level.OK, "no NVIDIA driver: everything runs on the CPU")
     else:
         names, version = driver
         supported = ".".join(map(str, version))
         yield Check("gpu", "driver", Level.OK, f"{', '.join(names) or 'no GPU'}; supports CUDA {supported}")
-        if names and built_for and int(built_for.partition(".")[0]) > version[0]:
+        if names and built_for is not None and int(built_for.partition(".")[0]) > version[0]:
             fault = f"torch was built for CUDA {built_for}, the driver supports CUDA {supported}"
             yield Check("gpu", "torch", Level.PROBLEM, fault, "update the NVIDIA driver, or use --device cpu")
     expected = len(driver[0]) if driver is not None else 0
@@ -137,6 +136,13 @@ def _driver() -> tuple[list[str], tuple[int, int]] | None:
         cuda.cuDeviceGetName(name, 256, number)
         names.append(name.value.decode(errors="replace"))
     return names, dotted
+
+
+def _torch_cuda() -> str | None:
+    """Return the CUDA version that torch was built for, read from its files; None for a build without CUDA."""
+    spec = find_spec("torch")
+    folder = next(iter(spec.submodule_search_locations or ()), None) if spec else None
+    return _matched(Path(folder or "") / "version.py", r"^cuda(?::[^=]*)?\s*=\s*'([\d.]+)'") or None
 
 
 def _check_gpus(library: str, expected: int, remedy: str) -> Iterator[Check]:
