@@ -164,10 +164,7 @@ class VectorImporter:
             trusted: Whether equal fingerprints mean equal vectors. If so, an item shares the vectors of any item with
                 its fingerprint; else only those of an item staged by this importer with identical vectors.
         """
-        self._catalog = catalog
-        self._writer = writer
-        self._report = report
-        self._trusted = trusted
+        self._catalog, self._writer, self._report, self._trusted = catalog, writer, report, trusted
         self._batch = StagedBatch()
         self._staged = 0
         self._matches: dict[str, _CollectionMatch] = {}

@@ -122,11 +122,8 @@ class Router:
             timeout_s: Time in seconds after which a shard counts as missing.
             require_all: Whether a missing shard is an error; else the answer is partial and names it.
         """
-        self._hosts = hosts
-        self._n = hosts.n
-        self._model = model
-        self._timeout_s = timeout_s
-        self._require_all = require_all
+        self._hosts, self._n, self._model = hosts, hosts.n, model
+        self._timeout_s, self._require_all = timeout_s, require_all
         self._lock = threading.Lock()
         self._states: ShardStates | None = None
         self._retry_at = 0.0
