@@ -115,13 +115,11 @@ def fit_model(
             examples[pair].append(_Examples(features, is_match, weights, candidates.item_ids[best][is_match]))
     results = []
     for (source, target), parts in sorted(examples.items()):
-        matches = sum(int(part.is_match.sum()) for part in parts)
-        prior = before.pair(source, target)
         joined = _joined(parts)
         answered = sum(bool(part.is_match.any()) for part in parts)
         is_enough = min(answered, len(np.unique(joined.matching_items))) >= MIN_MATCHES
-        fitted = _fit(joined, prior) if is_enough else None
-        results.append(CalibratedPair(source, target, len(parts), matches, fitted))
+        fitted = _fit(joined, before.pair(source, target)) if is_enough else None
+        results.append(CalibratedPair(source, target, len(parts), int(joined.is_match.sum()), fitted))
     pairs = {(one.source, one.target): one.coefficients for one in results if one.coefficients is not None}
     if not pairs:
         fault = f"no pair of modalities has {MIN_MATCHES} matches among the first {DEPTH} of each query"
@@ -139,7 +137,7 @@ def _source_of(query: LabelledQuery) -> Modality | None:
 
 def _match_weights(queries: Sequence[LabelledQuery]) -> dict[Modality | None, float]:
     """Return the weight of matches by the modality of the query, with which UNANSWERED_SHARE have no answer."""
-    total = Counter(_source_of(one) for one in queries)
+    total = Counter(map(_source_of, queries))
     answered = Counter(_source_of(one) for one in queries if one.answers)
     return {
         source: min(1.0, (1.0 - UNANSWERED_SHARE) * n / answered[source]) if answered[source] else 1.0
@@ -167,7 +165,7 @@ def _joined(parts: Sequence[_Examples]) -> _Examples:
 
 
 def _fit(examples: _Examples, prior: Coefficients) -> Coefficients:
-    return fit_coefficients(examples.features, examples.is_match, examples.weights, prior, PRIOR_WEIGHT)
+    return fit_coefficients(*examples[:3], prior, PRIOR_WEIGHT)
 
 
 def fit_coefficients(
@@ -223,10 +221,7 @@ def _fit_others(
     before: Coefficients,
     takes: Callable[[tuple[Modality, Modality]], bool],
 ) -> Coefficients:
-    """Fit the coefficients of pairs without enough matches to all pairs that `takes` accepts, with equal weights.
-
-    Pairs without any match count, too: in most of them nothing was meant.
-    """
+    """Fit coefficients of other pairs to all that `takes` accepts, those without matches too, with equal weights."""
     if sum(map(takes, fitted)) < MIN_PAIRS:
         return before
     taken = [_joined(parts) for pair, parts in examples.items() if takes(pair)]
@@ -259,10 +254,7 @@ def labelled_queries(
 
 
 def _caption_queries(generation: Generation) -> list[tuple[Query, frozenset[int]]]:
-    """Return the captions of items of other modalities, from their sidecars, as queries for these modalities.
-
-    They find no texts: each would find itself.
-    """
+    """Return the captions of other items, from their sidecars, as queries for all but texts: each would find itself."""
     items, segments = generation.snapshot.live_tables()
     modality_of = dict(zip(items.column("item_id").to_pylist(), items.column("modality").to_pylist(), strict=True))
     answers: dict[str, set[int]] = defaultdict(set)

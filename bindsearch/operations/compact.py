@@ -190,5 +190,4 @@ def _rewrite(path: Path, copy: Path) -> bool:
 
 def _quoted(path: Path) -> str:
     """Return a path as an SQL string literal: ATTACH accepts no bound parameters."""
-    text = str(path).replace("'", "''")
-    return f"'{text}'"
+    return "'" + str(path).replace("'", "''") + "'"

@@ -110,8 +110,8 @@ def find_exact_duplicates(snapshot: Snapshot) -> list[tuple[Item, ...]]:
     order = np.argsort(codes, kind="stable")
     groups = np.split(rows[order], np.flatnonzero(np.diff(codes[order])) + 1)
     ids = snapshot.items.column("item_id").to_numpy()
-    groups_of_items = [_items(snapshot, np.sort(ids[group])) for group in groups if len(group) > 1]
-    return sorted(groups_of_items, key=lambda items: (-len(items), items[0].item_id))
+    same = [_items(snapshot, np.sort(ids[group])) for group in groups if len(group) > 1]
+    return sorted(same, key=lambda items: (-len(items), items[0].item_id))
 
 
 def same_files(items: Iterable[Item]) -> dict[int, int]:
@@ -219,26 +219,20 @@ def _indistinct(partition: Partition, rows: NDArray[np.int64], owners: _Owners, 
         median, which = float(partition.neighbour_cosines[-1]), f"{len(partition.neighbour_cosines)}th nearest item"
     if median < threshold:
         return None
-    return (
-        f"{modality}: only identical files are grouped, as this encoder cannot tell copies from items of one kind "
-        f"(median cosine to the {which}: {median:.3f}, threshold: {threshold:g}); set a threshold to compare them"
-    )
+    fault = "only identical files are grouped, as this encoder cannot tell copies from items of one kind"
+    measured = f"median cosine to the {which}: {median:.3f}, threshold: {threshold:g}"
+    return f"{modality}: {fault} ({measured}); set a threshold to compare them"
 
 
 @dataclass(frozen=True)
 class _Owners:
-    """Items that the n rows of a partition belong to, by number: the first item of each row, without its exact copies.
+    """Items that the n rows of a partition belong to, by number: the first item of each row, without exact copies."""
 
-    The id of each of u items, ascending; the number of the item of each row, -1 for rows without one (n,); the rows,
-    ordered by item (r,); where the rows of each item start in them (u + 1,); and pairs of the id of an item and the
-    number of the item whose vectors it shares (m, 2). All are int64.
-    """
-
-    ids: NDArray[np.int64]
-    of_row: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    exact_copies: NDArray[np.int64]
+    ids: NDArray[np.int64]  # of each of u items, ascending
+    of_row: NDArray[np.int64]  # number of the item of each row, -1 for rows without one (n,)
+    rows: NDArray[np.int64]  # ordered by item (r,)
+    starts: NDArray[np.int64]  # of the rows of each item in them (u + 1,)
+    exact_copies: NDArray[np.int64]  # id of an item, and number of the item whose vectors it shares (m, 2)
 
     @classmethod
     def of(cls, partition: Partition, snapshot: Snapshot, rows: NDArray[np.int64]) -> _Owners:

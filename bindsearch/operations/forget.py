@@ -15,9 +15,10 @@ from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.file_state import positions_at_or_below
 from bindsearch.storage.writer import Writer
+from bindsearch.types import PathLike
 
 
-def forget(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Sequence[int] = ()) -> int:
+def forget(store: Path, paths: Sequence[PathLike], item_ids: Sequence[int] = ()) -> int:
     """Remove items from a store that is not open; no encoder is loaded.
 
     Args:
@@ -48,7 +49,7 @@ class KnownItems(NamedTuple):
     item_ids: frozenset[int]
 
 
-def known_to(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Sequence[int] = ()) -> KnownItems:
+def known_to(store: Path, paths: Sequence[PathLike], item_ids: Sequence[int] = ()) -> KnownItems:
     """Return which paths and item ids a store that is not open knows; nothing is changed.
 
     Raises:
@@ -61,9 +62,7 @@ def known_to(store: Path, paths: Sequence[str | os.PathLike[str]], item_ids: Seq
     return KnownItems(frozenset(known), frozenset(found))
 
 
-def forget_paths(
-    catalog: Catalog, writer: Writer, paths: Sequence[str | os.PathLike[str]], item_ids: Sequence[int] = ()
-) -> int:
+def forget_paths(catalog: Catalog, writer: Writer, paths: Sequence[PathLike], item_ids: Sequence[int] = ()) -> int:
     """Remove items by path and id, and the failures recorded there, in one commit.
 
     A collection is removed if its root is at or below one of the paths.
@@ -89,9 +88,8 @@ def forget_paths(
         raise UsageError(f"{missing} is not in the store: nothing at or below it was indexed")
     items = set(_stage_items(catalog, item_ids, batch)) | at_paths
     batch.removed = sorted(items)
-    batch.forgotten_containers = sorted(set(batch.forgotten_containers))
-    batch.forgotten_failures = sorted(set(batch.forgotten_failures))
-    batch.forgotten_collections = sorted(set(batch.forgotten_collections))
+    for name in ("forgotten_containers", "forgotten_failures", "forgotten_collections"):
+        setattr(batch, name, sorted(set(getattr(batch, name))))
     writer.commit(batch)
     return len(items)
 
@@ -109,17 +107,13 @@ def _stage_items(catalog: Catalog, item_ids: Sequence[int], batch: StagedBatch) 
 
 
 def _stage_paths(catalog: Catalog, paths: Sequence[str], batch: StagedBatch) -> tuple[set[int], set[int]]:
-    """Stage the failures, archives and collections at or below paths; the catalog is read once for each collection.
-
-    The ids of their items are returned, and the positions of the paths that anything was indexed at or below.
-    """
+    """Stage failures, archives and collections at or below paths; return ids of items, and positions of known paths."""
     collections = [*catalog.collections().items()]
     prefixes: dict[int, dict[str, list[int]]] = {}
     for number, path in enumerate(paths):
         for key, prefix in _matching_collections(path, collections):
             prefixes.setdefault(key, {}).setdefault(prefix, []).append(number)
-    items: set[int] = set()
-    known: set[int] = set()
+    items, known = set[int](), set[int]()
     for key, numbers_of in prefixes.items():
         files = catalog.known_files(key, tuple(numbers_of))
         containers = sorted(catalog.containers(key))

@@ -77,11 +77,13 @@ class IndexRequest:
             UsageError: a rule, a glob or a limit is invalid.
         """
         decode, archives, lists = _apply_limits(decode, self.limits)
+        rules = tuple(parse_rule(rule) for rule in to_texts(self.rules, "rules"))
+        narrowing = make_narrowing(to_texts(self.include, "include"), to_texts(self.exclude, "exclude"))
         return IndexOptions(
-            rules=tuple(parse_rule(rule) for rule in to_texts(self.rules, "rules")),
+            rules=rules,
             decode=decode,
             retry_failed=self.retry_failed,
-            narrowing=make_narrowing(to_texts(self.include, "include"), to_texts(self.exclude, "exclude")),
+            narrowing=narrowing,
             prune=self.prune,
             archives=archives,
             lists=lists,
@@ -92,14 +94,11 @@ class IndexRequest:
 def _apply_limits(
     decode: DecodeOptions, limits: Mapping[str, float]
 ) -> tuple[DecodeOptions, ArchiveLimits, ListLimits]:
-    """Return decoding options and limits of archives and manifests with the given limits applied.
-
-    A name may omit the prefix and the unit: `array` for `max_array_bytes`.
-    """
+    """Return options and limits with the given ones applied; `array` is short for `max_array_bytes`, and so on."""
     if not isinstance(limits, Mapping) or not all(isinstance(name, str) for name in limits):
         raise UsageError(f'limits is {shown(limits)}: give numbers by name, such as {{"pixels": 1e8}}')
-    archives, lists = ArchiveLimits(), ListLimits()
-    caps = {entry.name: options for options in (decode, archives, lists) for entry in fields(options)}
+    limited = decode, ArchiveLimits(), ListLimits()
+    caps = {entry.name: options for options in limited for entry in fields(options)}
     caps = {name: options for name, options in caps.items() if name.startswith("max_")}
     overrides: dict[str, Any] = {}
     for cap_name, value in limits.items():
@@ -110,11 +109,8 @@ def _apply_limits(
             raise UsageError(f"unknown limit {given!r}: {did_you_mean(given, known)}choose from {', '.join(known)}")
         number = to_number(value, f"the limit {given}", "expected a number above 0", lowest=math.ulp(0.0))
         overrides[name] = math.ceil(number) if isinstance(getattr(caps[name], name), int) else number
-    chosen = [
-        {name: value for name, value in overrides.items() if caps[name] is options}
-        for options in (decode, archives, lists)
-    ]
-    return replace(decode, **chosen[0]), replace(archives, **chosen[1]), replace(lists, **chosen[2])
+    chosen = [{name: value for name, value in overrides.items() if caps[name] is options} for options in limited]
+    return replace(limited[0], **chosen[0]), replace(limited[1], **chosen[1]), replace(limited[2], **chosen[2])
 
 
 def _with_settings(options: IndexOptions, root: Path) -> IndexOptions:
@@ -211,11 +207,16 @@ def _check_is_known(path: Path, collections: Mapping[int, Path], catalog: Catalo
             rel_path = path.relative_to(root).as_posix()
             if catalog.known_files(key, (rel_path,)).n or rel_path in catalog.containers(key):
                 return
+    raise mistyped(path)
+
+
+def mistyped(path: Path) -> UsageError:
+    """Return the error for a path that is neither there nor known."""
     try:
         near = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
     except OSError:
         near = ""
-    raise UsageError(f"{path} does not exist, and nothing of it is indexed: {near}give a folder or a file")
+    return UsageError(f"{path} does not exist, and nothing of it is indexed: {near}give a folder or a file")
 
 
 def at_failures(store: Path) -> FindTargets:

@@ -63,33 +63,19 @@ class IndexAction:
 
 @dataclass(frozen=True)
 class IndexState:
-    """State of a partition that the action for its index is chosen by.
-
-    Attributes:
-        rows: Number of rows.
-        live_rows: Number of rows that are not deleted.
-        indexed_rows: Number of rows that the index covers.
-        dead: Number of deleted rows in the index.
-        dim: Dimension d of the vectors.
-        wanted: Index parameters for the current rows, or why the settings cannot be met.
-        settings: Index settings of the store.
-        sources: Modalities that queries for measurements can be taken from.
-        manifest: Manifest of the published index; None if there is none or it is damaged.
-        index_error: Why the index cannot be opened; None if it can or there is none.
-        wants_codes: Whether a GPU needs codes because the rows do not fit into its memory.
-    """
+    """State of a partition that the action for its index is chosen by."""
 
     rows: int
-    live_rows: int
-    indexed_rows: int
-    dead: int
+    live_rows: int  # not deleted
+    indexed_rows: int  # covered by the index
+    dead: int  # number of deleted rows in the index
     dim: int
-    wanted: IndexParameters | str
+    wanted: IndexParameters | str  # for the current rows, or why the settings cannot be met
     settings: IndexSettings
-    sources: frozenset[str]
-    manifest: IndexManifest | None
-    index_error: str | None
-    wants_codes: bool = False
+    sources: frozenset[str]  # modalities that queries for measurements can be taken from
+    manifest: IndexManifest | None  # of the published index; None if there is none or it is damaged
+    index_error: str | None  # why the index cannot be opened; None if it can or there is none
+    wants_codes: bool = False  # whether a GPU needs codes because the rows do not fit into its memory
 
 
 def choose_action(state: IndexState) -> IndexAction:

@@ -77,25 +77,19 @@ class OptimizeResult:
 class Optimizer:
     """Builder of the indexes of one generation; the caller holds the writer's lock and publishes the results.
 
-    Attributes:
-        context: Store, encoder and GPUs.
-        generation: Generation that is indexed, opened for the CPU.
-        settings: Index settings of the store.
-        captions: Returns vectors of generic texts, float32 (m, d), for a store with few texts; None if the store has
-            enough texts or the encoder embeds none. Called only when an index is built or tuned.
-        on_stage: Called with the name of each stage.
+    `captions` returns vectors of generic texts, float32 (m, d), for a store with few texts; None if the store has
+    enough texts or the encoder embeds none. It is called only when an index is built or tuned.
     """
 
     context: StoreContext
-    generation: Generation
+    generation: Generation  # opened for the CPU
     settings: IndexSettings
     captions: Callable[[], NDArray[np.float32]] | None
     on_stage: OnStage
 
     def needs(self, *, force: bool) -> dict[Modality, IndexAction]:
         """Return the action that each partition needs; `force` rebuilds all indexes."""
-        partitions = self.generation.partitions.items()
-        return {modality: self._need(partition, force=force) for modality, partition in partitions}
+        return {modality: self._need(one, force=force) for modality, one in self.generation.partitions.items()}
 
     def run(self, needs: Mapping[Modality, IndexAction]) -> Iterator[OptimizeResult]:
         """Do what the partitions need, and yield the result of each that needed an action."""
@@ -269,18 +263,17 @@ class Optimizer:
 
     def _points(self, partition: Partition, index: IvfPqIndex | GpuIndex) -> tuple[OperatingPoint, ...]:
         """Return operating points for queries of each modality; on a GPU over all rows, including deleted ones."""
+        modality = partition.modality.value
         own, members = partition.sample(QUERIES)
-        queries = dict(self._queries)
         enough = len(members) >= MIN_QUERIES
-        if enough:
-            queries[partition.modality.value] = members
+        queries = {**self._queries, modality: members} if enough else self._queries
         on_gpu = isinstance(index, GpuIndex)
         measured = cast("IvfPqIndex", index)  # without filters, a GpuIndex has the same methods
         points = measure_points(
             measured,
             partition.rows,
             queries,
-            modality=partition.modality.value,
+            modality=modality,
             own=own if enough else None,
             alive=None if on_gpu else partition.alive,
             recall=self.settings.recall,
@@ -289,17 +282,15 @@ class Optimizer:
             costs=self._costs,
         )
         sources = [modality.value for modality in self.context.encoder.modalities]
-        return fill_missing(points, sources, partition.modality.value, measured, self._costs)
+        return fill_missing(points, sources, modality, measured, self._costs)
 
     @cached_property
     def _costs(self) -> UnitCosts:
         """Unit costs of a search on this machine; they are measured once and cached."""
-        path = costs_path()
-        costs = load_costs(path)
-        if costs is None:
+        if (costs := load_costs(costs_path())) is None:
             costs = measure_costs()
             with suppress(OSError):  # the cache cannot be written: the next run measures again
-                save_costs(path, costs)
+                save_costs(costs_path(), costs)
         return costs
 
     @cached_property

@@ -23,6 +23,7 @@ from bindsearch.storage.batch import StagedBatch
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.file_state import IndexedFiles
 from bindsearch.storage.writer import Writer
+from bindsearch.types import PathLike
 
 MAX_SAMPLED = 200
 """Number of files that are looked up in the new folder."""
@@ -49,12 +50,7 @@ class RelocateReport:
 
 
 def relocate(
-    store: Path,
-    old: str | os.PathLike[str],
-    new: str | os.PathLike[str],
-    *,
-    dry_run: bool = False,
-    is_checked: bool = False,
+    store: Path, old: PathLike, new: PathLike, *, dry_run: bool = False, is_checked: bool = False
 ) -> RelocateReport:
     """Give the collections at or below a folder that was moved their new roots, in one transaction.
 
@@ -81,7 +77,11 @@ def relocate(
         others = {key: root for key, root in roots.items() if key not in moved}
         # the new folder was indexed before the files were there
         empty = [key for key, root in others.items() if root == after and not catalog.known_files(key, ("",)).n]
-        _check_is_free(after, {key: root for key, root in others.items() if key not in empty})
+        for key, root in others.items():
+            if key not in empty and (after.is_relative_to(root) or root.is_relative_to(after)):
+                run = f"run `{shell_command('index', after)}`, then `bindsearch forget` the old folder"
+                fault = f"{root} is a collection of the store already, and would overlap with {after}"
+                raise UsageError(f"{fault}: {run}; nothing is embedded again")
         files = [file for key, root in moved.items() for file in _files_of(catalog, key, root)]
         sample = [files[row] for row in _sampled(np.arange(len(files)))]
         found = sum(is_there_with_size(path, root, size_bytes) for path, root, size_bytes in sample)
@@ -93,7 +93,7 @@ def relocate(
     return report
 
 
-def check_found(before: str | os.PathLike[str], after: str | os.PathLike[str], report: RelocateReport) -> None:
+def check_found(before: PathLike, after: PathLike, report: RelocateReport) -> None:
     """Check that enough of the files are in the new folder.
 
     Raises:
@@ -122,15 +122,6 @@ def _new_roots(before: Path, after: Path, roots: Mapping[int, Path]) -> dict[int
     except UnicodeEncodeError:
         raise UsageError(f"the name of {str(after)!r} is not UTF-8: rename it") from None
     return moved
-
-
-def _check_is_free(after: Path, others: Mapping[int, Path]) -> None:
-    """Raise UsageError if the new folder is in another collection, or contains one."""
-    for root in others.values():
-        if after.is_relative_to(root) or root.is_relative_to(after):
-            run = f"run `{shell_command('index', after)}`, then `bindsearch forget` the old folder"
-            fault = f"{root} is a collection of the store already, and would overlap with {after}"
-            raise UsageError(f"{fault}: {run}; nothing is embedded again")
 
 
 def _files_of(catalog: Catalog, key: int, root: Path) -> Iterator[tuple[Path, Path, int]]:
@@ -186,13 +177,14 @@ def move_gone_collections(paths: Sequence[Path], catalog: Catalog, writer: Write
             if os.path.lexists(root):
                 continue
             known = catalog.known_files(key, ("",))
-            sampled, found = _same_files(known, path)
+            rows = _sampled(np.flatnonzero(known.item_ids >= 0))
+            found = sum(is_there_with_size(path / known.rel_path(row), path, int(known.states[row, 0])) for row in rows)
             if not found:
                 continue
             roots = catalog.collections().values()
             is_free = not any(path.is_relative_to(other) or other.is_relative_to(path) for other in roots)
             is_mount = _MOUNT_FOLDERS.fullmatch(str(root.parent)) or may_be_unmounted(str(root), str(path))
-            is_same = found >= MIN_SAME_SHARE * sampled and _has_same_content(catalog, known, path)
+            is_same = found >= MIN_SAME_SHARE * len(rows) and _has_same_content(catalog, known, path)
             n = int((known.item_ids >= 0).sum())
             if is_free and is_same and not is_mount:
                 writer.commit(StagedBatch(moved_collections={key: path}))
@@ -200,18 +192,10 @@ def move_gone_collections(paths: Sequence[Path], catalog: Catalog, writer: Write
                 continue
             forget = shell_command("forget", root)
             way_out = shell_command("relocate", root, path) if is_free else forget
-            notices.append(
-                f"{root} does not exist, and {found} of {sampled} of its files that were looked up are in {path}: its "
-                f"{n} files stay in the store; if they were moved, run `{way_out}`, else `{forget}` or mount its disk"
-            )
+            fault = f"{root} does not exist, and {found} of {len(rows)} of its files that were looked up are in {path}"
+            stay = f"its {n} files stay in the store; if they were moved"
+            notices.append(f"{fault}: {stay}, run `{way_out}`, else `{forget}` or mount its disk")
     return notices
-
-
-def _same_files(known: IndexedFiles, path: Path) -> tuple[int, int]:
-    """Return how many of the files of a collection were looked up in a folder, and how many are there."""
-    rows = _sampled(np.flatnonzero(known.item_ids >= 0))
-    there = [is_there_with_size(path / known.rel_path(row), path, int(known.states[row, 0])) for row in rows]
-    return len(there), sum(there)
 
 
 def _has_same_content(catalog: Catalog, known: IndexedFiles, path: Path) -> bool:

@@ -205,14 +205,10 @@ def _on_disk(place: Place) -> Generator[tuple[Path, Sidecar | None]]:
 
 
 def _declared(place: Place, path: Path, own: Sidecar | None) -> Sidecar:
-    """Return what is declared about a file with its bytes at `path`; `own`: its sidecar in an archive, if it has one.
-
-    Only decoders of some modalities use it.
-    """
+    """Return what is declared about a file with its bytes at `path`; `own`: its sidecar in an archive, if any."""
     modality = place.modality
-    if modality not in (Modality.TEXT, Modality.DEPTH, Modality.THERMAL, Modality.IMU) or place.text is not None:
-        return Sidecar()
-    if modality is Modality.IMU and kind_of(path) == "mp4":
+    uses_it = modality in (Modality.TEXT, Modality.DEPTH, Modality.THERMAL, Modality.IMU) and place.text is None
+    if not uses_it or (modality is Modality.IMU and kind_of(path) == "mp4"):
         return Sidecar()
     found = find_file(place.path, [place.root])
     sidecar = declared_of(replace(found.file, path=path, sidecar=own), found.options).for_modality(modality)
@@ -268,8 +264,7 @@ def _picture(path: Path, options: DecodeOptions, hints: DecodeHints) -> SegmentM
     if not is_pdf:
         return SegmentMedia(read_image(path, hints, options))
     parts = read_pdf(path, hints.picture_side_px, drop_note)
-    picture = next((part for part in parts if isinstance(part, Picture)), None)
-    if picture is None:
+    if (picture := next((part for part in parts if isinstance(part, Picture)), None)) is None:
         raise MediaError("the document has no picture of a page now")
     return SegmentMedia(picture, is_page=True)
 

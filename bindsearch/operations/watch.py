@@ -44,9 +44,8 @@ def watch_paths(
     """
     with Decoders(context.encoder, context.decode) as decoders:
         decoders.check_libraries()
-        changes = watch_changes(
-            paths, stop=stop, skipped_folders=frozenset({context.path.resolve()}), rescan_s=rescan_s, polling=polling
-        )
+        skipped = frozenset({context.path.resolve()})
+        changes = watch_changes(paths, stop=stop, skipped_folders=skipped, rescan_s=rescan_s, polling=polling)
         with closing(changes):
             for change in changes:
                 find = at_paths([path for path in paths if path.is_dir()], context.path)

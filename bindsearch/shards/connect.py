@@ -86,9 +86,8 @@ def connect(
     open_store: Callable[..., Store] = Store
     if on is not None or shards is not None or is_sharded(folder):
         if (folder / STORE_FILE).exists():
-            raise UsageError(
-                f"the store {folder} has no shards: leave out `on` and `shards`, or index into another folder"
-            )
+            way_out = "leave out `on` and `shards`, or index into another folder"
+            raise UsageError(f"the store {folder} has no shards: {way_out}")
         from bindsearch.shards.store import ShardedStore
 
         open_store = partial(

@@ -7,6 +7,7 @@ what they point to is read from the newest generation of that shard, and compare
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,24 +65,17 @@ def _keys(rows: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(rows).view("<u8").reshape(-1, 2)[:, 0] if len(rows) else np.zeros(0, np.uint64)
 
 
+@dataclass
 class OtherShards:
     """Shards that are asked for vectors, and opened when a fingerprint points to them; for one thread at a time."""
 
-    def __init__(self, own: Path, others: Mapping[Path, Path], notices: Callable[[str], None]) -> None:
-        """Prepare to ask; nothing is opened.
-
-        Args:
-            own: folder of the shard that asks.
-            others: fingerprints file of each other shard, by the shard's folder.
-            notices: called with a line about each shard that cannot be asked.
-        """
-        self._own = own
-        self._others = others
-        self._notices = notices
-        self._known: dict[Path, NDArray[np.void]] | None = None
-        self._opened: dict[Path, Generation | None] = {}
-        self._config: StoreConfig | None = None
-        self._taken: set[tuple[Path, int]] = set()
+    own: Path  # folder of the shard that asks
+    others: Mapping[Path, Path]  # fingerprints file of each other shard, by the shard's folder
+    notices: Callable[[str], None]  # called with a line about each shard that cannot be asked
+    _known: dict[Path, NDArray[np.void]] | None = None
+    _opened: dict[Path, Generation | None] = field(default_factory=dict)
+    _config: StoreConfig | None = None
+    _taken: set[tuple[Path, int]] = field(default_factory=set)
 
     def find(self, fingerprint: str) -> FoundVectors | None:
         """Return the vectors of a fingerprint; None if no other shard has them or they cannot be read.
@@ -89,7 +83,7 @@ class OtherShards:
         Of several items, one whose file is gone comes first, and each of them is moved once.
         """
         if self._known is None:
-            self._known = {shard: known for shard, path in self._others.items() if len(known := _load(path))}
+            self._known = {shard: known for shard, path in self.others.items() if len(known := _load(path))}
         key = _keys(as_rows([fingerprint]))[0]
         copy: FoundVectors | None = None
         for shard, known in self._known.items():
@@ -108,17 +102,15 @@ class OtherShards:
         """Return the vectors of an item if it still has the fingerprint; a shard that fails is not asked again."""
         try:
             if shard not in self._opened:
-                self._config = self._config or read_config(self._own)
+                self._config = self._config or read_config(self.own)
                 config, self._opened[shard] = open_generation(shard)
-                check_space(self._config, self._own, config, shard)
+                check_space(self._config, self.own, config, shard)
             generation = self._opened[shard]
             return None if generation is None else _vectors_of(generation, item_id, fingerprint)
         except (BindSearchError, OSError) as error:
             self._opened[shard] = None
-            self._notices(
-                f"the shard {shard} cannot be asked for vectors, and files that were moved from it are embedded again: "
-                f"{error}"
-            )
+            effect = "and files that were moved from it are embedded again"
+            self.notices(f"the shard {shard} cannot be asked for vectors, {effect}: {error}")
             return None
 
 

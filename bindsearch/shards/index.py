@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bindsearch.arguments import did_you_mean
 from bindsearch.atomic import is_there
 from bindsearch.encoders.torch_runtime.device import Runtime
-from bindsearch.errors import BindSearchError, StoreError, StoreLockedError, UsageError
+from bindsearch.errors import BindSearchError, StoreError, StoreLockedError
 from bindsearch.indexes.gpu.placement import GpuResidency
 from bindsearch.ingest.left_out import at_or_below
 from bindsearch.ingest.manifests.rows import ListLimits
@@ -22,13 +21,12 @@ from bindsearch.ingest.scan.target import ScanTarget, Share
 from bindsearch.ingest.targets import archive_of, changed_targets, failed_targets, plan_targets, resolve_paths
 from bindsearch.ingest.workers.pool import Decoders
 from bindsearch.operations.context import StoreContext
-from bindsearch.operations.index import IndexRequest, index_targets
+from bindsearch.operations.index import IndexRequest, index_targets, mistyped
 from bindsearch.operations.optimize import check_index_settings
 from bindsearch.reports import IndexReport, OnProgress, OnStage, ignore_progress, ignore_stage
-from bindsearch.shards.each import results_of, run_each_here
+from bindsearch.shards.each import ProgressSum, results_of, run_each_here, sum_reports
 from bindsearch.shards.fingerprints import OtherShards, fingerprints_path, write_fingerprints
 from bindsearch.shards.layout import ShardMap, read_shard_map, shard_of
-from bindsearch.shards.sums import ProgressSum, sum_reports
 from bindsearch.storage.catalog import Catalog
 from bindsearch.storage.config import STORE_FILE, load_store_encoder, read_config
 from bindsearch.storage.faults import store_faults
@@ -70,29 +68,17 @@ class ShardOptions:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """Job to index the files of one shard; plain data, which can be sent to another process.
-
-    Attributes:
-        root: Folder of the sharded store.
-        number: Number of the shard.
-        n: Number of shards.
-        paths: Absolute paths to index; none: the files that failed before.
-        request: Options of the run.
-        options: Options of the store.
-        index_settings: Settings of the indexes (None: the stored ones).
-        keeps_missing: Whether missing files stay in the store, until the other shards have looked for their vectors.
-        has_changes: Whether the paths are files and folders that were seen to change: missing ones are deleted.
-    """
+    """Job to index the files of one shard; plain data, which can be sent to another process."""
 
     root: Path
     number: int
     n: int
-    paths: tuple[Path, ...]
+    paths: tuple[Path, ...]  # absolute paths to index; none: the files that failed before
     request: IndexRequest
     options: ShardOptions
-    index_settings: IndexSettings | None = None
-    keeps_missing: bool = False
-    has_changes: bool = False
+    index_settings: IndexSettings | None = None  # settings of the indexes (None: the stored ones)
+    keeps_missing: bool = False  # missing files stay until the other shards have looked for their vectors
+    has_changes: bool = False  # the paths were seen to change: missing ones are deleted
 
 
 OnShardProgress = Callable[[int], OnProgress]
@@ -137,12 +123,8 @@ def open_tools(job: ShardJob, load: LoadEncoder = load_store_encoder) -> Iterato
     lengths = segment_lengths(options.segment_s, encoder.wants)
     if like is not None:
         lengths = decode_options(read_config(like), None)
-    gpus = GpuResidency(options.device)
-    try:
-        with Decoders(encoder, options.decode, options.workers) as decoders:
-            yield Tools(encoder, lengths, decoders, gpus)
-    finally:
-        gpus.close()
+    with closing(GpuResidency(options.device)) as gpus, Decoders(encoder, options.decode, options.workers) as decoders:
+        yield Tools(encoder, lengths, decoders, gpus)
 
 
 def index_shard(
@@ -161,14 +143,11 @@ def index_shard(
     folder = folders[job.number]
     prints = [fingerprints_path(job.root, number, shards.n) for number in range(shards.n)]
     if prints[job.number].exists() and not (folder / STORE_FILE).exists():
-        raise StoreError(
-            f"the shard {folder} is missing: mount or restore its disk; if it is lost, delete {prints[job.number]}, "
-            "and its files are embedded again"
-        )
+        way_out = f"if it is lost, delete {prints[job.number]}, and its files are embedded again"
+        raise StoreError(f"the shard {folder} is missing: mount or restore its disk; {way_out}")
     notices: list[str] = []
-    others = OtherShards(
-        folder, {path: prints[key] for key, path in enumerate(folders) if key != job.number}, notices.append
-    )
+    prints_of_others = {path: prints[key] for key, path in enumerate(folders) if key != job.number}
+    others = OtherShards(folder, prints_of_others, notices.append)
     share = Share(partial(_belongs, job.number, shards.n), others.find, job.keeps_missing)
     context = StoreContext(folder, tools.encoder, tools.segments, tools.gpus, job.options.decode)
     find = partial(_targets, job, frozenset(path.resolve() for path in (job.root, *folders)))
@@ -198,7 +177,7 @@ def _targets(job: ShardJob, skipped: frozenset[Path], catalog: Catalog, lists: L
     """Yield the targets of a job, no shard among them; raise StoreError if the number of shards has changed."""
     if (n := read_shard_map(job.root).n) != job.n:
         raise StoreError(f"{job.root} has {n} shards now, not {job.n}: run again")
-    targets: Iterator[ScanTarget] | list[ScanTarget]
+    targets: Iterable[ScanTarget]
     if job.has_changes:
         targets = changed_targets(job.paths, catalog.collections(), job.root)
     elif job.paths:
@@ -298,11 +277,8 @@ def retry_shards(
     shards = read_shard_map(root)
     request = replace(request, retry_failed=True)
     request.options(DecodeOptions())
-    jobs = [
-        ShardJob(root, number, shards.n, (), request, options)
-        for number, folder in enumerate(shards.paths(root))
-        if (folder / STORE_FILE).is_file()
-    ]
+    there = [number for number, folder in enumerate(shards.paths(root)) if (folder / STORE_FILE).is_file()]
+    jobs = [ShardJob(root, number, shards.n, (), request, options) for number in there]
     return index_jobs(jobs, shards, run=run, on_progress=on_progress, on_stage=on_stage)
 
 
@@ -337,12 +313,7 @@ def index_jobs(
 
 @dataclass(frozen=True)
 class KnownFiles:
-    """Collections of the shards, and the snapshots to look for files in.
-
-    Attributes:
-        roots: Root folders of all collections.
-        folders: Folders of the shards.
-    """
+    """Collections of the shards, and the snapshots to look for files in."""
 
     roots: tuple[Path, ...]
     folders: tuple[Path, ...]
@@ -357,13 +328,8 @@ class KnownFiles:
         Raises:
             UsageError: it is a mistyped path.
         """
-        if is_there(path) or archive_of(path) != path or self.shards_that_know(path):
-            return
-        try:
-            near = did_you_mean(path.name, [entry.name for entry in path.parent.iterdir()])
-        except OSError:
-            near = ""
-        raise UsageError(f"{path} does not exist, and nothing of it is indexed: {near}give a folder or a file")
+        if not is_there(path) and archive_of(path) == path and not self.shards_that_know(path):
+            raise mistyped(path)
 
 
 def known_files(root: Path, shards: ShardMap) -> KnownFiles:

@@ -131,9 +131,8 @@ def read_shard_map(root: Path) -> ShardMap:
     """
     shards = read_json(root / SHARDS_FILE, lambda data: _checked(data, root), PUT_BACK)
     if shards is None:
-        raise StoreNotFoundError(
-            f"no sharded store at {root}: create one with `bindsearch index FOLDER --shards N --store {root}`"
-        )
+        way_out = f"create one with `bindsearch index FOLDER --shards N --store {root}`"
+        raise StoreNotFoundError(f"no sharded store at {root}: {way_out}")
     return shards
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from bindsearch.arguments import to_path_text
-from bindsearch.errors import BindSearchError, StoreError, UsageError
+from bindsearch.errors import StoreError, UsageError
 from bindsearch.ingest.left_out import read_left_out
 from bindsearch.operations.classify.column import ColumnReport, ColumnStatus
 from bindsearch.operations.compact import CompactReport, compact_store
@@ -34,10 +34,9 @@ from bindsearch.operations.verify.findings import Report
 from bindsearch.operations.verify.recover import RecoverReport, recover_store
 from bindsearch.reports import LeftOutFile
 from bindsearch.results import PartitionStatus, Status
-from bindsearch.shards.each import RunEach, results_of, run_each_here
+from bindsearch.shards.each import RunEach, counted, joined, results_of, run_each_here, totals
 from bindsearch.shards.fingerprints import fingerprints_path
 from bindsearch.shards.layout import ShardMap, local_id, read_shard_map
-from bindsearch.shards.sums import joined, totals
 from bindsearch.storage.config import STORE_FILE
 from bindsearch.storage.faults import store_faults
 from bindsearch.store import Store
@@ -74,7 +73,7 @@ def call_each(
     """
     shards = read_shard_map(root)
     task = partial(_call_one, root, shards, partial(call, **options), arguments)
-    return results_of(run_each(task, present(root, shards)), shards)
+    return results_of(run_each(task, [*present(root, shards)]), shards)
 
 
 def _call_one(
@@ -85,34 +84,28 @@ def _call_one(
         return call(folder, *arguments)
 
 
-def present(root: Path, shards: ShardMap) -> list[int]:
-    """Return the numbers of the shards that are there; one that never had a file is not.
+def present(root: Path, shards: ShardMap) -> dict[int, Path]:
+    """Return the folders of the shards that are there, by number; one that never had a file is not.
 
     Raises:
         StoreError: one that had files is missing.
     """
-    numbers = []
+    folders = {}
     for number, folder in enumerate(shards.paths(root)):
         if (folder / STORE_FILE).is_file():
-            numbers.append(number)
+            folders[number] = folder
         elif fingerprints_path(root, number, shards.n).exists():
             raise StoreError(f"the shard {folder} is missing: mount or restore its disk")
-    return numbers
+    return folders
 
 
 def sum_status(root: Path, parts: Sequence[Status]) -> Status:
     """Return the sum of the status of shards."""
-    left_out: Counter[str] = Counter()
-    counts: dict[str, Counter[Modality]] = {"items": Counter(), "segments": Counter()}
-    for part in parts:
-        left_out.update(part.left_out)
-        counts["items"].update(part.items)
-        counts["segments"].update(part.segments)
     partitions: dict[Modality, list[PartitionStatus]] = {}
     for partition in (partition for part in parts for partition in part.partitions):
         partitions.setdefault(partition.modality, []).append(partition)
     columns: dict[str, list[ColumnStatus]] = {}
-    for column in (column for part in parts for column in part.columns):
+    for column in joined(parts, "columns")["columns"]:
         columns.setdefault(column.name, []).append(column)
     return replace(
         parts[0],
@@ -120,10 +113,10 @@ def sum_status(root: Path, parts: Sequence[Status]) -> Status:
         **totals(parts, "generation", "size_bytes"),
         **joined(parts, "failures", "without_content"),
         collections=tuple(dict.fromkeys(path for part in parts for path in part.collections)),
-        items=dict(counts["items"]),
-        segments=dict(counts["segments"]),
+        items=dict(counted(parts, "items")),
+        segments=dict(counted(parts, "segments")),
         partitions=tuple(map(_sum_partitions, partitions.values())),
-        left_out=dict(left_out.most_common()),
+        left_out=dict(counted(parts, "left_out").most_common()),
         columns=tuple(replace(same[0], **totals(same, "items", "missing")) for same in columns.values()),
     )
 
@@ -171,13 +164,10 @@ def compact_shards(root: Path, *, run_each: RunEach[CompactReport] = run_each_he
 def recover_shards(root: Path, *, run_each: RunEach[RecoverReport] = run_each_here) -> RecoverReport:
     """Rebuild damaged catalogs of shards from their snapshots as `Store.recover`; lines name the shard."""
     reports = call_each(root, recover_store, run_each)
-    return RecoverReport(
-        reason="; ".join(f"shard {number}: {report.reason}" for number, report in reports.items() if report.reason),
-        source=" and ".join(sorted({report.source for report in reports.values() if report.source})),
-        items=sum(report.items for report in reports.values()),
-        segments=sum(report.segments for report in reports.values()),
-        losses=tuple(f"shard {number}: {loss}" for number, report in reports.items() for loss in report.losses),
-    )
+    reason = "; ".join(f"shard {number}: {report.reason}" for number, report in reports.items() if report.reason)
+    source = " and ".join(sorted({report.source for report in reports.values() if report.source}))
+    losses = tuple(f"shard {number}: {loss}" for number, report in reports.items() for loss in report.losses)
+    return RecoverReport(reason, source, **totals(reports.values(), "items", "segments"), losses=losses)
 
 
 def forget_in_shards(
@@ -196,7 +186,7 @@ def forget_in_shards(
         local, shard = local_id(number, shards.n)
         ids.setdefault(shard, []).append(local)
     there = present(root, shards)
-    known = {number: known_to(shards.paths(root)[number], paths, ids.get(number, ())) for number in there}
+    known = {number: known_to(folder, paths, ids.get(number, ())) for number, folder in there.items()}
     for position, path in enumerate(paths):
         if not any(position in found.paths for found in known.values()):
             raise UsageError(f"{path} is not in the store: nothing at or below it was indexed")
@@ -204,12 +194,12 @@ def forget_in_shards(
         local, shard = local_id(item, shards.n)
         if shard not in known or local not in known[shard].item_ids:
             raise UsageError(f"no item has the id {item}: `bindsearch search --json` prints ids")
-    concerned = [number for number, found in known.items() if found.paths or found.item_ids]
     wanted = {
-        number: ([paths[position] for position in sorted(known[number].paths)], ids.get(number, []))
-        for number in concerned
+        number: ([paths[position] for position in sorted(found.paths)], ids.get(number, []))
+        for number, found in known.items()
+        if found.paths or found.item_ids
     }
-    removed = results_of(run_each(partial(_forget, root, shards, wanted), concerned), shards)
+    removed = results_of(run_each(partial(_forget, root, shards, wanted), [*wanted]), shards)
     return sum(removed.values())
 
 
@@ -228,15 +218,15 @@ def relocate_shards(root: Path, old: str, new: str) -> RelocateReport:
         UsageError: `old` is not a collection, or `new` does not contain the files; nothing is changed.
     """
     shards = read_shard_map(root)
-    outcomes: dict[int, RelocateReport | BindSearchError] = {}
-    for number in present(root, shards):
+    checked: dict[int, RelocateReport] = {}
+    errors: list[UsageError] = []
+    for number, folder in present(root, shards).items():
         try:
-            outcomes[number] = relocate(shards.paths(root)[number], old, new, dry_run=True)
+            checked[number] = relocate(folder, old, new, dry_run=True)
         except UsageError as error:  # a shard that an interrupted call has done, or that was made later
-            outcomes[number] = error
-    checked = {number: report for number, report in outcomes.items() if isinstance(report, RelocateReport)}
+            errors.append(error)
     if not checked:
-        raise next(error for error in outcomes.values() if isinstance(error, BindSearchError))
+        raise errors[0]
     check_found(old, new, _sum_relocated([*checked.values()]))
     return _sum_relocated([relocate(shards.paths(root)[number], old, new, is_checked=True) for number in checked])
 
@@ -248,10 +238,8 @@ def _sum_relocated(reports: Sequence[RelocateReport]) -> RelocateReport:
 
 def left_out_of_shards(root: Path, start: int, most: int) -> list[LeftOutFile]:
     """Return files and folders that were not indexed, `most` of them from number `start` on, by collection and path."""
-    shards = read_shard_map(root)
     lists = []
-    for number in present(root, shards):
-        folder = shards.paths(root)[number]
+    for folder in present(root, read_shard_map(root)).values():
         roots = open_generation(folder)[1].manifest.collections
         rows = [(path, *row.values()) for key, path in roots.items() for row in read_left_out(folder, key).to_pylist()]
         lists.append(sorted(rows))
@@ -309,13 +297,10 @@ def classify_shards(
     reports = [*call_each(root, _classify, run_each, labels, device, options).values()]
     if not reports:
         raise StoreError(f"nothing is indexed yet in {root}: run `bindsearch index FOLDER --store {root}`")
-    counts: Counter[str] = Counter()
-    for report in reports:
-        counts.update(report.counts)
-    names = ("items", "classified", "without_vectors", "cancelled")
-    sums = {name: sum(getattr(report, name) for report in reports) for name in names}
+    counts = dict(counted(reports, "counts").most_common())
+    sums = totals(reports, "items", "classified", "without_vectors", "cancelled")
     replaced, took_s = any(report.replaced for report in reports), time.monotonic() - started
-    return replace(reports[0], **sums, replaced=replaced, counts=dict(counts.most_common()), took_s=took_s)
+    return replace(reports[0], **sums, replaced=replaced, counts=counts, took_s=took_s)
 
 
 def _classify(
@@ -355,7 +340,7 @@ def export_shards(
     """
     started = time.monotonic()
     shards = read_shard_map(root)
-    numbers = present(root, shards)
+    numbers = [*present(root, shards)]
     place = to_place(target)
     check_target(place)
     shared: Path | str = place if isinstance(place, Path) else to_path_text(target)
@@ -363,12 +348,9 @@ def export_shards(
     reports = [report for report in results.values() if report is not None]
     if not reports:
         raise NothingToExportError
-    vectors: Counter[Modality] = Counter()
-    for report in reports:
-        vectors.update(report.vectors)
     return ExportReport(
         target=place if isinstance(place, Path) else place.name,
-        vectors=dict(vectors),
+        vectors=dict(counted(reports, "vectors")),
         files=sum(report.files or 0 for report in reports),
         size_bytes=sum(report.size_bytes or 0 for report in reports),
         took_s=time.monotonic() - started,

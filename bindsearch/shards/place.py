@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from bindsearch.shards.each import run_each_here
 from bindsearch.shards.hosts import Hosts, LocalHosts
 from bindsearch.shards.layout import ShardMap, read_shard_map
 
@@ -46,8 +47,6 @@ class Place:
 
     def run_each(self, call: Callable[[int], Result], numbers: Sequence[int]) -> Mapping[int, Result | BindSearchError]:
         """Call a function for the numbers of shards; return its result or its error for each."""
-        from bindsearch.shards.each import run_each_here
-
         return run_each_here(call, numbers)
 
     def roll(self, root: Path, change: Callable[[], Result]) -> Result:  # noqa: ARG002  (for clusters)

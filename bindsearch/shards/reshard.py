@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain, pairwise
@@ -43,10 +43,9 @@ from bindsearch.operations.optimize import optimize_store
 from bindsearch.reports import OnStage, ignore_stage
 from bindsearch.search.generation import Generation
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
-from bindsearch.shards.each import RunEach, results_of, run_each_here
+from bindsearch.shards.each import RunEach, results_of, run_each_here, totals
 from bindsearch.shards.fingerprints import fingerprints_path, write_fingerprints
 from bindsearch.shards.layout import ShardMap, new_shard_map, read_shard_map, shard_of, write_shard_map
-from bindsearch.shards.sums import totals
 from bindsearch.small_files import check_seal, read_json, read_small_file, sealed
 from bindsearch.storage.batch import StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog, Failure, SourceContainer
@@ -153,11 +152,10 @@ def reshard(
         total = _sum(built.values())
         before = _sum(_content(path) for path in sources.values())
         if (total.items, total.segments, total.failures) != (before.items, before.segments, before.failures):
-            raise StoreError(
-                f"the new shards have {total.items} items, {total.segments} segments and {total.failures} failures, "
-                f"the old ones {before.items}, {before.segments} and {before.failures}: the old ones stay; run "
-                "`bindsearch verify`"
-            )
+            now = f"{total.items} items, {total.segments} segments and {total.failures} failures"
+            earlier = f"{before.items}, {before.segments} and {before.failures}"
+            way_out = "the old ones stay; run `bindsearch verify`"
+            raise StoreError(f"the new shards have {now}, the old ones {earlier}: {way_out}")
         write_shard_map(root, plan.new)
         on_stage("deleting the shards of before")
         _delete_old(root, plan)
@@ -279,11 +277,8 @@ def _finish(folder: Path, sources: Sequence[Path], device: str) -> list[str]:
         if (stored := snapshot.class_columns) is not None:
             columns = [(column, snapshot.manifest.collections) for column in stored.columns.values()]
             notices += carry_columns(columns, folder, encoder, str(source))
-    gpus = GpuResidency(device)
-    try:
+    with closing(GpuResidency(device)) as gpus:
         optimize_store(StoreContext(folder, encoder, decode_options(read_config(folder), None), gpus))
-    finally:
-        gpus.close()
     return notices
 
 
@@ -340,9 +335,8 @@ class _Builder:
                         self.batch.containers.append(SourceContainer(key, path, state))
                 table = read_left_out(source, old_key)
                 left_out = zip(*(table.column(name).to_pylist() for name in ("rel_path", "reason")), strict=True)
-                self.left_out.setdefault(key, {}).update(
-                    (path, why) for path, why in left_out if belongs(path.rstrip("/"), archives)
-                )
+                kept = ((path, why) for path, why in left_out if belongs(path.rstrip("/"), archives))
+                self.left_out.setdefault(key, {}).update(kept)
         self._add_items(generation, states)
 
     def _add_items(self, generation: Generation, states: dict[int, tuple[int, str, FileState]]) -> None:

@@ -117,10 +117,9 @@ class ShardedStore(Store):
             self._mark = mark
 
     def _close_hosts(self) -> None:
-        if "_open_hosts" in self.__dict__:
-            self._open_hosts.close()
-        for cached in ("_open_hosts", "_open_router"):
-            self.__dict__.pop(cached, None)
+        if (hosts := self.__dict__.pop("_open_hosts", None)) is not None:
+            hosts.close()
+        self.__dict__.pop("_open_router", None)
 
     @cached_property
     def _open_hosts(self) -> Hosts:
@@ -179,10 +178,8 @@ class ShardedStore(Store):
             write_shard_map(self._folder, new_shard_map(self._shards or 1, created))
             shards = self.shard_map
         if self._shards not in (None, shards.n):
-            raise UsageError(
-                f"{self.path} has {shards.n} shards, not {self._shards}: leave out the number, or change it with "
-                "`bindsearch reshard`"
-            )
+            way_out = "leave out the number, or change it with `bindsearch reshard`"
+            raise UsageError(f"{self.path} has {shards.n} shards, not {self._shards}: {way_out}")
         return shards
 
     def _shard_options(self) -> ShardOptions:
@@ -256,9 +253,8 @@ class ShardedStore(Store):
 
         self.shard_map  # noqa: B018  (raises if there is no store)
         request = IndexRequest(rules, imu_rate_hz, retry_failed=True, limits={} if limits is None else limits)
-        return retry_shards(
-            self._folder, request, self._shard_options(), run=self._place.run_jobs, on_progress=on_progress
-        )
+        options, run = self._shard_options(), self._place.run_jobs
+        return retry_shards(self._folder, request, options, run=run, on_progress=on_progress)
 
     @tells_faults("write")
     def watch(
@@ -281,9 +277,8 @@ class ShardedStore(Store):
         self._create()
         folders = resolve_paths(paths, self._known_collections().values())
         request, options = IndexRequest(rules, include=include, exclude=exclude), self._shard_options()
-        pause_s = to_number(
-            RESCAN_S if rescan_s is None else rescan_s, "rescan_s", "give seconds above 0", math.ulp(0.0)
-        )
+        pause_s = RESCAN_S if rescan_s is None else rescan_s
+        pause_s = to_number(pause_s, "rescan_s", "give seconds above 0", math.ulp(0.0))
         watch_shards(self._folder, folders, request, options, on_report, stop, rescan_s=pause_s, polling=polling)
 
     @tells_faults("read")
@@ -378,9 +373,8 @@ class ShardedStore(Store):
         from bindsearch.shards.maintain import verify_shards
 
         on_stage(f"checking {self.shard_map.n} shards")
-        return verify_shards(
-            self._folder, check_media=check_media, hash_media=hash_media, run_each=self._place.run_each
-        )
+        run_each = self._place.run_each
+        return verify_shards(self._folder, check_media=check_media, hash_media=hash_media, run_each=run_each)
 
     @tells_faults("write")
     def compact(self, *, on_stage: OnStage = ignore_stage) -> CompactReport:
@@ -459,9 +453,8 @@ class ShardedStore(Store):
 
     def reindex(self, *_: Any, **__: Any) -> NoReturn:
         """Raise UsageError: shards have one encoder for good."""
-        raise UsageError(
-            f"{self.path} has shards, which keep their encoder: index the folders into another store with the new one"
-        )
+        way_out = "index the folders into another store with the new one"
+        raise UsageError(f"{self.path} has shards, which keep their encoder: {way_out}")
 
     def calibrate(self, *_: Any, **__: Any) -> NoReturn:
         """Raise UsageError: the calibration is that of the encoder."""
@@ -480,6 +473,5 @@ class ShardedStore(Store):
         raise self._of_one_shard("merge")
 
     def _of_one_shard(self, command: str) -> UsageError:
-        return UsageError(
-            f"`{command}` works on a store without shards: give one shard, such as {self.path / 'shard-0000'}"
-        )
+        example = self.path / "shard-0000"
+        return UsageError(f"`{command}` works on a store without shards: give one shard, such as {example}")

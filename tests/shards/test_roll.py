@@ -11,10 +11,8 @@ import pytest
 
 import bindsearch as bs
 from bindsearch.errors import StoreError
-from bindsearch.shards.host import ShardHost
-from bindsearch.shards.hosts import Replies, to_replies
+from bindsearch.shards.hosts import Replies, ShardHost, roll, to_replies
 from bindsearch.shards.layout import TIMEOUT_S
-from bindsearch.shards.roll import roll
 from helpers.ray_nodes import shard_folders
 from helpers.sharded import index, make_shards
 

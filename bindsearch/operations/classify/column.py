@@ -138,8 +138,7 @@ def write_column(
         with locked_catalog(store) as (config, catalog):
             if _named(catalog.class_records().values(), column.name) != before:
                 raise StoreError(f"the column {column.name} was changed by another process meanwhile: run it again")
-            writer = Writer(store, catalog, config.dim)
-            writer.set_class_columns([(column, values)])
+            Writer(store, catalog, config.dim).set_class_columns([(column, values)])
     keys, inside = _keys_of(generation.snapshot, column)
     counts = counts_of(values, keys[inside], column.labels)
     return ColumnReport(
@@ -207,36 +206,26 @@ def carry_columns(
 def column_status(snapshot: Snapshot) -> list[ColumnStatus]:
     """Return the status of the columns of classes of a snapshot, in the order in which they were written."""
     roots = snapshot.manifest.collections
+    kept = ("name", "probability", "labels", "templates", "modality", "encoder", "digest", "written")
     listed = []
     for column in _columns(snapshot):
         keys, inside = _keys_of(snapshot, column)
         _, known = look_up(_values_of(snapshot, column.name), keys[inside])
-        listed.append(
-            ColumnStatus(
-                name=column.name,
-                probability=column.probability,
-                labels=column.labels,
-                templates=column.templates,
-                modality=column.modality,
-                collections=tuple(Path(roots[key]) for key in column.collections if key in roots),
-                encoder=column.encoder,
-                digest=column.digest,
-                written=column.written,
-                items=int(np.count_nonzero(known)),
-                missing=int(np.count_nonzero(~known & (keys[inside] >= 0))),
-            )
-        )
+        collections = tuple(Path(roots[key]) for key in column.collections if key in roots)
+        items, missing = np.count_nonzero(known), np.count_nonzero(~known & (keys[inside] >= 0))
+        values = {name: getattr(column, name) for name in kept}
+        listed.append(ColumnStatus(**values, collections=collections, items=int(items), missing=int(missing)))
     return listed
 
 
 def missing_notices(snapshot: Snapshot) -> list[str]:
     """Return a line for each column of classes that new or changed items are missing from."""
-    return [
-        f"{'1 item has' if column.missing == 1 else f'{column.missing} items have'} no class in the column "
-        f"{column.name} yet: run `{shell_command('classify', '--write-column', column.name)}`"
-        for column in column_status(snapshot)
-        if column.missing
-    ]
+    notices = []
+    for column in filter(lambda column: column.missing, column_status(snapshot)):
+        items = "1 item has" if column.missing == 1 else f"{column.missing} items have"
+        command = shell_command("classify", "--write-column", column.name)
+        notices.append(f"{items} no class in the column {column.name} yet: run `{command}`")
+    return notices
 
 
 def _requested(request: ColumnRequest, before: ClassColumn | None, snapshot: Snapshot, encoder: Encoder) -> ClassColumn:
@@ -293,8 +282,7 @@ def _carried(
     _check_names(moved, snapshot)
     check_prompts(ClassNames(moved.labels, moved.texts), moved.templates, encoder)
     known = _values_of(snapshot, moved.name)
-    values, _, _ = _values(generation, moved, known, encoder, ignore_rows)
-    return moved, values
+    return moved, _values(generation, moved, known, encoder, ignore_rows)[0]
 
 
 def _now() -> str:
@@ -311,7 +299,6 @@ def _named(columns: Iterable[ClassColumn], name: str) -> ClassColumn | None:
 
 
 def _columns(snapshot: Snapshot) -> Sequence[ClassColumn]:
-    """Return the columns of classes of a snapshot."""
     return () if snapshot.class_columns is None else [*snapshot.class_columns.columns.values()]
 
 
@@ -353,16 +340,12 @@ def _keys_of(snapshot: Snapshot, column: ClassColumn) -> tuple[NDArray[np.int64]
 def _values(
     generation: Generation, column: ClassColumn, known: ClassValues, encoder: Encoder, on_rows: OnRows
 ) -> tuple[ClassValues, int, int]:
-    """Return the values of a column, known and new, how many items had none, and how many have vectors that cancel.
-
-    Values whose vectors no item has any more are left out.
-    """
+    """Return the values of a column, known and new, how many items had none, and how many have vectors that cancel."""
     keys, inside = _keys_of(generation.snapshot, column)
     _, has_value = look_up(known, keys)
     wanted = np.flatnonzero(inside & ~has_value & (keys >= 0))
     unique, firsts = np.unique(keys[wanted], return_index=True)
-    live = np.isin(known.vector_ids, keys[inside])
-    kept = known.at(live)
+    kept = known.at(np.isin(known.vector_ids, keys[inside]))  # of vectors that an item has
     on_rows(0, len(unique))
     if not len(unique):
         return kept, 0, 0

@@ -15,7 +15,6 @@ from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.zero_shot import (
     DEFAULT_TEMPLATES,
     ClassNames,
-    ClassVectors,
     class_probabilities,
     class_scores,
     class_vectors,
@@ -150,18 +149,13 @@ def classify_files(
         except (UsageError, MediaError, VectorError) as error:
             classified.append(ClassifiedFile(source, None, (), failure=str(error)))
         else:
-            best = _best(names, encoded, logit_scale(encoder, encoded.modality), shown)
+            scores = class_scores(names, encoded.for_target(Modality.TEXT)[None])
+            probabilities = class_probabilities(scores, logit_scale(encoder, encoded.modality))[0].tolist()
+            order = np.argsort(-scores[0], kind="stable")[:shown].tolist()  # of equal ones the first comes first
+            best = tuple(ClassScore(names.labels[row], probabilities[row], float(scores[0, row])) for row in order)
             classified.append(ClassifiedFile(source, encoded.modality, best, encoded.notices))
         on_rows(done, len(sources))
     return classified
-
-
-def _best(names: ClassVectors, encoded: EncodedTerm, scale: float, top: int) -> tuple[ClassScore, ...]:
-    """Return the best classes of a file; of equal ones the first comes first."""
-    scores = class_scores(names, encoded.for_target(Modality.TEXT)[None])
-    probabilities = class_probabilities(scores, scale)[0].tolist()
-    order = np.argsort(-scores[0], kind="stable")[:top].tolist()
-    return tuple(ClassScore(names.labels[row], probabilities[row], float(scores[0, row])) for row in order)
 
 
 def _term_of(source: str, modality: Modality | None) -> Term:

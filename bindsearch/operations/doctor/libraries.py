@@ -131,10 +131,7 @@ def check_codecs() -> Iterator[Check]:
 
 
 def _problem(requirement: Requirement, version: str, module: str | None, *, imports: bool) -> Check | None:
-    """Return the finding about an installed library; None if there is no problem.
-
-    Damaged files are checked before the import, since importing them may kill the process.
-    """
+    """Return the finding about an installed library; None if there is no problem."""
     name = requirement.name
 
     def problem(message: str, remedy: str) -> Check:
@@ -143,7 +140,7 @@ def _problem(requirement: Requirement, version: str, module: str | None, *, impo
     if module is not None and (shadow := shadowing_path(module)) is not None:
         return problem(f"is imported from {shadow}, not from the installed package", f"remove or rename {shadow}")
     reinstall = f"pip install --force-reinstall --no-deps {name}=={version}"
-    if damaged := damaged_files(name):
+    if damaged := damaged_files(name):  # before the import, which may kill the process
         more = f" and {len(damaged) - SHOWN_FILES} more" if len(damaged) > SHOWN_FILES else ""
         return problem(f"damaged: {', '.join(damaged[:SHOWN_FILES])}{more}", reinstall)
     torch = version_of("torch")

@@ -95,10 +95,8 @@ def check_watch_limits() -> Iterator[Check]:
     except (OSError, ValueError):
         return
     low = watches < LOW_WATCHES or instances < LOW_INSTANCES
-    remedy = (
-        "`watch` may run out of watches on large folders: "
-        f"sudo sysctl fs.inotify.max_user_watches={8 * LOW_WATCHES} fs.inotify.max_user_instances=512, or --polling"
-    )
+    command = f"sudo sysctl fs.inotify.max_user_watches={8 * LOW_WATCHES} fs.inotify.max_user_instances=512"
+    remedy = f"`watch` may run out of watches on large folders: {command}, or --polling"
     message = f"{watches} folders, {instances} watchers per user"
     yield checked("disk", "watch limits", message, remedy if low else "")
 

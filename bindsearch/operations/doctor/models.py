@@ -111,8 +111,7 @@ def check_store(path: Path) -> Iterator[Check]:
     size = folder_size(path) / 1e6
     message = f"{sum(snapshot.counts('items').values())} items, {len(failures)} failed files, {size:.1f} MB at {path}"
     yield checked("store", "store", "; ".join([message, *problems]), "bindsearch optimize" if problems else "")
-    n_retried = sum(map(is_installation_failure, failures))
-    if n_retried:
+    if n_retried := sum(map(is_installation_failure, failures)):
         message = f"{n_retried} files failed because a library could not be loaded"
         yield checked("store", "failed files", message, "the next `bindsearch index` retries them")
 

@@ -78,15 +78,10 @@ Columns = Mapping[str, list[Any]]
 
 
 class Block(NamedTuple):
-    """Block of vectors.
+    """Block of vectors."""
 
-    Attributes:
-        facts: Table of m rows with all columns of FACTS.
-        vectors: Unit vectors, float16 (m, d).
-    """
-
-    facts: pa.Table
-    vectors: NDArray[np.float16]
+    facts: pa.Table  # m rows with all columns of FACTS
+    vectors: NDArray[np.float16]  # of unit length, (m, d)
 
 
 def open_generation(store: Path) -> tuple[StoreConfig, Generation]:
@@ -113,12 +108,11 @@ def space_from_json(text: bytes) -> StoreConfig | None:
 
 def columns_to_json(snapshot: Snapshot) -> bytes:
     """Return the value of CLASS_COLUMNS_KEY in the schema metadata."""
-    stored = snapshot.class_columns
-    roots = snapshot.manifest.collections
-    records = [
-        {"column": column.to_record(), "roots": {str(key): roots[key] for key in column.collections if key in roots}}
-        for column in (() if stored is None else stored.columns.values())
-    ]
+    stored, collections = snapshot.class_columns, snapshot.manifest.collections
+    records = []
+    for column in () if stored is None else stored.columns.values():
+        roots = {str(key): collections[key] for key in column.collections if key in collections}
+        records.append({"column": column.to_record(), "roots": roots})
     return json.dumps(records).encode()
 
 

@@ -22,7 +22,7 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -66,7 +66,6 @@ from bindsearch.search.generation import Generation
 from bindsearch.search.query import parse_modalities
 from bindsearch.storage.config import StoreConfig, resolve_store
 from bindsearch.storage.faults import tells_faults
-from bindsearch.storage.snapshot import Snapshot
 from bindsearch.types import Modality, PathLike
 
 SHARD_ROWS = 1_000_000
@@ -182,7 +181,7 @@ def export_vectors(
     try:
         check_target(place)
         on_progress(0, total)
-        for done in accumulate(write(partial(_open, place, sizes), export_id, config, generation, rows)):
+        for done in accumulate(write(partial(_open, place, sizes), _Source(export_id, config, generation, rows))):
             on_progress(done, total)
         with _open(place, {}, EXPORT_FILE) as file:
             listed = {"format": 1, "id": export_id, "vectors": counts, "files": sizes}
@@ -273,21 +272,24 @@ def _select_rows(
     return {modality: rows[pc.equal(column, modality.value).to_numpy()[rows]] for modality in modalities}
 
 
-def _write_parquet(
-    open_file: OpenFile,
-    export_id: str,
-    config: StoreConfig,
-    generation: Generation,
-    rows: Mapping[Modality, NDArray[np.int64]],
-) -> Iterator[int]:
+class _Source(NamedTuple):
+    """Content of an export: its id, and segment rows by modality, int64 (m,)."""
+
+    export_id: str
+    config: StoreConfig
+    generation: Generation
+    rows: Mapping[Modality, NDArray[np.int64]]
+
+
+def _write_parquet(open_file: OpenFile, source: _Source) -> Iterator[int]:
     """Write all vectors, those of an item together; yield the number of rows of each block."""
-    snapshot = generation.snapshot
-    everything = np.concatenate(list(rows.values()))
+    generation, snapshot = source.generation, source.generation.snapshot
+    everything = np.concatenate(list(source.rows.values()))
     everything = everything[np.argsort(snapshot.segment_items[everything], kind="stable")]
     whole = complete_items(snapshot, everything)
     classes = class_arrays(snapshot)
-    kind = pa.list_(pa.field("element", pa.float16(), nullable=False), config.dim)
-    schema = _schema(config, snapshot, export_id).append(pa.field(VECTOR_COLUMN, kind))
+    kind = pa.list_(pa.field("element", pa.float16(), nullable=False), source.config.dim)
+    schema = _schema(source).append(pa.field(VECTOR_COLUMN, kind))
     for number, shard in enumerate(split_at_item_boundaries(snapshot, everything, SHARD_ROWS)):
         with _parquet_file(open_file, f"vectors-{number:05d}.parquet", schema) as file:
             for block in read_blocks(generation, shard, whole, classes):
@@ -296,15 +298,9 @@ def _write_parquet(
                 yield len(block.vectors)
 
 
-def _write_npy(
-    open_file: OpenFile,
-    export_id: str,
-    config: StoreConfig,
-    generation: Generation,
-    rows: Mapping[Modality, NDArray[np.int64]],
-) -> Iterator[int]:
+def _write_npy(open_file: OpenFile, source: _Source) -> Iterator[int]:
     """Write each modality to its own files, numbered as by clip-retrieval; yield the number of rows of each block."""
-    snapshot = generation.snapshot
+    generation, rows, snapshot = source.generation, source.rows, source.generation.snapshot
     whole = complete_items(snapshot, np.concatenate(list(rows.values())))
     classes = class_arrays(snapshot)
     first = next((modality for modality in (Modality.IMAGE, Modality.TEXT) if len(rows.get(modality, ()))), None)
@@ -314,15 +310,14 @@ def _write_npy(
         short_name = SHORT_NAMES.get(modality, modality.value)
         facts_name = "metadata" if modality is first else f"{short_name}_metadata"
         shards = split_at_item_boundaries(snapshot, modality_rows, SHARD_ROWS)
-        renamed = CLIP_COLUMNS.get(modality, {})
-        schema = _schema(config, snapshot, export_id, renamed)
+        schema = _schema(source, CLIP_COLUMNS.get(modality, {}))
         for number, shard in enumerate(shards):
             digits = str(number).zfill(len(str(len(shards))))
             with (
                 open_file(f"{short_name}_emb/{short_name}_emb_{digits}.npy") as vectors,
                 _parquet_file(open_file, f"{facts_name}/{facts_name}_{digits}.parquet", schema) as facts,
             ):
-                header = {"descr": "<f2", "fortran_order": False, "shape": (len(shard), config.dim)}
+                header = {"descr": "<f2", "fortran_order": False, "shape": (len(shard), source.config.dim)}
                 np.lib.format.write_array_header_1_0(vectors, header)
                 for block in read_blocks(generation, shard, whole, classes):
                     vectors.write(np.ascontiguousarray(block.vectors, "<f2").data)
@@ -330,13 +325,11 @@ def _write_npy(
                     yield len(block.vectors)
 
 
-def _schema(
-    config: StoreConfig, snapshot: Snapshot, export_id: str, renamed: Mapping[str, str] = MappingProxyType({})
-) -> pa.Schema:
+def _schema(source: _Source, renamed: Mapping[str, str] = MappingProxyType({})) -> pa.Schema:
     """Return the schema of the metadata columns, with the columns in `renamed` under other names."""
     fields = [(renamed.get(name, name), pa.type_for_alias(kind)) for name, kind in FACTS.items()]
-    metadata = {SPACE_KEY: space_to_json(config), EXPORT_KEY: export_id, CLASS_COLUMNS_KEY: columns_to_json(snapshot)}
-    return pa.schema(fields, metadata)
+    columns, space = columns_to_json(source.generation.snapshot), space_to_json(source.config)
+    return pa.schema(fields, {SPACE_KEY: space, EXPORT_KEY: source.export_id, CLASS_COLUMNS_KEY: columns})
 
 
 @contextmanager

@@ -249,13 +249,9 @@ def _records(row: _Row, found: Mapping[int, FileTask], root: Path | None) -> Ite
         yield {**record, ERROR_COLUMN: "not indexed" if inspection is None else inspection.verdict.why}
     else:
         metadata = metadata_of(embedded)
-        record |= {
-            "item_modality": modality_of(embedded, embedded.segments).value,
-            "content_hash": inspection.content_hash,
-            "fingerprint": inspection.fingerprint,
-            "columns": inspection.columns,
-            **{name: getattr(metadata, name) for name in METADATA_COLUMNS},
-        }
+        record["item_modality"] = modality_of(embedded, embedded.segments).value
+        record |= {name: getattr(inspection, name) for name in ("content_hash", "fingerprint", "columns")}
+        record |= {name: getattr(metadata, name) for name in METADATA_COLUMNS}
         for segment in embedded.segments:
             span = {"start_s": segment.start_s, "end_s": segment.end_s, "text": segment.text}
             yield {**record, "modality": segment.modality.value, **span, VECTOR_COLUMN: segment.payload}

@@ -115,15 +115,15 @@ def import_vectors(
     with ExitStack() as copies:
         names = {}
         for place in dict.fromkeys(map(to_place, dict.fromkeys(sources))):
-            names[copies.enter_context(local_copy(place, _is_read, on_stage))] = name_of(place)
+            copy = local_copy(place, lambda path: path == EXPORT_FILE or path.endswith((".parquet", ".npy")), on_stage)
+            names[copies.enter_context(copy)] = name_of(place)
         opened = {folder: [VectorFileReader(shard, vector_column) for shard in find_shards(folder)] for folder in names}
         for folder, of_source in opened.items():
             check_complete(folder, of_source)
         shards = [shard for group in opened.values() for shard in group]
         space = next((shard.space for shard in shards if shard.space is not None), None)
-        context, config = copies.enter_context(
-            import_context(path, space, encoder=encoder, encoder_options=encoder_options, device=device)
-        )
+        opening = import_context(path, space, encoder=encoder, encoder_options=encoder_options, device=device)
+        context, config = copies.enter_context(opening)
         _check(config, path, shards)
         plan = _plan(opened, root_folder)
         total = sum(shard.n for shard in shards)
@@ -144,11 +144,6 @@ def import_vectors(
     return report
 
 
-def _is_read(rel_path: str) -> bool:
-    """Return whether an import of a folder may read a file of it."""
-    return rel_path == EXPORT_FILE or rel_path.endswith((".parquet", ".npy"))
-
-
 def _check(config: StoreConfig, path: Path, shards: Sequence[VectorFileReader]) -> None:
     """Check that all shards have the space of the store; raise VectorError for other dimensions, else StoreError."""
     for shard in shards:
@@ -160,6 +155,10 @@ def _check(config: StoreConfig, path: Path, shards: Sequence[VectorFileReader]) 
             check_space(config, path, shard.space, shard.facts)
 
 
+ItemPath = tuple[str, str]
+"""Root and relative path of an item."""
+
+
 @dataclass(frozen=True)
 class _Plan:
     """Assignment of the rows of some shards to items, each with its root and relative path."""
@@ -167,7 +166,7 @@ class _Plan:
     shards: Sequence[VectorFileReader]
     codes: Sequence[NDArray[np.int64]]  # for each shard the item number of each row (n,)
     counts: NDArray[np.int64]  # number of vectors of each item; 0 for a file that could not be read
-    items: Sequence[tuple[str, str]]
+    items: Sequence[ItemPath]
 
 
 def _plan(sources: Mapping[Path, Sequence[VectorFileReader]], root: str | None) -> _Plan:
@@ -197,9 +196,7 @@ def _plan(sources: Mapping[Path, Sequence[VectorFileReader]], root: str | None) 
     return _Plan(shards, codes, counts, items)
 
 
-def _placed(
-    shards: Sequence[VectorFileReader], root: str | None
-) -> tuple[list[tuple[str, str]], list[NDArray[np.int64]]]:
+def _placed(shards: Sequence[VectorFileReader], root: str | None) -> tuple[list[ItemPath], list[NDArray[np.int64]]]:
     """Return root and relative path of each path of a source, and for each shard the number of each row's path (n,)."""
     paths: list[pa.Array] = []
     collections: list[pa.Array] = []
@@ -221,7 +218,7 @@ def _placed(
     return item_paths, np.split(rows, np.cumsum([shard.n for shard in shards])[:-1])
 
 
-def place_items(paths: Sequence[str], collections: Sequence[str | None], root: str | None) -> list[tuple[str, str]]:
+def place_items(paths: Sequence[str], collections: Sequence[str | None], root: str | None) -> list[ItemPath]:
     """Return root and relative path of each item.
 
     Args:
@@ -233,13 +230,13 @@ def place_items(paths: Sequence[str], collections: Sequence[str | None], root: s
         UsageError: a path is empty, relative without a root, or outside of `root`.
     """
     normal_paths = [_normalise_path(path) for path in paths]
+    pairs = zip(normal_paths, collections, strict=True)
     export_roots = [
-        collection if collection is not None and path.startswith(with_slash(collection)) else None
-        for path, collection in zip(normal_paths, collections, strict=True)
+        folder if folder is not None and path.startswith(with_slash(folder)) else None for path, folder in pairs
     ]
     if root is not None:
         return _place_below(normal_paths, export_roots, root)
-    rootless = [path for path, collection in zip(normal_paths, export_roots, strict=True) if collection is None]
+    rootless = [path for path, folder in zip(normal_paths, export_roots, strict=True) if folder is None]
     if relative := [path for path in rootless if not path.startswith("/")]:
         way_out = "give the folder that it is relative to (--root FOLDER)"
         raise UsageError(f"the path {relative[0]!r} is relative: {way_out}")
@@ -248,7 +245,7 @@ def place_items(paths: Sequence[str], collections: Sequence[str | None], root: s
     return [(folder, path[len(with_slash(folder)) :]) for folder, path in zip(roots, normal_paths, strict=True)]
 
 
-def _place_below(paths: Sequence[str], export_roots: Sequence[str | None], root: str) -> list[tuple[str, str]]:
+def _place_below(paths: Sequence[str], export_roots: Sequence[str | None], root: str) -> list[ItemPath]:
     """Return items below `root`; items of one other collection move to it, UsageError is raised for several ones."""
     item_paths = []
     moved_roots = set()
@@ -280,14 +277,14 @@ def _import_shards(
 ) -> Iterator[int]:
     """Stage all items of some shards; yield the number of rows of each block.
 
-    The next block is always the one with the first item not yet read. Files with the same items, such as images and
-    sounds of videos, are therefore read in turn, and few items wait for the rest of their vectors.
+    The next block is always the one with the first item not yet read: files with the same items, such as images and
+    sounds of videos, are read in turn, and few items wait for the rest of their vectors.
     """
     streams = [shard.blocks(dim) for shard in plan.shards]
     starts = [0] * len(streams)
     queue = [(int(codes[:BLOCK_ROWS].min()), number) for number, codes in enumerate(plan.codes) if len(codes)]
     heapq.heapify(queue)
-    incomplete: dict[int, list[Embedded]] = {}
+    incomplete: dict[int, list[Embedded]] = {}  # segments of items that have further rows, by item number
     total_normalised = ignored = 0
     while queue:
         _, number = heapq.heappop(queue)
@@ -302,7 +299,12 @@ def _import_shards(
             by_item = dict(zip(codes[start:end][failed].tolist(), reasons, strict=True))
             ignored += _stage_failures(plan, by_item, importer)
         embedded = _facts(shard, table.filter(~failed) if failed.any() else table, modality)
-        _stage(plan, codes[start:end][~failed].tolist(), embedded, vectors, incomplete, importer)
+        for row, code in enumerate(codes[start:end][~failed].tolist()):
+            segments = incomplete.setdefault(code, [])
+            is_complete = len(segments) + 1 == plan.counts[code]
+            segments.append(segment_from_row(embedded, row, vectors[row] if is_complete else vectors[row].copy()))
+            if is_complete:
+                importer.add(importer.locate(*plan.items[code]), embedded, row, incomplete.pop(code))
         if end < len(codes):
             heapq.heappush(queue, (int(codes[end : end + BLOCK_ROWS].min()), number))
         yield table.num_rows
@@ -322,28 +324,6 @@ def _stage_failures(plan: _Plan, reasons: Mapping[int, str], importer: VectorImp
         elif not slot.failed:
             importer.add_failure(slot, reason)
     return ignored
-
-
-def _stage(
-    plan: _Plan,
-    codes: Sequence[int],
-    facts: Columns,
-    vectors: NDArray[np.float32],
-    incomplete: dict[int, list[Embedded]],
-    importer: VectorImporter,
-) -> None:
-    """Stage the items that these rows complete; `incomplete` holds the segments of the others, by item number."""
-    for row, code in enumerate(codes):
-        n_rows = plan.counts[code]
-        segments = [segment_from_row(facts, row, vectors[row])]
-        if n_rows > 1:
-            segments = incomplete.setdefault(code, [])
-            last = len(segments) + 1 == n_rows
-            segments.append(segment_from_row(facts, row, vectors[row] if last else vectors[row].copy()))
-            if not last:
-                continue
-            del incomplete[code]
-        importer.add(importer.locate(*plan.items[code]), facts, row, segments)
 
 
 def unit_rows(raw: NDArray[np.floating[Any]], path: Path, start: int) -> tuple[NDArray[np.float32], int]:
@@ -374,11 +354,7 @@ def unit_rows(raw: NDArray[np.floating[Any]], path: Path, start: int) -> tuple[N
 
 
 def _facts(shard: VectorFileReader, table: pa.Table, modality: Modality | None) -> Columns:
-    """Return the metadata of a block.
-
-    Hashes and fingerprints are used only from an export. In files of other programs, the other columns become user
-    columns.
-    """
+    """Return the metadata of a block: hashes from exports alone, of other programs user columns from other columns."""
     facts = dict(to_lists(table))
     nulls = [None] * table.num_rows
     default = modality or shard.modality
@@ -406,16 +382,13 @@ def _is_object(text: str) -> bool:
 
 
 def _user_columns(table: pa.Table, names: Sequence[str]) -> list[str | None]:
-    """Return columns of another program as user columns, one JSON object per row; None for rows without values.
-
-    Columns with names that user columns cannot have are left out.
-    """
+    """Return columns of another program whose names are allowed as user columns: a JSON object or None for each row."""
     usable = [name for name in names if COLUMN_NAME.fullmatch(name) and name.lower() not in DOCUMENTED_COLUMNS]
     lists = [(name.lower(), table.column(f"#{name}").to_pylist()) for name in usable[:MAX_COLUMNS]]
     rows: list[str | None] = []
     for row in range(table.num_rows):
-        values_of_row = {name: values[row] for name, values in lists if values[row] is not None}
+        of_row = ((name, values[row]) for name, values in lists)
         # NaN, which is not equal to itself, means unknown too.
-        present = {name: value for name, value in values_of_row.items() if value == value}
+        present = {name: value for name, value in of_row if value is not None and value == value}
         rows.append(json.dumps(present, ensure_ascii=False) if present else None)
     return rows

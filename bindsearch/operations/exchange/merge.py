@@ -36,7 +36,7 @@ from bindsearch.operations.exchange.exchange_format import (
     read_blocks,
     to_lists,
 )
-from bindsearch.operations.exchange.object_store import Remote, local_copy, name_of, to_place
+from bindsearch.operations.exchange.object_store import local_copy, name_of, to_place
 from bindsearch.operations.exchange.vector_import import (
     ImportReport,
     VectorImporter,
@@ -105,14 +105,17 @@ def merge_stores(
     """
     started = time.monotonic()
     target_path = resolve_store(target)
-    places = _source_places(target_path, sources)
+    places = list(dict.fromkeys(map(to_place, dict.fromkeys(sources))))
+    if not places:
+        raise UsageError("nothing to merge: give at least one store")
+    if target_path.resolve() in places:
+        raise UsageError(f"{target_path} is the store to merge into: remove it from the stores to merge")
     report = ImportReport()
     with ExitStack() as copies:
         names = {copies.enter_context(local_copy(place, _is_read, on_stage)): name_of(place) for place in places}
         configs = {path: read_config(path) for path in names}
-        context, target_config = copies.enter_context(
-            import_context(target_path, next(iter(configs.values())), encoder=encoder, device=device)
-        )
+        opening = import_context(target_path, next(iter(configs.values())), encoder=encoder, device=device)
+        context, target_config = copies.enter_context(opening)
         for path, config in configs.items():
             check_space(target_config, target_path, config, Path(names[path]))
         opened_sources = []
@@ -146,16 +149,6 @@ _READ = ("store.json", "catalog.duckdb", "catalog.duckdb.wal", "CURRENT", "vecto
 def _is_read(rel_path: str) -> bool:
     """Return whether a merge may read a file of a store."""
     return rel_path.partition("/")[0] in _READ and not rel_path.startswith("indexes/words/")
-
-
-def _source_places(target: Path, sources: tuple[PathLike, ...]) -> list[Path | Remote]:
-    """Return the places of the sources, each once; raise UsageError if there are none or the target is one."""
-    places = list(dict.fromkeys(map(to_place, dict.fromkeys(sources))))
-    if not places:
-        raise UsageError("nothing to merge: give at least one store")
-    if target.resolve() in places:
-        raise UsageError(f"{target} is the store to merge into: remove it from the stores to merge")
-    return places
 
 
 def _import_source(source: _Source, catalog: Catalog, writer: Writer, report: ImportReport) -> Iterator[int]:

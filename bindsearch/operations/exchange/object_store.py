@@ -47,36 +47,19 @@ _URI = re.compile("([a-zA-Z][a-zA-Z0-9+.-]+)://")
 _S3_OPTIONS = frozenset({"region", "scheme", "endpoint_override"})
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 
-_REASONS = (
-    (
-        ("NO_SUCH_BUCKET", "NoSuchBucket", "bucket does not exist"),
-        "there is no such bucket: create it, or correct its name",
-    ),
-    (
-        (
-            "ACCESS_DENIED",
-            "INVALID_ACCESS_KEY_ID",
-            "SIGNATURE_DOES_NOT_MATCH",
-            "INVALID_SIGNATURE",
-            "INVALID_CLIENT_TOKEN_ID",
-            "UNRECOGNIZED_CLIENT",
-            "MISSING_AUTHENTICATION_TOKEN",
-            "EXPIRED",
-            "HTTP status 401",
-            "HTTP status 403",
-            "OAuth2",
-            "PERMISSION_DENIED",
-            "UNAUTHENTICATED",
-        ),
-        "access is refused: give credentials that are valid for it, for S3 in AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY, for Google in GOOGLE_APPLICATION_CREDENTIALS",
-    ),
-    (
-        ("NETWORK_CONNECTION", "REQUEST_TIMEOUT", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Could not resolve", "timed out"),
-        "the server does not answer: check the network, and the endpoint (AWS_ENDPOINT_URL for S3)",
-    ),
+_NO_BUCKET = "NO_SUCH_BUCKET|NoSuchBucket|bucket does not exist"
+_REFUSED = (
+    "ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|INVALID_SIGNATURE|INVALID_CLIENT_TOKEN_ID|EXPIRED|"
+    "UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION_TOKEN|HTTP status 40[13]|OAuth2|PERMISSION_DENIED|UNAUTHENTICATED"
 )
-"""Texts in errors of the libraries, and the reason that messages give in their place."""
+_NO_ANSWER = "NETWORK_CONNECTION|REQUEST_TIMEOUT|UNAVAILABLE|DEADLINE_EXCEEDED|Could not resolve|timed out"
+_REASONS = {
+    _NO_BUCKET: "there is no such bucket: create it, or correct its name",
+    _REFUSED: "access is refused: give credentials that are valid for it, for S3 in AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, for Google in GOOGLE_APPLICATION_CREDENTIALS",
+    _NO_ANSWER: "the server does not answer: check the network, and the endpoint (AWS_ENDPOINT_URL for S3)",
+}
+"""Patterns of texts in errors of the libraries, and the reason that messages give in their place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,8 +174,8 @@ def remote_faults(name: str, secrets: tuple[str, ...] = ()) -> Iterator[None]:
         yield
     except (OSError, ValueError, NotImplementedError, ImportError) as error:
         text = first_line(error)
-        for marks, reason in _REASONS:
-            if any(mark in text for mark in marks):
+        for pattern, reason in _REASONS.items():
+            if re.search(pattern, text):
                 raise StoreError(f"{name}: {reason}") from None
         for secret in secrets:
             text = text.replace(secret, "...")

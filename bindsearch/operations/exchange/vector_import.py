@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +26,7 @@ from bindsearch.search.generation import Reader
 from bindsearch.storage.batch import Embedded, StagedBatch, StagedItem
 from bindsearch.storage.catalog import Catalog, Failure
 from bindsearch.storage.config import STORE_FILE, StoreConfig, load_store_encoder, new_config, read_config
-from bindsearch.storage.file_state import UNKNOWN_STATE, FileState
+from bindsearch.storage.file_state import UNKNOWN_STATE
 from bindsearch.storage.writer import Writer
 from bindsearch.types import METADATA_COLUMNS, Metadata, Modality
 
@@ -66,23 +66,14 @@ class ImportReport:
 
 
 class ItemSlot(NamedTuple):
-    """Collection and path of an item, and the existing item there.
-
-    Attributes:
-        collection_id: Id of the collection.
-        rel_path: Path below the root of the collection.
-        item_id: Id of the existing item; None if there is none.
-        content_hash: Content hash of the existing item, "" if unknown.
-        mtime_ns: Modification time of the existing item in nanoseconds since 1970, -1 if unknown.
-        failed: Whether a failure is recorded for the path.
-    """
+    """Collection and path of an item, and the existing item there."""
 
     collection_id: int
-    rel_path: str
-    item_id: int | None
-    content_hash: str
-    mtime_ns: int
-    failed: bool
+    rel_path: str  # below the root of the collection
+    item_id: int | None  # of the existing item; None if there is none
+    content_hash: str  # of the existing item, "" if unknown
+    mtime_ns: int  # of the existing item, in nanoseconds since 1970, -1 if unknown
+    failed: bool  # whether a failure is recorded for the path
 
 
 class _CollectionMatch(NamedTuple):
@@ -127,11 +118,8 @@ def import_context(
     loaded = load_store_encoder(path, encoder, encoder_options or {}, Runtime(device=device))
     lengths = DecodeOptions() if exists or like is None else decode_options(like, None)
     made = read_config(path) if exists else new_config(loaded, lengths)
-    gpus = GpuResidency(device)
-    try:
+    with closing(GpuResidency(device)) as gpus:
         yield StoreContext(path, loaded, decode_options(made, None), gpus), made
-    finally:
-        gpus.close()
 
 
 def update_indexes(context: StoreContext, report: ImportReport, *, optimize: bool, on_stage: OnStage) -> None:
@@ -139,10 +127,9 @@ def update_indexes(context: StoreContext, report: ImportReport, *, optimize: boo
     if optimize:
         report.optimized = optimize_store(context, on_stage=on_stage)
     elif report.vectors:
-        report.notices.append(
-            f"the indexes are unchanged: {report.vectors} new vectors are scanned exactly until "
-            f"`{shell_command('optimize', '--store', context.path)}`"
-        )
+        until = shell_command("optimize", "--store", context.path)
+        fault = f"the indexes are unchanged: {report.vectors} new vectors are scanned exactly"
+        report.notices.append(f"{fault} until `{until}`")
     report.notices += missing_notices(Reader(context.path).current().snapshot)
 
 
@@ -177,10 +164,7 @@ class VectorImporter:
             trusted: Whether equal fingerprints mean equal vectors. If so, an item shares the vectors of any item with
                 its fingerprint; else only those of an item staged by this importer with identical vectors.
         """
-        self._catalog = catalog
-        self._writer = writer
-        self._report = report
-        self._trusted = trusted
+        self._catalog, self._writer, self._report, self._trusted = catalog, writer, report, trusted
         self._batch = StagedBatch()
         self._staged = 0
         self._matches: dict[str, _CollectionMatch] = {}
@@ -234,11 +218,8 @@ class VectorImporter:
             shared = self._was_staged(fingerprint, segments)
         size_bytes, mtime_ns = facts["size_bytes"][row], facts["mtime_ns"][row]
         # as far as it is known; the sidecar version makes the next `index` inspect the file
-        state = FileState(
-            UNKNOWN_STATE.size_bytes if size_bytes is None else size_bytes,
-            UNKNOWN_STATE.mtime_ns if mtime_ns is None else mtime_ns,
-            UNKNOWN_STATE.sidecar_version,
-        )
+        known = {"size_bytes": size_bytes, "mtime_ns": mtime_ns}
+        state = replace(UNKNOWN_STATE, **{name: value for name, value in known.items() if value is not None})
         self._batch.items.append(
             StagedItem(
                 item_id=slot.item_id,

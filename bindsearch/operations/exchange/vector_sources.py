@@ -60,17 +60,11 @@ _NUMBER = re.compile(r"_(\d+)\.npy")
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Files of some rows.
+    """Files of some rows."""
 
-    Attributes:
-        facts: Parquet file with the metadata of the rows.
-        vectors: File of the vectors as .npy; None: they are in a column of `facts`.
-        modality: Modality by the name of the folder; None: unknown.
-    """
-
-    facts: Path
-    vectors: Path | None
-    modality: Modality | None
+    facts: Path  # Parquet file with the metadata of the rows
+    vectors: Path | None  # .npy file; None: the vectors are in a column of `facts`
+    modality: Modality | None  # by the name of the folder; None: unknown
 
 
 def find_shards(source: Path) -> list[Shard]:
@@ -177,8 +171,7 @@ class VectorFileReader:
         """Rows of files that `embed_files` could not read, bool (n,): they have a reason in place of a vector."""
         if self.space is None or not self._column or ERROR_COLUMN not in self.extras:
             return np.zeros(self.n, np.bool_)
-        failed: NDArray[np.bool_] = self._read(ERROR_COLUMN).is_valid().to_numpy()
-        return failed
+        return np.asarray(self._read(ERROR_COLUMN).is_valid())
 
     def _read(self, name: str) -> pa.ChunkedArray:
         """Return a whole column of texts."""
@@ -247,23 +240,20 @@ class VectorFileReader:
         return getattr(self.schema.field(self._column).type, "list_size", None)
 
     def _texts(self, column: pa.ChunkedArray, name: str, start: int, max_bytes: int) -> pa.ChunkedArray:
-        """Return a column of texts, which is read as a dictionary, as plain texts; other columns unchanged.
-
-        UsageError is raised if the texts take more than `max_bytes`, repeated ones included, or are not UTF-8.
-        """
+        """Return texts that were read as a dictionary as plain ones; raise UsageError: too many bytes, or not UTF-8."""
         if not pa.types.is_dictionary(column.type):
             return column
         lengths = [pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks]
         size = sum(pc.sum(chunk).as_py() or 0 for chunk in lengths)
-        if size > max_bytes:
+        if size > max_bytes:  # repeated ones included
             fault = f"the texts of the column {name} in rows {start} to {start + len(column) - 1} have {size} bytes"
             raise UsageError(f"{self.facts}: {fault}: the maximum is {max_bytes}, shorten them or split the file")
         plain = column.cast(column.type.value_type)
         try:
             plain.validate(full=True)
         except pa.ArrowInvalid:
-            texts = enumerate(plain.cast(pa.large_binary()))
-            row = next((row for row, text in texts if not _is_utf8(text.as_py())), None)
+            texts = (text.as_py() or b"" for text in plain.cast(pa.large_binary()))
+            row = next((row for row, text in enumerate(texts) if text.decode(errors="ignore").encode() != text), None)
             if row is None:
                 raise UsageError(f"{self.facts}: column {name} is damaged: write the file again") from None
             raise UsageError(f"{self.facts}: row {start + row}, column {name} is not UTF-8: save it as UTF-8") from None
@@ -319,10 +309,8 @@ def _open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         open_regular(path).close()
         with pq.ParquetFile(path) as plain:
-            schema, texts = plain.schema, []
-            for i in range(plain.metadata.num_columns):
-                if schema.column(i).physical_type == "BYTE_ARRAY" and not schema.column(i).max_repetition_level:
-                    texts.append(schema.column(i).path)
+            columns = [plain.schema.column(i) for i in range(plain.metadata.num_columns)]
+        texts = [one.path for one in columns if one.physical_type == "BYTE_ARRAY" and not one.max_repetition_level]
         with pq.ParquetFile(path, memory_map=True, read_dictionary=texts) as file:
             yield file
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
@@ -339,14 +327,6 @@ def _check_texts(path: Path) -> None:
         if column.is_text and column.max_mean_bytes > MAX_MEAN_BYTES:
             fault = f"the texts of the column {column.path} have {column.max_mean_bytes} bytes on average"
             raise UsageError(f"{path}: {fault}: the maximum is {MAX_MEAN_BYTES}, shorten them")
-
-
-def _is_utf8(text: bytes | None) -> bool:
-    try:
-        (text or b"").decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _map(path: Path, facts: Path, n: int) -> NDArray[np.floating[Any]]:

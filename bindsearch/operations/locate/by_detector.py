@@ -15,13 +15,7 @@ from bindsearch.errors import MediaError, UsageError
 from bindsearch.ingest.media.options import DecodeOptions, check_imu_rate
 from bindsearch.media import Picture
 from bindsearch.operations.locate.boxes import Rectangles, to_boxes
-from bindsearch.operations.locate.locate import (
-    LocatedFile,
-    frames_with_content,
-    library_without_store,
-    locate_files,
-    read_picture,
-)
+from bindsearch.operations.locate.locate import LocatedFile, library_without_store, locate_files, pictures_of
 from bindsearch.operations.locate.located import Box, Located, Peak, left_out_notice
 from bindsearch.operations.locate.relevance import LocateOptions, Probe, make_probe
 from bindsearch.operations.segment_media import Place
@@ -104,29 +98,15 @@ def locate_by_detector(
 
 
 def _look(detector: Detector, probe: Probe, place: Place, decode: DecodeOptions, on_stage: OnStage) -> Located:
-    """Return the boxes of a picture, or of frames of a video, that reach the threshold.
-
-    Raises:
-        MediaError: it cannot be decoded, has no content, or is neither a picture nor a video.
-    """
+    """Return the boxes of a picture or of a video's frames that reach the threshold; raise MediaError for others."""
     wants, most = detector.encoder.wants, probe.options.max_boxes
-    pictures: list[tuple[float | None, Picture]]
-    notices: Sequence[str]
-    if place.modality is Modality.VIDEO:
-        frames, notices = frames_with_content(place, decode, wants)
-        pictures = [*frames]
-    elif place.modality is Modality.IMAGE:
-        on_stage(place.path.name)
-        media, notices = read_picture(place, decode, wants.picture_side_px)
-        assert isinstance(media, Picture)
-        pictures = [(None, media)]
-    else:
+    if place.modality not in (Modality.IMAGE, Modality.VIDEO):
         raise MediaError(f"is {place.modality}: a detector looks in pictures and videos")
+    pictures, notices = pictures_of(place, decode, wants, wants.picture_side_px, on_stage)
     boxes: list[Box] = []
     peaks: list[Peak] = []
     for time_s, picture in pictures:
-        if time_s is not None:
-            on_stage(f"{place.path.name}: {time_s:.0f} s")
+        assert isinstance(picture, Picture)
         detected = detector.detect(picture.rgb, probe.for_target(Modality.IMAGE).vectors[:1])
         found = Rectangles(detected.boxes.astype(np.float64), detected.scores[:, 0].astype(np.float64))
         boxes += reached_boxes(found, probe.options, time_s)

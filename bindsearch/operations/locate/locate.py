@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,19 +46,12 @@ Where: TypeAlias = Hit | int | PathLike
 
 @dataclass(frozen=True)
 class Library:
-    """The files that can be named, and how terms are encoded.
-
-    Attributes:
-        encode: Encodes terms.
-        decode: Limits of decoders, and lengths of segments.
-        roots: Root folders of the collections.
-        find: Returns the indexed item with an id or path, or raises UsageError; None: there is no store.
-    """
+    """The files that can be named, and how terms are encoded."""
 
     encode: EncodeTerms
     decode: DecodeOptions
-    roots: Sequence[Path] = ()
-    find: Callable[[str], Item] | None = None
+    roots: Sequence[Path] = ()  # of the collections
+    find: Callable[[str], Item] | None = None  # finds an item by id or path, or raises UsageError; None: no store
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,20 +241,11 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     if modality in (Modality.AUDIO, Modality.IMU):
         return locate_spans(probe, place, decode, on_stage)
     check_libraries([*required_libraries(encoder, [modality]), "scipy.ndimage"])
-    pictures: list[tuple[float | None, PictureLike]]
-    notices: Sequence[str]
-    if modality is Modality.VIDEO:
-        frames, notices = frames_with_content(place, decode, encoder.wants)
-        pictures = [*frames]
-    else:
-        on_stage(place.path.name)
-        media, notices = read_picture(place, decode, max(LARGE.picture_side_px, encoder.wants.picture_side_px))
-        pictures = [(None, media)]
+    side_px = max(LARGE.picture_side_px, encoder.wants.picture_side_px)
+    pictures, notices = pictures_of(place, decode, encoder.wants, side_px, on_stage)
     boxes: list[Box] = []
     best: tuple[_Map, float | None] | None = None
     for time_s, picture in pictures:
-        if time_s is not None:
-            on_stage(f"{place.path.name}: {time_s:.0f} s")
         shown = _map(probe, picture, embedded)
         boxes += boxes_of(shown.relevance, probe.options.threshold, time_s)
         if best is None or shown.margin > best[0].margin:
@@ -271,6 +255,24 @@ def locate_place(probe: Probe, place: Place, decode: DecodeOptions, on_stage: On
     boxes.sort(key=lambda box: (-box.relevance, box.at_s != best_s))
     located = _located(probe, place, boxes, shown, best_s)
     return replace(located, notices=(*located.notices, *notices))
+
+
+def pictures_of(
+    place: Place, decode: DecodeOptions, wants: DecodeHints, side_px: int, on_stage: OnStage
+) -> tuple[Iterator[tuple[float | None, PictureLike]], Sequence[str]]:
+    """Return a picture, or the frames of a video with their times in seconds, and notices; raise MediaError."""
+    if place.modality is not Modality.VIDEO:
+        on_stage(place.path.name)
+        media, notes = read_picture(place, decode, side_px)
+        return iter([(None, media)]), notes
+    frames, notices = frames_with_content(place, decode, wants)
+
+    def taken() -> Iterator[tuple[float | None, PictureLike]]:
+        for time_s, picture in frames:
+            on_stage(f"{place.path.name}: {time_s:.0f} s")
+            yield time_s, picture
+
+    return taken(), notices
 
 
 def read_picture(place: Place, decode: DecodeOptions, side_px: int) -> tuple[PictureLike, tuple[str, ...]]:
@@ -298,10 +300,7 @@ class _Map:
 
 
 def _map(probe: Probe, media: PictureLike, modality: Modality) -> _Map:
-    """Return the relevance map of a picture.
-
-    The best cell is that of the greatest margin: relevance is rounded to 1 near it, so that many may have the same.
-    """
+    """Return the map of a picture; the best cell has the greatest margin: several may have a relevance of 1."""
     cosines = cosine_map(probe.encoder, media, probe.for_target(modality).vectors, probe.options.detail)
     margin = margins(cosines)
     row, column = np.unravel_index(int(np.nanargmax(margin)), margin.shape)

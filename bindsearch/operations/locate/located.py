@@ -186,9 +186,5 @@ def place_data(place: Place | None) -> dict[str, Any]:
     """Return the segment or file that was looked in as values that JSON can hold; null: it was not found."""
     if place is None:
         return dict.fromkeys(("path", "modality", "start_s", "end_s"))
-    return {
-        "path": str(place.path),
-        "modality": place.modality.value,
-        "start_s": place.start_s,
-        "end_s": place.end_s,
-    }
+    span = {"start_s": place.start_s, "end_s": place.end_s}
+    return {"path": str(place.path), "modality": place.modality.value, **span}

@@ -11,11 +11,8 @@ from bindsearch.types import clock
 NEARLY_ALL = 0.95
 """Share of both sides from which a box is said to be the whole picture."""
 
-_NINTHS = (
-    ("upper left", "top", "upper right"),
-    ("left", "middle", "right"),
-    ("lower left", "bottom", "lower right"),
-)
+_UPPER, _LOWER = ("upper left", "top", "upper right"), ("lower left", "bottom", "lower right")
+_NINTHS = (_UPPER, ("left", "middle", "right"), _LOWER)
 
 
 def place_in_words(located: Mapping[str, Any]) -> str:

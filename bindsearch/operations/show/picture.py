@@ -55,8 +55,8 @@ def _heading(shown: ShownFile) -> list[str]:
     piece = shown.chosen
     span = "" if piece.start_s is None or piece.end_s is None else f", {piece.start_s:.6g} s to {piece.end_s:.6g} s"
     total = sum(shown.counts.values())
-    lines = [shown.path.name, f"{shown.modality}: {shown.why}"]
-    lines.append(f"segment {shown.number} of {total}: {piece.modality}{span}; {size_of(piece.media)}")
+    segment = f"segment {shown.number} of {total}: {piece.modality}{span}; {size_of(piece.media)}"
+    lines = [shown.path.name, f"{shown.modality}: {shown.why}", segment]
     if shown.measured:
         values = (f"{name} {value:.4g} {MEASURED_UNITS.get(name, '')}" for name, value in shown.measured.items())
         lines.append(", ".join(value.strip() for value in values))

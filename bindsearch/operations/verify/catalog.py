@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,16 +24,8 @@ if TYPE_CHECKING:
     from bindsearch.storage.snapshot import Snapshot
 
 TABLES = (
-    "collections",
-    "items",
-    "segments",
-    "vector_files",
-    "failures",
-    "containers",
-    "counters",
-    "replaced_files",
-    "class_columns",
-    "class_values",
+    *("collections", "items", "segments", "vector_files", "failures", "containers", "counters", "replaced_files"),
+    *("class_columns", "class_values"),
 )
 
 WITHOUT_SEGMENTS = (
@@ -50,17 +42,14 @@ ONE_PLACE_TWICE = (
 )
 """Items with the same path as a newer item."""
 
+WITHOUT_ITEM = "SELECT segment_id FROM segments ANTI JOIN items USING (item_id)"
+LOST_VECTORS = "items have lost their vectors and must be embedded again"
+
 ROW_FAULTS: tuple[tuple[str, FindingKind, Repair, str, str], ...] = (
-    (
-        ITEMS_TO_EMBED,
-        *(FindingKind.ITEMS_TO_EMBED, Repair.INDEX, "items have lost their vectors and must be embedded again", ""),
-    ),
+    (ITEMS_TO_EMBED, FindingKind.ITEMS_TO_EMBED, Repair.INDEX, LOST_VECTORS, ""),
     (WITHOUT_SEGMENTS, FindingKind.ITEMS_WITHOUT_SEGMENTS, Repair.COMPACT, "items have no segments", REPAIR_THEN_INDEX),
     (WITHOUT_COLLECTION, FindingKind.ITEMS_WITHOUT_COLLECTION, Repair.COMPACT, "items belong to no collection", ""),
-    (
-        "SELECT segment_id FROM segments ANTI JOIN items USING (item_id)",
-        *(FindingKind.SEGMENTS_WITHOUT_ITEM, Repair.COMPACT, "segments belong to no item", ""),
-    ),
+    (WITHOUT_ITEM, FindingKind.SEGMENTS_WITHOUT_ITEM, Repair.COMPACT, "segments belong to no item", ""),
     (ONE_ID_TWICE, FindingKind.ITEMS_TWICE, Repair.COMPACT, "item ids are used twice", REPAIR_THEN_INDEX),
     (ONE_PLACE_TWICE, FindingKind.ITEMS_TWICE, Repair.COMPACT, "items have the same path as a newer item", ""),
 )
@@ -132,12 +121,8 @@ class CheckedCatalog(Catalog):
             StoreError: a part of the file is damaged.
         """
         summaries = []
-        tables: tuple[tuple[str, Mapping[str, str], pa.Table | None], ...] = (
-            ("items", ITEM_COLUMNS, items),
-            ("segments", SEGMENT_COLUMNS, segments),
-            ("class_values", VALUE_COLUMNS, class_values),
-        )
-        for name, columns, rows in tables:
+        stored = {"items": ITEM_COLUMNS, "segments": SEGMENT_COLUMNS, "class_values": VALUE_COLUMNS}
+        for (name, columns), rows in zip(stored.items(), (items, segments, class_values), strict=True):
             with nullcontext() if rows is None else self._incoming(rows):
                 source = name if rows is None else "incoming"
                 names = ", ".join(f'"{column}"' for column in columns)
@@ -201,18 +186,18 @@ class CheckedCatalog(Catalog):
         """
         with self._transaction():
             with self._incoming(pa.table({"vector_id": pa.array(vector_ids, pa.int64())})):
-                items = self._connection.sql(
-                    "SELECT DISTINCT item_id FROM segments SEMI JOIN incoming USING (vector_id) WHERE modality = $name",
-                    params={"name": modality.value},
-                ).to_arrow_table()
+                lost = (
+                    "SELECT DISTINCT item_id FROM segments SEMI JOIN incoming USING (vector_id) WHERE modality = $name"
+                )
+                items = self._connection.sql(lost, params={"name": modality.value}).to_arrow_table()
             self._forget_segments(items)
 
     def _low_counters(self) -> dict[str, tuple[int, int]]:
         """Return the counters that are too low: their next id, and the largest one in use."""
         low = {}
         for name, query in USED_IDS.items():
-            row = self._connection.execute(query).fetchone()
-            used = -1 if row is None or row[0] is None else int(row[0])
+            ((found,),) = self._connection.execute(query).fetchall()
+            used = -1 if found is None else int(found)
             if self._counters[name] <= used:
                 low[name] = (self._counters[name], used)
         return low

@@ -51,16 +51,8 @@ from bindsearch.storage.snapshot import CURRENT, open_snapshot, read_manifest
 from bindsearch.storage.snapshot_format import Manifest, newest_part
 from bindsearch.storage.vector_files import VECTORS, dim_of_vectors
 
-OF_FILES = frozenset(
-    {
-        FindingKind.FILE_UNREADABLE,
-        FindingKind.VECTOR_FILE_MISSING,
-        FindingKind.VECTOR_FILE_DAMAGED,
-        FindingKind.VECTORS_UNFIT,
-        FindingKind.SNAPSHOT,
-        FindingKind.INDEX,
-    }
-)
+_VECTOR_FILES = (FindingKind.VECTOR_FILE_MISSING, FindingKind.VECTOR_FILE_DAMAGED, FindingKind.VECTORS_UNFIT)
+OF_FILES = frozenset({FindingKind.FILE_UNREADABLE, *_VECTOR_FILES, FindingKind.SNAPSHOT, FindingKind.INDEX})
 """Kinds of findings about one file or folder, which a writer may replace during the check."""
 
 
@@ -119,29 +111,17 @@ def check_is_store(store: Path) -> None:
 
 @dataclass
 class StoreCheck:
-    """State of a check of a store.
-
-    Attributes:
-        store: Folder of the store.
-        on_stage: Called with the name of each stage.
-        findings: Findings so far.
-        unchecked: What was not checked, and why.
-        read_bytes: Number of bytes read.
-        dim: Dimension d of the vectors; None: unknown.
-        manifest: Contents of CURRENT; None if it is missing or damaged.
-        vectors: Vector files listed in CURRENT, or in the catalog once that has been checked.
-        containers: State of each archive, by collection and path.
-    """
+    """State of a check of a store."""
 
     store: Path
     on_stage: Callable[[str], None]
     findings: list[Finding] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)  # what was not checked, and why
     read_bytes: int = 0
-    dim: int | None = field(init=False)
-    manifest: Manifest | None = field(init=False)
-    vectors: list[StoredVectors] = field(init=False)
-    containers: Containers = field(default_factory=dict)
+    dim: int | None = field(init=False)  # of the vectors; None: unknown
+    manifest: Manifest | None = field(init=False)  # None if CURRENT is missing or damaged
+    vectors: list[StoredVectors] = field(init=False)  # those in CURRENT, or in the catalog once that has been checked
+    containers: Containers = field(default_factory=dict)  # by collection and path
 
     def __post_init__(self) -> None:
         self.manifest = self._read_manifest()
@@ -165,7 +145,13 @@ class StoreCheck:
             if not readable_path(path).is_file():
                 raise StoreError(f"the catalog {path} is missing")
             self.read_bytes += _size(path)
-            with _open_catalog(path, may_upgrade=is_locked) as catalog:
+            try:
+                opened = CheckedCatalog(path, read_only=True)
+            except SchemaOutdatedError:
+                if not is_locked:
+                    raise
+                opened = CheckedCatalog(path)  # its schema has to be upgraded
+            with opened as catalog:
                 self.check_rows(catalog)
         except StoreError as error:
             if not is_locked and (isinstance(error, SchemaOutdatedError) or may_be_sound(error)):
@@ -318,12 +304,8 @@ class StoreCheck:
             self._find(FindingKind.SNAPSHOT, what, Repair.COMPACT, [path])
             return
         values = no_values() if classes is None else classes.values
-        for name, in_snapshot, in_catalog in zip(
-            ("items", "segments", "values of classes"),
-            catalog.contents(*snapshot.live_tables(), values),
-            catalog.contents(),
-            strict=True,
-        ):
+        contents = catalog.contents(*snapshot.live_tables(), values), catalog.contents()
+        for name, in_snapshot, in_catalog in zip(("items", "segments", "values of classes"), *contents, strict=True):
             if in_snapshot != in_catalog:
                 different = "" if in_snapshot.rows != in_catalog.rows else ", with other values"
                 what = f"the snapshot has {in_snapshot.rows} {name}, the catalog {in_catalog.rows}{different}"
@@ -337,18 +319,7 @@ class StoreCheck:
             return
         if newest is not None and newest != self.manifest:
             replaced = {str(path) for path in named - named_paths(self.store, newest)}
-            still = (one for one in self.findings if one.kind not in OF_FILES or one.where[0] not in replaced)
-            self.findings = list(still)
-
-
-def _open_catalog(path: Path, *, may_upgrade: bool) -> CheckedCatalog:
-    """Open a catalog without changing it, unless its schema has to be upgraded and may be."""
-    try:
-        return CheckedCatalog(path, read_only=True)
-    except SchemaOutdatedError:
-        if not may_upgrade:
-            raise
-        return CheckedCatalog(path)
+            self.findings = [one for one in self.findings if one.kind not in OF_FILES or one.where[0] not in replaced]
 
 
 def _size(path: Path) -> int:

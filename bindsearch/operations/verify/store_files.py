@@ -39,23 +39,14 @@ STORED_TOLERANCE = 2e-3
 
 @dataclass(frozen=True, slots=True)
 class StoredVectors:
-    """Vector file as listed in the catalog or in CURRENT.
-
-    Attributes:
-        modality: Modality of the vectors.
-        path: Path of the file.
-        n: Number of rows.
-        first_id: Smallest vector id.
-        end_id: Upper bound of the vector ids, exclusive.
-        digest: Digest of the file, "" if unknown.
-    """
+    """Vector file as listed in the catalog or in CURRENT."""
 
     modality: Modality
     path: Path
-    n: int
+    n: int  # number of rows
     first_id: int
-    end_id: int
-    digest: str
+    end_id: int  # upper bound of the vector ids, exclusive
+    digest: str  # "" if unknown
 
 
 def stored_vectors(store: Path, files: Mapping[Modality, Sequence[VectorFileEntry]]) -> list[StoredVectors]:
@@ -243,21 +234,13 @@ Containers = Mapping[int, Mapping[str, FileState]]
 
 @dataclass
 class MediaCheck:
-    """State of a check of the media files of a snapshot.
-
-    Attributes:
-        snapshot: Snapshot whose items are checked.
-        containers: State of each archive.
-        hash_media: Whether files that seem unchanged are read and hashed.
-        read_bytes: Number of bytes read.
-        members: Number of items inside archives; only the archive itself is checked.
-    """
+    """State of a check of the media files of a snapshot."""
 
     snapshot: Snapshot
     containers: Containers
-    hash_media: bool
+    hash_media: bool  # whether files that seem unchanged are read and hashed
     read_bytes: int = 0
-    members: int = 0
+    members: int = 0  # number of items inside archives; only the archive itself is checked
     _found: dict[tuple[int, str], list[Path]] = field(default_factory=lambda: defaultdict(list))
     _is_archive: dict[Path, bool] = field(default_factory=dict)
 

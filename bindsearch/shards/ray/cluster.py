@@ -13,11 +13,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from bindsearch.arguments import shown
 from bindsearch.errors import BindSearchError, InstallationError, UsageError
@@ -96,7 +96,7 @@ def _host_and_port(on: str) -> tuple[str, int]:
 
 
 @dataclass
-class Cluster:
+class Cluster(AbstractContextManager["Cluster"]):
     """Connection of this process to a cluster; use it as a context manager, or call `close`.
 
     Attributes:
@@ -107,9 +107,6 @@ class Cluster:
     address: str
     is_shared: bool = False
     _held: ExitStack = field(default_factory=ExitStack)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -147,9 +144,8 @@ def connect_cluster(on: str) -> Cluster:
             connected = _connected_to()
             if on in (LOCAL, AUTO) or _place_of(on) == _place_of(connected):
                 return Cluster(connected, is_shared=True)
-            raise UsageError(
-                f"this process is connected to the Ray cluster {connected}, not {on}: disconnect, or use auto"
-            )
+            fault = f"this process is connected to the Ray cluster {connected}, not {on}"
+            raise UsageError(f"{fault}: disconnect, or use auto")
         if on == LOCAL:
             return _start_local()
         if on == AUTO:
@@ -239,10 +235,8 @@ def _reason(error: Exception) -> str:
         theirs = re.findall(r"(?:Ray|Python): (\d[\w.]*)", text)[:2]
         there = f", Ray {theirs[0]} and Python {theirs[1]}" if len(theirs) == 2 else ""
         here = f"Ray {ray.__version__} and Python {sys.version.split()[0]}"
-        seems = "seems to have" if is_refused else "has"
-        return (
-            f"it {seems} another version of Ray or Python{there}; here is {here}: install the same here as on its nodes"
-        )
+        other = f"{'seems to have' if is_refused else 'has'} another version of Ray or Python{there}"
+        return f"it {other}; here is {here}: install the same here as on its nodes"
     return text[:300] or type(error).__name__
 
 
@@ -273,10 +267,9 @@ def _start_local() -> Cluster:
             raise ClusterError(f"a local Ray cluster does not start ({reason}): use --on ray://HOST:10001") from error
         listening = {node["NodeManagerAddress"] for node in ray.nodes()}
         if listening != {LOOPBACK}:
-            raise ClusterError(
-                f"Ray listens on {', '.join(sorted(listening))}, not on {LOOPBACK} alone, and was stopped: "
-                "install a version of Ray that this BindSearch is tested with"
-            )
+            way_out = "install a version of Ray that this BindSearch is tested with"
+            fault = f"Ray listens on {', '.join(sorted(listening))}, not on {LOOPBACK} alone, and was stopped"
+            raise ClusterError(f"{fault}: {way_out}")
         held.enter_context(_no_printing())
         cluster._held = held.pop_all()
     return cluster

@@ -86,10 +86,8 @@ class RayEncoder:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         needs = {"CPU": settings.num_cpus, "GPU": settings.num_gpus}
         if not any(all(node.get(what, 0) >= amount for what, amount in needs.items()) for node in nodes):
-            raise UsageError(
-                f"no node of the cluster has {settings.num_cpus:g} cores and {settings.num_gpus:g} GPUs for an "
-                "encoder: give fewer"
-            )
+            needed = f"{settings.num_cpus:g} cores and {settings.num_gpus:g} GPUs"
+            raise UsageError(f"no node of the cluster has {needed} for an encoder: give fewer")
         self._encoder, self._settings = encoder, settings
         self._head: tuple[Modality | None, ...] = ()
         self._heads: dict[int, RayEncoder] = {}

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bindsearch.errors import BindSearchError, UsageError
-from bindsearch.shards.host import ShardHost
-from bindsearch.shards.hosts import Replies
+from bindsearch.shards.hosts import Replies, ShardHost
 from bindsearch.shards.layout import TIMEOUT_S
 from bindsearch.shards.ray.cluster import NAMESPACE, ClusterError
 from bindsearch.shards.ray.placement import Sight, look_around, one_line, place, reachable_nodes, seen_shards
@@ -68,21 +67,13 @@ class HostSettings:
 
 @dataclass(frozen=True)
 class HostState:
-    """State of a host, as it says itself.
-
-    Attributes:
-        replica: Number of its replica.
-        node: Id of the node that it runs on.
-        address: Address of that node.
-        process: Id of its process there; 0: it has not answered yet.
-        shards: Numbers of its shards whose folders it sees.
-    """
+    """State of a host, as it says itself."""
 
     replica: int
-    node: str
+    node: str  # id of the node that it runs on
     address: str
-    process: int
-    shards: frozenset[int]
+    process: int  # id of its process there; 0: it has not answered yet
+    shards: frozenset[int]  # numbers of its shards whose folders it sees
 
 
 class ShardActor:
@@ -200,14 +191,8 @@ class RayHosts:
     def choose(self, number: int, tried: Iterable[_Host], replica: int | None) -> _Host | None:
         """Return the host to ask for a shard next; None: there is none."""
         with self._lock:
-            fitting = [
-                host
-                for host in self._hosts
-                if number in host.state.shards
-                and host.down is None
-                and host not in tried
-                and replica in (None, host.state.replica)
-            ]
+            holding = [host for host in self._hosts if number in host.state.shards and host.down is None]
+        fitting = [host for host in holding if host not in tried and replica in (None, host.state.replica)]
 
         def order(host: _Host) -> tuple[bool, int]:
             number = host.state.replica

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,10 +60,8 @@ class TaskShare:
 
     def __post_init__(self) -> None:
         if not 0 < self.num_cpus < math.inf or not 0 <= self.num_gpus < math.inf or self.max_retries < 0:
-            raise UsageError(
-                f"a task with {self.num_cpus:g} cores, {self.num_gpus:g} GPUs and {self.max_retries} retries: give "
-                "numbers of cores above 0, and others of at least 0"
-            )
+            given = f"{self.num_cpus:g} cores, {self.num_gpus:g} GPUs and {self.max_retries} retries"
+            raise UsageError(f"a task with {given}: give numbers of cores above 0, and others of at least 0")
 
 
 class Board:
@@ -122,16 +120,15 @@ def _run_tasks(share: TaskShare, tasks: Mapping[int, tuple[Any, ...]], show: Cal
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(node.get("CPU", 0) >= share.num_cpus and node.get("GPU", 0) >= share.num_gpus for node in nodes):
         most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")}
-        raise UsageError(
-            f"no machine of the cluster has {share.num_cpus:g} cores and {share.num_gpus:g} GPUs for a task: the most "
-            f"are {most['CPU']:g} and {most['GPU']:g}; give fewer (--workers)"
-        )
-    options = {"num_cpus": share.num_cpus, "num_gpus": share.num_gpus, "max_retries": share.max_retries}
+        needed = f"{share.num_cpus:g} cores and {share.num_gpus:g} GPUs"
+        way_out = f"the most are {most['CPU']:g} and {most['GPU']:g}; give fewer (--workers)"
+        raise UsageError(f"no machine of the cluster has {needed} for a task: {way_out}")
+    options = {**asdict(share), "retry_exceptions": False}
     pending: dict[Any, int] = {}
     outcomes: dict[int, Any] = {}
     try:
         for number, (function, *arguments) in tasks.items():
-            remote = ray.remote(function).options(**options, retry_exceptions=False)
+            remote = ray.remote(function).options(**options)
             pending[remote.remote(*arguments)] = number
         while pending:
             done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=PROGRESS_S)

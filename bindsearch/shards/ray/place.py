@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bindsearch.errors import BindSearchError, StoreError, first_line
-from bindsearch.shards.hosts import Hosts
+from bindsearch.shards.hosts import Hosts, roll
 from bindsearch.shards.layout import ShardMap, is_sharded, read_shard_map
 from bindsearch.shards.place import Place
 from bindsearch.shards.ray.cluster import Cluster, check_address, check_ray, connect_cluster
@@ -92,7 +92,6 @@ class RayPlace(Place):
         """Change the shards of a store; the hosts that run open what is new one after the other."""
         self._cluster  # noqa: B018  (connects)
         from bindsearch.shards.ray.hosts import HostSettings, RayHosts, replicas_of
-        from bindsearch.shards.roll import roll
 
         n = replicas_of(root)
         if not n:

@@ -16,6 +16,7 @@ from bindsearch.search.prepare import QueryItems, SameContent, divide_items
 from bindsearch.search.query import Query
 from bindsearch.search.scoring.scores import Scored, joined, pair_cosine
 from bindsearch.search.words.matches import WordCounts
+from bindsearch.shards.each import totals
 from bindsearch.shards.layout import global_id, local_id
 from bindsearch.shards.search.messages import Details, ModalitySummary
 from bindsearch.storage.snapshot import SegmentFacts
@@ -68,15 +69,8 @@ def merge_items(query: Query, found: Mapping[int, Sequence[SameContent]], n: int
         for number in range(len(query.terms))
     ]
     divided, own = divide_items(query, terms)
-    of_shards = {
-        shard: QueryItems(_of_shard(divided.excluded, shard, n), _of_shard(divided.identical, shard, n))
-        for shard in found
-    }
+    of_shards = {shard: QueryItems(*(items[items % n == shard] // n for items in divided)) for shard in found}
     return of_shards, len(divided.excluded) - own
-
-
-def _of_shard(numbers: NDArray[np.int64], shard: int, n: int) -> NDArray[np.int64]:
-    return np.asarray(numbers[numbers % n == shard] // n)
 
 
 def merge_scored(found: Mapping[int, Scored], n: int) -> Scored | None:
@@ -87,14 +81,8 @@ def merge_scored(found: Mapping[int, Scored], n: int) -> Scored | None:
     parts = []
     for shard, scored in found.items():
         owners = np.array([modalities.index(modality) for modality in scored.modalities])
-        parts.append(
-            scored._replace(
-                owner=owners[scored.owner],
-                rows=global_id(scored.rows, shard, n),
-                segment_rows=global_id(scored.segment_rows, shard, n),
-                item_ids=global_id(scored.item_ids, shard, n),
-            )
-        )
+        numbers = {name: global_id(getattr(scored, name), shard, n) for name in ("rows", "segment_rows", "item_ids")}
+        parts.append(scored._replace(owner=owners[scored.owner], **numbers))
     return Scored(modalities, *joined(parts))
 
 
@@ -104,27 +92,16 @@ def merge_plans(plans: Mapping[int, Plan]) -> Plan:
     steps = [replace(step, shard=shard) for shard, plan in plans.items() for step in plan.partitions]
     steps.sort(key=lambda step: (list(Modality).index(step.modality), step.shard))
     words = [plan.words for plan in plans.values() if plan.words is not None]
-    return replace(
-        first,
-        partitions=tuple(steps),
-        estimate_ms=max(plan.estimate_ms for plan in plans.values()),
-        notes=tuple(dict.fromkeys(note for plan in plans.values() for note in plan.notes)),
-        words=replace(words[0], fields=sum(one.fields for one in words), tail=sum(one.tail for one in words))
-        if words
-        else None,
-    )
+    all_words = replace(words[0], **totals(words, "fields", "tail")) if words else None
+    estimate_ms = max(plan.estimate_ms for plan in plans.values())
+    notes = tuple(dict.fromkeys(note for plan in plans.values() for note in plan.notes))
+    return replace(first, partitions=tuple(steps), estimate_ms=estimate_ms, notes=notes, words=all_words)
 
 
 class ShardSource:
     """Vectors and metadata of candidates that shards sent; see `HitSource`. Candidates are ordered by path."""
 
-    def __init__(
-        self,
-        scored: Scored,
-        details: Mapping[int, Details],
-        n: int,
-        has_copies: frozenset[Modality],
-    ) -> None:
+    def __init__(self, scored: Scored, details: Mapping[int, Details], n: int, has_copies: frozenset[Modality]) -> None:
         """Sort what shards sent.
 
         Args:

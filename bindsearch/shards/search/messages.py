@@ -24,198 +24,116 @@ if TYPE_CHECKING:
 
 
 class Stale(NamedTuple):
-    """Reply of a shard that has published another generation than the router knows.
+    """Reply of a shard that has published another generation than the router knows."""
 
-    Attributes:
-        generation: Number of its newest generation.
-    """
-
-    generation: int
+    generation: int  # number of its newest generation
 
 
 class ModalitySummary(NamedTuple):
-    """Vectors of one modality in a shard.
+    """Vectors of one modality in a shard."""
 
-    Attributes:
-        n: Number of vectors that `mu` was computed from, or estimated for.
-        mu: Their mean: float32 (d,).
-        live_rows: Number of vectors that a segment refers to.
-    """
-
-    n: int
-    mu: NDArray[np.float32]
-    live_rows: int
+    n: int  # number of vectors that `mu` was computed from, or estimated for
+    mu: NDArray[np.float32]  # their mean: float32 (d,)
+    live_rows: int  # number of vectors that a segment refers to
 
 
 @dataclass(frozen=True)
 class Summary:
-    """State of a shard's newest generation.
-
-    Attributes:
-        generation: Number of the generation.
-        config: Configuration of the shard.
-        roots: Root folders of its collections.
-        modalities: Its vectors by modality.
-        problems: What is wrong with its files, or left out.
-    """
+    """State of a shard's newest generation."""
 
     generation: int
     config: StoreConfig
     roots: tuple[Path, ...]
     modalities: Mapping[Modality, ModalitySummary]
-    problems: tuple[str, ...]
+    problems: tuple[str, ...]  # what is wrong with its files, or left out
 
 
 class SampleRequest(NamedTuple):
-    """Request for a sample of vectors.
-
-    Attributes:
-        generation: Number of the generation.
-        sizes: Number of vectors by modality.
-    """
+    """Request for a sample of vectors."""
 
     generation: int
     sizes: Mapping[Modality, int]
 
 
 class Sample(NamedTuple):
-    """Sample of the vectors of one modality.
+    """Sample of the vectors of one modality."""
 
-    Attributes:
-        vectors: fp16 (m, d).
-        items: Item of each: int64 (m,).
-    """
-
-    vectors: NDArray[np.float16]
-    items: NDArray[np.int64]
+    vectors: NDArray[np.float16]  # fp16 (m, d)
+    items: NDArray[np.int64]  # item of each: int64 (m,)
 
 
 @dataclass(frozen=True)
 class PrepareRequest:
-    """Request for what the scales of queries depend on.
-
-    Attributes:
-        generation: Number of the generation.
-        queries: Queries with the same targets and filter.
-    """
+    """Request for what the scales of queries depend on."""
 
     generation: int
-    queries: tuple[PreparedQuery, ...]
+    queries: tuple[PreparedQuery, ...]  # queries with the same targets and filter
 
 
 class TargetPart(NamedTuple):
-    """One target partition of a shard under a filter.
-
-    Attributes:
-        items: Number of its items.
-        live_rows: Number of its live rows.
-        matching_rows: Number of those that match the filter.
-        moments: Mean and variance of the cosine with each query; empty if no query has a vector.
-    """
+    """One target partition of a shard under a filter."""
 
     items: int
     live_rows: int
-    matching_rows: int
-    moments: tuple[tuple[float, float], ...]
+    matching_rows: int  # number of those that match the filter
+    moments: tuple[tuple[float, float], ...]  # mean and variance of the cosine with each query that has a vector
 
 
 @dataclass(frozen=True)
 class PreparedPart:
-    """Reply to PrepareRequest.
-
-    Attributes:
-        targets: The target partitions.
-        words: How common the words of each query are; None if words are not searched.
-        same_content: Items with the content of the file of each term, by query.
-    """
+    """Reply to PrepareRequest."""
 
     targets: Mapping[Modality, TargetPart]
-    words: tuple[WordCounts | None, ...]
-    same_content: tuple[tuple[SameContent, ...], ...]
+    words: tuple[WordCounts | None, ...]  # how common the words of each query are; None if words are not searched
+    same_content: tuple[tuple[SameContent, ...], ...]  # items with the content of the file of each term, by query
 
 
 @dataclass(frozen=True)
 class PartSearch:
-    """A query as a shard searches it.
+    """A query as a shard searches it."""
 
-    Attributes:
-        prepared: The query, with ids of items of the shard.
-        items: Items of the shard that are excluded, and that certainly match.
-        scales: Scale of each target partition over all shards.
-        words: How common the words are over all shards.
-        spare: Number of further items that are ranked; None: as planned.
-    """
-
-    prepared: PreparedQuery
-    items: QueryItems
-    scales: Mapping[Modality, PartitionScale]
-    words: WordCounts | None
-    spare: int | None = None
+    prepared: PreparedQuery  # the query, with ids of items of the shard
+    items: QueryItems  # items of the shard that are excluded, and that certainly match
+    scales: Mapping[Modality, PartitionScale]  # scale of each target partition over all shards
+    words: WordCounts | None  # how common the words are over all shards
+    spare: int | None = None  # number of further items that are ranked; None: as planned
 
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """Request for the best candidates.
-
-    Attributes:
-        generation: Number of the generation.
-        searches: Queries with the same targets and filter.
-        has_copies: Modalities whose copies are recognised by their cosine.
-        shards: Number of shards.
-    """
+    """Request for the best candidates."""
 
     generation: int
-    searches: tuple[PartSearch, ...]
-    has_copies: frozenset[Modality]
+    searches: tuple[PartSearch, ...]  # queries with the same targets and filter
+    has_copies: frozenset[Modality]  # modalities whose copies are recognised by their cosine
     shards: int
 
 
 @dataclass(frozen=True)
 class FoundPart:
-    """Best candidates of a shard for one query.
-
-    Attributes:
-        plan: Plan of the shard.
-        runs: Measurements of each partition.
-        words: Measurements of searching words; None if they were not searched.
-        scored: The candidates, the best segment of each item; None: there are none.
-    """
+    """Best candidates of a shard for one query."""
 
     plan: Plan
     runs: tuple[PartitionRun, ...]
-    words: WordRun | None
-    scored: Scored | None
+    words: WordRun | None  # measurements of searching words; None if they were not searched
+    scored: Scored | None  # the candidates, the best segment of each item; None: there are none
 
 
 @dataclass(frozen=True)
 class DetailsRequest:
-    """Request for vectors and metadata of candidates.
-
-    Attributes:
-        generation: Number of the generation.
-        modalities: Modality of the partition of each: m of them.
-        rows: Row of its vector in the partition: int64 (m,).
-        segment_rows: Row of its segment in the snapshot: int64 (m,).
-        with_vectors: Whether vectors are wanted.
-    """
+    """Request for vectors and metadata of candidates."""
 
     generation: int
-    modalities: tuple[Modality, ...]
-    rows: NDArray[np.int64]
-    segment_rows: NDArray[np.int64]
+    modalities: tuple[Modality, ...]  # modality of the partition of each: m of them
+    rows: NDArray[np.int64]  # row of its vector in the partition: int64 (m,)
+    segment_rows: NDArray[np.int64]  # row of its segment in the snapshot: int64 (m,)
     with_vectors: bool
 
 
 @dataclass(frozen=True)
 class Details:
-    """Reply to DetailsRequest.
+    """Reply to DetailsRequest."""
 
-    Attributes:
-        vectors: fp16 (m, d); (0, d) if they are not wanted.
-        facts: Metadata of each candidate.
-        hashes: Content hash of the item of each; "" if it is unknown.
-    """
-
-    vectors: NDArray[np.float16]
+    vectors: NDArray[np.float16]  # fp16 (m, d); (0, d) if they are not wanted
     facts: tuple[SegmentFacts, ...]
-    hashes: tuple[str, ...]
+    hashes: tuple[str, ...]  # content hash of the item of each; "" if it is unknown

@@ -81,7 +81,7 @@ def prepare_part(generation: Generation, request: PrepareRequest) -> PreparedPar
     Raises:
         UsageError: the filter is invalid.
     """
-    vectors = [prepared.vector for prepared in request.queries]
+    vectors = [prepared.vector for prepared in request.queries if prepared.vector is not None]
     targets = {}
     first = request.queries[0].query
     for modality, target in generation.filtered(first.to, first.filter).items():
@@ -89,17 +89,10 @@ def prepare_part(generation: Generation, request: PrepareRequest) -> PreparedPar
         if not partition.live_rows:
             continue
         matching = partition.live_rows if target.rows is None else target.rows.count
-        moments = tuple(
-            partition.statistics.moments(vector.for_target(modality).vector)[2:]
-            for vector in vectors
-            if vector is not None
-        )
+        moments = tuple(partition.statistics.moments(vector.for_target(modality).vector)[2:] for vector in vectors)
         targets[modality] = TargetPart(partition.items, partition.live_rows, matching, moments)
-    return PreparedPart(
-        targets,
-        tuple(_count_words(generation, prepared) for prepared in request.queries),
-        tuple(same_content(generation.snapshot, prepared) for prepared in request.queries),
-    )
+    words = tuple(_count_words(generation, prepared) for prepared in request.queries)
+    return PreparedPart(targets, words, tuple(same_content(generation.snapshot, one) for one in request.queries))
 
 
 def _count_words(generation: Generation, prepared: PreparedQuery) -> WordCounts | None:
@@ -114,10 +107,8 @@ def _count_words(generation: Generation, prepared: PreparedQuery) -> WordCounts 
 def search_part(search: GenerationSearch, request: SearchRequest) -> list[FoundPart]:
     """Return the best candidates for each query."""
     targets, plans = _plan(search, request)
-    queries = [
-        PlannedQuery(one.prepared.vector, plan, one.items, one.scales)
-        for plan, one in zip(plans, request.searches, strict=True)
-    ]
+    pairs = zip(plans, request.searches, strict=True)
+    queries = [PlannedQuery(one.prepared.vector, plan, one.items, one.scales) for plan, one in pairs]
     batch = Batch(search.generation, targets, queries, search.workers)
     parts = []
     for query, found, one in zip(queries, find_candidates(batch), request.searches, strict=True):

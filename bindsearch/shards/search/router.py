@@ -38,6 +38,7 @@ from bindsearch.shards.search.messages import (
     Details,
     DetailsRequest,
     FoundPart,
+    ModalitySummary,
     PartSearch,
     PreparedPart,
     PrepareRequest,
@@ -69,27 +70,16 @@ WIDER = 4
 
 @dataclass(frozen=True)
 class ShardStates:
-    """Newest generation of each shard that answers.
-
-    Attributes:
-        summaries: State of each shard.
-        missing: Why a shard does not answer.
-        means: Number of vectors and mean cosine of two of them, by modality.
-        has_copies: Modalities whose copies are recognised by their cosine.
-    """
+    """Newest generation of each shard that answers."""
 
     summaries: Mapping[int, Summary]
-    missing: Mapping[int, str]
-    means: Mapping[Modality, tuple[int, float]]
-    has_copies: frozenset[Modality]
+    missing: Mapping[int, str]  # why a shard does not answer
+    means: Mapping[Modality, tuple[int, float]]  # number of vectors and mean cosine of two of them
+    has_copies: frozenset[Modality]  # modalities whose copies are recognised by their cosine
 
 
 class _StaleError(Exception):
-    """Some shards have published another generation."""
-
-    def __init__(self, shards: Sequence[int]) -> None:
-        super().__init__(shards)
-        self.shards = shards
+    """Some shards, whose numbers are the arguments, have published another generation."""
 
 
 class _Asked(NamedTuple):
@@ -132,11 +122,8 @@ class Router:
             timeout_s: Time in seconds after which a shard counts as missing.
             require_all: Whether a missing shard is an error; else the answer is partial and names it.
         """
-        self._hosts = hosts
-        self._n = hosts.n
-        self._model = model
-        self._timeout_s = timeout_s
-        self._require_all = require_all
+        self._hosts, self._n, self._model = hosts, hosts.n, model
+        self._timeout_s, self._require_all = timeout_s, require_all
         self._lock = threading.Lock()
         self._states: ShardStates | None = None
         self._retry_at = 0.0
@@ -150,22 +137,21 @@ class Router:
         with self._lock:
             states = self._states
             if states is None:
-                return self._ask_states({}, {}, range(self._n), self._timeout_s)
+                return self._ask_states(None, range(self._n), self._timeout_s)
             if states.missing and monotonic() >= self._retry_at:
-                return self._ask_states(
-                    states.summaries, states.missing, tuple(states.missing), min(self._timeout_s, RETRY_TIMEOUT_S)
-                )
+                return self._ask_states(states, states.missing, min(self._timeout_s, RETRY_TIMEOUT_S))
             self._check(states.missing, len(states.summaries))
             return states
 
-    def _ask_states(
-        self, summaries: Mapping[int, Summary], missing: Mapping[int, str], asked: Iterable[int], timeout_s: float
-    ) -> ShardStates:
+    def _ask_states(self, known: ShardStates | None, asked: Iterable[int], timeout_s: float) -> ShardStates:
         """Return the states with those of some shards as they are now; the caller holds the lock."""
         replies = self._hosts.run("summary", dict.fromkeys(asked), timeout_s)
-        kept = {number: one for number, one in summaries.items() if number not in replies.missing}
-        missing = {number: why for number, why in missing.items() if number not in replies.results}
-        return self._set_states(dict(sorted({**kept, **replies.results}.items())), {**missing, **replies.missing})
+        summaries, missing = {**replies.results}, {**replies.missing}
+        if known is not None:
+            summaries = {**known.summaries, **summaries}
+            missing = {**known.missing, **missing}
+        kept = {number: one for number, one in sorted(summaries.items()) if number not in replies.missing}
+        return self._set_states(kept, {number: why for number, why in missing.items() if number not in replies.results})
 
     def _set_states(self, summaries: Mapping[int, Summary], missing: Mapping[int, str]) -> ShardStates:
         """Compute and keep what follows from the states of shards; the caller holds the lock."""
@@ -176,34 +162,18 @@ class Router:
         if known is not None and _generations(known.summaries) == _generations(summaries):
             self._states = replace(known, missing=missing)
             return self._states
-        means = {
-            modality: merge_means(
-                [one.modalities[modality] for one in summaries.values() if modality in one.modalities]
-            )
-            for modality in Modality
-            if any(modality in one.modalities for one in summaries.values())
-        }
+        means = {modality: merge_means(parts) for modality in Modality if (parts := _parts(summaries, modality))}
         self._states = ShardStates(summaries, missing, means, self._find_copies(summaries))
         return self._states
 
     def _find_copies(self, summaries: Mapping[int, Summary]) -> frozenset[Modality]:
         """Return the modalities whose copies are recognised by their cosine, by a sample over all shards."""
-        total = {
-            modality: sum(
-                one.modalities[modality].live_rows for one in summaries.values() if modality in one.modalities
-            )
-            for modality in PICTURES
-        }
+        total = {modality: sum(part.live_rows for part in _parts(summaries, modality)) for modality in PICTURES}
         requests = {}
         for number, summary in summaries.items():
-            rows = {
-                modality: summary.modalities[modality].live_rows
-                for modality in PICTURES
-                if modality in summary.modalities
-            }
-            sizes = {modality: round(min(1.0, SAMPLE / total[modality]) * n) for modality, n in rows.items()}
-            sizes = {modality: size for modality, size in sizes.items() if size}
-            if sizes:
+            parts = {modality: part for modality in PICTURES if (part := summary.modalities.get(modality)) is not None}
+            sizes = {key: round(min(1.0, SAMPLE / total[key]) * part.live_rows) for key, part in parts.items()}
+            if sizes := {modality: size for modality, size in sizes.items() if size}:
                 requests[number] = SampleRequest(summary.generation, sizes)
         replies = self._hosts.run("sample", requests, self._timeout_s) if requests else Replies()
         found = set()
@@ -221,11 +191,7 @@ class Router:
         return frozenset(found)
 
     def _check(self, missing: Mapping[int, str], answering: int) -> None:
-        """Check that enough shards answer.
-
-        Raises:
-            StoreError: no shard answers, or one does not and all are required.
-        """
+        """Check that enough shards answer; see `check_answering`."""
         check_answering(missing, answering, self._n, require_all=self._require_all)
 
     def stored_term(self, term: Term) -> EncodedTerm:
@@ -234,11 +200,7 @@ class Router:
         Raises:
             UsageError: there is no such item.
         """
-        found: EncodedTerm | None = self._ask_owner("stored", term.source, lambda source: replace(term, source=source))[
-            0
-        ]
-        if found is None:
-            raise _no_item(term.source)
+        found: EncodedTerm = self._ask_owner("stored", term.source, lambda source: replace(term, source=source))[0]
         return replace(found, source=term.source)
 
     def find_item(self, source: str) -> Item:
@@ -247,14 +209,12 @@ class Router:
         Raises:
             UsageError: there is none.
         """
-        found, number = self._ask_owner("item", source, lambda source: source)
-        if found is None:
-            raise _no_item(source)
-        item: Item = found
+        item: Item
+        item, number = self._ask_owner("item", source, lambda source: source)
         return replace(item, item_id=global_id(item.item_id, number, self._n))
 
     def _ask_owner(self, method: str, source: str, request: Callable[[str], object]) -> tuple[Any, int]:
-        """Return the reply of the shard that has an item, and its number; None if there is none."""
+        """Return the reply of the shard that has an item, and its number; raise UsageError if none has it."""
         if source.isdecimal() and len(source) <= MAX_ID_DIGITS:
             local, number = local_id(int(source), self._n)
             replies = self._hosts.run(method, {number: request(str(local))}, self._timeout_s)
@@ -269,7 +229,7 @@ class Router:
         if replies.missing:
             number, why = next(iter(replies.missing.items()))
             raise StoreError(f"item {source} is in no shard that answers; shard {number} does not: {why}")
-        return None, 0
+        raise UsageError(f"no indexed item {source!r}: give an item_id or the path of an indexed file")
 
     def near_words(self, tokens: Sequence[str]) -> dict[str, str]:
         """Return those of some tokens that occur in no shard that answers, with a similar one that does."""
@@ -323,17 +283,11 @@ class Router:
                 return run(search)
             except _StaleError as stale:
                 with self._lock:
-                    known = self._states or states
-                    self._ask_states(known.summaries, known.missing, stale.shards, self._timeout_s)
+                    self._ask_states(self._states or states, stale.args, self._timeout_s)
         raise StoreError(f"shards published new generations {MAX_ATTEMPTS} times during one search: search again")
 
     def _call(self, search: _Search, method: str, requests: Mapping[int, object]) -> dict[int, Any]:
-        """Return the replies of the shards that answer; others are missing from then on.
-
-        Raises:
-            _StaleError: a shard has published another generation.
-            StoreError: no shard answers, or one does not and all are required.
-        """
+        """Return the replies of shards; those without are missing from then on; raise _StaleError if one is newer."""
         replies = self._hosts.run(method, requests, self._timeout_s)
         if replies.missing:
             search.missing |= replies.missing
@@ -343,7 +297,7 @@ class Router:
                 kept = {number: one for number, one in known.summaries.items() if number not in replies.missing}
                 self._set_states(kept, {**known.missing, **replies.missing})
         if stale := [number for number, reply in replies.results.items() if isinstance(reply, Stale)]:
-            raise _StaleError(stale)
+            raise _StaleError(*stale)
         return dict(sorted(replies.results.items()))
 
     def _prepare(self, states: ShardStates, queries: Sequence[PreparedQuery]) -> _Search:
@@ -371,56 +325,43 @@ class Router:
         return replace(routed, items=tuple(of_shard))
 
     def _scales(self, search: _Search, routed: PreparedQuery, place: int) -> dict[Modality, PartitionScale]:
-        """Return the scale of each modality of one query over all shards.
-
-        Args:
-            search: The search.
-            routed: The query.
-            place: Its number among those with a vector.
-        """
+        """Return the scale of each modality of a query over all shards; `place`: its number among those with one."""
         if routed.vector is None:
             return {}
-        items, moments = {}, []
+        items, moments, summaries = {}, [], search.states.summaries
         for modality in routed.query.to:
-            parts = {
-                shard: part.targets[modality] for shard, part in search.prepared.items() if modality in part.targets
-            }
+            parts = {shard: one.targets[modality] for shard, one in search.prepared.items() if modality in one.targets}
             live = sum(part.live_rows for part in parts.values())
             matching = sum(part.matching_rows for part in parts.values())
             if not matching:
                 continue
-            of_shards = [
-                (search.states.summaries[shard].modalities[modality].n, part.moments[place])
-                for shard, part in parts.items()
-            ]
-            moments.append(Moments(*search.states.means[modality], *merge_moments(of_shards)))
+            sizes = [summaries[shard].modalities[modality].n for shard in parts]
+            spreads = [part.moments[place] for part in parts.values()]
+            merged = merge_moments([*zip(sizes, spreads, strict=True)])
+            moments.append(Moments(*search.states.means[modality], *merged))
             items[modality] = sum(part.items for part in parts.values()) * matching / live
         return make_scales(target_scales(routed.terms, items, self._model()), moments)
 
     def _requests(self, search: _Search, spare: int | None) -> dict[int, SearchRequest]:
-        return {
-            shard: SearchRequest(
-                search.states.summaries[shard].generation,
-                tuple(
-                    PartSearch(self._of_shard(one.prepared, shard), one.items[shard], one.scales, one.words, spare)
-                    for one in search.asked
-                ),
-                search.states.has_copies,
-                self._n,
+        requests = {}
+        for shard in search.prepared:
+            searches = tuple(
+                PartSearch(self._of_shard(one.prepared, shard), one.items[shard], one.scales, one.words, spare)
+                for one in search.asked
             )
-            for shard in search.prepared
-        }
+            generation = search.states.summaries[shard].generation
+            requests[shard] = SearchRequest(generation, searches, search.states.has_copies, self._n)
+        return requests
 
     def _search(self, search: _Search, spare: int | None) -> list[Result]:
         found: dict[int, list[FoundPart]] = self._call(search, "search", self._requests(search, spare))
         searched = perf_counter()
         plans, pools = [], []
         for number in range(len(search.asked)):
-            plan = merge_plans({shard: parts[number].plan for shard, parts in found.items()})
-            of_shards = {
-                shard: scored for shard, parts in found.items() if (scored := parts[number].scored) is not None
-            }
-            merged = merge_scored(of_shards, self._n)
+            parts = {shard: of_shard[number] for shard, of_shard in found.items()}
+            plan = merge_plans({shard: part.plan for shard, part in parts.items()})
+            scored = {shard: part.scored for shard, part in parts.items() if part.scored is not None}
+            merged = merge_scored(scored, self._n)
             plans.append(plan)
             pools.append(None if merged is None else best_candidates(plan, merged))
         details = self._details(search, pools)
@@ -428,7 +369,7 @@ class Router:
         results = []
         for number, (asked, plan, pool) in enumerate(zip(search.asked, plans, pools, strict=True)):
             began = perf_counter()
-            of_query = {shard: parts[number] for shard, parts in details.items() if number in parts}
+            of_query = {shard: of_shard[number] for shard, of_shard in details.items() if number in of_shard}
             hits: list[Hit] | None = []
             if pool is not None and len(pool.item_ids):
                 source = ShardSource(pool, of_query, self._n, search.states.has_copies)
@@ -436,21 +377,12 @@ class Router:
             if hits is None:
                 results += self._search(replace(search, asked=[asked]), WIDER * plan.depth)
                 continue
-            runs = [replace(run, shard=shard) for shard, parts in found.items() for run in parts[number].runs]
-            words = [run for parts in found.values() if (run := parts[number].words) is not None]
-            results.append(
-                Result(
-                    hits,
-                    plan,
-                    tuple(runs),
-                    search.prepare_ms,
-                    1000 * (perf_counter() - began),
-                    1000 * (fetched - searched) / len(pools),
-                    WordRun(sum(run.found for run in words), max(run.ms for run in words)) if words else None,
-                    (copies_notice(asked.copies),) if asked.copies else (),
-                    search.missing,
-                )
-            )
+            runs = tuple(replace(run, shard=shard) for shard, of in found.items() for run in of[number].runs)
+            words = [run for of_shard in found.values() if (run := of_shard[number].words) is not None]
+            word_run = WordRun(sum(run.found for run in words), max(run.ms for run in words)) if words else None
+            times_ms = search.prepare_ms, 1000 * (perf_counter() - began), 1000 * (fetched - searched) / len(pools)
+            notices = (copies_notice(asked.copies),) if asked.copies else ()
+            results.append(Result(hits, plan, runs, *times_ms, word_run, notices, search.missing))
         return results
 
     def _details(self, search: _Search, pools: list[Scored | None]) -> dict[int, dict[int, Details]]:
@@ -469,13 +401,9 @@ class Router:
                     segment_rows.append(of_query[2])
                     lengths.setdefault(shard, {})[number] = len(of_query[0])
             if modalities:
-                requests[shard] = DetailsRequest(
-                    search.states.summaries[shard].generation,
-                    tuple(modalities),
-                    np.concatenate(rows),
-                    np.concatenate(segment_rows),
-                    any(wanted),
-                )
+                generation = search.states.summaries[shard].generation
+                places = np.concatenate(rows), np.concatenate(segment_rows)
+                requests[shard] = DetailsRequest(generation, tuple(modalities), *places, any(wanted))
         replies = self._call(search, "details", requests) if requests else {}
         for number, pool in enumerate(pools):
             if pool is not None and (lost := requests.keys() - replies.keys()):
@@ -512,33 +440,23 @@ def _split(details: Details, lengths: Mapping[int, int]) -> dict[int, Details]:
     return parts
 
 
+def _parts(summaries: Mapping[int, Summary], modality: Modality) -> list[ModalitySummary]:
+    return [one.modalities[modality] for one in summaries.values() if modality in one.modalities]
+
+
 def _generations(summaries: Mapping[int, Summary]) -> dict[int, int]:
     return {number: summary.generation for number, summary in summaries.items()}
 
 
-def _no_item(source: str) -> UsageError:
-    return UsageError(f"no indexed item {source!r}: give an item_id or the path of an indexed file")
-
-
 def _check_spaces(summaries: Mapping[int, Summary]) -> None:
-    """Check that all shards have vectors of one encoder.
-
-    Raises:
-        StoreError: two differ.
-    """
-    spaces = {
-        number: (
-            one.config.encoder,
-            one.config.weights_digest,
-            one.config.dim,
-            sorted(one.config.encoder_options.items()),
-        )
-        for number, one in summaries.items()
-    }
+    """Check that all shards have vectors of one encoder; raise StoreError if two differ."""
+    spaces = {}
+    for number, summary in summaries.items():
+        config = summary.config
+        spaces[number] = config.encoder, config.weights_digest, config.dim, sorted(config.encoder_options.items())
     first = next(iter(spaces))
     for number, space in spaces.items():
         if space != spaces[first]:
-            raise StoreError(
-                f"shard {number} has vectors of {space[0]} ({space[1]}), shard {first} of {spaces[first][0]} "
-                f"({spaces[first][1]}): index the shards again with one encoder"
-            )
+            theirs, ours = (f"{name} ({digest})" for name, digest, *_ in (space, spaces[first]))
+            fault = f"shard {number} has vectors of {theirs}, shard {first} of {ours}"
+            raise StoreError(f"{fault}: index the shards again with one encoder")

@@ -27,10 +27,10 @@ from helpers.sharded import index, make_shards
 pytest.importorskip("ray")
 
 from bindsearch.server.ray_serve.deploy import ServiceSettings, running_service
+from bindsearch.shards.hosts import roll
 from bindsearch.shards.ray.cluster import ClusterError
 from bindsearch.shards.ray.hosts import HostSettings, RayHosts, stop_hosts
 from bindsearch.shards.ray.placement import look_around, reachable_nodes
-from bindsearch.shards.roll import roll
 
 pytestmark = [
     pytest.mark.slow,

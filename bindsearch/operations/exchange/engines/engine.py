@@ -160,36 +160,22 @@ BLOCK_BYTES = 2 << 20
 
 
 class EngineBlock(NamedTuple):
-    """Block of segments of one modality.
+    """Block of segments of one modality."""
 
-    Attributes:
-        ids: Segment ids, the same in every export of the store.
-        values: Values of each column by name, m each, None where unknown.
-        vectors: Unit vectors, float16 (m, d).
-    """
-
-    ids: list[int]
-    values: Mapping[str, list[Any]]
-    vectors: NDArray[Any]
+    ids: list[int]  # of segments, the same in every export of the store
+    values: Mapping[str, list[Any]]  # of each column by name, m each, None where unknown
+    vectors: NDArray[Any]  # of unit length, float16 (m, d)
 
 
 @dataclass(frozen=True)
 class EngineSource:
-    """Segments to export.
-
-    Attributes:
-        config: Configuration of the store.
-        generation: Generation to read.
-        rows: Segment rows by modality, int64 (m,); none is empty.
-        columns: Values of the columns.
-        kinds: SQL type of each column by name: the documented ones, then those of classes, then the users'.
-    """
+    """Segments to export."""
 
     config: StoreConfig
     generation: Generation
-    rows: Mapping[Modality, NDArray[Any]]
+    rows: Mapping[Modality, NDArray[Any]]  # segment rows by modality, int64 (m,); none is empty
     columns: FilterColumns
-    kinds: Mapping[str, str]
+    kinds: Mapping[str, str]  # SQL type of each column by name: documented ones, those of classes, the users'
 
     @property
     def counts(self) -> dict[Modality, int]:
@@ -255,11 +241,10 @@ def read_engine_blocks(source: EngineSource, on_progress: OnRows = ignore_rows) 
             vectors = partition.rows.gather(partition.rows_of_vectors(vector_ids))
             columns = source.columns
             indices = {Level.SEGMENT: pa.array(block), Level.ITEM: pa.array(columns.item_rows[block])}
-            arrays = {name: columns.array(name) for name in source.kinds}  # in this order
-            values: dict[str, list[Any]] = {
-                name: [] if array is None else array.take(indices[columns.level(name)]).to_pylist()
-                for name, array in arrays.items()
-            }
+            values: dict[str, list[Any]] = {}
+            for name in source.kinds:
+                array = columns.array(name)
+                values[name] = [] if array is None else array.take(indices[columns.level(name)]).to_pylist()
             rel_paths = snapshot.items.column("rel_path").take(indices[Level.ITEM]).to_pylist()
             roots = map(with_slash, values["collection"])
             values["path"] = [root + rel_path for root, rel_path in zip(roots, rel_paths, strict=True)]
