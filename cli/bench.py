@@ -43,7 +43,7 @@ def encode_command(
     seconds: Annotated[float, option("--seconds S", "Duration of the measurement.")] = 10.0,
     compile_: Annotated[bool, option("--compile", "Use torch.compile (worth it for long GPU runs).")] = False,
     json: JsonOption = False,
-) -> int:
+) -> None:
     """Embed synthetic media of one modality; report items/s, GFLOP/s, memory and MFU (FLOP/s relative to a matmul).
 
     Example: bindsearch bench encode --encoder imagebind-huge --random-weights --modality image
@@ -68,7 +68,6 @@ def encode_command(
         print_json(asdict(speed))
     else:
         _print_speed(speed)
-    return 0
 
 
 def _print_speed(speed: EncodeSpeed) -> None:

@@ -27,7 +27,7 @@ def duplicates_command(
     to: ToOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
-) -> int:
+) -> None:
     """List identical files, or with --near items that are similar to each other.
 
     Every item of a group is a near-duplicate of the group's medoid. Recordings are near-duplicates if half of the
@@ -48,14 +48,13 @@ def duplicates_command(
         else:
             _print_near(near_groups)
         print_notices(notices)
-        return 0
+        return
     groups = [(group, same_files(group)) for group in opened.duplicates(to=to)]
     if json:
         items = [[_json(item, same.get(item.item_id)) for item in group] for group, same in groups]
         print_json({"groups": [{"items": of_group} for of_group in items]})
     else:
         _print_same(groups)
-    return 0
 
 
 def _near(opened: Store, to: str | None, threshold: float | None, notices: list[str]) -> list[NearGroup]:

@@ -64,7 +64,7 @@ def pull_command(
     offline: Annotated[bool, option("--offline", "Do not use the network (same as $BINDSEARCH_OFFLINE=1).")] = False,
     force: Annotated[bool, option("--force", "Download again, even if installed.")] = False,
     json: JsonOption = False,
-) -> int:
+) -> None:
     """Download and convert a model, or convert a checkpoint file. Interrupted downloads are resumed.
 
     Example: bindsearch model pull imagebind-huge
@@ -105,11 +105,10 @@ def pull_command(
         print_json({"pulled": pulled.is_new, **_model_json(pulled.manifest), "notices": list(pulled.notices)})
     elif pulled.is_new:
         _print_pulled(pulled, model_folder(name))
-    return 0
 
 
 @model_app.command("list", cls=Command)
-def list_command(json: JsonOption = False) -> int:
+def list_command(json: JsonOption = False) -> None:
     """List the installed models.
 
     Example: bindsearch model list
@@ -135,7 +134,7 @@ def list_command(json: JsonOption = False) -> int:
         )
     if json:
         print_json({"models": [_model_json(model) for model in models], "damaged": faults, "unfinished": unfinished})
-        return 0
+        return
     for model in models:
         contents = ", ".join(towers_of(model)) or plural(len(model.files), "file")
         print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {contents}")
@@ -143,7 +142,6 @@ def list_command(json: JsonOption = False) -> int:
         print_message(
             f"no downloaded models in {models_folder()} (mini is built in): run `bindsearch model pull imagebind-huge`"
         )
-    return 0
 
 
 @model_app.command("info", cls=Command)
@@ -151,7 +149,7 @@ def info_command(
     name: NameArgument,
     check: Annotated[bool, option("--check", "Read all files and compare checksums.")] = False,
     json: JsonOption = False,
-) -> int:
+) -> None:
     """Show details of an installed model, or of the built-in one (mini), and check its files.
 
     Example: bindsearch model info imagebind-huge --check
@@ -160,7 +158,7 @@ def info_command(
 
     if name == "mini":
         _print_built_in(as_json=json)
-        return 0
+        return
     manifest = read_model(name)
     faults = verify_model(name, digests=check)
     if json:
@@ -172,11 +170,10 @@ def info_command(
     if faults:
         remedy = how_to_repair(name) if name.startswith(BOUND_PREFIX) else f"run `bindsearch model pull {name} --force`"
         raise EncoderError(f"the model {name} is damaged ({plural(len(faults), 'file')}): {remedy}")
-    return 0
 
 
 @model_app.command("remove", cls=Command)
-def remove_command(name: NameArgument, json: JsonOption = False) -> int:
+def remove_command(name: NameArgument, json: JsonOption = False) -> None:
     """Delete an installed model, or the files of an unfinished download.
 
     Example: bindsearch model remove imagebind-huge
@@ -188,7 +185,6 @@ def remove_command(name: NameArgument, json: JsonOption = False) -> int:
         print_json({"name": name, "freed_bytes": freed})
     else:
         print_line(f"removed {name}, freed {human_bytes(freed)}")
-    return 0
 
 
 def _ask_consent(source: ModelSource) -> bool:

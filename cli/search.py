@@ -1,4 +1,4 @@
-"""`bindsearch search`: query a store."""
+"""`bindsearch search` and `bindsearch explain`: query a store, and see how it is searched."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 from bindsearch.cli import options as opts
+from bindsearch.cli.ask import asking, prepare_for_few_rows
 from bindsearch.cli.options import option
 from bindsearch.cli.output import plural, print_json, print_line, print_message, print_notices
 from bindsearch.cli.parse import read_query
+from bindsearch.errors import UsageError
 from bindsearch.search.query import Query
 
 if TYPE_CHECKING:
-    from bindsearch.cli.hits.preview import Preview
+    from bindsearch.cli.hits.pictures import Preview
     from bindsearch.cli.hits.terminal import Color
     from bindsearch.store import Store
     from bindsearch.views.located_hits import HitLocating
@@ -85,10 +87,8 @@ def search_command(
     bindsearch search "a dog" --format '{probability:.2f} {path}'
     """
     from bindsearch.arguments import to_choice
-    from bindsearch.cli.ask import asking
     from bindsearch.cli.hits.formats import one_of, parse_form
     from bindsearch.cli.hits.terminal import Color
-    from bindsearch.errors import UsageError
 
     forms = {"--json": json, "--jsonl": jsonl, "--csv": csv, "--paths": paths, "--print0": print0}
     chosen = one_of({**forms, "--format": form is not None})
@@ -98,8 +98,7 @@ def search_command(
         raise UsageError(f"--preview and {chosen} exclude each other: choose one")
     shown_below = None
     if preview is not None:
-        from bindsearch.cli.hits.graphics import to_graphics
-        from bindsearch.cli.hits.preview import preview_lines
+        from bindsearch.cli.hits.pictures import preview_lines, to_graphics
         from bindsearch.storage.config import resolve_store
 
         shown_below = partial(preview_lines, store=resolve_store(store), graphics=to_graphics(preview))
@@ -217,8 +216,6 @@ def _lines(stream: TextIO) -> Iterator[str]:
 
 def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], output: Output) -> int:
     """Answer the queries of lines; an error of one is told, and the next are answered. Return the exit code."""
-    from bindsearch.errors import UsageError
-
     has_hits, failed = False, False
     for number, line in enumerate(lines, 1):
         if not (written := line.strip()):
@@ -249,3 +246,42 @@ def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], ou
     if failed:
         return UsageError.exit_code
     return 0 if has_hits else EXIT_NO_HITS
+
+
+def explain_command(
+    words: opts.Words = None,
+    *,
+    options: opts.QueryOptions,
+    imu_rate: opts.ImuRateOption = None,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    on: opts.OnOption = None,
+    json: opts.JsonOption = False,
+    analyze: Annotated[
+        bool, option("--analyze", "Run the query and show actual rows and times next to the estimates.")
+    ] = False,
+) -> None:
+    """Show the plan of a query: how each modality is searched, the estimated cost and the reasons.
+
+    Takes the same options as `search`.
+
+    Examples: bindsearch explain "a dog barking" --to image
+    bindsearch explain --audio bark.wav --where "duration_s > 3" --analyze
+    """
+    prepare_for_few_rows()
+    from bindsearch.search.explain import explain_plan, explain_run, plan_json, run_json
+    from bindsearch.shards.connect import connect
+
+    asked = read_query(words, options)
+    with connect(store, on=on, device=device) as opened:
+        if analyze:
+            answer = opened.answer(asked, imu_rate_hz=imu_rate)
+            data, shown = run_json(answer.plan, answer.run), explain_run(answer.plan, answer.run)
+        else:
+            plan = opened.explain(asked)
+            data, shown = plan_json(plan), explain_plan(plan)
+    if json:
+        print_json(data)
+    else:
+        for line in shown.splitlines():
+            print_line(line)

@@ -31,7 +31,7 @@ def status_command(
     store: StoreOption = None,
     on: OnOption = None,
     json: JsonOption = False,
-) -> int:
+) -> None:
     """Show collections, items and segments by modality, indexes and failures.
 
     Examples: bindsearch status --failed
@@ -55,7 +55,6 @@ def status_command(
             print_line(f"{failure.path}: {failure.reason}")
     else:
         _print_status(status)
-    return 0
 
 
 def _status_json(status: Status) -> dict[str, object]:

@@ -15,7 +15,7 @@ from bindsearch.operations.locate.words import place_in_words
 from bindsearch.types import Match, Modality
 
 if TYPE_CHECKING:
-    from bindsearch.cli.hits.preview import Preview
+    from bindsearch.cli.hits.pictures import Preview
 
 HitData = Mapping[str, Any]
 """A hit of an answer as data."""

@@ -163,8 +163,8 @@ def complete_filter(ctx: typer.Context, incomplete: str) -> Values:
 @_quiet
 def complete_keys(ctx: typer.Context, incomplete: str) -> Values:
     """Offer the keys of `config set` and `config unset`."""
-    from bindsearch.cli.settings.files import read_user_options
     from bindsearch.cli.settings.keys import KNOWN, all_keys, dotted_key
+    from bindsearch.cli.settings.values import read_user_options
     from bindsearch.storage.user_file import named_stores
 
     if ctx.command.name == "unset":
