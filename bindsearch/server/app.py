@@ -29,8 +29,18 @@ from bindsearch.search.explain import explain_plan, plan_json
 from bindsearch.search.query import Composition
 from bindsearch.search.query_encoding import modality_of_file
 from bindsearch.server import api_schema as api
-from bindsearch.server.events import counts, events
-from bindsearch.server.item_data import column_data, find_item, hit_links, item_data, segment_of
+from bindsearch.server.item_data import (
+    SIDES_PX,
+    WIDTHS_PX,
+    column_data,
+    find_item,
+    find_place,
+    hit_links,
+    item_data,
+    located_pictures,
+    nearest_size,
+    segment_of,
+)
 from bindsearch.server.limits import (
     MAX_EVENT_STREAMS,
     MAX_MAP_POINTS,
@@ -42,26 +52,18 @@ from bindsearch.server.limits import (
     search_threads,
 )
 from bindsearch.server.media_response import HeldResponse, media_response, open_item
-from bindsearch.server.open_store import OpenStore
+from bindsearch.server.open_store import OpenStore, counts, events
 from bindsearch.server.page_query import PageQuery, read_page_query
-from bindsearch.server.pictures import (
-    SIDES_PX,
-    WIDTHS_PX,
-    find_place,
-    located_pictures,
-    nearest_size,
-)
 from bindsearch.server.uploads import Uploads
 from bindsearch.storage.session import is_being_written
 from bindsearch.store import Store
 from bindsearch.types import Modality
+from bindsearch.views import thumbnails
 from bindsearch.views.answer_data import answer_data
 from bindsearch.views.collection_map import collection_map as map_of
-from bindsearch.views.figures import figure as draw_figure
 from bindsearch.views.located_figure import places_in_words
 from bindsearch.views.located_hits import hit_at
 from bindsearch.views.picture_cache import Draw, cached_picture, webp
-from bindsearch.views.thumbnails import thumbnail as draw_thumbnail
 
 WEB = Path(__file__).parent / "web"
 POLL_S = 0.25
@@ -239,7 +241,7 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
         kept = uploads.find(key)
         size_px = nearest_size(side_px, SIDES_PX)
         place = Place(kept.path, kept.path.parent, kept.modality)
-        content = await service.pictures.run(lambda: webp(draw_thumbnail(place, size_px)))
+        content = await service.pictures.run(lambda: webp(thumbnails.thumbnail(place, size_px)))
         return Response(content, media_type="image/webp")
 
 
@@ -300,7 +302,7 @@ def _add_items(app: FastAPI, service: Service) -> None:
         start_s: float | None = None,
     ) -> Response:
         """Return a small picture of a segment."""
-        return await show(request, item_id, modality, start_s, nearest_size(side_px, SIDES_PX), draw_thumbnail)
+        return await show(request, item_id, modality, start_s, nearest_size(side_px, SIDES_PX), thumbnails.thumbnail)
 
     @app.head("/api/items/{item_id}/figure", include_in_schema=False)
     @app.get("/api/items/{item_id}/figure", responses=api.PICTURE)
@@ -312,7 +314,7 @@ def _add_items(app: FastAPI, service: Service) -> None:
         start_s: float | None = None,
     ) -> Response:
         """Return a large picture of a segment, with scales and units."""
-        return await show(request, item_id, modality, start_s, nearest_size(width_px, WIDTHS_PX), draw_figure)
+        return await show(request, item_id, modality, start_s, nearest_size(width_px, WIDTHS_PX), thumbnails.figure)
 
 
 def add_faults(app: FastAPI) -> None:

@@ -1,26 +1,36 @@
-"""Items as a page shows them: names, links, columns, segments."""
+"""Items as a page shows them: names, links, columns, segments and pictures."""
 
 from __future__ import annotations
 
 import json
 import math
+from base64 import b64encode
 from collections.abc import Mapping
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import numpy as np
+from PIL import Image
 
 from bindsearch.arguments import shown, to_choice, to_number
 from bindsearch.errors import UsageError
+from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.operations.locate.located import Located
+from bindsearch.operations.segment_media import Place
+from bindsearch.operations.show.drawing import INFERNO, coloured
 from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns, Level, quote_name
 from bindsearch.search.sql_filter.duckdb_sandbox import run_select
-from bindsearch.server.limits import Refusal
+from bindsearch.server.limits import MAX_HEAT_CELLS, Refusal
 from bindsearch.server.media_response import playable_type
 from bindsearch.storage.snapshot import Snapshot
 from bindsearch.store import Store
 from bindsearch.types import METADATA_COLUMNS, Item, Modality
+from bindsearch.views.located_hits import frame_at
+from bindsearch.views.picture_cache import webp
+from bindsearch.views.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +39,19 @@ if TYPE_CHECKING:
 MAX_SEGMENTS = 1000
 MAX_TEXT_CHARACTERS = 20_000
 CAPTION_NAMES = ("caption", "captions")
+MAX_COLUMNS = 200
+MAX_VALUES = 20
+MAX_CHARACTERS = 100
+MAX_ROWS = 200_000
+"""Rows of a store that values are counted in: the first ones of a larger store."""
+WITHOUT_VALUES = frozenset(("path", "name", "text", "item_id"))
+"""Columns whose values are all different."""
+RANGED = frozenset(("BIGINT", "UBIGINT", "DOUBLE", "TIMESTAMP"))
+SIDES_PX = (96, 160, 240, 320, 480)
+WIDTHS_PX = (480, 720, 960, 1280, 1920)
+LOCATED_PX = 960
+_HEAT_OPACITY = 170
+"""Opacity, of 255, where the relevance is 1."""
 
 
 def find_item(snapshot: Snapshot, item_id: int) -> Item:
@@ -128,16 +151,6 @@ def _texts(value: object) -> list[str]:
     return [str(one) for one in given if isinstance(one, str)]
 
 
-MAX_COLUMNS = 200
-MAX_VALUES = 20
-MAX_CHARACTERS = 100
-MAX_ROWS = 200_000
-"""Rows of a store that values are counted in: the first ones of a larger store."""
-WITHOUT_VALUES = frozenset(("path", "name", "text", "item_id"))
-"""Columns whose values are all different."""
-RANGED = frozenset(("BIGINT", "UBIGINT", "DOUBLE", "TIMESTAMP"))
-
-
 def column_data(store: Store) -> list[dict[str, Any]]:
     """Return name, type, meaning, most frequent values, minimum and maximum of the first MAX_COLUMNS columns."""
     snapshot = store.generation().snapshot
@@ -175,3 +188,58 @@ def _values(columns: FilterColumns, name: str, kind: str, alive: NDArray[np.bool
         found = run_select(counted, {"rows": table}).column(0).to_pylist()
         out["values"] = [value for value in found if len(str(value)) <= MAX_CHARACTERS]
     return out
+
+
+def find_place(snapshot: Snapshot, item: Item, modality: Modality | None, start_s: float | None) -> Place:
+    """Return the segment of an item that starts nearest to a time, else its first of that modality.
+
+    Raises:
+        Refusal: the item has none.
+    """
+    wanted = item.modality if modality is None else modality
+    segments = map(snapshot.segment, snapshot.segments_of(item.item_id).tolist())
+    of_modality = [segment for segment in segments if segment.modality is wanted]
+    if not of_modality:
+        raise Refusal(404, f"item {item.item_id} has no segment of modality {wanted}")
+    chosen = of_modality[0]
+    if start_s is not None:
+        chosen = min(of_modality, key=lambda segment: abs((segment.start_s or 0.0) - start_s))
+    return Place(item.path, item.collection, wanted, chosen.start_s, chosen.end_s, chosen.text)
+
+
+def nearest_size(asked: int, sizes: tuple[int, ...]) -> int:
+    """Return the least size that is not smaller than asked, so that few sizes are kept."""
+    return next((size for size in sizes if size >= asked), sizes[-1])
+
+
+def located_pictures(place: Place, located: Located, options: DecodeOptions) -> dict[str, str | None]:
+    """Return the picture that the boxes are in and its heat map, as data URLs; None: there is none.
+
+    The heat map is a PNG of at most MAX_HEAT_CELLS a side, less transparent where the relevance is higher, that covers
+    the picture. Depth and heat are grey: the palettes of their pictures grow lighter with the value.
+
+    Raises:
+        MediaError: the file is gone, has changed or is damaged.
+    """
+    if located.heat is None:
+        return {"picture": None, "heat": None}
+    at_s = None if located.peak is None else located.peak.at_s
+    shown = thumbnail(frame_at(place, at_s), LOCATED_PX, options)
+    if place.modality in (Modality.DEPTH, Modality.THERMAL):
+        shown = shown.convert("L").convert("RGB")  # false colours would mix with those of the heat map
+    return {"picture": _data_url(webp(shown), "webp"), "heat": _data_url(_heat_png(located.heat), "png")}
+
+
+def _heat_png(heat: NDArray[np.float32]) -> bytes:
+    """Return relevance in 0..1, (h, w), NaN where it is not known, as a PNG."""
+    known = np.nan_to_num(heat).clip(0, 1)
+    pixels = np.concatenate([coloured(known, INFERNO), (_HEAT_OPACITY * known)[..., None].round()], -1)
+    picture = Image.fromarray(pixels.astype(np.uint8))
+    picture.thumbnail((MAX_HEAT_CELLS, MAX_HEAT_CELLS), Image.Resampling.BOX)
+    file = BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def _data_url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{b64encode(content).decode()}"

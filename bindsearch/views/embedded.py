@@ -12,9 +12,8 @@ from bindsearch.media import Media
 from bindsearch.operations.segment_media import Place
 from bindsearch.types import Modality
 from bindsearch.views.clips import clip_of
-from bindsearch.views.figures import figure
 from bindsearch.views.picture_cache import webp
-from bindsearch.views.thumbnails import thumbnail, thumbnail_of
+from bindsearch.views.thumbnails import figure, thumbnail, thumbnail_of
 
 THUMBNAIL_PX, TERM_PX, FIGURE_PX = 400, 128, 640
 PLAYED = frozenset((Modality.AUDIO, Modality.VIDEO))
