@@ -11,11 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-FACT_COLUMNS: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(
-        ("rate_hz", "depth_median_m", "temperature_min_c", "temperature_mean_c", "temperature_max_c"), "float64"
-    )
-)
+_FACTS = "rate_hz depth_median_m temperature_min_c temperature_mean_c temperature_max_c"
+FACT_COLUMNS: Mapping[str, str] = MappingProxyType(dict.fromkeys(_FACTS.split(), "float64"))
 """Metadata columns that decoders measure, and their Arrow types; the user's own values take precedence in filters."""
 
 METADATA_COLUMNS: Mapping[str, str] = MappingProxyType(
@@ -37,23 +34,11 @@ METADATA_COLUMNS: Mapping[str, str] = MappingProxyType(
 MEASURED_COLUMNS = (*FACT_COLUMNS, "length_s", "width_px", "height_px")
 """Metadata columns that decoders may measure: those of FACT_COLUMNS, and others whose values in headers are wrong."""
 
-DOCUMENTED_COLUMNS = (
-    "path",
-    "name",
-    "folder",
-    "extension",
-    "modality",
-    "item_modality",
-    "collection",
-    "size_bytes",
-    "modified",
-    "start_s",
-    "end_s",
-    "duration_s",
-    "text",
-    "item_id",
-    *METADATA_COLUMNS,
+_SEGMENT_COLUMNS = (
+    "path name folder extension modality item_modality collection size_bytes modified start_s end_s duration_s text "
+    "item_id"
 )
+DOCUMENTED_COLUMNS = (*_SEGMENT_COLUMNS.split(), *METADATA_COLUMNS)
 """Columns of a segment that a filter expression may use; user columns cannot have these names."""
 
 PathLike = str | os.PathLike[str]

@@ -350,11 +350,7 @@ def _take(streams: BoundedSemaphore) -> ExitStack:
 
 
 async def json_body(request: Request) -> Any:
-    """Return the JSON in the body of a request.
-
-    Raises:
-        Refusal: there is none.
-    """
+    """Return the JSON in the body of a request. Raises Refusal: there is none."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refusal(415, f"the body is {shown(kind)}: send a query with Content-Type: application/json")

@@ -55,11 +55,7 @@ _HEAT_OPACITY = 170
 
 
 def find_item(snapshot: Snapshot, item_id: int) -> Item:
-    """Return an item.
-
-    Raises:
-        Refusal: there is none with this id, or not any more.
-    """
+    """Return an item. Raises Refusal: there is none with this id, or not any more."""
     item = snapshot.item(item_id) if 0 <= item_id < 1 << 62 else None
     if item is None:
         raise Refusal(404, f"there is no item {item_id}, or not any more: search again")
@@ -67,11 +63,7 @@ def find_item(snapshot: Snapshot, item_id: int) -> Item:
 
 
 def item_data(snapshot: Snapshot, item_id: int) -> dict[str, Any]:
-    """Return an item with its columns and segments, at most MAX_SEGMENTS of them.
-
-    Raises:
-        Refusal: there is none with this id.
-    """
+    """Return an item with its columns and at most MAX_SEGMENTS segments. Raises Refusal: there is none with this id."""
     item = find_item(snapshot, item_id)
     row = snapshot.items.slice(int(snapshot.item_rows(np.array([item_id]))[0]), 1).to_pylist()[0]
     own = json.loads(row["columns"]) if row["columns"] else {}
@@ -104,11 +96,7 @@ def item_data(snapshot: Snapshot, item_id: int) -> dict[str, Any]:
 
 
 def segment_of(data: object) -> tuple[int, Modality, float | None]:
-    """Return item, modality and start of the hit that a request for its places names.
-
-    Raises:
-        UsageError: it names none.
-    """
+    """Return item, modality and start of the hit that a request for places names. Raises UsageError: it names none."""
     if not isinstance(data, Mapping):
         raise UsageError(f"the request is {shown(data)}: give a JSON object")
     item_id, start_s = data.get("item_id"), data.get("start_s")
@@ -191,11 +179,7 @@ def _values(columns: FilterColumns, name: str, kind: str, alive: NDArray[np.bool
 
 
 def find_place(snapshot: Snapshot, item: Item, modality: Modality | None, start_s: float | None) -> Place:
-    """Return the segment of an item that starts nearest to a time, else its first of that modality.
-
-    Raises:
-        Refusal: the item has none.
-    """
+    """Return the segment of an item nearest to a start, else its first of a modality. Raises Refusal: it has none."""
     wanted = item.modality if modality is None else modality
     segments = map(snapshot.segment, snapshot.segments_of(item.item_id).tolist())
     of_modality = [segment for segment in segments if segment.modality is wanted]

@@ -68,11 +68,7 @@ class Uploads:
         self._uploads.clear()
 
     def find(self, key: object) -> Upload:
-        """Return an upload.
-
-        Raises:
-            Refusal: there is none, or not any more.
-        """
+        """Return an upload. Raises Refusal: there is none, or not any more."""
         self._remove_old()
         if not isinstance(key, str) or key not in self._uploads:
             raise Refusal(404, "there is no such upload, or not any more: send the file again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.errors import BindSearchError, first_line
 from bindsearch.operations.locate.located import located_data
 from bindsearch.operations.segment_media import INSTANT_S, Place
+from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.query import Composition
 from bindsearch.types import Hit, Modality
 from bindsearch.views.answer_data import answer_data
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 MAX_LOCATED = 20
 """Most hits of an answer that are located: each costs about as much as to index it."""
-
-
-def _no_report(done: int, total: int) -> None:
-    """Report nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class HitLocating:
 
     most: int = MAX_LOCATED
     imu_rate_hz: float | None = None
-    report: Callable[[int, int], None] = _no_report
+    report: OnRows = ignore_rows
 
 
 def locate_hits(store: Store, query: Query, answer: Answer, options: HitLocating | None = None) -> dict[str, Any]:

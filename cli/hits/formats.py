@@ -77,11 +77,7 @@ def print_form(hits: Iterable[Mapping[str, Any]], form: str) -> None:
 
 
 def parse_form(form: str) -> list[tuple[str, str | None, str]]:
-    """Return the parts of a form: text, and the field after it with its format specification.
-
-    Raises:
-        UsageError: as for `print_form`.
-    """
+    """Return the parts of a form: text, the field after it and its format. Raises UsageError: as for `print_form`."""
     try:
         parsed = list(string.Formatter().parse(_unescaped(form)))
     except ValueError as error:

@@ -108,11 +108,7 @@ def _file_data(file: LocatedFile) -> dict[str, Any]:
 
 
 def write_json(path: Path, located: Sequence[LocatedFile]) -> None:
-    """Write the result as a JSON file; an existing one is replaced at once or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write the result as a JSON file, replaced at once or not at all. Raises OSError: it cannot be written."""
     with atomic_write(path) as file:
         text = json_text(files_data(located))
         file.write(text.encode("utf-8", "backslashreplace"))  # names of files need not be UTF-8
