@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,9 @@ from bindsearch.cli.output import human_bytes, print_json, print_line, print_mes
 
 if TYPE_CHECKING:
     from bindsearch.encoders.listing import EncoderEntry
+
+_LANGUAGES = {"en": "English", "many": "many languages"}
+_NEEDS = {"cpu": "runs well on a CPU", "gpu": "slow without a GPU"}
 
 
 def encoders_command(
@@ -30,7 +32,7 @@ def encoders_command(
 
     Example: bindsearch encoders --for "free licence, all media, CPU"
     """
-    from bindsearch.encoders.listing import fitting_encoders, list_encoders
+    from bindsearch.encoders.listing import State, fitting_encoders, list_encoders
     from bindsearch.encoders.model_store.installed import damaged_models
 
     for fault in damaged_models():
@@ -40,45 +42,30 @@ def encoders_command(
     if json:
         print_json({"encoders": [{**asdict(entry), "measured": dict(entry.measured or {})} for entry in shown]})
         return 0 if shown else 1
-    _print_entries(shown)
-    if purpose is not None:
-        _print_advice(shown)
-    return 0 if shown else 1
-
-
-def _print_entries(entries: Sequence[EncoderEntry]) -> None:
-    for entry in entries:
-        print_line(f"{entry.name}  ({entry.state})")
-        if entry.problem:
-            print_line(f"    {entry.problem}")
-            continue
-        facts = [", ".join(entry.modalities), f"d {entry.dim}" if entry.dim else "", _size(entry)]
-        facts += [entry.license, _LANGUAGES.get(entry.languages, entry.languages), _NEEDS.get(entry.needs, "")]
-        print_line(f"    {'; '.join(filter(None, facts))}")
-        if entry.good_for:
-            print_line(f"    for {entry.good_for}")
-        for figure, value in (entry.measured or {}).items():
-            print_line(f"    measured: {figure}: {value:g}")
-
-
-_LANGUAGES = {"en": "English", "many": "many languages"}
-_USE = "use it with: bindsearch index PATH --encoder"
-_NEEDS = {"cpu": "runs well on a CPU", "gpu": "slow without a GPU"}
-
-
-def _size(entry: EncoderEntry) -> str:
-    if entry.size_bytes is not None:
-        return human_bytes(entry.size_bytes)
-    return "" if entry.parameters_m is None else f"{entry.parameters_m / 1000:.2g} billion parameters"
-
-
-def _print_advice(fitting: Sequence[EncoderEntry]) -> None:
-    """Print how the first of the fitting encoders is used, or that there is none."""
-    from bindsearch.encoders.listing import State
-
-    if not fitting:
+    for entry in shown:
+        _print_entry(entry)
+    if not shown:  # as only requirements leave out
         print_message("no encoder fits all requirements: leave one out, or bind one of your own (`bindsearch bind`)")
+        return 1
+    if purpose is not None:
+        name, is_to_pull = shown[0].name, shown[0].state is State.TO_PULL
+        way = "get it with: bindsearch model pull" if is_to_pull else "use it with: bindsearch index PATH --encoder"
+        print_message(f"fits best: {name}; {way} {name}")
+    return 0
+
+
+def _print_entry(entry: EncoderEntry) -> None:
+    print_line(f"{entry.name}  ({entry.state})")
+    if entry.problem:
+        print_line(f"    {entry.problem}")
         return
-    name = fitting[0].name
-    way = "get it with: bindsearch model pull" if fitting[0].state is State.TO_PULL else _USE
-    print_message(f"fits best: {name}; {way} {name}")
+    size = "" if entry.parameters_m is None else f"{entry.parameters_m / 1000:.2g} billion parameters"
+    if entry.size_bytes is not None:
+        size = human_bytes(entry.size_bytes)
+    facts = [", ".join(entry.modalities), f"d {entry.dim}" if entry.dim else "", size, entry.license]
+    facts += [_LANGUAGES.get(entry.languages, entry.languages), _NEEDS.get(entry.needs, "")]
+    print_line(f"    {'; '.join(filter(None, facts))}")
+    if entry.good_for:
+        print_line(f"    for {entry.good_for}")
+    for figure, value in (entry.measured or {}).items():
+        print_line(f"    measured: {figure}: {value:g}")

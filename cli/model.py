@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +16,6 @@ from bindsearch.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
     from bindsearch.encoders.model_store.installed import ModelManifest
-    from bindsearch.encoders.model_store.pull import PullProgress, PullResult
     from bindsearch.encoders.model_store.source import ModelSource
 
 STEPS = {"download": "downloading", "read": "reading", "convert": "converting"}
@@ -75,6 +72,7 @@ def pull_command(
     from bindsearch.encoders.model_store.pull import pull_model
     from bindsearch.encoders.model_store.snapshot_pull import pull_snapshot
     from bindsearch.encoders.model_store.source import SNAPSHOT_FAMILIES, snapshot_family
+    from bindsearch.encoders.registry import other_use
 
     def consent(source: ModelSource) -> bool:
         return accept_license or _ask_consent(source)
@@ -83,13 +81,17 @@ def pull_command(
         print_message(source.license_text)
         return consent(source)
 
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     shared: dict[str, Any] = {"url": url, "dtype": dtype, "offline": offline, "force": force}
-    with _progress() as show:
+    with show_steps(STEPS, TextColumn("{task.description:11}"), *columns) as show:
+        shared["on_progress"] = lambda progress: show(progress.step, progress.done, progress.total)
         if snapshot_family(name) is None:
             if revision is not None:
                 raise UsageError(f"--revision {revision}: only models of {', '.join(SNAPSHOT_FAMILIES)} have revisions")
             source = find_model_source(name)
-            pulled = pull_model(source, from_file=from_, consent=shown_consent, on_progress=show, **shared)
+            pulled = pull_model(source, from_file=from_, consent=shown_consent, **shared)
         else:
             pulled = pull_snapshot(
                 name,
@@ -97,14 +99,16 @@ def pull_command(
                 from_folder=from_,
                 show=lambda source: print_message(source.license_text),
                 consent=consent,
-                on_progress=show,
                 **shared,
             )
     print_notices(pulled.notices)
     if json:
         print_json({"pulled": pulled.is_new, **_model_json(pulled.manifest), "notices": list(pulled.notices)})
     elif pulled.is_new:
-        _print_pulled(pulled, model_folder(name))
+        model = pulled.manifest
+        use = other_use(model.name) or f"bindsearch index PATH --encoder {model.name}"
+        print_line(f"{model.name} installed: {model.dtype}, {human_bytes(_size(model))} in {model_folder(name)}")
+        print_line(f"licence: {model.license}; use it with: {use}")
 
 
 @model_app.command("list", cls=Command)
@@ -194,25 +198,6 @@ def _ask_consent(source: ModelSource) -> bool:
     if not typer.confirm(f"Do you accept the licence {source.license}?", default=False, err=True):
         raise UsageError(f"the licence {source.license} was not accepted: nothing was downloaded")
     return True
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[PullProgress], None]]:
-    """Yield a callback that shows a progress bar for each step, if stderr is a terminal."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    rates = DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    with show_steps(STEPS, TextColumn("{task.description:11}"), BarColumn(), *rates) as show:
-        yield lambda progress: show(progress.step, progress.done, progress.total)
-
-
-def _print_pulled(pulled: PullResult, folder: Path) -> None:
-    from bindsearch.encoders.registry import other_use
-
-    model = pulled.manifest
-    index = f"bindsearch index PATH --encoder {model.name}"
-    print_line(f"{model.name} installed: {model.dtype}, {human_bytes(_size(model))} in {folder}")
-    print_line(f"licence: {model.license}; use it with: {other_use(model.name) or index}")
 
 
 def _print_info(model: ModelManifest, state: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 from bindsearch.cli import options as opts
 from bindsearch.cli.ask import asking, prepare_for_few_rows
@@ -116,7 +116,7 @@ def search_command(
         if html is not None:
             raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
         with _locating(imu_rate, is_asked=locate) as locating, answering(locating=locating) as ask:
-            return _answer_lines(_lines(sys.stdin), lambda line: ask(read_query([line], options)), output)
+            return _answer_lines(_lines(), lambda line: ask(read_query([line], options)), output)
     asked = read_query(words, options)
     if html is not None:
         from bindsearch.shards.connect import connect
@@ -154,7 +154,8 @@ def _show(answer: dict[str, Any], output: Output) -> None:
         case "--json":
             print_json(answer)
         case "--jsonl":
-            formats.print_json_lines(hits)
+            for hit in hits:
+                print_json(hit, indent=None)
         case "--csv":
             formats.print_csv(hits)
         case "--format":
@@ -203,8 +204,9 @@ def _write_page(
     return 0 if answer["hits"] else EXIT_NO_HITS
 
 
-def _lines(stream: TextIO) -> Iterator[str]:
-    """Yield the lines of a stream, at most MAX_LINE + 1 characters of each; other bytes than UTF-8 are surrogates."""
+def _lines() -> Iterator[str]:
+    """Yield the lines of stdin, at most MAX_LINE + 1 characters of each; other bytes than UTF-8 are surrogates."""
+    stream = sys.stdin
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     while line := stream.readline(MAX_LINE + 1):
@@ -216,7 +218,7 @@ def _lines(stream: TextIO) -> Iterator[str]:
 
 def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], output: Output) -> int:
     """Answer the queries of lines; an error of one is told, and the next are answered. Return the exit code."""
-    has_hits, failed = False, False
+    has_hits = failed = False
     for number, line in enumerate(lines, 1):
         if not (written := line.strip()):
             continue

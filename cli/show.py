@@ -60,7 +60,15 @@ def show_command(
         shown = opened.show(file, segment=segment, at_s=at, root=root, **decoding(decoded))
     drawn = None if shown.chosen is None else png
     if drawn is not None:
-        _draw(shown, drawn)
+        from bindsearch.atomic import atomic_write
+        from bindsearch.operations.show.picture import draw_file
+
+        picture = draw_file(shown)
+        try:
+            with atomic_write(drawn) as target:
+                picture.save(target, "PNG")
+        except OSError as error:
+            raise UsageError(f"--png {drawn} cannot be written: {error.strerror or error}") from error
     if json:
         print_json(_facts(shown, drawn))
     else:
@@ -72,18 +80,6 @@ def show_command(
     if shown.problem:
         print_message(f"failed: {shown.path}: {shown.problem}")
     return EXIT_SOME_FAILED if shown.problem else 0
-
-
-def _draw(shown: ShownFile, png: Path) -> None:
-    from bindsearch.atomic import atomic_write
-    from bindsearch.operations.show.picture import draw_file
-
-    picture = draw_file(shown)
-    try:
-        with atomic_write(png) as target:
-            picture.save(target, "PNG")
-    except OSError as error:
-        raise UsageError(f"--png {png} cannot be written: {error.strerror or error}") from error
 
 
 def _facts(shown: ShownFile, png: Path | None) -> dict[str, Any]:

@@ -119,12 +119,7 @@ def _head(text: str, width: int) -> str:
 
 
 def shown_path(path: str, folder: Path | None = None) -> str:
-    """Return a path as people read it: relative to the working folder if it is below it, on one line.
-
-    Args:
-        path: The absolute path.
-        folder: The working folder; None: the process's.
-    """
+    """Return a path on one line, relative to the working folder (None: the process's) if it is below it."""
     try:
         below = Path(path).relative_to(folder or Path.cwd())
     except (ValueError, OSError):  # the working folder may be gone

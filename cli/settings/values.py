@@ -49,11 +49,7 @@ def read_user_options() -> OptionsFile:
 
 
 def check_store(value: object, where: str) -> None:
-    """Check that a store in a file is a name or an absolute path, the same from every working folder.
-
-    Raises:
-        UsageError: it is neither.
-    """
+    """Check that a store in a file is a name or an absolute path: the same from every folder; else raise UsageError."""
     if isinstance(value, str) and not (STORE_NAME.fullmatch(value) or value.startswith(("/", "~"))):
         raise UsageError(f"{where} is {shown(value)}: expected the name of a store or an absolute path")
 
@@ -124,11 +120,7 @@ def _harmless(file: OptionsFile) -> OptionsFile:
 
 
 def _values(table: Any, file: Path, command: str = "") -> Iterator[tuple[tuple[str, str], Any]]:
-    """Yield command and key, and the value, of a table [options] and those in it.
-
-    Raises:
-        UsageError: it is not a table, or a key is unknown.
-    """
+    """Yield command, key and value of a table [options]. Raises UsageError: it is no table, or a key is unknown."""
     where = f"{file}: [options{''.join(f'.{name}' for name in command.split())}]: "
     if not isinstance(table, dict):
         raise UsageError(f"{file}: options is {shown(table)}: expected a table of OPTION = VALUE")
@@ -222,11 +214,7 @@ def check_value(option: Any, value: Any, where: str) -> Any:
 
 
 def parse_value(option: Any, text: str, where: str) -> Any:
-    """Return the value that a text is, of a variable or of the command line; several values as in a shell.
-
-    Raises:
-        UsageError: the option takes no such value.
-    """
+    """Return the value that a text is, several as in a shell. Raises UsageError: the option takes no such value."""
     kind = option.type_descriptor.annotation
     value: Any = text
     try:
