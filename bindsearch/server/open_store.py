@@ -104,12 +104,22 @@ def counts(store: Store) -> dict[str, Any]:
 
 async def events(opened: OpenStore, lane: Lane, stopping: asyncio.Event) -> AsyncIterator[str]:
     """Yield events: what is now, then what changes, until the server stops."""
+
+    def look() -> dict[str, dict[str, Any]]:
+        now = opened.value("counts", counts)
+        config = opened.current().config
+        return {
+            "store": {"encoder": config.encoder, "dim": config.dim, "replaced": opened.replaced},
+            "generation": now,
+            "indexing": {"running": is_being_written(opened.path), "items": sum(now["items"].values())},
+        }
+
     before: dict[str, object] = {}
     silent_s = 0.0
     yield "retry: 2000\n\n"
     while not stopping.is_set():
         try:
-            found = await lane.run(lambda: _look(opened))
+            found = await lane.run(look)
         except (BindSearchError, Refusal) as error:
             found = {"problem": {"error": str(error)}}
         for name, data in found.items():
@@ -127,13 +137,3 @@ async def events(opened: OpenStore, lane: Lane, stopping: asyncio.Event) -> Asyn
             await asyncio.wait_for(stopping.wait(), PAUSE_S)
         except TimeoutError:
             continue
-
-
-def _look(opened: OpenStore) -> dict[str, dict[str, Any]]:
-    now = opened.value("counts", counts)
-    config = opened.current().config
-    return {
-        "store": {"encoder": config.encoder, "dim": config.dim, "replaced": opened.replaced},
-        "generation": now,
-        "indexing": {"running": is_being_written(opened.path), "items": sum(now["items"].values())},
-    }

@@ -47,20 +47,16 @@ def keep(path: Path, content: bytes, max_bytes: int) -> None:
     if len(content) + _DIGEST_BYTES > max_bytes:
         return
     with suppress(OSError):
-        _write(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
+            try:
+                file.write(content + xxhash.xxh3_128_digest(content))
+                file.close()
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
         _shrink(path.parent, max_bytes)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
-        try:
-            file.write(content + xxhash.xxh3_128_digest(content))
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
 
 
 def _shrink(folder: Path, max_bytes: int) -> None:

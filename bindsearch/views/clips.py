@@ -46,7 +46,9 @@ def clip_of(place: Place, options: DecodeOptions | None = None) -> tuple[bytes, 
     """
     options = options or DecodeOptions()
     hints = DecodeHints(_SHORTER_SIDE_PX // 2, FRAMES_PER_S)
-    media = read_segment(_shortened(place), options, hints).media
+    if place.modality is Modality.VIDEO and place.start_s is not None and place.end_s is not None:
+        place = replace(place, end_s=min(place.end_s, place.start_s + LONGEST_S))
+    media = read_segment(place, options, hints).media
     try:
         if isinstance(media, Sound):
             return _sound_clip(media)
@@ -56,13 +58,6 @@ def clip_of(place: Place, options: DecodeOptions | None = None) -> tuple[bytes, 
         raise_installation_fault(error)
         raise MediaError(f"cannot be written as a clip: {reason_of(error)}") from error
     raise MediaError(f"{place.modality} has no clip")
-
-
-def _shortened(place: Place) -> Place:
-    """Return a place whose span of video is not longer than LONGEST_S."""
-    if place.modality is not Modality.VIDEO or place.start_s is None or place.end_s is None:
-        return place
-    return replace(place, end_s=min(place.end_s, place.start_s + LONGEST_S))
 
 
 def _sound_clip(sound: Sound) -> tuple[bytes, str]:
@@ -78,7 +73,7 @@ def _sound_clip(sound: Sound) -> tuple[bytes, str]:
 def _sound_of(place: Place, options: DecodeOptions) -> Sound | None:
     """Return the sound of a span of video; None if it has none that can be read."""
     try:
-        media = read_segment(replace(_shortened(place), modality=Modality.AUDIO), options, DecodeHints(1, 1.0)).media
+        media = read_segment(replace(place, modality=Modality.AUDIO), options, DecodeHints(1, 1.0)).media
     except MediaError:
         return None
     return media if isinstance(media, Sound) else None

@@ -62,17 +62,13 @@ class Embedder:
     options: DecodeOptions
     used_bytes: int = field(default=0, init=False)
 
-    def thumbnail(self, place: Place, side_px: int = THUMBNAIL_PX) -> Embedded:
-        """Return a thumbnail of a segment."""
+    def thumbnail(self, shown: Place | Media, side_px: int = THUMBNAIL_PX) -> Embedded:
+        """Return a thumbnail of a segment, or of a decoded medium."""
         try:
-            return Embedded(self._url(webp(thumbnail(place, side_px, self.options)), "image/webp"))
-        except MediaError as error:
-            return Embedded(problem=str(error))
-
-    def medium(self, media: Media, side_px: int = THUMBNAIL_PX) -> Embedded:
-        """Return a thumbnail of a decoded medium."""
-        try:
-            return Embedded(self._url(webp(thumbnail_of(media, side_px)), "image/webp"))
+            picture = (
+                thumbnail(shown, side_px, self.options) if isinstance(shown, Place) else thumbnail_of(shown, side_px)
+            )
+            return Embedded(self._url(webp(picture), "image/webp"))
         except MediaError as error:
             return Embedded(problem=str(error))
 

@@ -230,12 +230,15 @@ def _hit(hit: dict[str, Any], labels: Sequence[str], embedder: Embedder) -> Html
         shown = embedder.thumbnail(place) if is_small else embedder.segment(place)
     name = str(path.relative_to(place.root)) if path.is_relative_to(place.root) else str(path)
     classes = [*(["wide"] if shown.is_figure else []), *([WEAK] if is_weak else [])]
+    match, n = hit["probability"], len(hit["copies"])
+    bar = element("meter", min=0, max=1, value=round(match, 3), aria_label=f"match {match:.0%}")
+    copies = f"{n} {'copy' if n == 1 else 'copies'}" if n else ""
     return element(
         "li",
         *_located(hit, _media(shown, f"{modality.value} {name}{_span(hit)}", modality), embedder),
         element("blockquote", hit["text"][:_MAX_TEXT]) if hit["text"] else Html(),
         element("h3", f"{hit['rank']}. ", _link(path, name, hit, modality), _span(hit)),
-        _match(hit, modality),
+        element("div", bar, element("span", hit["match"]), element("span", modality.value), copies, class_="match"),
         element("p", shown.problem, class_="soft") if shown.problem else Html(),
         _details(hit, labels),
         class_=" ".join(classes) or None,
@@ -285,14 +288,6 @@ def _link(path: Path, name: str, hit: dict[str, Any], modality: Modality) -> Htm
     return element("a", element("bdi", name), href=path.as_uri() + fragment, rel="noreferrer")
 
 
-def _match(hit: dict[str, Any], modality: Modality) -> Html:
-    """Return the match of a hit as a word and a bar."""
-    probability = hit["probability"]
-    bar = element("meter", min=0, max=1, value=round(probability, 3), aria_label=f"match {probability:.0%}")
-    copies = f"{len(hit['copies'])} {'copy' if len(hit['copies']) == 1 else 'copies'}" if hit["copies"] else ""
-    return element("div", bar, element("span", hit["match"]), element("span", modality.value), copies, class_="match")
-
-
 def _details(hit: dict[str, Any], labels: Sequence[str]) -> Html:
     """Return the numbers of a hit, folded: the contribution of each term, cosine and z."""
     header = element("tr", element("th", "term", scope="col"), element("th", "contribution", scope="col"))
@@ -315,13 +310,18 @@ def _map_figure(found: Mapping[str, Any]) -> Html:
     Points have no names: a page of a few answers does not tell what else is in the store.
     """
     radius = _LARGE_RADIUS if len(found["x"]) < _LARGE_BELOW else _RADIUS
+
+    def place(value: float) -> float:
+        return round(radius + (value + 1) / 2 * (_MAP_SIDE - 2 * radius), 1)
+
     points = zip(found["x"], found["y"], found["modality"], strict=True)
     circles = [
-        element("circle", cx=_place(x, radius), cy=_place(-y, radius), r=radius, class_=f"of-{modality}")
-        for x, y, modality in points
+        element("circle", cx=place(x), cy=place(-y), r=radius, class_=f"of-{modality}") for x, y, modality in points
     ]
     shown = [modality.value for modality in Modality if modality.value in found["modality"]]
-    legend = [element("li", _dot(name), f" {name}, {found['modality'].count(name)}") for name in shown]
+    dots = {name: element("circle", cx=6, cy=6, r=5, class_=f"of-{name}") for name in shown}
+    signs = {name: element("svg", dot, width=12, height=12, aria_hidden="true") for name, dot in dots.items()}
+    legend = [element("li", sign, f" {name}, {found['modality'].count(name)}") for name, sign in signs.items()]
     label = f"Map of {len(found['x'])} of {found['segments']} segments by modality"
     chart = element("svg", *circles, viewBox=f"0 0 {_MAP_SIDE} {_MAP_SIDE}", role="img", aria_label=label, class_="map")
     about = (
@@ -330,17 +330,6 @@ def _map_figure(found: Mapping[str, Any]) -> Html:
     )
     names = element("ul", *legend, class_="terms")
     return joined([element("p", about, class_="soft"), names, chart, _gaps(found, shown)])
-
-
-def _dot(modality: str) -> Html:
-    """Return the sign of a modality in the legend."""
-    dot = element("circle", cx=6, cy=6, r=5, class_=f"of-{modality}")
-    return element("svg", dot, width=12, height=12, aria_hidden="true")
-
-
-def _place(value: float, radius: int) -> float:
-    """Return the place of a coordinate in -1..1 in the chart."""
-    return round(radius + (value + 1) / 2 * (_MAP_SIDE - 2 * radius), 1)
 
 
 def _gaps(found: Mapping[str, Any], shown: list[str]) -> Html:
