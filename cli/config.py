@@ -15,7 +15,7 @@ from bindsearch.arguments import shown
 from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.cli.aliases import Command
 from bindsearch.cli.options import JsonOption, argument, option
-from bindsearch.cli.output import print_json, print_line, print_notices
+from bindsearch.cli.output import picked, print_json, print_line, print_notices
 from bindsearch.cli.settings.complete import complete_keys
 from bindsearch.cli.settings.keys import (
     FOLDER_COMMANDS,
@@ -144,9 +144,10 @@ def set_command(
         _refuse(folder, key)
         if len(value) != 1:
             raise UsageError(f"{key}: give one folder, not {len(value)}")
-        path = check_named_store(key.removeprefix(STORES), os.path.abspath(Path(value[0]).expanduser()), key)  # noqa: PTH100
+        name = key.removeprefix(STORES)
+        path = check_named_store(name, os.path.abspath(Path(value[0]).expanduser()), key)  # noqa: PTH100
         read_user_file()
-        _set_value(user_file(), ("stores", key.removeprefix(STORES)), str(path))
+        _set_value(user_file(), ("stores", name), str(path))
         return
     command, name = split_key(key)
     if folder and not (name in FOLDER_KEYS and (not command or command in FOLDER_COMMANDS)):
@@ -175,10 +176,10 @@ def unset_command(key: KeyArgument, folder: FolderOption = False) -> None:
     Examples: bindsearch config unset search.k
     bindsearch config unset stores.photos
     """
-    place: tuple[str, ...] = ("stores", key.removeprefix(STORES))
-    if not key.startswith(STORES):
-        place = ("options", *key.removeprefix("options.").split("."))
-    _unset_value(_file(folder), place)
+    if key.startswith(STORES):
+        _unset_value(_file(folder), ("stores", key.removeprefix(STORES)))
+    else:
+        _unset_value(_file(folder), ("options", *key.removeprefix("options.").split(".")))
 
 
 def _file(folder: bool) -> Path:
@@ -229,9 +230,7 @@ def _rows(
 
 def _row_json(key: str, settings: list[Setting]) -> dict[str, object]:
     command, _, option = key.rpartition(".")
-    first, *others = (
-        {"value": setting.value, "source": setting.source.value, "name": setting.name or None} for setting in settings
-    )
+    first, *others = ({**picked(setting, "value source"), "name": setting.name or None} for setting in settings)
     return {"key": key, "command": command.replace(".", " ") or None, "option": option, **first, "overrides": others}
 
 

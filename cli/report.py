@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from bindsearch.cli import options as opts
 from bindsearch.cli.options import argument, option
+from bindsearch.cli.output import plural, print_json, print_line, print_notices
+from bindsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from bindsearch.search.query import Query
@@ -45,8 +47,6 @@ def report_command(
     Examples: bindsearch report queries.txt --html report.html
     bindsearch report queries.txt --html report.html --to image,audio -k 20 --title "Dogs and rain"
     """
-    from bindsearch.cli.output import plural, print_json, print_line, print_notices
-    from bindsearch.errors import UsageError
     from bindsearch.shards.connect import connect
     from bindsearch.views.html_page import check_target, write_page
     from bindsearch.views.located_hits import HitLocating
@@ -79,7 +79,6 @@ def read_queries(path: Path, *, to: str | None, k: int, where: str | None) -> li
     Raises:
         UsageError: the file cannot be read, is too large, is not UTF-8, has no query, or a line is not a query.
     """
-    from bindsearch.errors import UsageError
     from bindsearch.search.filter import make_filter
     from bindsearch.search.query import make_query
     from bindsearch.search.query_syntax import parse_query
@@ -101,7 +100,6 @@ def read_queries(path: Path, *, to: str | None, k: int, where: str | None) -> li
 
 def _read_text(path: Path) -> str:
     """Return the content of the file of queries. Raises UsageError: it is unreadable, too large, or not UTF-8."""
-    from bindsearch.errors import UsageError
     from bindsearch.small_files import read_small_file
 
     try:

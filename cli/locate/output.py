@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from bindsearch.atomic import atomic_write
 from bindsearch.cli.output import json_text, print_line, print_message, print_notices
+from bindsearch.operations.locate import words
 from bindsearch.operations.locate.dense import MAX_DETAIL
 from bindsearch.operations.locate.located import asked_data, located_data, place_data
-from bindsearch.operations.locate.words import (
-    at_in_words,
-    box_in_words,
-    nearest_in_words,
-    others_in_words,
-    relevance_in_words,
-    span_in_words,
-)
 from bindsearch.operations.recording import read_record
 from bindsearch.small_files import read_small_file
 
@@ -52,33 +45,33 @@ def print_files(located: Sequence[LocatedFile]) -> None:
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
     """Return a line for each box or span, best first; of a video, for the best box of each frame in order of time."""
+
+    def relevance(place: Mapping[str, Any]) -> str:
+        return words.relevance_in_words(place["relevance"], LIST_DECIMALS)
+
     boxes: list[dict[str, Any]] = found["boxes"]
     if not boxes or boxes[0]["at_s"] is None:
-        lines = [f"{_relevance(box)}  {box_in_words(box)}" for box in boxes]
-        return lines + [f"{_relevance(span)}  {span_in_words(span)}" for span in found["spans"]]
+        lines = [f"{relevance(box)}  {words.box_in_words(box)}" for box in boxes]
+        return lines + [f"{relevance(span)}  {words.span_in_words(span)}" for span in found["spans"]]
     frames: dict[float, list[dict[str, Any]]] = {}
     for box in boxes:
         frames.setdefault(box["at_s"], []).append(box)
     best_s = boxes[0]["at_s"]
     return [
-        f"{_relevance(inside[0])}{at_in_words(at_s)}  {box_in_words(inside[0])}{others_in_words(inside)}"
-        f"{'  (best)' if at_s == best_s and len(frames) > 1 else ''}"
+        f"{relevance(inside[0])}{words.at_in_words(at_s)}  {words.box_in_words(inside[0])}"
+        f"{words.others_in_words(inside)}{'  (best)' if at_s == best_s and len(frames) > 1 else ''}"
         for at_s, inside in sorted(frames.items())
     ]
-
-
-def _relevance(place: Mapping[str, Any]) -> str:
-    return relevance_in_words(place["relevance"], LIST_DECIMALS)
 
 
 def _nothing(located: Located, found: Mapping[str, Any], asked: Asked) -> str:
     """Return one line for a file of which no part reaches the threshold: the best value, and what to try."""
     line = f"nothing has a relevance of {asked.threshold:g}"
     ways = ["another wording"]
-    if (nearest := nearest_in_words(found)) is not None:
+    if (nearest := words.nearest_in_words(found)) is not None:
         place, relevance = nearest
-        line += f"; the best is {relevance_in_words(relevance, LIST_DECIMALS)}, {place}"
-        lower = relevance_in_words(relevance)
+        line += f"; the best is {words.relevance_in_words(relevance, LIST_DECIMALS)}, {place}"
+        lower = words.relevance_in_words(relevance)
         is_detector = located.heat is None and located.curve is None
         ways += [f"--threshold {lower}"] if float(lower) > (0 if is_detector else NEARER) else []
         if asked.detail < MAX_DETAIL and not is_detector:
