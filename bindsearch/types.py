@@ -77,6 +77,11 @@ def clock(seconds: float) -> str:
     return f"{int(minutes)}:{rest:04.1f}".removesuffix(".0")
 
 
+def clock_span(start_s: float | None, end_s: float | None) -> str:
+    """Return a span after a space, such as " 1:05-1:10.5"; nothing for what has no start or end."""
+    return "" if start_s is None or end_s is None else f" {clock(start_s)}-{clock(end_s)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """Metadata embedded in a file (EXIF, ID3, container tags), declared beside it, or measured; None if unknown.

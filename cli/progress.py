@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.cli.output import (
-    clock,
     picked,
     plural,
     print_json,
@@ -24,6 +23,7 @@ from bindsearch.cli.output import (
     visible,
 )
 from bindsearch.media import NO_CONTENT
+from bindsearch.types import clock
 
 if TYPE_CHECKING:
     from pathlib import Path

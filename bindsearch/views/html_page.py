@@ -14,7 +14,7 @@ from bindsearch.ingest.media.options import decode_options
 from bindsearch.operations.locate.located import has_place
 from bindsearch.operations.segment_media import Place
 from bindsearch.search.explain import explain_run
-from bindsearch.types import STANDS_OUT, Match, Modality
+from bindsearch.types import STANDS_OUT, Match, Modality, clock_span
 from bindsearch.views.answer_data import answer_data
 from bindsearch.views.collection_map import collection_map
 from bindsearch.views.embedded import TERM_PX, Embedded, Embedder, PageLimits
@@ -202,7 +202,7 @@ def _label(term: Term) -> str:
     source = " ".join(term.source.split())
     is_file = term.kind not in (Modality.TEXT, "like") and is_existing_file(Path(term.source))
     name = Path(term.source).name if is_file else source[:_MAX_TEXT]
-    span = "" if term.span is None else f" {_clock(term.span.start_s)}-{_clock(term.span.end_s)}"
+    span = "" if term.span is None else clock_span(term.span.start_s, term.span.end_s)
     caption = f' & "{" ".join(term.caption.split())[:_MAX_TEXT]}"' if term.caption else ""
     return (name if term.kind in (None, Modality.TEXT) else f"{term.kind}:{name}") + span + caption
 
@@ -229,15 +229,16 @@ def _hit(hit: dict[str, Any], labels: Sequence[str], embedder: Embedder) -> Html
         is_small = is_weak and not has_place(hit["located"])
         shown = embedder.thumbnail(place) if is_small else embedder.segment(place)
     name = str(path.relative_to(place.root)) if path.is_relative_to(place.root) else str(path)
+    span = clock_span(hit["start_s"], hit["end_s"])
     classes = [*(["wide"] if shown.is_figure else []), *([WEAK] if is_weak else [])]
     match, n = hit["probability"], len(hit["copies"])
     bar = element("meter", min=0, max=1, value=round(match, 3), aria_label=f"match {match:.0%}")
     copies = f"{n} {'copy' if n == 1 else 'copies'}" if n else ""
     return element(
         "li",
-        *_located(hit, _media(shown, f"{modality.value} {name}{_span(hit)}", modality), embedder),
+        *_located(hit, _media(shown, f"{modality.value} {name}{span}", modality), embedder),
         element("blockquote", hit["text"][:_MAX_TEXT]) if hit["text"] else Html(),
-        element("h3", f"{hit['rank']}. ", _link(path, name, hit, modality), _span(hit)),
+        element("h3", f"{hit['rank']}. ", _link(path, name, hit, modality), span),
         element("div", bar, element("span", hit["match"]), element("span", modality.value), copies, class_="match"),
         element("p", shown.problem, class_="soft") if shown.problem else Html(),
         _details(hit, labels),
@@ -255,17 +256,6 @@ def _located(hit: dict[str, Any], media: Html, embedder: Embedder) -> list[Html]
     picture = embedder.thumbnail(place_of(hit)).picture if located["boxes"] else None
     shown = element("img", src=picture, alt="The picture that the boxes are in", loading="lazy") if picture else Html()
     return [media, located_figure(located, shown)]
-
-
-def _span(hit: dict[str, Any]) -> str:
-    """Return ` 0:10-0:20` for a span, else nothing."""
-    return "" if hit["start_s"] is None or hit["end_s"] is None else f" {_clock(hit['start_s'])}-{_clock(hit['end_s'])}"
-
-
-def _clock(seconds: float) -> str:
-    """Return a time as minutes and seconds, such as 1:05."""
-    minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)}:{rest:04.1f}".removesuffix(".0")
 
 
 def _media(shown: Embedded, name: str, modality: Modality) -> Html:
