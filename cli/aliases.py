@@ -114,9 +114,10 @@ def with_plain_values(parameters: list[Any]) -> list[Any]:
         is_made = "get_runtime_param" in vars(parameter)
         if is_made or descriptor is None or not hasattr(parameter, "get_runtime_param"):
             continue
-        info = descriptor.parameter_info
+        info, kind = descriptor.parameter_info, descriptor.annotation
         needs_check = info.parser is not None or info.min is not None or info.max is not None
-        plain = None if needs_check else _plain_type(descriptor.annotation)
+        one = get_args(kind)[0] if get_origin(kind) is list else kind
+        plain = one if one in (str, int, float) and not needs_check else None
         coercion = SimpleNamespace(coerce=partial(_coerce, plain, parameter.get_runtime_param))
         parameter.get_runtime_param = partial(lambda made: made, coercion)
     return parameters
@@ -133,9 +134,3 @@ def _coerce(plain: type | None, build: Callable[[], Any], value: Any, param: Any
         if not is_list and type(value) is plain:
             return value
     return build().coerce(value, param=param, ctx=ctx)
-
-
-def _plain_type(annotation: Any) -> type | None:
-    """Return the type of a value, or of the values of a list, if a value of this type is taken as it is."""
-    one = get_args(annotation)[0] if get_origin(annotation) is list else annotation
-    return one if one in (str, int, float) else None

@@ -59,8 +59,9 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
 
 _SHARED = {
     "exchange": "export import merge",
+    "encoders": "bench",
     "index": "optimize reindex retry watch",
-    "maintain": "calibrate compact forget recover relocate reshard verify",
+    "maintain": "calibrate compact doctor forget recover relocate reshard verify",
     "search": "explain",
 }
 """Commands by the module that they share."""
