@@ -139,9 +139,8 @@ def facts_of(values: Mapping[str, Any]) -> Metadata:
 def measured_metadata(values: Mapping[str, float]) -> Metadata:
     """Return metadata with the values of MEASURED_COLUMNS alone, None where they are missing."""
     known: dict[str, Any] = {name: values[name] for name in MEASURED_COLUMNS if name in values}
-    return Metadata(
-        **{name: round(value) if METADATA_COLUMNS[name] == "int64" else value for name, value in known.items()}
-    )
+    whole = {name: round(value) for name, value in known.items() if METADATA_COLUMNS[name] == "int64"}
+    return Metadata(**known | whole)
 
 
 @dataclass(frozen=True, slots=True)

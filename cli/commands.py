@@ -62,7 +62,7 @@ _SHARED = {
     "encoders": "bench",
     "index": "optimize reindex retry watch",
     "maintain": "calibrate compact doctor forget recover relocate reshard verify",
-    "search": "explain",
+    "search": "explain report",
 }
 """Commands by the module that they share."""
 

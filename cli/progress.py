@@ -194,10 +194,9 @@ def show_slow(verb: str) -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
-    bar = Progress(TextColumn(verb), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True)
+    bar = _bars(TextColumn(verb), BarColumn(), MofNCompleteColumn())
     task = bar.add_task("", total=None)
     timer = threading.Timer(SLOW_S, bar.start)
     timer.start()

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from bindsearch.cli.options import OnOption, StoreOption, option
 from bindsearch.cli.output import print_line, print_message, print_notices
+from bindsearch.errors import InstallationError, UsageError
 
 DEFAULT_PORT = 8642
 EXTRA = "the page and the API need the extra [serve]: pip install 'bindsearch[serve]'"
@@ -41,7 +42,6 @@ def serve_command(
     """
     from importlib.util import find_spec
 
-    from bindsearch.errors import InstallationError, UsageError
     from bindsearch.shards.layout import is_sharded
     from bindsearch.storage.config import resolve_store
 

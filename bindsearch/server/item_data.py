@@ -68,6 +68,8 @@ def item_data(snapshot: Snapshot, item_id: int) -> dict[str, Any]:
     row = snapshot.items.slice(int(snapshot.item_rows(np.array([item_id]))[0]), 1).to_pylist()[0]
     own = json.loads(row["columns"]) if row["columns"] else {}
     measured = {name: _plain(row[name]) for name in METADATA_COLUMNS if row[name] is not None}
+    given = [own.get(name) for name in CAPTION_NAMES]
+    captions = [value if isinstance(value, list) else [value] for value in given]
     rows = snapshot.segments_of(item_id)
     segments = [snapshot.segment(number) for number in rows[:MAX_SEGMENTS].tolist()]
     return {
@@ -79,7 +81,7 @@ def item_data(snapshot: Snapshot, item_id: int) -> dict[str, Any]:
         "size_bytes": item.size_bytes,
         "modified": datetime.fromtimestamp(item.mtime_ns // 1_000_000_000).astimezone().isoformat(),
         "columns": {**measured, **{name: value for name, value in own.items() if name not in CAPTION_NAMES}},
-        "captions": [text for name in CAPTION_NAMES for text in _texts(own.get(name))],
+        "captions": [text for texts in captions for text in texts if isinstance(text, str)],
         "n_segments": len(rows),
         "segments": [
             {
@@ -132,11 +134,6 @@ def links(item_id: int, path: Path, segment: Mapping[str, Any] | None = None) ->
 
 def _plain(value: object) -> object:
     return value.isoformat(" ") if isinstance(value, datetime) else value
-
-
-def _texts(value: object) -> list[str]:
-    given = value if isinstance(value, list) else [value]
-    return [str(one) for one in given if isinstance(one, str)]
 
 
 def column_data(store: Store) -> list[dict[str, Any]]:
@@ -211,18 +208,12 @@ def located_pictures(place: Place, located: Located, options: DecodeOptions) -> 
     shown = thumbnail(frame_at(place, at_s), LOCATED_PX, options)
     if place.modality in (Modality.DEPTH, Modality.THERMAL):
         shown = shown.convert("L").convert("RGB")  # false colours would mix with those of the heat map
-    return {"picture": _data_url(webp(shown), "webp"), "heat": _data_url(_heat_png(located.heat), "png")}
-
-
-def _heat_png(heat: NDArray[np.float32]) -> bytes:
-    """Return relevance in 0..1, (h, w), NaN where it is not known, as a PNG."""
-    known = np.nan_to_num(heat).clip(0, 1)
+    known = np.nan_to_num(located.heat).clip(0, 1)  # NaN where the relevance is not known
     pixels = np.concatenate([coloured(known, INFERNO), (_HEAT_OPACITY * known)[..., None].round()], -1)
-    picture = Image.fromarray(pixels.astype(np.uint8))
-    picture.thumbnail((MAX_HEAT_CELLS, MAX_HEAT_CELLS), Image.Resampling.BOX)
-    file = BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
+    heat, png = Image.fromarray(pixels.astype(np.uint8)), BytesIO()
+    heat.thumbnail((MAX_HEAT_CELLS, MAX_HEAT_CELLS), Image.Resampling.BOX)
+    heat.save(png, "PNG")
+    return {"picture": _data_url(webp(shown), "webp"), "heat": _data_url(png.getvalue(), "png")}
 
 
 def _data_url(content: bytes, kind: str) -> str:

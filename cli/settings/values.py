@@ -69,7 +69,7 @@ def read_folder_options(start: Path | None = None) -> OptionsFile | None:
             continue
         table = read_toml(file).get("options")
         if table is not None:
-            return _harmless(OptionsFile(file, dict(_values(table, file))))
+            return _harmless(file, table)
     return None
 
 
@@ -104,19 +104,19 @@ def _may_have_options(file: Path) -> bool:
         return True
 
 
-def _harmless(file: OptionsFile) -> OptionsFile:
-    """Return a folder's file without what a folder may not set."""
+def _harmless(file: Path, table: Any) -> OptionsFile:
+    """Return the options of a folder's file, from its table [options], without what a folder may not set."""
     values, notices = {}, []
-    for (command, key), value in file.values.items():
+    for (command, key), value in _values(table, file):
         if key in FOLDER_KEYS and (not command or command in FOLDER_COMMANDS):
             values[command, key] = value
         else:
             shown_key = dotted_key(command, key)
             notices.append(
-                f"{file.path}: {shown_key} is ignored, since a folder may not set it: "
+                f"{file}: {shown_key} is ignored, since a folder may not set it: "
                 f"`bindsearch config set {shown_key} VALUE` sets it for you"
             )
-    return OptionsFile(file.path, values, tuple(notices))
+    return OptionsFile(file, values, tuple(notices))
 
 
 def _values(table: Any, file: Path, command: str = "") -> Iterator[tuple[tuple[str, str], Any]]:
