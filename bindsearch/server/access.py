@@ -33,13 +33,7 @@ class Access:
     token: str | None
 
     def check(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> str | None:
-        """Check a request.
-
-        Args:
-            method: Method of HTTP.
-            path: Path of the request.
-            query: Query of the request, without its "?".
-            headers: Headers by their names in lower case.
+        """Check a request, given its query without "?" and its headers by their names in lower case.
 
         Returns:
             Where to go on, with the token in a cookie; None: go on with this request.

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.atomic import atomic_write
-from bindsearch.cli.output import json_text, print_line, print_message, print_notices
+from bindsearch.cli.output import print_line, print_message, print_notices
 from bindsearch.operations.locate import words
 from bindsearch.operations.locate.dense import MAX_DETAIL
 from bindsearch.operations.locate.located import asked_data, located_data, place_data
-from bindsearch.operations.recording import read_record
-from bindsearch.small_files import read_small_file
 
 if TYPE_CHECKING:
     from bindsearch.operations.locate.locate import LocatedFile
     from bindsearch.operations.locate.located import Asked, Located
 
-MAX_OWN_BYTES = 1 << 30
 HEAT_DECIMALS, LIST_DECIMALS = 4, 3
 NEARER = 0.5
 """Relevance of a part that is as near to the query as to what it is compared with."""
@@ -98,22 +92,3 @@ def _file_data(file: LocatedFile) -> dict[str, Any]:
         "heat": None if heat is None else [[None if math.isnan(value) else value for value in row] for row in heat],
         "failure": file.failure or None,
     }
-
-
-def write_json(path: Path, located: Sequence[LocatedFile]) -> None:
-    """Write the result as a JSON file, replaced at once or not at all. Raises OSError: it cannot be written."""
-    with atomic_write(path) as file:
-        text = json_text(files_data(located))
-        file.write(text.encode("utf-8", "backslashreplace"))  # names of files need not be UTF-8
-
-
-def is_own(path: Path) -> bool:
-    """Return whether a PNG or JSON file is one that `locate` wrote."""
-    if path.suffix.lower() == ".png":
-        record: Any = read_record(path)
-    else:
-        try:
-            record = json.loads(read_small_file(path, MAX_OWN_BYTES))
-        except (OSError, ValueError, RecursionError):
-            return False
-    return isinstance(record, dict) and record.get("command") == "locate"

@@ -31,13 +31,7 @@ MAX_PROBED = 100
 
 @asynccontextmanager
 async def answering_commands(opened: OpenStore, lane: Lane, locating: Lane) -> AsyncIterator[str | None]:
-    """Answer commands within the block; yield why not, or None.
-
-    Args:
-        opened: The store.
-        lane: Threads of searches.
-        locating: Threads that locate.
-    """
+    """Answer commands within the block, in the threads of searches and of locating; yield why not, or None."""
     try:
         listening, path = _listen(opened.path)
     except (OSError, RuntimeError) as error:
