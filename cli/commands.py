@@ -110,17 +110,12 @@ class _LoadedCommands(UserDict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if self.data[name] is None:
-            self.data[name] = _make(name, *COMMANDS[name])
+            module, attribute = COMMANDS[name]
+            program = getattr(import_module(f"bindsearch.cli.{module}"), attribute)
+            if not isinstance(program, typer.Typer):
+                from bindsearch.cli.options import with_option_groups
+
+                function, program = program, typer.Typer(add_completion=False)
+                program.command(name, cls=Command)(with_option_groups(function))
+            self.data[name] = typer.main.get_command(program)
         return self.data[name]
-
-
-def _make(name: str, module: str, attribute: str) -> Any:
-    found = getattr(import_module(f"bindsearch.cli.{module}"), attribute)
-    if isinstance(found, typer.Typer):
-        program = found
-    else:
-        from bindsearch.cli.options import with_option_groups
-
-        program = typer.Typer(add_completion=False)
-        program.command(name, cls=Command)(with_option_groups(found))
-    return typer.main.get_command(program)

@@ -176,7 +176,22 @@ def _add_store(app: FastAPI, service: Service) -> None:
     @app.get("/api/status", responses=api.STATUS)
     async def status() -> Response:
         """Return what the store holds."""
-        return JSONResponse(await service.searches.run(lambda: _status(opened)))
+
+        def look() -> dict[str, Any]:
+            store = opened.current()
+            config = store.config
+            return {
+                "version": __version__,
+                "store": str(opened.path),
+                "encoder": config.encoder,
+                "dim": config.dim,
+                **opened.value("counts", counts),
+                "collections": [{"name": Path(root).name or root, "root": root} for root in _roots(store)],
+                "is_indexing": is_being_written(opened.path),
+                "uploads_max_bytes": limits.MAX_UPLOAD_BYTES,
+            }
+
+        return JSONResponse(await service.searches.run(look))
 
     @app.get("/api/columns", responses=api.COLUMNS)
     async def columns() -> Response:
@@ -373,18 +388,3 @@ async def _named(asked: PageQuery, running: Awaitable[Result]) -> Result:
 
 def _roots(store: Store) -> list[str]:
     return [*store.generation().snapshot.manifest.collections.values()]
-
-
-def _status(opened: OpenStore) -> dict[str, Any]:
-    store = opened.current()
-    config = store.config
-    return {
-        "version": __version__,
-        "store": str(opened.path),
-        "encoder": config.encoder,
-        "dim": config.dim,
-        **opened.value("counts", counts),
-        "collections": [{"name": Path(root).name or root, "root": root} for root in _roots(store)],
-        "is_indexing": is_being_written(opened.path),
-        "uploads_max_bytes": limits.MAX_UPLOAD_BYTES,
-    }

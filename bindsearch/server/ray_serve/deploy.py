@@ -128,11 +128,7 @@ def _deploy(serve: Any, application: SearchApplication, settings: ServiceSetting
     )
     # `serve.run` waits without end for cores that the cluster does not have
     serve.api._run(deployment.bind(), name=APPLICATION, route_prefix="/", _blocking=False)
-    _await(serve)
-
-
-def _await(serve: Any) -> None:
-    waiting = threading.Event()
+    pause = threading.Event()
     for _ in range(int(2 * START_S)):
         status = serve.status().applications.get(APPLICATION)
         state = "" if status is None else getattr(status.status, "value", status.status)
@@ -144,7 +140,7 @@ def _await(serve: Any) -> None:
             ours = [line for line in lines if "bindsearch.errors." in line or "Error:" in line]
             reason = (ours or lines or ["no reason is given"])[-1 if ours else 0]
             raise BindSearchError(f"the service does not start: {reason[:300]}")
-        waiting.wait(0.5)
+        pause.wait(0.5)
     raise BindSearchError(
         f"the service does not start in {START_S:g} s: the cluster may lack free cores or GPUs (--processes)"
     )
