@@ -165,7 +165,12 @@ def set_command(
         checked = parse_value(option, value[0], key)
     if name == "store":
         check_store(checked, key)
-    _check_meaning(name, checked)
+    if name in QUERY_KEYS:
+        from bindsearch.cli.parse import parse_match
+        from bindsearch.search.query import make_query, text
+
+        meant = parse_match(checked) if name == "min-match" else checked
+        make_query(text("a"), **{name.replace("-", "_"): meant})  # raises if no query can have it
     _set_value(_file(folder), ("options", *command.split(), name), checked)
 
 
@@ -190,16 +195,6 @@ def _refuse(folder: bool, key: str) -> None:
     if folder:
         keys = ", ".join(sorted(FOLDER_KEYS))
         raise UsageError(f"a folder may not set {key}, only {keys}, for search, explain and report: leave --folder out")
-
-
-def _check_meaning(key: str, value: Any) -> None:
-    """Check a value that a query has. Raises UsageError: no query can have it."""
-    from bindsearch.cli.parse import parse_match
-    from bindsearch.search.query import make_query, text
-
-    if key in QUERY_KEYS:
-        options: dict[str, Any] = {key.replace("-", "_"): parse_match(value) if key == "min-match" else value}
-        make_query(text("a"), **options)
 
 
 def _commands(root: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -18,7 +18,6 @@ from bindsearch.operations.segment_media import Place, read_segment
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
-    import av
     from numpy.typing import NDArray
 
 FRAMES_PER_S = 8
@@ -99,7 +98,11 @@ def _webm(frames: Frames, start_s: float, sound: Sound | None) -> bytes:
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None and sound is not None:
-            for sound_frame in _resampled(sound):
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=_OPUS_RATE_HZ, frame_size=960)
+            samples = np.ascontiguousarray(sound.samples[None])
+            whole = av.AudioFrame.from_ndarray(samples, format="flt", layout="mono")
+            whole.sample_rate, whole.pts, whole.time_base = sound.sample_rate_hz, 0, Fraction(1, sound.sample_rate_hz)
+            for sound_frame in (*resampler.resample(whole), *resampler.resample(None)):
                 container.mux(audio.encode(sound_frame))
             container.mux(audio.encode(None))
     return file.getvalue()
@@ -110,13 +113,3 @@ def _even(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     padded = np.pad(rgb, ((0, int(len(rgb) == 1)), (0, int(rgb.shape[1] == 1)), (0, 0)), mode="edge")
     height, width = (side - side % 2 for side in padded.shape[:2])
     return np.ascontiguousarray(padded[:height, :width])
-
-
-def _resampled(sound: Sound) -> list[av.AudioFrame]:
-    """Return a sound as frames of the rate of Opus."""
-    import av
-
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=_OPUS_RATE_HZ, frame_size=960)
-    whole = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.samples[None]), format="flt", layout="mono")
-    whole.sample_rate, whole.pts, whole.time_base = sound.sample_rate_hz, 0, Fraction(1, sound.sample_rate_hz)
-    return [*resampler.resample(whole), *resampler.resample(None)]
