@@ -169,7 +169,7 @@ def set_command(
         from bindsearch.cli.parse import parse_match
         from bindsearch.search.query import make_query, text
 
-        meant = parse_match(checked) if name == "min-match" else checked
+        meant: Any = parse_match(checked) if name == "min-match" else checked
         make_query(text("a"), **{name.replace("-", "_"): meant})  # raises if no query can have it
     _set_value(_file(folder), ("options", *command.split(), name), checked)
 
