@@ -75,7 +75,11 @@ def pull_command(
     from bindsearch.encoders.registry import other_use
 
     def consent(source: ModelSource) -> bool:
-        return accept_license or _ask_consent(source)
+        if accept_license or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return accept_license  # where there is nobody to ask, the refusal names the option
+        if not typer.confirm(f"Do you accept the licence {source.license}?", default=False, err=True):
+            raise UsageError(f"the licence {source.license} was not accepted: nothing was downloaded")
+        return True
 
     def shown_consent(source: ModelSource) -> bool:
         print_message(source.license_text)
@@ -189,15 +193,6 @@ def remove_command(name: NameArgument, json: JsonOption = False) -> None:
         print_json({"name": name, "freed_bytes": freed})
     else:
         print_line(f"removed {name}, freed {human_bytes(freed)}")
-
-
-def _ask_consent(source: ModelSource) -> bool:
-    """Ask whether the licence is accepted; False where there is nobody to ask: the refusal names the option."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    if not typer.confirm(f"Do you accept the licence {source.license}?", default=False, err=True):
-        raise UsageError(f"the licence {source.license} was not accepted: nothing was downloaded")
-    return True
 
 
 def _print_info(model: ModelManifest, state: str) -> None:

@@ -355,10 +355,20 @@ def _read_queries(path: Path, *, to: str | None, k: int, where: str | None) -> l
     """
     from bindsearch.search.filter import make_filter
     from bindsearch.search.query_syntax import parse_query
+    from bindsearch.small_files import read_small_file
 
     kept = make_filter(where=where)
+    try:
+        raw = sys.stdin.buffer.read(MAX_BYTES + 1) if str(path) == "-" else read_small_file(path, MAX_BYTES)
+        if len(raw) > MAX_BYTES:
+            raise UsageError(f"the queries on standard input have more than {MAX_BYTES} bytes: give fewer at once")
+        content = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text of UTF-8: one query a line is expected") from error
     asked = []
-    for number, line in enumerate(_read_queries_text(path).splitlines(), 1):
+    for number, line in enumerate(content.splitlines(), 1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -369,18 +379,3 @@ def _read_queries(path: Path, *, to: str | None, k: int, where: str | None) -> l
     if not asked:
         raise UsageError(f"{path} has no query: write one query a line")
     return asked
-
-
-def _read_queries_text(path: Path) -> str:
-    """Return the content of the file of queries. Raises UsageError: it is unreadable, too large, or not UTF-8."""
-    from bindsearch.small_files import read_small_file
-
-    try:
-        raw = sys.stdin.buffer.read(MAX_BYTES + 1) if str(path) == "-" else read_small_file(path, MAX_BYTES)
-        if len(raw) > MAX_BYTES:
-            raise UsageError(f"the queries on standard input have more than {MAX_BYTES} bytes: give fewer at once")
-        return raw.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text of UTF-8: one query a line is expected") from error

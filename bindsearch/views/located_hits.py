@@ -57,20 +57,17 @@ def locate_hits(store: Store, query: Query, answer: Answer, options: HitLocating
     chosen = media[: options.most]
     for done, number in enumerate(chosen):
         options.report(done, len(chosen))
-        data["hits"][number]["located"] = _located(store, query, answer.hits[number], options.imu_rate_hz)
+        hit = answer.hits[number]
+        try:
+            found = located_data(store.locate(Composition(query.terms), hit, imu_rate_hz=options.imu_rate_hz))
+        except BindSearchError as error:
+            nothing: dict[str, Any] = {"method": None, "boxes": [], "spans": [], "peak": None, "curve": None}
+            found = {**nothing, "notices": [first_line(error)]}
+        data["hits"][number]["located"] = found
     options.report(len(chosen), len(chosen))
     if left := len(media) - len(chosen):
         data["notices"].append(f"located: the best {len(chosen)} hits; {left} more were not")
     return data
-
-
-def _located(store: Store, query: Query, hit: Hit, imu_rate_hz: float | None) -> dict[str, Any]:
-    """Return the places in a hit as data, or why there are none: the method is None then, with one notice."""
-    try:
-        return located_data(store.locate(Composition(query.terms), hit, imu_rate_hz=imu_rate_hz))
-    except BindSearchError as error:
-        parts: dict[str, Any] = {"boxes": [], "spans": [], "peak": None, "curve": None}
-        return {"method": None, **parts, "notices": [first_line(error)]}
 
 
 def hit_at(place: Place, item_id: int) -> Hit:
