@@ -13,9 +13,7 @@ from bindsearch.errors import EXIT_SOME_FAILED, UsageError
 if TYPE_CHECKING:
     from bindsearch.operations.doctor import Check
 
-EXIT_FINDINGS = 5
-"""Exit code of a check that has found problems."""
-
+EXIT_FINDINGS = EXIT_PROBLEMS = 5
 SHOWN_PLACES = 3
 
 
@@ -253,4 +251,4 @@ def doctor_command(
         print_json({"healthy": not problems, "checks": [asdict(check) for check in checks]})
     else:
         print_line(plural(problems, "problem") if problems else "no problems")
-    return EXIT_FINDINGS if problems else 0
+    return EXIT_PROBLEMS if problems else 0
