@@ -30,7 +30,6 @@ from bindsearch.types import Modality
 if TYPE_CHECKING:
     from bindsearch.reports import FailedFile, IndexReport, PlannedFile
 
-
 EXAMPLES: Mapping[Modality, str] = MappingProxyType(
     {
         Modality.TEXT: "how to begin",

@@ -35,7 +35,6 @@ from bindsearch.views.thumbnails import thumbnail
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
 MAX_SEGMENTS = 1000
 MAX_TEXT_CHARACTERS = 20_000
 CAPTION_NAMES = ("caption", "captions")

@@ -26,7 +26,6 @@ from bindsearch.small_files import read_small_file
 if TYPE_CHECKING:
     from PIL import Image
 
-
 CACHE = "cache"
 """Folder of the caches in a store, which may be deleted at any time."""
 

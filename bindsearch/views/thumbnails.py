@@ -28,7 +28,6 @@ from bindsearch.types import Modality
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 1024
 _STRIP = 0.625
 """Height of thumbnails of sounds, motion and texts, as a share of their width."""

@@ -28,7 +28,6 @@ from bindsearch.types import Modality
 if TYPE_CHECKING:
     from PIL import Image
 
-
 CHUNK_CHARACTERS = 4096
 """Most characters of one code of kitty's graphics."""
 

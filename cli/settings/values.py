@@ -27,6 +27,9 @@ from bindsearch.errors import UsageError
 from bindsearch.storage.user_file import STORE_NAME, read_toml, read_user_file, user_file
 
 FOLDER_FILE = ".bindsearch.toml"
+TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+EXACT_FLOAT = 2**53
+"""Whole numbers below are exact as a float."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +136,6 @@ def _values(table: Any, file: Path, command: str = "") -> Iterator[tuple[tuple[s
         else:
             check_key(command, name, where)
             yield (command, name), value
-
-
-TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
-
-
-EXACT_FLOAT = 2**53
-"""Whole numbers below are exact as a float."""
 
 
 class Source(StrEnum):

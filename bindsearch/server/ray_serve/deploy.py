@@ -34,7 +34,6 @@ from bindsearch.views.answer_data import answer_data
 if TYPE_CHECKING:
     from bindsearch.store import Store
 
-
 APPLICATION = "bindsearch"
 START_S = 120.0
 """Time in seconds that the processes have to start."""
