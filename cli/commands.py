@@ -58,8 +58,8 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
 """First paragraph of the help of each command, for the list of commands: it is shown without importing them."""
 
 _SHARED = {
-    "exchange": "export import merge",
     "encoders": "bench",
+    "exchange": "export import merge",
     "index": "optimize reindex retry watch",
     "maintain": "calibrate compact doctor forget recover relocate reshard verify",
     "search": "explain report",
