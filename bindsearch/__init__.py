@@ -67,56 +67,32 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "bindsearch.results": ("Answer", "Status"),
-    "bindsearch.encoders": ("Encoder", "Runtime", "encode_media", "load_encoder"),
-    "bindsearch.errors": (
-        "BindSearchError",
-        "EncoderError",
-        "IndexDamagedError",
-        "InstallationError",
-        "MediaError",
-        "QuerySyntaxError",
-        "StoreError",
-        "StoreLockedError",
-        "StoreNotFoundError",
-        "UsageError",
-        "VectorError",
-    ),
-    "bindsearch.generation.imagine": ("ImaginedPicture", "imagine"),
-    "bindsearch.generation.settings": ("PictureSettings",),
-    "bindsearch.search.filter": ("Filter", "make_filter"),
-    "bindsearch.operations.classify.files": ("classify",),
-    "bindsearch.operations.exchange.file_vectors": ("embed_files",),
-    "bindsearch.operations.locate.locate": ("locate",),
-    "bindsearch.operations.locate.relevance": ("LocateOptions",),
-    "bindsearch.operations.exchange.import_": ("import_vectors",),
-    "bindsearch.indexes.types": ("IndexSettings", "IndexWishes"),
-    "bindsearch.types": ("Hit", "Modality"),
-    "bindsearch.operations.exchange.merge": ("merge_stores",),
-    "bindsearch.search.plan": ("Plan",),
-    "bindsearch.search.query": (
-        "Composition",
-        "Query",
-        "Rank",
-        "Ranking",
-        "Term",
-        "WordSearch",
-        "audio",
-        "depth",
-        "image",
-        "imu",
-        "like",
-        "make_query",
-        "text",
-        "thermal",
-        "video",
-    ),
-    "bindsearch.search.query_syntax": ("parse_query",),
-    "bindsearch.operations.exchange.export": ("export_vectors",),
-    "bindsearch.shards.connect": ("connect",),
-    "bindsearch.store": ("Store",),
+    "encoders": "Encoder Runtime encode_media load_encoder",
+    "errors": "BindSearchError EncoderError IndexDamagedError InstallationError MediaError QuerySyntaxError StoreError "
+    "StoreLockedError StoreNotFoundError UsageError VectorError",
+    "generation.imagine": "ImaginedPicture imagine",
+    "generation.settings": "PictureSettings",
+    "indexes.types": "IndexSettings IndexWishes",
+    "operations.classify.files": "classify",
+    "operations.exchange.export": "export_vectors",
+    "operations.exchange.file_vectors": "embed_files",
+    "operations.exchange.import_": "import_vectors",
+    "operations.exchange.merge": "merge_stores",
+    "operations.locate.locate": "locate",
+    "operations.locate.relevance": "LocateOptions",
+    "results": "Answer Status",
+    "search.filter": "Filter make_filter",
+    "search.plan": "Plan",
+    "search.query": "Composition Query Rank Ranking Term WordSearch audio depth image imu like make_query text thermal "
+    "video",
+    "search.query_syntax": "parse_query",
+    "shards.connect": "connect",
+    "store": "Store",
+    "types": "Hit Modality",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+"""Public names by the module below `bindsearch` that has them."""
+
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "Answer",
@@ -179,7 +155,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'bindsearch' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOME_OF[name]), name)
+    return getattr(import_module(f"bindsearch.{_HOME_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

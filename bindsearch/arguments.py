@@ -9,7 +9,7 @@ import operator
 import os
 import shlex
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from numbers import Real
 from pathlib import Path
@@ -129,6 +129,13 @@ def did_you_mean(value: object, names: Iterable[str]) -> str:
 
     near = get_close_matches(value.lower(), [str(name) for name in names], n=3) if isinstance(value, str) else []
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def escaped(text: str, escape: Callable[[str], str]) -> str:
+    """Return a text with all but printable characters and spaces (U+202F is in names of screenshots) escaped."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or unicodedata.category(one) == "Zs" else escape(one) for one in text)
 
 
 def shell_command(*words: str | os.PathLike[str]) -> str:

@@ -86,14 +86,9 @@ def check_libraries(modules: Iterable[str]) -> None:
 
 @cache
 def _check_library(module: str) -> None:
-    if (path := truncated_library(_top(module))) is not None:
+    if (path := next(filter(is_truncated_elf, _shared_libraries(_top(module))), None)) is not None:
         raise fault_of(_top(module), f"{path} is truncated")  # loading it would kill the process with a bus error
     import_module(module)
-
-
-def truncated_library(module: str) -> Path | None:
-    """Return a shared library of a module that is shorter than its ELF headers state; None if there is none."""
-    return next((path for path in _shared_libraries(module) if is_truncated_elf(path)), None)
 
 
 def _shared_libraries(module: str) -> Iterator[Path]:
@@ -235,7 +230,7 @@ def repair_command(module: str) -> str:
     version = version_of(distribution)
     torch = version_of("torch")
     if module in FITS and torch is not None:
-        wanted = fitting_versions(module, torch)
+        wanted = next((fitting for needs, fitting in FITS[module] if SpecifierSet(needs).contains(torch)), None)
         if wanted is None:
             return f"{install_command('torch')} '{requirement_of(distribution)}'"
         if version is None or not SpecifierSet(wanted).contains(version):
@@ -248,13 +243,6 @@ def repair_command(module: str) -> str:
 def install_command(distribution: str) -> str:
     """Return the pip command that installs a distribution within the version range of this project."""
     return f"pip install '{requirement_of(distribution)}'"
-
-
-def fitting_versions(module: str, torch: str) -> str | None:
-    """Return the newest versions of a library that load with that version of torch; None if none is known."""
-    from packaging.specifiers import SpecifierSet
-
-    return next((fitting for needs, fitting in FITS[module] if SpecifierSet(needs).contains(torch)), None)
 
 
 def does_fit(module: str, version: str, torch: str) -> bool:

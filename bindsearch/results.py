@@ -183,10 +183,20 @@ class Status:
 
 def store_status(path: Path, config: StoreConfig, generation: Generation) -> Status:
     """Return the status of a store in this generation."""
+    from bindsearch.ingest.left_out import counts_by_reason, read_left_out
+
     snapshot = generation.snapshot
     roots = {key: Path(root) for key, root in snapshot.manifest.collections.items()}
     rows = [] if snapshot.failures is None else snapshot.failures.to_pylist()
     failed = [FailedFile(roots[row["collection_id"]] / row["rel_path"], row["reason"]) for row in rows]
+    left_out: Counter[str] = Counter()
+    for collection_id in roots:
+        left_out.update(counts_by_reason(read_left_out(path, collection_id)))
+    columns: tuple[ColumnStatus, ...] = ()
+    if snapshot.class_columns is not None:
+        from bindsearch.operations.classify.column import column_status
+
+        columns = tuple(column_status(snapshot))
     return Status(
         path=path,
         encoder=config.encoder,
@@ -200,27 +210,10 @@ def store_status(path: Path, config: StoreConfig, generation: Generation) -> Sta
         partitions=tuple(partition_status(partition) for partition in generation.partitions.values()),
         failures=tuple(file for file in failed if not file.is_empty),
         without_content=tuple(file for file in failed if file.is_empty),
-        left_out=dict(_left_out_counts(path, roots).most_common()),
+        left_out=dict(left_out.most_common()),
         size_bytes=folder_size(path),
-        columns=_columns(generation),
+        columns=columns,
     )
-
-
-def _columns(generation: Generation) -> tuple[ColumnStatus, ...]:
-    if generation.snapshot.class_columns is None:
-        return ()
-    from bindsearch.operations.classify.column import column_status
-
-    return tuple(column_status(generation.snapshot))
-
-
-def _left_out_counts(store: Path, collections: Iterable[int]) -> Counter[str]:
-    from bindsearch.ingest.left_out import counts_by_reason, read_left_out
-
-    counts: Counter[str] = Counter()
-    for collection_id in collections:
-        counts.update(counts_by_reason(read_left_out(store, collection_id)))
-    return counts
 
 
 def left_out_files(store: Path, collections: Mapping[int, str], start: int, most: int) -> list[LeftOutFile]:

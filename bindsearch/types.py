@@ -11,11 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-FACT_COLUMNS: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(
-        ("rate_hz", "depth_median_m", "temperature_min_c", "temperature_mean_c", "temperature_max_c"), "float64"
-    )
-)
+_FACTS = "rate_hz depth_median_m temperature_min_c temperature_mean_c temperature_max_c"
+FACT_COLUMNS: Mapping[str, str] = MappingProxyType(dict.fromkeys(_FACTS.split(), "float64"))
 """Metadata columns that decoders measure, and their Arrow types; the user's own values take precedence in filters."""
 
 METADATA_COLUMNS: Mapping[str, str] = MappingProxyType(
@@ -37,23 +34,11 @@ METADATA_COLUMNS: Mapping[str, str] = MappingProxyType(
 MEASURED_COLUMNS = (*FACT_COLUMNS, "length_s", "width_px", "height_px")
 """Metadata columns that decoders may measure: those of FACT_COLUMNS, and others whose values in headers are wrong."""
 
-DOCUMENTED_COLUMNS = (
-    "path",
-    "name",
-    "folder",
-    "extension",
-    "modality",
-    "item_modality",
-    "collection",
-    "size_bytes",
-    "modified",
-    "start_s",
-    "end_s",
-    "duration_s",
-    "text",
-    "item_id",
-    *METADATA_COLUMNS,
+_SEGMENT_COLUMNS = (
+    "path name folder extension modality item_modality collection size_bytes modified start_s end_s duration_s text "
+    "item_id"
 )
+DOCUMENTED_COLUMNS = (*_SEGMENT_COLUMNS.split(), *METADATA_COLUMNS)
 """Columns of a segment that a filter expression may use; user columns cannot have these names."""
 
 PathLike = str | os.PathLike[str]
@@ -90,6 +75,11 @@ def clock(seconds: float) -> str:
     """Return a time as minutes and seconds, such as 1:05 or 1:05.5."""
     minutes, rest = divmod(round(seconds, 1), 60.0)
     return f"{int(minutes)}:{rest:04.1f}".removesuffix(".0")
+
+
+def clock_span(start_s: float | None, end_s: float | None) -> str:
+    """Return a span after a space, such as " 1:05-1:10.5"; nothing for what has no start or end."""
+    return "" if start_s is None or end_s is None else f" {clock(start_s)}-{clock(end_s)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +139,8 @@ def facts_of(values: Mapping[str, Any]) -> Metadata:
 def measured_metadata(values: Mapping[str, float]) -> Metadata:
     """Return metadata with the values of MEASURED_COLUMNS alone, None where they are missing."""
     known: dict[str, Any] = {name: values[name] for name in MEASURED_COLUMNS if name in values}
-    return Metadata(
-        **{name: round(value) if METADATA_COLUMNS[name] == "int64" else value for name, value in known.items()}
-    )
+    whole = {name: round(value) for name, value in known.items() if METADATA_COLUMNS[name] == "int64"}
+    return Metadata(**known | whole)
 
 
 @dataclass(frozen=True, slots=True)

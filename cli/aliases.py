@@ -8,13 +8,14 @@ errors name the current one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, get_args, get_origin
 
 from typer.core import TyperCommand
 
 from bindsearch.cli.settings.apply import add_origin, apply_settings
-from bindsearch.cli.settings.plain_values import with_plain_values
 from bindsearch.errors import BindSearchError, UsageError
 
 FORMER_OPTIONS: Mapping[str, str] = {
@@ -99,3 +100,37 @@ def _with_values(args: list[str], defaults: Mapping[str, str]) -> list[str]:
         has_value = default is None or (default.isdecimal() and after.isdecimal())
         filled.append(word if has_value else f"{word}={default}")
     return filled + args[end:]
+
+
+def with_plain_values(parameters: list[Any]) -> list[Any]:
+    """Return the same parameters of Typer, which take values without its conversion where none is needed.
+
+    Typer imports Pydantic and builds a converter for each option of a command, given or not: 0.1 s. Most options are
+    not given, most others are texts, and their defaults have the right type already. If a later Typer does not call
+    `get_runtime_param`, or has none, it converts all values itself.
+    """
+    for parameter in parameters:
+        descriptor = getattr(parameter, "type_descriptor", None)
+        is_made = "get_runtime_param" in vars(parameter)
+        if is_made or descriptor is None or not hasattr(parameter, "get_runtime_param"):
+            continue
+        info, kind = descriptor.parameter_info, descriptor.annotation
+        needs_check = info.parser is not None or info.min is not None or info.max is not None
+        one = get_args(kind)[0] if get_origin(kind) is list else kind
+        plain = one if one in (str, int, float) and not needs_check else None
+        coercion = SimpleNamespace(coerce=partial(_coerce, plain, parameter.get_runtime_param))
+        parameter.get_runtime_param = partial(lambda made: made, coercion)
+    return parameters
+
+
+def _coerce(plain: type | None, build: Callable[[], Any], value: Any, param: Any, ctx: Any) -> Any:
+    """Return a value in the type of a parameter: unchanged if it has the type `plain`, else as Typer converts it."""
+    is_list = param.multiple or param.nargs == -1
+    if value is None:
+        return () if is_list else None
+    if plain is not None:
+        if is_list and isinstance(value, list | tuple) and all(type(one) is plain for one in value):
+            return [*value]
+        if not is_list and type(value) is plain:
+            return value
+    return build().coerce(value, param=param, ctx=ctx)

@@ -163,22 +163,21 @@ def _figures(validation: Validation) -> str:
 
 
 def _print_result(result: BindResult) -> None:
-    manifest = result.manifest
-    assert manifest is not None
-    print_line(f"{manifest.name} installed: {plural(result.pairs, 'pair')}, {plural(result.steps, 'step')}")
+    assert result.manifest is not None
+    name = result.manifest.name
+    print_line(f"{name} installed: {plural(result.pairs, 'pair')}, {plural(result.steps, 'step')}")
     if result.last is not None and result.before is not None:
         print_line(f"validation on {plural(result.validation_pairs, 'pair')}: {_figures(result.last)}")
         print_line(f"before training: {_figures(result.before)}")
     print_line(f"log: {result.log}")
-    print_line(f"use it with: bindsearch index PATH --encoder {manifest.name}")
+    print_line(f"use it with: bindsearch index PATH --encoder {name}")
 
 
 def _as_json(result: BindResult) -> dict[str, Any]:
-    manifest = result.manifest
-    assert manifest is not None
+    assert result.manifest is not None
     return {
-        "name": manifest.name,
-        "digest": manifest.source_sha256,
+        "name": result.manifest.name,
+        "digest": result.manifest.source_sha256,
         **picked(result, "steps pairs validation_pairs"),
         "before_training": None if result.before is None else asdict(result.before),
         "validation": None if result.last is None else asdict(result.last),

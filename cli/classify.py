@@ -7,15 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from bindsearch.cli.options import (
-    CollectionOption,
-    DeviceOption,
-    ImuRateOption,
-    JsonOption,
-    StoreOption,
-    argument,
-    option,
-)
+from bindsearch.cli import options as opts
+from bindsearch.cli.options import argument, option
 from bindsearch.cli.output import picked, plural, print_json, print_line, print_message, print_notices
 from bindsearch.cli.progress import show_rows
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
@@ -54,7 +47,7 @@ def classify_command(
         str | None,
         option("--modality M", "Modality of the files, or of the segments of a column; default: that of each file."),
     ] = None,
-    imu_rate: ImuRateOption = None,
+    imu_rate: opts.ImuRateOption = None,
     write_column: Annotated[
         str | None,
         option(
@@ -67,11 +60,11 @@ def classify_command(
         str | None, option("--write-probability NAME", "With --write-column: column of the probability.")
     ] = None,
     remove_column: Annotated[str | None, option("--remove-column NAME", "Remove a column that was written.")] = None,
-    collection: CollectionOption = None,
+    collection: opts.CollectionOption = None,
     dry_run: Annotated[bool, option("--dry-run", "With --write-column: count the classes, write nothing.")] = False,
-    device: DeviceOption = "auto",
-    store: StoreOption = None,
-    json: JsonOption = False,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    json: opts.JsonOption = False,
 ) -> int:
     """Name the classes of files by labels in words, or write the class of each item of a store into a column.
 

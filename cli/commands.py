@@ -12,8 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from bindsearch.cli.aliases import Command
-from bindsearch.cli.settings.plain_values import with_plain_values
+from bindsearch.cli.aliases import Command, with_plain_values
 
 SUMMARIES: Mapping[str, str] = MappingProxyType(
     {
@@ -58,14 +57,20 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
 )
 """First paragraph of the help of each command, for the list of commands: it is shown without importing them."""
 
-_ELSEWHERE = {
-    "locate": ("locate.command", "locate_command"),
-    "import": ("import_", "import_command"),
-    "eval": ("eval_", "eval_command"),
-    **{name: (name, f"{name}_app") for name in ("bench", "config", "model")},
+_SHARED = {
+    "encoders": "bench",
+    "exchange": "export import merge",
+    "index": "optimize reindex retry watch",
+    "maintain": "calibrate compact doctor forget recover relocate reshard verify",
+    "search": "explain report",
 }
+"""Commands by the module that they share."""
+
+_MODULES = {name: module for module, names in _SHARED.items() for name in names.split()}
+_MODULES |= {"eval": "eval_", "locate": "locate.command"}
+_PROGRAMS = frozenset({"bench", "config", "model"})
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {name: _ELSEWHERE.get(name, (name, f"{name}_command")) for name in SUMMARIES}
+    {name: (_MODULES.get(name, name), f"{name}_{'app' if name in _PROGRAMS else 'command'}") for name in SUMMARIES}
 )
 """Module below `bindsearch.cli`, and function or Typer program in it, of each command, in the order of the help."""
 
@@ -105,17 +110,12 @@ class _LoadedCommands(UserDict[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if self.data[name] is None:
-            self.data[name] = _make(name, *COMMANDS[name])
+            module, attribute = COMMANDS[name]
+            program = getattr(import_module(f"bindsearch.cli.{module}"), attribute)
+            if not isinstance(program, typer.Typer):
+                from bindsearch.cli.options import with_option_groups
+
+                function, program = program, typer.Typer(add_completion=False)
+                program.command(name, cls=Command)(with_option_groups(function))
+            self.data[name] = typer.main.get_command(program)
         return self.data[name]
-
-
-def _make(name: str, module: str, attribute: str) -> Any:
-    found = getattr(import_module(f"bindsearch.cli.{module}"), attribute)
-    if isinstance(found, typer.Typer):
-        program = found
-    else:
-        from bindsearch.cli.options import with_option_groups
-
-        program = typer.Typer(add_completion=False)
-        program.command(name, cls=Command)(with_option_groups(found))
-    return typer.main.get_command(program)

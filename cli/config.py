@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json as json_format
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from bindsearch.arguments import shown
+from bindsearch.atomic import atomic_write, make_folder
 from bindsearch.cli.aliases import Command
 from bindsearch.cli.options import JsonOption, argument, option
-from bindsearch.cli.output import print_json, print_line, print_notices
+from bindsearch.cli.output import picked, print_json, print_line, print_notices
 from bindsearch.cli.settings.complete import complete_keys
-from bindsearch.cli.settings.files import (
-    FOLDER_FILE,
-    OptionsFile,
-    check_store,
-    folder_files,
-    read_folder_options,
-    read_user_options,
-)
 from bindsearch.cli.settings.keys import (
     FOLDER_COMMANDS,
     FOLDER_KEYS,
@@ -32,9 +27,29 @@ from bindsearch.cli.settings.keys import (
     split_key,
     variable_name,
 )
-from bindsearch.cli.settings.values import Setting, Source, check_value, parse_value, settings_of
+from bindsearch.cli.settings.values import (
+    FOLDER_FILE,
+    OptionsFile,
+    Setting,
+    Source,
+    check_store,
+    check_value,
+    folder_files,
+    parse_value,
+    read_folder_options,
+    read_user_options,
+    settings_of,
+)
 from bindsearch.errors import BindSearchError, StoreNotFoundError, UsageError
-from bindsearch.storage.user_file import check_named_store, named_stores, read_user_file, user_file
+from bindsearch.small_files import read_small_file
+from bindsearch.storage.user_file import (
+    MAX_BYTES,
+    check_named_store,
+    named_stores,
+    read_toml,
+    read_user_file,
+    user_file,
+)
 
 OTHER_VARIABLES = frozenset(PREFIX + name for name in ("CACHE", "CONFIG", "CORES", "DEBUG", "MODELS", "OFFLINE"))
 """Variables that set no option."""
@@ -67,7 +82,7 @@ def show_command(
     ctx: typer.Context,
     all_: Annotated[bool, option("--all", "List every option of every command.")] = False,
     json: JsonOption = False,
-) -> int:
+) -> None:
     """Show what is set, and where: in the environment, in a folder's file or in the user's file.
 
     The command line overrides them all. A value for one command overrides that for all, in the same place.
@@ -84,7 +99,7 @@ def show_command(
         files = {"user_file": str(user.path), "folder_file": str(folder.path) if folder else None}
         values = [_row_json(key, settings) for key, settings in rows]
         print_json({**files, "values": values, "stores": stores, "notices": notices})
-        return 0
+        return
     texts = [f"{key} = {_shown_value(settings[0].value)}" for key, settings in rows]
     width = min(max(map(len, texts), default=0), 60)
     for text, (_, settings) in zip(texts, rows, strict=True):
@@ -94,11 +109,10 @@ def show_command(
     if not rows and not stores:
         print_line("nothing is set: `bindsearch config set KEY VALUE`, such as `bindsearch config set k 20`")
     print_notices(notices)
-    return 0
 
 
 @config_app.command("path", cls=Command)
-def path_command() -> int:
+def path_command() -> None:
     """Print the files that options are read from: the user's, and those of the working folder and above it.
 
     Example: bindsearch config path
@@ -109,7 +123,6 @@ def path_command() -> int:
     for other in folder_files():
         is_used = used is not None and used.path == other
         print_line(f"folder  {other}" + ("" if is_used else " (not used)" if used else " (has no [options])"))
-    return 0
 
 
 @config_app.command("set", cls=Command)
@@ -118,7 +131,7 @@ def set_command(
     key: KeyArgument,
     value: Annotated[list[str], argument("VALUE...", "Value; several for a repeatable option.", show_default=False)],
     folder: FolderOption = False,
-) -> int:
+) -> None:
     """Set the default of an option for all commands that have it, or for one; or the folder of a named store.
 
     Comments and the order of the file are kept.
@@ -127,16 +140,15 @@ def set_command(
     bindsearch config set search.to image,video --folder
     bindsearch config set stores.photos ~/search/photos
     """
-    from bindsearch.cli.settings.edit import set_value
-
     if key.startswith(STORES):
         _refuse(folder, key)
         if len(value) != 1:
             raise UsageError(f"{key}: give one folder, not {len(value)}")
-        path = check_named_store(key.removeprefix(STORES), os.path.abspath(Path(value[0]).expanduser()), key)  # noqa: PTH100
+        name = key.removeprefix(STORES)
+        path = check_named_store(name, os.path.abspath(Path(value[0]).expanduser()), key)  # noqa: PTH100
         read_user_file()
-        set_value(user_file(), ("stores", key.removeprefix(STORES)), str(path))
-        return 0
+        _set_value(user_file(), ("stores", name), str(path))
+        return
     command, name = split_key(key)
     if folder and not (name in FOLDER_KEYS and (not command or command in FOLDER_COMMANDS)):
         _refuse(folder, key)
@@ -153,25 +165,26 @@ def set_command(
         checked = parse_value(option, value[0], key)
     if name == "store":
         check_store(checked, key)
-    _check_meaning(name, checked)
-    set_value(_file(folder), ("options", *command.split(), name), checked)
-    return 0
+    if name in QUERY_KEYS:
+        from bindsearch.cli.parse import parse_match
+        from bindsearch.search.query import make_query, text
+
+        meant: Any = parse_match(checked) if name == "min-match" else checked
+        make_query(text("a"), **{name.replace("-", "_"): meant})  # raises if no query can have it
+    _set_value(_file(folder), ("options", *command.split(), name), checked)
 
 
 @config_app.command("unset", cls=Command)
-def unset_command(key: KeyArgument, folder: FolderOption = False) -> int:
+def unset_command(key: KeyArgument, folder: FolderOption = False) -> None:
     """Remove a default that `config set` has set, or the name of a store.
 
     Examples: bindsearch config unset search.k
     bindsearch config unset stores.photos
     """
-    from bindsearch.cli.settings.edit import unset_value
-
-    place: tuple[str, ...] = ("stores", key.removeprefix(STORES))
-    if not key.startswith(STORES):
-        place = ("options", *key.removeprefix("options.").split("."))
-    unset_value(_file(folder), place)
-    return 0
+    if key.startswith(STORES):
+        _unset_value(_file(folder), ("stores", key.removeprefix(STORES)))
+    else:
+        _unset_value(_file(folder), ("options", *key.removeprefix("options.").split(".")))
 
 
 def _file(folder: bool) -> Path:
@@ -182,16 +195,6 @@ def _refuse(folder: bool, key: str) -> None:
     if folder:
         keys = ", ".join(sorted(FOLDER_KEYS))
         raise UsageError(f"a folder may not set {key}, only {keys}, for search, explain and report: leave --folder out")
-
-
-def _check_meaning(key: str, value: Any) -> None:
-    """Check a value that a query has. Raises UsageError: no query can have it."""
-    from bindsearch.cli.parse import parse_match
-    from bindsearch.search.query import make_query, text
-
-    if key in QUERY_KEYS:
-        options: dict[str, Any] = {key.replace("-", "_"): parse_match(value) if key == "min-match" else value}
-        make_query(text("a"), **options)
 
 
 def _commands(root: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -222,9 +225,7 @@ def _rows(
 
 def _row_json(key: str, settings: list[Setting]) -> dict[str, object]:
     command, _, option = key.rpartition(".")
-    first, *others = (
-        {"value": setting.value, "source": setting.source.value, "name": setting.name or None} for setting in settings
-    )
+    first, *others = ({**picked(setting, "value source"), "name": setting.name or None} for setting in settings)
     return {"key": key, "command": command.replace(".", " ") or None, "option": option, **first, "overrides": others}
 
 
@@ -265,3 +266,66 @@ def _store_state(name: str, path: Path) -> dict[str, str | None]:
     except BindSearchError as error:
         state["error"] = str(error)
     return state
+
+
+def _set_value(file: Path, place: Sequence[str], value: Any) -> None:
+    """Set the value at a place, the names of tables and the key, in a TOML file, which is created if it is missing.
+
+    Raises:
+        UsageError: the file is not valid TOML, cannot be written, or has another value where a table is needed.
+    """
+    import tomlkit
+
+    with _document(file) as table:
+        for name in place[:-1]:
+            if name not in table:
+                table[name] = tomlkit.table()
+            table = table[name]
+            if not isinstance(table, dict):
+                raise UsageError(f"{file}: {name} is {shown(table)}: expected a table")
+        if isinstance(table.get(place[-1]), dict):
+            raise UsageError(f"{file}: {place[-1]} is a table: set {place[-1]}.{place[-1]}")
+        table[place[-1]] = value
+
+
+def _unset_value(file: Path, place: Sequence[str]) -> None:
+    """Remove a value from a TOML file. Raises UsageError: it is not there; or as for `_set_value`."""
+    with _document(file) as table:
+        for name in place[:-1]:
+            table = table.get(name, {}) if isinstance(table, dict) else {}
+        if not isinstance(table, dict) or place[-1] not in table:
+            raise UsageError(f"{'.'.join(place[1:])} is not set in {file}: `bindsearch config show` lists what is set")
+        del table[place[-1]]
+
+
+@contextmanager
+def _document(file: Path) -> Iterator[Any]:
+    """Yield a TOML document to change, and write it in one step; the file that a link leads to keeps its mode.
+
+    Raises:
+        UsageError: the file cannot be read or written, or its form cannot be kept.
+    """
+    import tomllib
+
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    read_toml(file)  # raises if it is not valid
+    target = Path(os.path.realpath(file))
+    try:
+        text = read_small_file(target, MAX_BYTES).decode("utf-8-sig") if target.exists() else ""
+        document = tomlkit.parse(text)
+        yield document
+        changed = tomlkit.dumps(document)
+        if tomllib.loads(changed) != document.unwrap():
+            raise UsageError(f"{file} has a form that cannot be changed here: edit it by hand")
+        make_folder(target.parent, Path(target.anchor))
+        mode = target.stat().st_mode & 0o777 if target.exists() else None
+        with atomic_write(target) as written:
+            if mode is not None:
+                os.fchmod(written.fileno(), mode)
+            written.write(changed.encode())
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror or error}") from error
+    except (TOMLKitError, ValueError) as error:
+        raise UsageError(f"{file} cannot be changed ({error}): edit it by hand") from error

@@ -10,8 +10,7 @@ from bindsearch.cli.output import human_bytes, picked, plural, print_json, print
 
 if TYPE_CHECKING:
     from bindsearch.operations.duplicates import NearGroup
-    from bindsearch.store import Store
-    from bindsearch.types import Item, Modality
+    from bindsearch.types import Item
 
 
 def duplicates_command(
@@ -27,7 +26,7 @@ def duplicates_command(
     to: ToOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
-) -> int:
+) -> None:
     """List identical files, or with --near items that are similar to each other.
 
     Every item of a group is a near-duplicate of the group's medoid. Recordings are near-duplicates if half of the
@@ -42,29 +41,25 @@ def duplicates_command(
     opened = connect(store)
     if near or threshold is not None:
         notices: list[str] = []
-        near_groups = _near(opened, to, threshold, notices)
+        with show_stages() as on_stage:
+            near_groups = opened.near_duplicates(
+                threshold,
+                to=to,
+                on_rows=lambda modality, done, total: on_stage(f"{modality}: {done:,} of {total:,} rows"),
+                on_notice=notices.append,
+            )
         if json:
             print_json({"groups": [_near_json(group) for group in near_groups], "notices": notices})
         else:
             _print_near(near_groups)
         print_notices(notices)
-        return 0
+        return
     groups = [(group, same_files(group)) for group in opened.duplicates(to=to)]
     if json:
         items = [[_json(item, same.get(item.item_id)) for item in group] for group, same in groups]
         print_json({"groups": [{"items": of_group} for of_group in items]})
     else:
         _print_same(groups)
-    return 0
-
-
-def _near(opened: Store, to: str | None, threshold: float | None, notices: list[str]) -> list[NearGroup]:
-    with show_stages() as on_stage:
-
-        def show(modality: Modality, done: int, total: int) -> None:
-            on_stage(f"{modality}: {done:,} of {total:,} rows")
-
-        return opened.near_duplicates(threshold, to=to, on_rows=show, on_notice=notices.append)
 
 
 def _json(item: Item, same_file_as: int | None) -> dict[str, object]:

@@ -63,7 +63,7 @@ def imagine_command(
     ] = None,
     store: StoreOption = None,
     json: JsonOption = False,
-) -> int:
+) -> None:
     """Make a picture from a query of any modality: its embedding takes the place of a picture's in a decoder.
 
     The decoder is an unCLIP pipeline of diffusers (the extra generate). The encoder must be in the space of its picture
@@ -113,7 +113,6 @@ def imagine_command(
         )
     if json:
         print_json({"pictures": [{"path": str(one.path), **one.record} for one in made], "notices": notices})
-        return 0
+        return
     for one in made:
         print_line(f"{one.path}  seed {one.record['seed']}")
-    return 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +16,6 @@ from bindsearch.errors import EncoderError, UsageError
 
 if TYPE_CHECKING:
     from bindsearch.encoders.model_store.installed import ModelManifest
-    from bindsearch.encoders.model_store.pull import PullProgress, PullResult
     from bindsearch.encoders.model_store.source import ModelSource
 
 STEPS = {"download": "downloading", "read": "reading", "convert": "converting"}
@@ -64,7 +61,7 @@ def pull_command(
     offline: Annotated[bool, option("--offline", "Do not use the network (same as $BINDSEARCH_OFFLINE=1).")] = False,
     force: Annotated[bool, option("--force", "Download again, even if installed.")] = False,
     json: JsonOption = False,
-) -> int:
+) -> None:
     """Download and convert a model, or convert a checkpoint file. Interrupted downloads are resumed.
 
     Example: bindsearch model pull imagebind-huge
@@ -75,21 +72,30 @@ def pull_command(
     from bindsearch.encoders.model_store.pull import pull_model
     from bindsearch.encoders.model_store.snapshot_pull import pull_snapshot
     from bindsearch.encoders.model_store.source import SNAPSHOT_FAMILIES, snapshot_family
+    from bindsearch.encoders.registry import other_use
 
     def consent(source: ModelSource) -> bool:
-        return accept_license or _ask_consent(source)
+        if accept_license or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return accept_license  # where there is nobody to ask, the refusal names the option
+        if not typer.confirm(f"Do you accept the licence {source.license}?", default=False, err=True):
+            raise UsageError(f"the licence {source.license} was not accepted: nothing was downloaded")
+        return True
 
     def shown_consent(source: ModelSource) -> bool:
         print_message(source.license_text)
         return consent(source)
 
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     shared: dict[str, Any] = {"url": url, "dtype": dtype, "offline": offline, "force": force}
-    with _progress() as show:
+    with show_steps(STEPS, TextColumn("{task.description:11}"), *columns) as show:
+        shared["on_progress"] = lambda progress: show(progress.step, progress.done, progress.total)
         if snapshot_family(name) is None:
             if revision is not None:
                 raise UsageError(f"--revision {revision}: only models of {', '.join(SNAPSHOT_FAMILIES)} have revisions")
             source = find_model_source(name)
-            pulled = pull_model(source, from_file=from_, consent=shown_consent, on_progress=show, **shared)
+            pulled = pull_model(source, from_file=from_, consent=shown_consent, **shared)
         else:
             pulled = pull_snapshot(
                 name,
@@ -97,19 +103,20 @@ def pull_command(
                 from_folder=from_,
                 show=lambda source: print_message(source.license_text),
                 consent=consent,
-                on_progress=show,
                 **shared,
             )
     print_notices(pulled.notices)
     if json:
         print_json({"pulled": pulled.is_new, **_model_json(pulled.manifest), "notices": list(pulled.notices)})
     elif pulled.is_new:
-        _print_pulled(pulled, model_folder(name))
-    return 0
+        model = pulled.manifest
+        use = other_use(model.name) or f"bindsearch index PATH --encoder {model.name}"
+        print_line(f"{model.name} installed: {model.dtype}, {human_bytes(_size(model))} in {model_folder(name)}")
+        print_line(f"licence: {model.license}; use it with: {use}")
 
 
 @model_app.command("list", cls=Command)
-def list_command(json: JsonOption = False) -> int:
+def list_command(json: JsonOption = False) -> None:
     """List the installed models.
 
     Example: bindsearch model list
@@ -135,7 +142,7 @@ def list_command(json: JsonOption = False) -> int:
         )
     if json:
         print_json({"models": [_model_json(model) for model in models], "damaged": faults, "unfinished": unfinished})
-        return 0
+        return
     for model in models:
         contents = ", ".join(towers_of(model)) or plural(len(model.files), "file")
         print_line(f"{model.name}  {model.dtype}, {human_bytes(_size(model))}, {contents}")
@@ -143,7 +150,6 @@ def list_command(json: JsonOption = False) -> int:
         print_message(
             f"no downloaded models in {models_folder()} (mini is built in): run `bindsearch model pull imagebind-huge`"
         )
-    return 0
 
 
 @model_app.command("info", cls=Command)
@@ -151,7 +157,7 @@ def info_command(
     name: NameArgument,
     check: Annotated[bool, option("--check", "Read all files and compare checksums.")] = False,
     json: JsonOption = False,
-) -> int:
+) -> None:
     """Show details of an installed model, or of the built-in one (mini), and check its files.
 
     Example: bindsearch model info imagebind-huge --check
@@ -160,7 +166,7 @@ def info_command(
 
     if name == "mini":
         _print_built_in(as_json=json)
-        return 0
+        return
     manifest = read_model(name)
     faults = verify_model(name, digests=check)
     if json:
@@ -172,11 +178,10 @@ def info_command(
     if faults:
         remedy = how_to_repair(name) if name.startswith(BOUND_PREFIX) else f"run `bindsearch model pull {name} --force`"
         raise EncoderError(f"the model {name} is damaged ({plural(len(faults), 'file')}): {remedy}")
-    return 0
 
 
 @model_app.command("remove", cls=Command)
-def remove_command(name: NameArgument, json: JsonOption = False) -> int:
+def remove_command(name: NameArgument, json: JsonOption = False) -> None:
     """Delete an installed model, or the files of an unfinished download.
 
     Example: bindsearch model remove imagebind-huge
@@ -188,35 +193,6 @@ def remove_command(name: NameArgument, json: JsonOption = False) -> int:
         print_json({"name": name, "freed_bytes": freed})
     else:
         print_line(f"removed {name}, freed {human_bytes(freed)}")
-    return 0
-
-
-def _ask_consent(source: ModelSource) -> bool:
-    """Ask whether the licence is accepted; False where there is nobody to ask: the refusal names the option."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    if not typer.confirm(f"Do you accept the licence {source.license}?", default=False, err=True):
-        raise UsageError(f"the licence {source.license} was not accepted: nothing was downloaded")
-    return True
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[PullProgress], None]]:
-    """Yield a callback that shows a progress bar for each step, if stderr is a terminal."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    rates = DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    with show_steps(STEPS, TextColumn("{task.description:11}"), BarColumn(), *rates) as show:
-        yield lambda progress: show(progress.step, progress.done, progress.total)
-
-
-def _print_pulled(pulled: PullResult, folder: Path) -> None:
-    from bindsearch.encoders.registry import other_use
-
-    model = pulled.manifest
-    index = f"bindsearch index PATH --encoder {model.name}"
-    print_line(f"{model.name} installed: {model.dtype}, {human_bytes(_size(model))} in {folder}")
-    print_line(f"licence: {model.license}; use it with: {other_use(model.name) or index}")
 
 
 def _print_info(model: ModelManifest, state: str) -> None:

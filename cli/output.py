@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unicodedata import category
 
 import typer
 
-from bindsearch.arguments import is_existing_file
+from bindsearch.arguments import escaped, is_existing_file
 from bindsearch.errors import UsageError
-from bindsearch.types import clock as clock  # for the commands
 
 SCHEMA = 1
 NOT_MEDIA = "not media: "
@@ -31,7 +29,7 @@ _NUMBERS = re.compile(r"\[\n *-?[0-9][-+.0-9eE]*(?:,\n *-?[0-9][-+.0-9eE]*)*\n *
 def print_json(data: dict[str, Any], *, indent: int | None = 2) -> None:
     """Print one JSON object on stdout, with the schema's number first; it has no characters that act on a terminal."""
     text = json_text(data, indent=indent)
-    typer.echo(_escaped(text, lambda letter: letter if letter == "\n" else json.dumps(letter)[1:-1]))
+    typer.echo(escaped(text, lambda letter: letter if letter == "\n" else json.dumps(letter)[1:-1]))
 
 
 def json_text(data: dict[str, Any], *, indent: int | None = 2) -> str:
@@ -82,7 +80,7 @@ def show_stages() -> Iterator[Callable[[str], None]]:
 
 def visible(text: str) -> str:
     """Return `text` with control characters escaped, so that it stays on one line and cannot change the terminal."""
-    return _escaped(text, lambda letter: ascii(letter)[1:-1])
+    return escaped(text, lambda letter: ascii(letter)[1:-1])
 
 
 def human_bytes(n: int) -> str:
@@ -120,13 +118,6 @@ def can_print(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _escaped(text: str, escape: Callable[[str], str]) -> str:
-    """Return `text` with all but printable characters and spaces (U+202F is in names of screenshots) escaped."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() or category(one) == "Zs" else escape(one) for one in text)
 
 
 def check_output(option: str, path: Path, suffixes: Sequence[str], sources: Iterable[str]) -> None:

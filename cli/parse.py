@@ -65,11 +65,7 @@ def read_filter(options: FilterOptions) -> Filter:
 
 
 def read_terms(words: list[str] | None, options: TermOptions, *, as_text: bool = False) -> Composition:
-    """Return the terms of a query; print what is assumed of the words, unless they are a text.
-
-    Raises:
-        UsageError: one of them is wrong.
-    """
+    """Return the terms of a query; print what is assumed of words that are no text. Raises UsageError: one is wrong."""
     chosen = [terms.text(" ".join(words)) if as_text else read_words(" ".join(words))] if words else []
     for make in (terms.text, terms.image, terms.video, terms.audio, terms.depth, terms.thermal, terms.imu, terms.like):
         chosen += map(make, getattr(options, make.__name__) or ())
@@ -111,11 +107,7 @@ def read_words(words: str) -> Term:
 
 
 def read_index_settings(before: Callable[[], IndexSettings], options: IndexTypeOptions) -> IndexSettings | None:
-    """Return the index settings of `before`, changed by options; None if no option is given.
-
-    Raises:
-        UsageError: one of the options is wrong.
-    """
+    """Return the settings of `before`, changed by options; None if none is given. Raises UsageError: one is wrong."""
     index, memory = options.index, options.memory
     if index is None and memory is None and options.recall is None and not options.index_option:
         return None

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.cli.output import (
-    clock,
     picked,
     plural,
     print_json,
@@ -24,6 +23,7 @@ from bindsearch.cli.output import (
     visible,
 )
 from bindsearch.media import NO_CONTENT
+from bindsearch.types import clock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import ProgressColumn, TaskID
 
-    from bindsearch.operations.exchange.vector_import import ImportReport
     from bindsearch.reports import FailedFile, FileNote, IndexReport, Progress
     from bindsearch.types import Modality
 
@@ -195,10 +194,9 @@ def show_slow(verb: str) -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
-    bar = Progress(TextColumn(verb), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), transient=True)
+    bar = _bars(TextColumn(verb), BarColumn(), MofNCompleteColumn())
     task = bar.add_task("", total=None)
     timer = threading.Timer(SLOW_S, bar.start)
     timer.start()
@@ -284,19 +282,3 @@ def counts_line(report: IndexReport) -> str:
     """Return what changed, in words."""
     moved = f"{report.moved} moved, " if report.moved else ""
     return f"{report.added} added, {report.changed} changed, {moved}{report.removed} removed"
-
-
-def print_intake(report: ImportReport, *, as_json: bool) -> None:
-    """Return what an import or a merge has done."""
-    print_notices(report.notices)
-    if as_json:
-        data: dict[str, Any] = {"added": report.added, "replaced": report.replaced, "kept": report.unchanged}
-        indexes = [{"modality": one.modality, "work": one.need.work.value} for one in report.optimized]
-        data |= {**picked(report, "vectors failures notices"), "indexes": indexes}
-        print_json({**data, "took_s": round(report.took_s, 3)})
-        return
-    failures = f", {plural(report.failures, 'failure')} recorded" if report.failures else ""
-    print_line(
-        f"{report.added} added, {report.replaced} replaced, {report.unchanged} kept{failures}: "
-        f"{plural(report.vectors, 'vector')} in {report.took_s:.1f} s"
-    )

@@ -1,4 +1,4 @@
-"""`bindsearch search`: query a store."""
+"""The commands that answer queries of a store: `bindsearch search`, `report` and `explain`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 from bindsearch.cli import options as opts
-from bindsearch.cli.options import option
+from bindsearch.cli.ask import asking, prepare_for_few_rows
+from bindsearch.cli.options import argument, option
 from bindsearch.cli.output import plural, print_json, print_line, print_message, print_notices
 from bindsearch.cli.parse import read_query
-from bindsearch.search.query import Query
+from bindsearch.errors import UsageError
+from bindsearch.search.query import Query, make_query
 
 if TYPE_CHECKING:
-    from bindsearch.cli.hits.preview import Preview
+    from bindsearch.cli.hits.pictures import Preview
     from bindsearch.cli.hits.terminal import Color
     from bindsearch.store import Store
     from bindsearch.views.located_hits import HitLocating
@@ -27,6 +29,9 @@ EXIT_NO_HITS = 1
 STDIN = "-"
 MAX_LINE = 100_000
 """Most characters of a query of standard input."""
+
+MAX_BYTES = 1 << 20
+"""Largest file of queries."""
 
 
 def search_command(
@@ -85,10 +90,8 @@ def search_command(
     bindsearch search "a dog" --format '{probability:.2f} {path}'
     """
     from bindsearch.arguments import to_choice
-    from bindsearch.cli.ask import asking
     from bindsearch.cli.hits.formats import one_of, parse_form
     from bindsearch.cli.hits.terminal import Color
-    from bindsearch.errors import UsageError
 
     forms = {"--json": json, "--jsonl": jsonl, "--csv": csv, "--paths": paths, "--print0": print0}
     chosen = one_of({**forms, "--format": form is not None})
@@ -98,8 +101,7 @@ def search_command(
         raise UsageError(f"--preview and {chosen} exclude each other: choose one")
     shown_below = None
     if preview is not None:
-        from bindsearch.cli.hits.graphics import to_graphics
-        from bindsearch.cli.hits.preview import preview_lines
+        from bindsearch.cli.hits.pictures import preview_lines, to_graphics
         from bindsearch.storage.config import resolve_store
 
         shown_below = partial(preview_lines, store=resolve_store(store), graphics=to_graphics(preview))
@@ -117,7 +119,7 @@ def search_command(
         if html is not None:
             raise UsageError("--html takes one query: `bindsearch report` writes a page of many")
         with _locating(imu_rate, is_asked=locate) as locating, answering(locating=locating) as ask:
-            return _answer_lines(_lines(sys.stdin), lambda line: ask(read_query([line], options)), output)
+            return _answer_lines(_lines(), lambda line: ask(read_query([line], options)), output)
     asked = read_query(words, options)
     if html is not None:
         from bindsearch.shards.connect import connect
@@ -155,7 +157,8 @@ def _show(answer: dict[str, Any], output: Output) -> None:
         case "--json":
             print_json(answer)
         case "--jsonl":
-            formats.print_json_lines(hits)
+            for hit in hits:
+                print_json(hit, indent=None)
         case "--csv":
             formats.print_csv(hits)
         case "--format":
@@ -204,8 +207,9 @@ def _write_page(
     return 0 if answer["hits"] else EXIT_NO_HITS
 
 
-def _lines(stream: TextIO) -> Iterator[str]:
-    """Yield the lines of a stream, at most MAX_LINE + 1 characters of each; other bytes than UTF-8 are surrogates."""
+def _lines() -> Iterator[str]:
+    """Yield the lines of stdin, at most MAX_LINE + 1 characters of each; other bytes than UTF-8 are surrogates."""
+    stream = sys.stdin
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     while line := stream.readline(MAX_LINE + 1):
@@ -217,9 +221,7 @@ def _lines(stream: TextIO) -> Iterator[str]:
 
 def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], output: Output) -> int:
     """Answer the queries of lines; an error of one is told, and the next are answered. Return the exit code."""
-    from bindsearch.errors import UsageError
-
-    has_hits, failed = False, False
+    has_hits = failed = False
     for number, line in enumerate(lines, 1):
         if not (written := line.strip()):
             continue
@@ -249,3 +251,131 @@ def _answer_lines(lines: Iterable[str], ask: Callable[[str], dict[str, Any]], ou
     if failed:
         return UsageError.exit_code
     return 0 if has_hits else EXIT_NO_HITS
+
+
+def explain_command(
+    words: opts.Words = None,
+    *,
+    options: opts.QueryOptions,
+    imu_rate: opts.ImuRateOption = None,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    on: opts.OnOption = None,
+    json: opts.JsonOption = False,
+    analyze: Annotated[
+        bool, option("--analyze", "Run the query and show actual rows and times next to the estimates.")
+    ] = False,
+) -> None:
+    """Show the plan of a query: how each modality is searched, the estimated cost and the reasons.
+
+    Takes the same options as `search`.
+
+    Examples: bindsearch explain "a dog barking" --to image
+    bindsearch explain --audio bark.wav --where "duration_s > 3" --analyze
+    """
+    prepare_for_few_rows()
+    from bindsearch.search.explain import explain_plan, explain_run, plan_json, run_json
+    from bindsearch.shards.connect import connect
+
+    asked = read_query(words, options)
+    with connect(store, on=on, device=device) as opened:
+        if analyze:
+            answer = opened.answer(asked, imu_rate_hz=imu_rate)
+            data, shown = run_json(answer.plan, answer.run), explain_run(answer.plan, answer.run)
+        else:
+            plan = opened.explain(asked)
+            data, shown = plan_json(plan), explain_plan(plan)
+    if json:
+        print_json(data)
+    else:
+        for line in shown.splitlines():
+            print_line(line)
+
+
+def report_command(
+    queries: Annotated[
+        Path,
+        argument(
+            "QUERIES",
+            "Text file with one query a line, as for --query; empty lines and lines that begin with # are left "
+            "out. -: standard input.",
+            allow_dash=True,
+        ),
+    ],
+    html: Annotated[Path, option("--html FILE", "HTML file to write.")],
+    title: Annotated[str | None, option("--title", "Title; default: the name of QUERIES.")] = None,
+    to: opts.ToOption = None,
+    k: opts.KOption = 10,
+    where: opts.WhereOption = None,
+    imu_rate: opts.ImuRateOption = None,
+    locate: opts.LocateOption = False,
+    device: opts.DeviceOption = "auto",
+    store: opts.StoreOption = None,
+    json: opts.JsonOption = False,
+) -> int:
+    """Write the answers to a list of queries into one HTML file, which opens offline.
+
+    Pictures, and the spans of sounds and videos, are inside the file, up to a size; beyond it, files are linked. Exits
+    with 1 if no query has a hit.
+
+    Examples: bindsearch report queries.txt --html report.html
+    bindsearch report queries.txt --html report.html --to image,audio -k 20 --title "Dogs and rain"
+    """
+    from bindsearch.shards.connect import connect
+    from bindsearch.views.html_page import check_target, write_page
+    from bindsearch.views.located_hits import HitLocating
+
+    check_target(html)
+    if html.exists() and queries.exists() and html.samefile(queries):
+        raise UsageError(f"--html {html} is the file of queries: give another name")
+    asked = _read_queries(queries, to=to, k=k, where=where)
+    name = title or ("Search report" if str(queries) == "-" else queries.stem)
+    with connect(store, device=device) as opened:
+        locating = HitLocating(imu_rate_hz=imu_rate) if locate else None
+        asked_queries = [query for _, query in asked]
+        answers = write_page(html, opened, asked_queries, title=name, imu_rate_hz=imu_rate, locating=locating)
+    hits = sum(len(answer["hits"]) for answer in answers)
+    if json:
+        facts = [
+            {"query": line, "hits": len(answer["hits"]), "stands_out": answer["stands_out"]}
+            for (line, _), answer in zip(asked, answers, strict=True)
+        ]
+        print_json({"html": str(html.absolute()), "size_bytes": html.stat().st_size, "queries": facts})
+    else:
+        print_line(f"{html}: {plural(hits, 'hit')} of {len(asked)} {'query' if len(asked) == 1 else 'queries'}")
+    print_notices(dict.fromkeys(notice for answer in answers for notice in answer["notices"]))
+    return 0 if hits else EXIT_NO_HITS
+
+
+def _read_queries(path: Path, *, to: str | None, k: int, where: str | None) -> list[tuple[str, Query]]:
+    """Return the lines of a file of queries with their queries; of "-", those of standard input.
+
+    Raises:
+        UsageError: the file cannot be read, is too large, is not UTF-8, has no query, or a line is not a query.
+    """
+    from bindsearch.search.filter import make_filter
+    from bindsearch.search.query_syntax import parse_query
+    from bindsearch.small_files import read_small_file
+
+    kept = make_filter(where=where)
+    try:
+        raw = sys.stdin.buffer.read(MAX_BYTES + 1) if str(path) == "-" else read_small_file(path, MAX_BYTES)
+        if len(raw) > MAX_BYTES:
+            raise UsageError(f"the queries on standard input have more than {MAX_BYTES} bytes: give fewer at once")
+        content = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text of UTF-8: one query a line is expected") from error
+    asked = []
+    for number, line in enumerate(content.splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        try:
+            asked.append((text, make_query(parse_query(text), to=to, k=k, filter=kept)))
+        except UsageError as error:
+            raise UsageError(f"{path}, line {number}: {error}") from error
+    if not asked:
+        raise UsageError(f"{path} has no query: write one query a line")
+    return asked

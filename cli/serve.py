@@ -9,6 +9,7 @@ from typing import Annotated
 
 from bindsearch.cli.options import OnOption, StoreOption, option
 from bindsearch.cli.output import print_line, print_message, print_notices
+from bindsearch.errors import InstallationError, UsageError
 
 DEFAULT_PORT = 8642
 EXTRA = "the page and the API need the extra [serve]: pip install 'bindsearch[serve]'"
@@ -32,7 +33,7 @@ def serve_command(
     replicas: Annotated[int, option("--replicas N", "With --on: processes that hold each shard.", min=1)] = 1,
     encoders: Annotated[int, option("--encoders N", "With --on: processes that encode queries.", min=1)] = 1,
     gpus: Annotated[float, option("--gpus N", "With --on: GPUs of each encoder.")] = 0.0,
-) -> int:
+) -> None:
     """Serve a page to search with, its JSON API, and the commands of this user, until interrupted.
 
     Examples: bindsearch serve --open
@@ -41,7 +42,6 @@ def serve_command(
     """
     from importlib.util import find_spec
 
-    from bindsearch.errors import InstallationError, UsageError
     from bindsearch.shards.layout import is_sharded
     from bindsearch.storage.config import resolve_store
 
@@ -73,7 +73,7 @@ def serve_command(
             encoder_gpus=gpus,
         )
         serve_store(folder, settings, tell)
-        return 0
+        return
     if is_sharded(folder):
         raise UsageError(f"{folder} has shards: serve it with --on local, or on a cluster")
     from bindsearch.server.run import serve
@@ -90,9 +90,8 @@ def serve_command(
             on_notice=lambda notice: print_notices([notice]),
         )
     except KeyboardInterrupt:  # while it starts
-        return 0
+        return
     if not is_idle:  # Python cannot interrupt a thread, and would wait for it, minutes for a long video
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-    return 0

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from bindsearch.cli.options import DecodingOptions, JsonOption, StoreOption, argument, option
-from bindsearch.cli.output import can_print, check_output, clock, picked, print_json, print_line, print_message
+from bindsearch.cli.output import can_print, check_output, picked, print_json, print_line, print_message
 from bindsearch.cli.parse import decoding
 from bindsearch.cli.settings.complete import complete_encoders
 from bindsearch.errors import EXIT_SOME_FAILED, UsageError
+from bindsearch.types import clock_span
 
 if TYPE_CHECKING:
     from bindsearch.operations.show.curves import Curve
@@ -60,7 +61,15 @@ def show_command(
         shown = opened.show(file, segment=segment, at_s=at, root=root, **decoding(decoded))
     drawn = None if shown.chosen is None else png
     if drawn is not None:
-        _draw(shown, drawn)
+        from bindsearch.atomic import atomic_write
+        from bindsearch.operations.show.picture import draw_file
+
+        picture = draw_file(shown)
+        try:
+            with atomic_write(drawn) as target:
+                picture.save(target, "PNG")
+        except OSError as error:
+            raise UsageError(f"--png {drawn} cannot be written: {error.strerror or error}") from error
     if json:
         print_json(_facts(shown, drawn))
     else:
@@ -72,18 +81,6 @@ def show_command(
     if shown.problem:
         print_message(f"failed: {shown.path}: {shown.problem}")
     return EXIT_SOME_FAILED if shown.problem else 0
-
-
-def _draw(shown: ShownFile, png: Path) -> None:
-    from bindsearch.atomic import atomic_write
-    from bindsearch.operations.show.picture import draw_file
-
-    picture = draw_file(shown)
-    try:
-        with atomic_write(png) as target:
-            picture.save(target, "PNG")
-    except OSError as error:
-        raise UsageError(f"--png {png} cannot be written: {error.strerror or error}") from error
 
 
 def _facts(shown: ShownFile, png: Path | None) -> dict[str, Any]:
@@ -155,7 +152,7 @@ def _print_segments(shown: ShownFile) -> None:
         return
     for number, one in enumerate(shown.segments[:SHOWN_SEGMENTS], 1):
         text = "" if one.text is None else " ".join(one.text.split())[:80]
-        place = f"{one.modality}{_span(one.start_s, one.end_s)}"
+        place = f"{one.modality}{clock_span(one.start_s, one.end_s)}"
         reason = f"no vector: {one.left_out}" if one.left_out else ""
         _print_row(f"{number:6}", "  ".join(part for part in (place, text, reason) if part))
     if total > SHOWN_SEGMENTS:
@@ -169,7 +166,7 @@ def _print_content(shown: ShownFile) -> None:
 
     piece = shown.chosen
     assert piece is not None
-    span = _span(piece.start_s, piece.end_s)
+    span = clock_span(piece.start_s, piece.end_s)
     _print_row(f"segment {shown.number}", f"{piece.modality}{span}, {size_of(piece.media)}")
     if 0 < shown.number <= len(shown.segments) and (reason := shown.segments[shown.number - 1].left_out):
         _print_row("", f"no vector: {reason}")
@@ -199,7 +196,3 @@ def _spark(curve: Curve) -> str:
     low, high = float(bins.min()), float(bins.max())
     steps = (bins - low) / (high - low) * (len(blocks) - 1) if high > low else bins * 0
     return "".join(blocks[round(step)] for step in steps.tolist())
-
-
-def _span(start_s: float | None, end_s: float | None) -> str:
-    return "" if start_s is None or end_s is None else f" {clock(start_s)}-{clock(end_s)}"

@@ -31,7 +31,7 @@ def status_command(
     store: StoreOption = None,
     on: OnOption = None,
     json: JsonOption = False,
-) -> int:
+) -> None:
     """Show collections, items and segments by modality, indexes and failures.
 
     Examples: bindsearch status --failed
@@ -55,7 +55,6 @@ def status_command(
             print_line(f"{failure.path}: {failure.reason}")
     else:
         _print_status(status)
-    return 0
 
 
 def _status_json(status: Status) -> dict[str, object]:
@@ -66,6 +65,17 @@ def _status_json(status: Status) -> dict[str, object]:
             **picked(column, "written items missing"),
         }
         for column in status.columns
+    ]
+    partitions = [
+        {
+            **picked(one, "modality rows deleted form"),
+            "covered": one.indexed_rows,
+            "index_bytes": one.index_bytes,
+            "parameters": None if one.parameters is None else asdict(one.parameters),
+            "points": [*map(point_record, one.points)],
+            "trouble": one.index_error,
+        }
+        for one in status.partitions
     ]
     shards = [
         {"shard": number, "store": shard.path, **picked(shard, "generation items segments size_bytes")}
@@ -78,7 +88,7 @@ def _status_json(status: Status) -> dict[str, object]:
         **picked(status, "dim generation collections"),
         "items": dict(status.items),
         "segments": dict(status.segments),
-        "partitions": [_partition_json(partition) for partition in status.partitions],
+        "partitions": partitions,
         "failed": len(status.failures),
         "failures": [picked(file, "path reason") for file in status.failures],
         "without_content": [picked(file, "path reason") for file in status.without_content],
@@ -87,17 +97,6 @@ def _status_json(status: Status) -> dict[str, object]:
         "columns": columns,
         "shards": shards,
         "missing_shards": [{"shard": number, "reason": why} for number, why in status.missing_shards.items()],
-    }
-
-
-def _partition_json(partition: PartitionStatus) -> dict[str, object]:
-    return {
-        **picked(partition, "modality rows deleted form"),
-        "covered": partition.indexed_rows,
-        "index_bytes": partition.index_bytes,
-        "parameters": None if partition.parameters is None else asdict(partition.parameters),
-        "points": [point_record(point) for point in partition.points],
-        "trouble": partition.index_error,
     }
 
 

@@ -205,9 +205,18 @@ def _either(options: Sequence[str]) -> str:
 
 
 def _exit_constants(command: TyperCommand) -> dict[str, int]:
-    """Return the codes that a command's module defines or imports, by the name of the constant."""
+    """Return the codes that a command uses, in its function or others of its module, by the name of the constant."""
     assert command.callback is not None
-    return _constants(command.callback.__module__)
+    function = inspect.unwrap(command.callback)
+    names, left = set[str](), [function.__code__]
+    while left:
+        code = left.pop()
+        called = [function.__globals__.get(name) for name in code.co_names if name not in names]
+        own = [one for one in called if inspect.isfunction(one) and one.__module__ == function.__module__]
+        names.update(code.co_names)
+        left += [inspect.unwrap(one).__code__ for one in own]
+        left += [constant for constant in code.co_consts if inspect.iscode(constant)]
+    return {name: code for name, code in _constants(function.__module__).items() if name in names}
 
 
 def _constants(module: str) -> dict[str, int]:

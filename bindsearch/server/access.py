@@ -33,13 +33,7 @@ class Access:
     token: str | None
 
     def check(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> str | None:
-        """Check a request.
-
-        Args:
-            method: Method of HTTP.
-            path: Path of the request.
-            query: Query of the request, without its "?".
-            headers: Headers by their names in lower case.
+        """Check a request, given its query without "?" and its headers by their names in lower case.
 
         Returns:
             Where to go on, with the token in a cookie; None: go on with this request.
@@ -93,17 +87,13 @@ class Access:
         if not colon or given.endswith("]"):
             name, port = given.lower(), ""
         is_port = port == str(self.port) or (not port and self.port == HTTP_PORT)
-        if not is_port or not self._is_own_name(name):
-            raise Refusal(421, "the Host header names another server: use the address that `bindsearch serve` printed")
-
-    def _is_own_name(self, name: str) -> bool:
         own = f"[{self.host}]" if ":" in self.host else self.host
-        if name in LOOPBACK_NAMES or name == own.lower():
-            return True
-        # bound to all addresses: no name can be pointed at a literal address, and the token is asked for besides
-        return self.host in ("0.0.0.0", "::") and (
-            _address(name.strip("[]")) is not None or name == socket.gethostname().lower()
-        )
+        is_own = name in LOOPBACK_NAMES or name == own.lower()
+        if not is_own and self.host in ("0.0.0.0", "::"):
+            # bound to all addresses: no name can be pointed at a literal address, and the token is asked for besides
+            is_own = _address(name.strip("[]")) is not None or name == socket.gethostname().lower()
+        if not is_port or not is_own:
+            raise Refusal(421, "the Host header names another server: use the address that `bindsearch serve` printed")
 
     def _check_origin(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         """Check that the server's own page, or no page at all, makes the request, else refuse.

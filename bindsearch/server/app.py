@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
@@ -29,39 +30,22 @@ from bindsearch.search.explain import explain_plan, plan_json
 from bindsearch.search.query import Composition
 from bindsearch.search.query_encoding import modality_of_file
 from bindsearch.server import api_schema as api
-from bindsearch.server.events import counts, events
-from bindsearch.server.item_data import column_data, find_item, hit_links, item_data, segment_of
-from bindsearch.server.limits import (
-    MAX_EVENT_STREAMS,
-    MAX_MAP_POINTS,
-    MAX_MEDIA_STREAMS,
-    MAX_UPLOAD_BYTES,
-    Lane,
-    Refusal,
-    busy,
-    search_threads,
-)
+from bindsearch.server import item_data as items
+from bindsearch.server import limits
+from bindsearch.server.limits import Lane, Refusal
 from bindsearch.server.media_response import HeldResponse, media_response, open_item
-from bindsearch.server.open_store import OpenStore
+from bindsearch.server.open_store import OpenStore, counts, events
 from bindsearch.server.page_query import PageQuery, read_page_query
-from bindsearch.server.pictures import (
-    SIDES_PX,
-    WIDTHS_PX,
-    find_place,
-    located_pictures,
-    nearest_size,
-)
 from bindsearch.server.uploads import Uploads
 from bindsearch.storage.session import is_being_written
 from bindsearch.store import Store
 from bindsearch.types import Modality
+from bindsearch.views import thumbnails
 from bindsearch.views.answer_data import answer_data
 from bindsearch.views.collection_map import collection_map as map_of
-from bindsearch.views.figures import figure as draw_figure
 from bindsearch.views.located_figure import places_in_words
 from bindsearch.views.located_hits import hit_at
 from bindsearch.views.picture_cache import Draw, cached_picture, webp
-from bindsearch.views.thumbnails import thumbnail as draw_thumbnail
 
 WEB = Path(__file__).parent / "web"
 POLL_S = 0.25
@@ -80,7 +64,7 @@ class Service:
     opened: OpenStore
     shown_store: str | None
     uploads: Uploads = field(default_factory=Uploads)
-    searches: Lane = field(default_factory=lambda: Lane("search", search_threads(), 64))
+    searches: Lane = field(default_factory=lambda: Lane("search", limits.search_threads(), 64))
     pictures: Lane = field(default_factory=lambda: Lane("picture", 2, 256))
     files: Lane = field(default_factory=lambda: Lane("file", 8, 256))
     locating: Lane = field(default_factory=lambda: Lane("locate", 1, 16))
@@ -144,7 +128,7 @@ def _add_searches(app: FastAPI, service: Service) -> None:
                 term["source"] = asked.names.get(term["source"], term["source"])
             data["notices"] = [asked.with_names(notice) for notice in data["notices"]]
             for hit in data["hits"]:
-                hit |= hit_links(hit)
+                hit |= items.hit_links(hit)
             return {**data, "command": asked.command}
 
         return JSONResponse(await _named(asked, service.searches.run(answer)))
@@ -169,15 +153,15 @@ def _add_places(app: FastAPI, service: Service) -> None:
     async def locate(request: Request) -> Response:
         """Return where a hit answers a query; one medium is located at a time."""
         data = await json_body(request)
-        item_id, modality, start_s = segment_of(data)
+        item_id, modality, start_s = items.segment_of(data)
         asked = await _page_query(data["query"], service)
 
         def find() -> dict[str, Any]:
             store = service.opened.current()
             snapshot = store.generation().snapshot
-            place = find_place(snapshot, find_item(snapshot, item_id), modality, start_s)
+            place = items.find_place(snapshot, items.find_item(snapshot, item_id), modality, start_s)
             located = store.locate(Composition(asked.query.terms), hit_at(place, item_id))
-            pictures = located_pictures(place, located, decode_options(store.config, None))
+            pictures = items.located_pictures(place, located, decode_options(store.config, None))
             found = located_data(located)
             found["notices"] = [asked.with_names(notice) for notice in found["notices"]]
             return {**found, "words": place_in_words(found), "places": places_in_words(found), **pictures}
@@ -187,23 +171,38 @@ def _add_places(app: FastAPI, service: Service) -> None:
 
 def _add_store(app: FastAPI, service: Service) -> None:
     opened = service.opened
-    streams = BoundedSemaphore(MAX_EVENT_STREAMS)
+    streams = BoundedSemaphore(limits.MAX_EVENT_STREAMS)
 
     @app.get("/api/status", responses=api.STATUS)
     async def status() -> Response:
         """Return what the store holds."""
-        return JSONResponse(await service.searches.run(lambda: _status(opened)))
+
+        def look() -> dict[str, Any]:
+            store = opened.current()
+            config = store.config
+            return {
+                "version": __version__,
+                "store": str(opened.path),
+                "encoder": config.encoder,
+                "dim": config.dim,
+                **opened.value("counts", counts),
+                "collections": [{"name": Path(root).name or root, "root": root} for root in _roots(store)],
+                "is_indexing": is_being_written(opened.path),
+                "uploads_max_bytes": limits.MAX_UPLOAD_BYTES,
+            }
+
+        return JSONResponse(await service.searches.run(look))
 
     @app.get("/api/columns", responses=api.COLUMNS)
     async def columns() -> Response:
         """Return the columns of filters, with their most frequent values."""
-        return JSONResponse({"columns": await service.pictures.run(lambda: opened.value("columns", column_data))})
+        return JSONResponse({"columns": await service.pictures.run(lambda: opened.value("columns", items.column_data))})
 
     @app.get("/api/map", responses=api.MAP)
     async def collection_map() -> Response:
         """Return the map of the collection."""
-        made = await service.pictures.run(lambda: opened.value("map", lambda store: map_of(store, MAX_MAP_POINTS)))
-        return JSONResponse(made)
+        make = partial(map_of, max_points=limits.MAX_MAP_POINTS)
+        return JSONResponse(await service.pictures.run(lambda: opened.value("map", make)))
 
     @app.get("/api/events", response_class=StreamingResponse)
     async def stream_events() -> Response:
@@ -234,23 +233,23 @@ def _add_uploads(app: FastAPI, service: Service) -> None:
 
     @app.head("/api/uploads/{key}/thumbnail", include_in_schema=False)
     @app.get("/api/uploads/{key}/thumbnail", responses=api.PICTURE)
-    async def upload_thumbnail(key: str, side_px: int = SIDES_PX[2]) -> Response:
+    async def upload_thumbnail(key: str, side_px: int = items.SIDES_PX[2]) -> Response:
         """Return a small picture of an upload."""
         kept = uploads.find(key)
-        size_px = nearest_size(side_px, SIDES_PX)
+        size_px = items.nearest_size(side_px, items.SIDES_PX)
         place = Place(kept.path, kept.path.parent, kept.modality)
-        content = await service.pictures.run(lambda: webp(draw_thumbnail(place, size_px)))
+        content = await service.pictures.run(lambda: webp(thumbnails.thumbnail(place, size_px)))
         return Response(content, media_type="image/webp")
 
 
 def _add_items(app: FastAPI, service: Service) -> None:
     opened = service.opened
-    streams = BoundedSemaphore(MAX_MEDIA_STREAMS)
+    streams = BoundedSemaphore(limits.MAX_MEDIA_STREAMS)
 
     @app.get("/api/items/{item_id}", responses=api.ITEM)
     async def item(item_id: int) -> Response:
         """Return an item with its columns and segments."""
-        data = await service.searches.run(lambda: item_data(opened.current().generation().snapshot, item_id))
+        data = await service.searches.run(lambda: items.item_data(opened.current().generation().snapshot, item_id))
         return JSONResponse(data)
 
     @app.head("/api/items/{item_id}/media", include_in_schema=False)
@@ -259,7 +258,7 @@ def _add_items(app: FastAPI, service: Service) -> None:
         """Return the file of an item, or the range of it that is asked for."""
         held = _take(streams)
         try:
-            found = await service.files.run(lambda: find_item(opened.current().generation().snapshot, item_id))
+            found = await service.files.run(lambda: items.find_item(opened.current().generation().snapshot, item_id))
             file = held.enter_context(await service.files.run(lambda: open_item(found)))
             response = media_response(found, file, request, files=service.files, held=held)
         except BaseException:
@@ -270,17 +269,12 @@ def _add_items(app: FastAPI, service: Service) -> None:
         return response
 
     async def show(
-        request: Request,
-        item_id: int,
-        modality: Modality | None,
-        start_s: float | None,
-        size_px: int,
-        draw: Draw,
+        request: Request, item_id: int, modality: Modality | None, start_s: float | None, size_px: int, draw: Draw
     ) -> Response:
         def find() -> tuple[str, Place]:
             snapshot = opened.current().generation().snapshot
-            item = find_item(snapshot, item_id)
-            return item.content_hash, find_place(snapshot, item, modality, start_s)
+            item = items.find_item(snapshot, item_id)
+            return item.content_hash, items.find_place(snapshot, item, modality, start_s)
 
         content_hash, place = await service.files.run(find)
         tag = f'"{content_hash}-{place.modality}-{place.start_s}-{size_px}-{__version__}"'
@@ -295,24 +289,26 @@ def _add_items(app: FastAPI, service: Service) -> None:
     async def thumbnail(
         request: Request,
         item_id: int,
-        side_px: int = SIDES_PX[2],
+        side_px: int = items.SIDES_PX[2],
         modality: Modality | None = None,
         start_s: float | None = None,
     ) -> Response:
         """Return a small picture of a segment."""
-        return await show(request, item_id, modality, start_s, nearest_size(side_px, SIDES_PX), draw_thumbnail)
+        size_px = items.nearest_size(side_px, items.SIDES_PX)
+        return await show(request, item_id, modality, start_s, size_px, thumbnails.thumbnail)
 
     @app.head("/api/items/{item_id}/figure", include_in_schema=False)
     @app.get("/api/items/{item_id}/figure", responses=api.PICTURE)
     async def figure(
         request: Request,
         item_id: int,
-        width_px: int = WIDTHS_PX[2],
+        width_px: int = items.WIDTHS_PX[2],
         modality: Modality | None = None,
         start_s: float | None = None,
     ) -> Response:
         """Return a large picture of a segment, with scales and units."""
-        return await show(request, item_id, modality, start_s, nearest_size(width_px, WIDTHS_PX), draw_figure)
+        size_px = items.nearest_size(width_px, items.WIDTHS_PX)
+        return await show(request, item_id, modality, start_s, size_px, thumbnails.figure)
 
 
 def add_faults(app: FastAPI) -> None:
@@ -341,18 +337,14 @@ def add_faults(app: FastAPI) -> None:
 def _take(streams: BoundedSemaphore) -> ExitStack:
     """Take a place of a bounded number of streams; closing what is returned gives it back. Raises Refusal if full."""
     if not streams.acquire(blocking=False):
-        raise busy()
+        raise limits.busy()
     held = ExitStack()
     held.callback(streams.release)
     return held
 
 
 async def json_body(request: Request) -> Any:
-    """Return the JSON in the body of a request.
-
-    Raises:
-        Refusal: there is none.
-    """
+    """Return the JSON in the body of a request. Raises Refusal: there is none."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refusal(415, f"the body is {shown(kind)}: send a query with Content-Type: application/json")
@@ -363,14 +355,14 @@ async def json_body(request: Request) -> Any:
         raise Refusal(400, f"the body is not JSON: {first_line(error)}") from None
 
 
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
 async def _page_query(data: object, service: Service) -> PageQuery:
     """Return a query as a page sends it. Raises UsageError: it is no query."""
     roots = await service.files.run(lambda: _roots(service.opened.current()))
     return read_page_query(data, service.uploads.find, roots, service.shown_store)
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
 
 
 async def _while_connected(request: Request, running: Awaitable[Result]) -> Result:
@@ -396,18 +388,3 @@ async def _named(asked: PageQuery, running: Awaitable[Result]) -> Result:
 
 def _roots(store: Store) -> list[str]:
     return [*store.generation().snapshot.manifest.collections.values()]
-
-
-def _status(opened: OpenStore) -> dict[str, Any]:
-    store = opened.current()
-    config = store.config
-    return {
-        "version": __version__,
-        "store": str(opened.path),
-        "encoder": config.encoder,
-        "dim": config.dim,
-        **opened.value("counts", counts),
-        "collections": [{"name": Path(root).name or root, "root": root} for root in _roots(store)],
-        "is_indexing": is_being_written(opened.path),
-        "uploads_max_bytes": MAX_UPLOAD_BYTES,
-    }

@@ -12,16 +12,9 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect
 
+from bindsearch.server import limits
 from bindsearch.server.access import Access
-from bindsearch.server.limits import (
-    BODY_PAUSE_S,
-    BODY_S,
-    MAX_HEADER_BYTES,
-    MAX_JSON_BYTES,
-    MAX_UPLOAD_BYTES,
-    SEND_S,
-    Refusal,
-)
+from bindsearch.server.limits import Refusal
 
 logger = logging.getLogger("bindsearch.server")
 
@@ -31,6 +24,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Receive, Send], Awaitable[None]]
 
 UPLOADS = "/api/uploads"
+CLOSE: Mapping[str, str] = MappingProxyType({"Connection": "close"})
 UNEXPECTED = "the server met an unexpected error: its log has the reason"
 SAFETY: Mapping[bytes, bytes] = MappingProxyType(
     {
@@ -71,7 +65,7 @@ class Guard:
             if target is not None:
                 await _send(sender.send, 303, {"Location": target, "Set-Cookie": self._access.cookie()})
                 return
-            limit = MAX_UPLOAD_BYTES if scope["path"] == UPLOADS else MAX_JSON_BYTES
+            limit = limits.MAX_UPLOAD_BYTES if scope["path"] == UPLOADS else limits.MAX_JSON_BYTES
             length = headers.get("content-length", "0")
             if not (length.isascii() and length.isdecimal()) or len(length) > 18:
                 raise Refusal(400, "the Content-Length header is not a number", CLOSE)
@@ -103,18 +97,18 @@ class _Sender:
             given = message.get("headers", [])
             own = {name.lower() for name, _ in given}
             message["headers"] = [*given, *((name, value) for name, value in SAFETY.items() if name not in own)]
-        await asyncio.wait_for(self._send(message), SEND_S)
+        await asyncio.wait_for(self._send(message), limits.SEND_S)
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
     """Return a function that receives a body of at most `limit` bytes in a bounded time."""
-    size, is_complete, end = 0, False, time.monotonic() + BODY_S
+    size, is_complete, end = 0, False, time.monotonic() + limits.BODY_S
 
     async def bounded() -> Message:
         nonlocal size, is_complete
         if is_complete:  # what is awaited now is the end of the connection
             return await receive()
-        pause_s = min(BODY_PAUSE_S, end - time.monotonic())
+        pause_s = min(limits.BODY_PAUSE_S, end - time.monotonic())
         try:
             message = await asyncio.wait_for(receive(), max(0.0, pause_s))
         except TimeoutError:
@@ -128,19 +122,15 @@ def _bounded(receive: Receive, limit: int) -> Receive:
     return bounded
 
 
-CLOSE: Mapping[str, str] = MappingProxyType({"Connection": "close"})
-
-
 def _too_large(limit: int) -> Refusal:
-    size = f"{limit >> 20} MB"
-    return Refusal(413, f"the body of the request is larger than {size}: send less", CLOSE)
+    return Refusal(413, f"the body of the request is larger than {limit >> 20} MB: send less", CLOSE)
 
 
 def _headers_of(scope: Any) -> dict[str, str]:
     """Return the headers by name in lower case. Raises Refusal: there are two Host headers, or too much of headers."""
     names = [name for name, _ in scope["headers"]]
-    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
-        raise Refusal(431, f"the headers of the request have more than {MAX_HEADER_BYTES >> 10} KB", CLOSE)
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > limits.MAX_HEADER_BYTES:
+        raise Refusal(431, f"the headers of the request have more than {limits.MAX_HEADER_BYTES >> 10} KB", CLOSE)
     if names.count(b"host") > 1:
         raise Refusal(400, "the request has two Host headers")
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

@@ -1,16 +1,22 @@
-"""The store that a server answers from, while other processes write it."""
+"""The store that a server answers from, while other processes write it, and its events."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from bindsearch.errors import BindSearchError
 from bindsearch.indexes.cost_model import costs_path
 from bindsearch.search.lru_cache import LruCache
 from bindsearch.search.scoring.calibration_file import CALIBRATION_FILE
+from bindsearch.server.limits import Lane, Refusal
 from bindsearch.shards.connect import connect
 from bindsearch.storage.config import STORE_FILE, read_config
+from bindsearch.storage.session import is_being_written
 from bindsearch.store import Store
 
 CACHED_TERMS = 512
@@ -18,6 +24,11 @@ CACHED_TERMS = 512
 
 CACHED_VALUES = 32
 """Values derived from a generation, such as the numbers of items, that are kept."""
+
+PAUSE_S = 1.0
+"""Pause between two looks at the store."""
+SILENCE_S = 15.0
+"""Pause after which a comment is sent, so that a connection that is gone is noticed."""
 
 _Mark = tuple[tuple[int, int, int] | None, ...]
 
@@ -71,13 +82,58 @@ class OpenStore:
         return store
 
     def _current_mark(self) -> _Mark:
-        paths = (self.path / STORE_FILE, self.path / CALIBRATION_FILE, costs_path())
-        return tuple(map(_mark_of, paths))
+        marks: list[tuple[int, int, int] | None] = []
+        for path in (self.path / STORE_FILE, self.path / CALIBRATION_FILE, costs_path()):
+            try:
+                status = path.stat()
+                marks.append((status.st_ino, status.st_mtime_ns, status.st_size))
+            except OSError:
+                marks.append(None)
+        return tuple(marks)
 
 
-def _mark_of(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+def counts(store: Store) -> dict[str, Any]:
+    """Return the numbers of items and segments by modality in the newest generation, and its number."""
+    snapshot = store.generation().snapshot
+    return {
+        "generation": snapshot.manifest.generation,
+        "items": {modality.value: n for modality, n in snapshot.counts("items").items()},
+        "segments": {modality.value: n for modality, n in snapshot.counts("segments").items()},
+    }
+
+
+async def events(opened: OpenStore, lane: Lane, stopping: asyncio.Event) -> AsyncIterator[str]:
+    """Yield events: what is now, then what changes, until the server stops."""
+
+    def look() -> dict[str, dict[str, Any]]:
+        now = opened.value("counts", counts)
+        config = opened.current().config
+        return {
+            "store": {"encoder": config.encoder, "dim": config.dim, "replaced": opened.replaced},
+            "generation": now,
+            "indexing": {"running": is_being_written(opened.path), "items": sum(now["items"].values())},
+        }
+
+    before: dict[str, object] = {}
+    silent_s = 0.0
+    yield "retry: 2000\n\n"
+    while not stopping.is_set():
+        try:
+            found = await lane.run(look)
+        except (BindSearchError, Refusal) as error:
+            found = {"problem": {"error": str(error)}}
+        for name, data in found.items():
+            if before.get(name) != data:
+                before[name] = data
+                silent_s = 0.0
+                yield f"event: {name}\ndata: {json.dumps(data)}\n\n"
+        if "problem" not in found:
+            before.pop("problem", None)
+        if silent_s >= SILENCE_S:
+            silent_s = 0.0
+            yield ": still here\n\n"
+        silent_s += PAUSE_S
+        try:
+            await asyncio.wait_for(stopping.wait(), PAUSE_S)
+        except TimeoutError:
+            continue

@@ -16,13 +16,7 @@ from types import MappingProxyType
 
 from filelock import FileLock, Timeout
 
-from bindsearch.server.limits import (
-    MAX_UPLOAD_BYTES,
-    MAX_UPLOADS,
-    MAX_UPLOADS_BYTES,
-    UPLOAD_LIFETIME_S,
-    Refusal,
-)
+from bindsearch.server.limits import MAX_UPLOAD_BYTES, MAX_UPLOADS, MAX_UPLOADS_BYTES, UPLOAD_LIFETIME_S, Refusal
 from bindsearch.types import Modality
 
 MAX_NAME_BYTES = 200
@@ -68,11 +62,7 @@ class Uploads:
         self._uploads.clear()
 
     def find(self, key: object) -> Upload:
-        """Return an upload.
-
-        Raises:
-            Refusal: there is none, or not any more.
-        """
+        """Return an upload. Raises Refusal: there is none, or not any more."""
         self._remove_old()
         if not isinstance(key, str) or key not in self._uploads:
             raise Refusal(404, "there is no such upload, or not any more: send the file again")
@@ -116,9 +106,8 @@ class Uploads:
 
     def keep(self, key: str, name: str, path: Path, modality: Modality) -> Upload:
         """Add a file that has arrived."""
-        upload = Upload(key, name, path, self._arriving.pop(key, 0), time.monotonic(), modality)
-        self._uploads[key] = upload
-        return upload
+        self._uploads[key] = Upload(key, name, path, self._arriving.pop(key, 0), time.monotonic(), modality)
+        return self._uploads[key]
 
     def discard(self, key: str) -> None:
         """Remove an upload."""
@@ -145,14 +134,10 @@ def _remove_left_behind() -> None:
         with suppress(*NO_LOCK):
             status = folder.lstat()
             is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
-            if (
-                not is_own
-                or status.st_mtime > time.time() - SETTLED_S
-                or not stat.S_ISREG((folder / LOCK).lstat().st_mode)
-            ):
-                continue
-            with FileLock(folder / LOCK, timeout=0):
-                shutil.rmtree(folder, ignore_errors=True)
+            is_settled = status.st_mtime <= time.time() - SETTLED_S
+            if is_own and is_settled and stat.S_ISREG((folder / LOCK).lstat().st_mode):
+                with FileLock(folder / LOCK, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def safe_name(name: str) -> str:

@@ -18,7 +18,6 @@ from bindsearch.operations.segment_media import Place, read_segment
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
-    import av
     from numpy.typing import NDArray
 
 FRAMES_PER_S = 8
@@ -46,7 +45,9 @@ def clip_of(place: Place, options: DecodeOptions | None = None) -> tuple[bytes, 
     """
     options = options or DecodeOptions()
     hints = DecodeHints(_SHORTER_SIDE_PX // 2, FRAMES_PER_S)
-    media = read_segment(_shortened(place), options, hints).media
+    if place.modality is Modality.VIDEO and place.start_s is not None and place.end_s is not None:
+        place = replace(place, end_s=min(place.end_s, place.start_s + LONGEST_S))
+    media = read_segment(place, options, hints).media
     try:
         if isinstance(media, Sound):
             return _sound_clip(media)
@@ -56,13 +57,6 @@ def clip_of(place: Place, options: DecodeOptions | None = None) -> tuple[bytes, 
         raise_installation_fault(error)
         raise MediaError(f"cannot be written as a clip: {reason_of(error)}") from error
     raise MediaError(f"{place.modality} has no clip")
-
-
-def _shortened(place: Place) -> Place:
-    """Return a place whose span of video is not longer than LONGEST_S."""
-    if place.modality is not Modality.VIDEO or place.start_s is None or place.end_s is None:
-        return place
-    return replace(place, end_s=min(place.end_s, place.start_s + LONGEST_S))
 
 
 def _sound_clip(sound: Sound) -> tuple[bytes, str]:
@@ -78,7 +72,7 @@ def _sound_clip(sound: Sound) -> tuple[bytes, str]:
 def _sound_of(place: Place, options: DecodeOptions) -> Sound | None:
     """Return the sound of a span of video; None if it has none that can be read."""
     try:
-        media = read_segment(replace(_shortened(place), modality=Modality.AUDIO), options, DecodeHints(1, 1.0)).media
+        media = read_segment(replace(place, modality=Modality.AUDIO), options, DecodeHints(1, 1.0)).media
     except MediaError:
         return None
     return media if isinstance(media, Sound) else None
@@ -104,7 +98,11 @@ def _webm(frames: Frames, start_s: float, sound: Sound | None) -> bytes:
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None and sound is not None:
-            for sound_frame in _resampled(sound):
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=_OPUS_RATE_HZ, frame_size=960)
+            samples = np.ascontiguousarray(sound.samples[None])
+            whole = av.AudioFrame.from_ndarray(samples, format="flt", layout="mono")
+            whole.sample_rate, whole.pts, whole.time_base = sound.sample_rate_hz, 0, Fraction(1, sound.sample_rate_hz)
+            for sound_frame in (*resampler.resample(whole), *resampler.resample(None)):
                 container.mux(audio.encode(sound_frame))
             container.mux(audio.encode(None))
     return file.getvalue()
@@ -115,13 +113,3 @@ def _even(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     padded = np.pad(rgb, ((0, int(len(rgb) == 1)), (0, int(rgb.shape[1] == 1)), (0, 0)), mode="edge")
     height, width = (side - side % 2 for side in padded.shape[:2])
     return np.ascontiguousarray(padded[:height, :width])
-
-
-def _resampled(sound: Sound) -> list[av.AudioFrame]:
-    """Return a sound as frames of the rate of Opus."""
-    import av
-
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=_OPUS_RATE_HZ, frame_size=960)
-    whole = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.samples[None]), format="flt", layout="mono")
-    whole.sample_rate, whole.pts, whole.time_base = sound.sample_rate_hz, 0, Fraction(1, sound.sample_rate_hz)
-    return [*resampler.resample(whole), *resampler.resample(None)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bindsearch.arguments import to_absolute, to_number
 from bindsearch.operations.exchange.exchange_format import open_generation
 from bindsearch.types import Modality
-from bindsearch.views.cache_files import CACHE, keep, read_kept
+from bindsearch.views.picture_cache import CACHE, keep, read_kept
 from bindsearch.views.projection import project
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from bindsearch.media import Media
 from bindsearch.operations.segment_media import Place
 from bindsearch.types import Modality
 from bindsearch.views.clips import clip_of
-from bindsearch.views.figures import figure
 from bindsearch.views.picture_cache import webp
-from bindsearch.views.thumbnails import thumbnail, thumbnail_of
+from bindsearch.views.thumbnails import figure, thumbnail, thumbnail_of
 
 THUMBNAIL_PX, TERM_PX, FIGURE_PX = 400, 128, 640
 PLAYED = frozenset((Modality.AUDIO, Modality.VIDEO))
@@ -63,17 +62,13 @@ class Embedder:
     options: DecodeOptions
     used_bytes: int = field(default=0, init=False)
 
-    def thumbnail(self, place: Place, side_px: int = THUMBNAIL_PX) -> Embedded:
-        """Return a thumbnail of a segment."""
+    def thumbnail(self, shown: Place | Media, side_px: int = THUMBNAIL_PX) -> Embedded:
+        """Return a thumbnail of a segment, or of a decoded medium."""
         try:
-            return Embedded(self._url(webp(thumbnail(place, side_px, self.options)), "image/webp"))
-        except MediaError as error:
-            return Embedded(problem=str(error))
-
-    def medium(self, media: Media, side_px: int = THUMBNAIL_PX) -> Embedded:
-        """Return a thumbnail of a decoded medium."""
-        try:
-            return Embedded(self._url(webp(thumbnail_of(media, side_px)), "image/webp"))
+            picture = (
+                thumbnail(shown, side_px, self.options) if isinstance(shown, Place) else thumbnail_of(shown, side_px)
+            )
+            return Embedded(self._url(webp(picture), "image/webp"))
         except MediaError as error:
             return Embedded(problem=str(error))
 

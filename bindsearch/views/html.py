@@ -5,7 +5,8 @@ from __future__ import annotations
 from base64 import b64encode
 from hashlib import sha256
 from html import escape
-from unicodedata import category
+
+from bindsearch.arguments import escaped
 
 VOID = frozenset(("meta", "img", "br", "hr", "input", "link", "source"))
 """Elements without content (HTML, 13.1.2)."""
@@ -74,8 +75,4 @@ def visible(text: str) -> str:
 
     What remains cannot change how the text around it is shown.
     """
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() or one == "\n" or category(one) == "Zs" else ascii(one)[1:-1] for one in text
-    )
+    return escaped(text, lambda letter: letter if letter == "\n" else ascii(letter)[1:-1])

@@ -14,7 +14,7 @@ from bindsearch.ingest.media.options import decode_options
 from bindsearch.operations.locate.located import has_place
 from bindsearch.operations.segment_media import Place
 from bindsearch.search.explain import explain_run
-from bindsearch.types import STANDS_OUT, Match, Modality
+from bindsearch.types import STANDS_OUT, Match, Modality, clock_span
 from bindsearch.views.answer_data import answer_data
 from bindsearch.views.collection_map import collection_map
 from bindsearch.views.embedded import TERM_PX, Embedded, Embedder, PageLimits
@@ -202,7 +202,7 @@ def _label(term: Term) -> str:
     source = " ".join(term.source.split())
     is_file = term.kind not in (Modality.TEXT, "like") and is_existing_file(Path(term.source))
     name = Path(term.source).name if is_file else source[:_MAX_TEXT]
-    span = "" if term.span is None else f" {_clock(term.span.start_s)}-{_clock(term.span.end_s)}"
+    span = "" if term.span is None else clock_span(term.span.start_s, term.span.end_s)
     caption = f' & "{" ".join(term.caption.split())[:_MAX_TEXT]}"' if term.caption else ""
     return (name if term.kind in (None, Modality.TEXT) else f"{term.kind}:{name}") + span + caption
 
@@ -229,13 +229,17 @@ def _hit(hit: dict[str, Any], labels: Sequence[str], embedder: Embedder) -> Html
         is_small = is_weak and not has_place(hit["located"])
         shown = embedder.thumbnail(place) if is_small else embedder.segment(place)
     name = str(path.relative_to(place.root)) if path.is_relative_to(place.root) else str(path)
+    span = clock_span(hit["start_s"], hit["end_s"])
     classes = [*(["wide"] if shown.is_figure else []), *([WEAK] if is_weak else [])]
+    match, n = hit["probability"], len(hit["copies"])
+    bar = element("meter", min=0, max=1, value=round(match, 3), aria_label=f"match {match:.0%}")
+    copies = f"{n} {'copy' if n == 1 else 'copies'}" if n else ""
     return element(
         "li",
-        *_located(hit, _media(shown, f"{modality.value} {name}{_span(hit)}", modality), embedder),
+        *_located(hit, _media(shown, f"{modality.value} {name}{span}", modality), embedder),
         element("blockquote", hit["text"][:_MAX_TEXT]) if hit["text"] else Html(),
-        element("h3", f"{hit['rank']}. ", _link(path, name, hit, modality), _span(hit)),
-        _match(hit, modality),
+        element("h3", f"{hit['rank']}. ", _link(path, name, hit, modality), span),
+        element("div", bar, element("span", hit["match"]), element("span", modality.value), copies, class_="match"),
         element("p", shown.problem, class_="soft") if shown.problem else Html(),
         _details(hit, labels),
         class_=" ".join(classes) or None,
@@ -252,17 +256,6 @@ def _located(hit: dict[str, Any], media: Html, embedder: Embedder) -> list[Html]
     picture = embedder.thumbnail(place_of(hit)).picture if located["boxes"] else None
     shown = element("img", src=picture, alt="The picture that the boxes are in", loading="lazy") if picture else Html()
     return [media, located_figure(located, shown)]
-
-
-def _span(hit: dict[str, Any]) -> str:
-    """Return ` 0:10-0:20` for a span, else nothing."""
-    return "" if hit["start_s"] is None or hit["end_s"] is None else f" {_clock(hit['start_s'])}-{_clock(hit['end_s'])}"
-
-
-def _clock(seconds: float) -> str:
-    """Return a time as minutes and seconds, such as 1:05."""
-    minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)}:{rest:04.1f}".removesuffix(".0")
 
 
 def _media(shown: Embedded, name: str, modality: Modality) -> Html:
@@ -283,14 +276,6 @@ def _link(path: Path, name: str, hit: dict[str, Any], modality: Modality) -> Htm
     is_recording = modality in (Modality.AUDIO, Modality.VIDEO) and hit["start_s"] is not None
     fragment = f"#t={hit['start_s']:g},{hit['end_s']:g}" if is_recording else ""
     return element("a", element("bdi", name), href=path.as_uri() + fragment, rel="noreferrer")
-
-
-def _match(hit: dict[str, Any], modality: Modality) -> Html:
-    """Return the match of a hit as a word and a bar."""
-    probability = hit["probability"]
-    bar = element("meter", min=0, max=1, value=round(probability, 3), aria_label=f"match {probability:.0%}")
-    copies = f"{len(hit['copies'])} {'copy' if len(hit['copies']) == 1 else 'copies'}" if hit["copies"] else ""
-    return element("div", bar, element("span", hit["match"]), element("span", modality.value), copies, class_="match")
 
 
 def _details(hit: dict[str, Any], labels: Sequence[str]) -> Html:
@@ -315,13 +300,18 @@ def _map_figure(found: Mapping[str, Any]) -> Html:
     Points have no names: a page of a few answers does not tell what else is in the store.
     """
     radius = _LARGE_RADIUS if len(found["x"]) < _LARGE_BELOW else _RADIUS
+
+    def place(value: float) -> float:
+        return round(radius + (value + 1) / 2 * (_MAP_SIDE - 2 * radius), 1)
+
     points = zip(found["x"], found["y"], found["modality"], strict=True)
     circles = [
-        element("circle", cx=_place(x, radius), cy=_place(-y, radius), r=radius, class_=f"of-{modality}")
-        for x, y, modality in points
+        element("circle", cx=place(x), cy=place(-y), r=radius, class_=f"of-{modality}") for x, y, modality in points
     ]
     shown = [modality.value for modality in Modality if modality.value in found["modality"]]
-    legend = [element("li", _dot(name), f" {name}, {found['modality'].count(name)}") for name in shown]
+    dots = {name: element("circle", cx=6, cy=6, r=5, class_=f"of-{name}") for name in shown}
+    signs = {name: element("svg", dot, width=12, height=12, aria_hidden="true") for name, dot in dots.items()}
+    legend = [element("li", sign, f" {name}, {found['modality'].count(name)}") for name, sign in signs.items()]
     label = f"Map of {len(found['x'])} of {found['segments']} segments by modality"
     chart = element("svg", *circles, viewBox=f"0 0 {_MAP_SIDE} {_MAP_SIDE}", role="img", aria_label=label, class_="map")
     about = (
@@ -330,17 +320,6 @@ def _map_figure(found: Mapping[str, Any]) -> Html:
     )
     names = element("ul", *legend, class_="terms")
     return joined([element("p", about, class_="soft"), names, chart, _gaps(found, shown)])
-
-
-def _dot(modality: str) -> Html:
-    """Return the sign of a modality in the legend."""
-    dot = element("circle", cx=6, cy=6, r=5, class_=f"of-{modality}")
-    return element("svg", dot, width=12, height=12, aria_hidden="true")
-
-
-def _place(value: float, radius: int) -> float:
-    """Return the place of a coordinate in -1..1 in the chart."""
-    return round(radius + (value + 1) / 2 * (_MAP_SIDE - 2 * radius), 1)
 
 
 def _gaps(found: Mapping[str, Any], shown: list[str]) -> Html:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bindsearch.errors import BindSearchError, first_line
 from bindsearch.operations.locate.located import located_data
 from bindsearch.operations.segment_media import INSTANT_S, Place
+from bindsearch.reports import OnRows, ignore_rows
 from bindsearch.search.query import Composition
 from bindsearch.types import Hit, Modality
 from bindsearch.views.answer_data import answer_data
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 MAX_LOCATED = 20
 """Most hits of an answer that are located: each costs about as much as to index it."""
-
-
-def _no_report(done: int, total: int) -> None:
-    """Report nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class HitLocating:
 
     most: int = MAX_LOCATED
     imu_rate_hz: float | None = None
-    report: Callable[[int, int], None] = _no_report
+    report: OnRows = ignore_rows
 
 
 def locate_hits(store: Store, query: Query, answer: Answer, options: HitLocating | None = None) -> dict[str, Any]:
@@ -60,20 +57,17 @@ def locate_hits(store: Store, query: Query, answer: Answer, options: HitLocating
     chosen = media[: options.most]
     for done, number in enumerate(chosen):
         options.report(done, len(chosen))
-        data["hits"][number]["located"] = _located(store, query, answer.hits[number], options.imu_rate_hz)
+        hit = answer.hits[number]
+        try:
+            found = located_data(store.locate(Composition(query.terms), hit, imu_rate_hz=options.imu_rate_hz))
+        except BindSearchError as error:
+            nothing: dict[str, Any] = {"method": None, "boxes": [], "spans": [], "peak": None, "curve": None}
+            found = {**nothing, "notices": [first_line(error)]}
+        data["hits"][number]["located"] = found
     options.report(len(chosen), len(chosen))
     if left := len(media) - len(chosen):
         data["notices"].append(f"located: the best {len(chosen)} hits; {left} more were not")
     return data
-
-
-def _located(store: Store, query: Query, hit: Hit, imu_rate_hz: float | None) -> dict[str, Any]:
-    """Return the places in a hit as data, or why there are none: the method is None then, with one notice."""
-    try:
-        return located_data(store.locate(Composition(query.terms), hit, imu_rate_hz=imu_rate_hz))
-    except BindSearchError as error:
-        parts: dict[str, Any] = {"boxes": [], "spans": [], "peak": None, "curve": None}
-        return {"method": None, **parts, "notices": [first_line(error)]}
 
 
 def hit_at(place: Place, item_id: int) -> Hit:

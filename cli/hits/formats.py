@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 from bindsearch.arguments import did_you_mean
-from bindsearch.cli.output import print_json, print_line, visible
+from bindsearch.cli.output import print_line, visible
 from bindsearch.errors import UsageError
 from bindsearch.operations.locate.words import place_in_words
 
@@ -39,12 +39,6 @@ def print_paths(hits: Iterable[Mapping[str, Any]], *, end_with_nul: bool) -> Non
             typer.echo(os.fsencode(hit["path"]) + b"\0", nl=False)
         else:
             print_line(hit["path"])
-
-
-def print_json_lines(hits: Iterable[Mapping[str, Any]]) -> None:
-    """Print one JSON object a hit and line."""
-    for hit in hits:
-        print_json({**hit}, indent=None)
 
 
 def print_csv(hits: Iterable[Mapping[str, Any]]) -> None:
@@ -77,11 +71,7 @@ def print_form(hits: Iterable[Mapping[str, Any]], form: str) -> None:
 
 
 def parse_form(form: str) -> list[tuple[str, str | None, str]]:
-    """Return the parts of a form: text, and the field after it with its format specification.
-
-    Raises:
-        UsageError: as for `print_form`.
-    """
+    """Return the parts of a form: text, the field after it and its format. Raises UsageError: as for `print_form`."""
     try:
         parsed = list(string.Formatter().parse(_unescaped(form)))
     except ValueError as error:
@@ -101,17 +91,13 @@ def parse_form(form: str) -> list[tuple[str, str | None, str]]:
 
 def _unescaped(form: str) -> str:
     r"""Return a form with \t, \n, \0 and \\ replaced."""
-    parts: list[str] = []
-    letters = iter(form)
-    for letter in letters:
-        if letter != "\\":
-            parts.append(letter)
-            continue
-        after = next(letters, "")
-        if after not in _ESCAPES or not after:
-            raise UsageError(rf"--format {form!r}: \{after} is not known: write \t, \n, \0 or \\")
-        parts.append(_ESCAPES[after])
-    return "".join(parts)
+
+    def letter(found: re.Match[str]) -> str:
+        if found[1] not in _ESCAPES:
+            raise UsageError(rf"--format {form!r}: \{found[1]} is not known: write \t, \n, \0 or \\")
+        return _ESCAPES[found[1]]
+
+    return re.sub(r"\\(.?)", letter, form, flags=re.DOTALL)
 
 
 def _values(hit: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,11 +76,7 @@ def command_for(
 
 
 def _opener(given: str) -> list[str]:
-    """Return the words of the command in OPENER.
-
-    Raises:
-        UsageError: there are none, and the hit itself would be run; or a quote is not closed.
-    """
+    """Return the words of OPENER. Raises UsageError: it begins with no program, or has a quote that is not closed."""
     try:
         words = shlex.split(given)
     except ValueError as error:

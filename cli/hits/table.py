@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bindsearch.cli.hits import terminal
-from bindsearch.cli.output import can_print, clock, plural, print_message, visible
+from bindsearch.cli.output import can_print, plural, print_message, visible
 from bindsearch.operations.locate.located import has_place
 from bindsearch.operations.locate.words import place_in_words
-from bindsearch.types import Match, Modality
+from bindsearch.types import Match, Modality, clock_span
 
 if TYPE_CHECKING:
-    from bindsearch.cli.hits.preview import Preview
+    from bindsearch.cli.hits.pictures import Preview
 
 HitData = Mapping[str, Any]
 """A hit of an answer as data."""
@@ -151,8 +151,7 @@ def _place(hit: HitData, style: Style, taken: int) -> str:
     On a terminal they fit into its width beside the columns that are `taken`.
     """
     line = "" if hit["line"] is None else f":{hit['line']}"
-    has_span = hit["start_s"] is not None and hit["end_s"] is not None
-    span = f" {clock(hit['start_s'])}-{clock(hit['end_s'])}" if has_span else ""
+    span = clock_span(hit["start_s"], hit["end_s"])
     path = terminal.shown_path(hit["path"])
     if style.width is not None:
         room = style.width - taken - terminal.cell_width(line + span)

@@ -18,14 +18,8 @@ from bindsearch.cli.output import visible
 BOLD, DIM = 1, 2
 """Codes of styles (ECMA-48, "Select Graphic Rendition")."""
 
-_WITH_LINKS = (
-    "DOMTERM",
-    "GHOSTTY_RESOURCES_DIR",
-    "KITTY_WINDOW_ID",
-    "KONSOLE_VERSION",
-    "WEZTERM_EXECUTABLE",
-    "WT_SESSION",
-)
+_VARIABLES = "DOMTERM GHOSTTY_RESOURCES_DIR KITTY_WINDOW_ID KONSOLE_VERSION WEZTERM_EXECUTABLE WT_SESSION"
+_WITH_LINKS = tuple(_VARIABLES.split())
 _PROGRAMS_WITH_LINKS = frozenset({"iTerm.app", "WezTerm", "vscode", "Hyper", "ghostty", "Tabby", "rio"})
 _TERMS_WITH_LINKS = ("xterm-kitty", "xterm-ghostty", "alacritty", "foot", "wezterm", "contour")
 _FIRST_VTE_WITH_LINKS = 5000
@@ -119,12 +113,7 @@ def _head(text: str, width: int) -> str:
 
 
 def shown_path(path: str, folder: Path | None = None) -> str:
-    """Return a path as people read it: relative to the working folder if it is below it, on one line.
-
-    Args:
-        path: The absolute path.
-        folder: The working folder; None: the process's.
-    """
+    """Return a path on one line, relative to the working folder (None: the process's) if it is below it."""
     try:
         below = Path(path).relative_to(folder or Path.cwd())
     except (ValueError, OSError):  # the working folder may be gone

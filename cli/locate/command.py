@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json as json_format
 import os
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from bindsearch.arguments import looks_like_path, shown
+from bindsearch.atomic import atomic_write
 from bindsearch.cli import options as opts
 from bindsearch.cli.options import argument, option
-from bindsearch.cli.output import check_output, print_json, print_message
+from bindsearch.cli.output import check_output, json_text, print_json, print_message
 from bindsearch.cli.parse import read_terms, read_words
 from bindsearch.cli.progress import show_rows
 from bindsearch.cli.settings.complete import complete_detectors, complete_encoders, complete_paths
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 EXIT_NOTHING_FOUND = 1
 PNG, JSON = ".png", ".json"
+MAX_OWN_BYTES = 1 << 30
 
 
 def locate_command(
@@ -167,24 +171,32 @@ def _check_own(out: Path) -> None:
     """Check that what is at a path, if anything, is a file that `locate` wrote. Raises UsageError: it is not."""
     if not os.path.lexists(out):
         return
-    from bindsearch.cli.locate.output import is_own
+    from bindsearch.operations.recording import read_record
+    from bindsearch.small_files import read_small_file
 
-    if not is_own(out):
+    record: Any = None
+    if out.suffix.lower() == PNG:
+        record = read_record(out)
+    else:
+        with suppress(OSError, ValueError, RecursionError):
+            record = json_format.loads(read_small_file(out, MAX_OWN_BYTES))
+    if not isinstance(record, dict) or record.get("command") != "locate":
         raise UsageError(f"--out {out} is there, and `locate` has not written it: give another name")
 
 
 def _write(out: Path, located: Sequence[LocatedFile], imu_rate_hz: float | None) -> bool:
     """Write the drawing of a file, or the result as JSON, and return whether there is one: of unreadable files none.
 
-    Raises:
-        UsageError: it cannot be written, or another file was written there meanwhile.
+    An existing file is replaced at once or not at all. Raises UsageError: it cannot be, or is another one meanwhile.
     """
-    from bindsearch.cli.locate.output import write_json
+    from bindsearch.cli.locate.output import files_data
 
     _check_own(out)
     try:
         if out.suffix.lower() == JSON:
-            write_json(out, located)
+            with atomic_write(out) as file:
+                text = json_text(files_data(located))
+                file.write(text.encode("utf-8", "backslashreplace"))  # names of files need not be UTF-8
         elif located[0].located is not None:
             from bindsearch.ingest.media.options import DecodeOptions
             from bindsearch.operations.locate.drawing import write_drawing

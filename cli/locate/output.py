@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bindsearch.atomic import atomic_write
-from bindsearch.cli.output import json_text, print_line, print_message, print_notices
+from bindsearch.cli.output import print_line, print_message, print_notices
+from bindsearch.operations.locate import words
 from bindsearch.operations.locate.dense import MAX_DETAIL
 from bindsearch.operations.locate.located import asked_data, located_data, place_data
-from bindsearch.operations.locate.words import (
-    at_in_words,
-    box_in_words,
-    nearest_in_words,
-    others_in_words,
-    relevance_in_words,
-    span_in_words,
-)
-from bindsearch.operations.recording import read_record
-from bindsearch.small_files import read_small_file
 
 if TYPE_CHECKING:
     from bindsearch.operations.locate.locate import LocatedFile
     from bindsearch.operations.locate.located import Asked, Located
 
-MAX_OWN_BYTES = 1 << 30
 HEAT_DECIMALS, LIST_DECIMALS = 4, 3
 NEARER = 0.5
 """Relevance of a part that is as near to the query as to what it is compared with."""
@@ -52,33 +39,33 @@ def print_files(located: Sequence[LocatedFile]) -> None:
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
     """Return a line for each box or span, best first; of a video, for the best box of each frame in order of time."""
+
+    def relevance(place: Mapping[str, Any]) -> str:
+        return words.relevance_in_words(place["relevance"], LIST_DECIMALS)
+
     boxes: list[dict[str, Any]] = found["boxes"]
     if not boxes or boxes[0]["at_s"] is None:
-        lines = [f"{_relevance(box)}  {box_in_words(box)}" for box in boxes]
-        return lines + [f"{_relevance(span)}  {span_in_words(span)}" for span in found["spans"]]
+        lines = [f"{relevance(box)}  {words.box_in_words(box)}" for box in boxes]
+        return lines + [f"{relevance(span)}  {words.span_in_words(span)}" for span in found["spans"]]
     frames: dict[float, list[dict[str, Any]]] = {}
     for box in boxes:
         frames.setdefault(box["at_s"], []).append(box)
     best_s = boxes[0]["at_s"]
     return [
-        f"{_relevance(inside[0])}{at_in_words(at_s)}  {box_in_words(inside[0])}{others_in_words(inside)}"
-        f"{'  (best)' if at_s == best_s and len(frames) > 1 else ''}"
+        f"{relevance(inside[0])}{words.at_in_words(at_s)}  {words.box_in_words(inside[0])}"
+        f"{words.others_in_words(inside)}{'  (best)' if at_s == best_s and len(frames) > 1 else ''}"
         for at_s, inside in sorted(frames.items())
     ]
-
-
-def _relevance(place: Mapping[str, Any]) -> str:
-    return relevance_in_words(place["relevance"], LIST_DECIMALS)
 
 
 def _nothing(located: Located, found: Mapping[str, Any], asked: Asked) -> str:
     """Return one line for a file of which no part reaches the threshold: the best value, and what to try."""
     line = f"nothing has a relevance of {asked.threshold:g}"
     ways = ["another wording"]
-    if (nearest := nearest_in_words(found)) is not None:
+    if (nearest := words.nearest_in_words(found)) is not None:
         place, relevance = nearest
-        line += f"; the best is {relevance_in_words(relevance, LIST_DECIMALS)}, {place}"
-        lower = relevance_in_words(relevance)
+        line += f"; the best is {words.relevance_in_words(relevance, LIST_DECIMALS)}, {place}"
+        lower = words.relevance_in_words(relevance)
         is_detector = located.heat is None and located.curve is None
         ways += [f"--threshold {lower}"] if float(lower) > (0 if is_detector else NEARER) else []
         if asked.detail < MAX_DETAIL and not is_detector:
@@ -105,26 +92,3 @@ def _file_data(file: LocatedFile) -> dict[str, Any]:
         "heat": None if heat is None else [[None if math.isnan(value) else value for value in row] for row in heat],
         "failure": file.failure or None,
     }
-
-
-def write_json(path: Path, located: Sequence[LocatedFile]) -> None:
-    """Write the result as a JSON file; an existing one is replaced at once or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with atomic_write(path) as file:
-        text = json_text(files_data(located))
-        file.write(text.encode("utf-8", "backslashreplace"))  # names of files need not be UTF-8
-
-
-def is_own(path: Path) -> bool:
-    """Return whether a PNG or JSON file is one that `locate` wrote."""
-    if path.suffix.lower() == ".png":
-        record: Any = read_record(path)
-    else:
-        try:
-            record = json.loads(read_small_file(path, MAX_OWN_BYTES))
-        except (OSError, ValueError, RecursionError):
-            return False
-    return isinstance(record, dict) and record.get("command") == "locate"

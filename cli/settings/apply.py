@@ -38,8 +38,7 @@ def apply_settings(ctx: Any, args: Sequence[str]) -> None:
     command = command_name(ctx)
     if ctx.resilient_parsing or command.split()[:1] == ["config"] or {*given} & {*ctx.help_option_names}:
         return
-    from bindsearch.cli.settings.files import read_folder_options, read_user_options
-    from bindsearch.cli.settings.values import settings_of
+    from bindsearch.cli.settings.values import read_folder_options, read_user_options, settings_of
 
     folder, user = read_folder_options(), read_user_options()
     if folder is not None and command in FOLDER_COMMANDS:
@@ -55,8 +54,7 @@ def apply_settings(ctx: Any, args: Sequence[str]) -> None:
 
 def setting_of(ctx: Any, command: str, key: str) -> Setting | None:
     """Return the setting that decides on an option of a command; None: it is not set."""
-    from bindsearch.cli.settings.files import read_folder_options, read_user_options
-    from bindsearch.cli.settings.values import settings_of
+    from bindsearch.cli.settings.values import read_folder_options, read_user_options, settings_of
 
     option = settable_options(command, ctx.command.params)[key]
     return next(settings_of(command, key, option, read_folder_options(), read_user_options(), os.environ), None)

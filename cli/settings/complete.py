@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bindsearch.arguments import with_slash
+
 if TYPE_CHECKING:
     from bindsearch.storage.snapshot import Snapshot
 
@@ -128,22 +130,14 @@ def complete_paths(ctx: typer.Context, incomplete: str) -> Values:
     start = os.path.join(os.path.abspath(os.path.dirname(wanted)), os.path.basename(wanted))  # noqa: PTH100, PTH118, PTH119, PTH120
     snapshot = _snapshot(ctx)
     items = snapshot.live_tables()[0]
-
-    def found() -> Iterator[str]:
-        for number, root in snapshot.manifest.collections.items():
-            prefix = root if root.endswith("/") else f"{root}/"
-            if start.startswith(prefix):
-                below = start.removeprefix(prefix)
-            elif prefix.startswith(start):
-                below = ""
-            else:
-                continue
-            paths = items.column("rel_path")
+    paths = items.column("rel_path")
+    for number, root in snapshot.manifest.collections.items():
+        prefix = with_slash(root)
+        if start.startswith(prefix) or prefix.startswith(start):
+            below = start[len(prefix) :]
             mask = pc.and_(pc.equal(items.column("collection_id"), number), pc.starts_with(paths, below))
-            for path in sorted(paths.filter(mask).slice(0, MAX_READ).to_pylist()):
-                yield incomplete + f"{prefix}{path}"[len(start) :]
-
-    return _harmless(found())
+            found = sorted(paths.filter(mask).slice(0, MAX_READ).to_pylist())
+            yield from _harmless(incomplete + f"{prefix}{path}"[len(start) :] for path in found)
 
 
 @_quiet
@@ -163,8 +157,8 @@ def complete_filter(ctx: typer.Context, incomplete: str) -> Values:
 @_quiet
 def complete_keys(ctx: typer.Context, incomplete: str) -> Values:
     """Offer the keys of `config set` and `config unset`."""
-    from bindsearch.cli.settings.files import read_user_options
     from bindsearch.cli.settings.keys import KNOWN, all_keys, dotted_key
+    from bindsearch.cli.settings.values import read_user_options
     from bindsearch.storage.user_file import named_stores
 
     if ctx.command.name == "unset":
@@ -207,7 +201,7 @@ def _columns(ctx: typer.Context) -> Iterator[tuple[str, str]]:
     for name, (_, _, meaning) in DOCUMENTED.items():
         yield name, meaning
     try:
-        counts = Counter(name for columns in _user_columns(ctx) for name in columns)
+        counts = Counter(name for columns in map(json.loads, _column(ctx, "columns")) for name in columns)
     except Exception:  # no store: the columns of every store are known nevertheless
         return
     for name, _ in counts.most_common(MAX_OFFERED):
@@ -227,16 +221,15 @@ def _values(ctx: typer.Context, column: str) -> Iterator[str]:
         return
     counts: Counter[str] = Counter()
     if column == "extension":
-        paths = _snapshot(ctx).live_tables()[0].column("rel_path").slice(0, MAX_READ).to_pylist()
-        counts.update(Path(path).suffix.removeprefix(".").lower() for path in paths)
+        counts.update(Path(path).suffix.removeprefix(".").lower() for path in _column(ctx, "rel_path"))
     elif column in COUNTED:
-        counts.update(_snapshot(ctx).live_tables()[0].column(column).slice(0, MAX_READ).drop_null().to_pylist())
+        counts.update(_column(ctx, column))
     else:
-        counts.update(value for columns in _user_columns(ctx) if isinstance(value := columns.get(column), str))
+        own = map(json.loads, _column(ctx, "columns"))
+        counts.update(value for columns in own if isinstance(value := columns.get(column), str))
     yield from islice(_harmless(value for value, _ in counts.most_common()), MAX_VALUES)
 
 
-def _user_columns(ctx: typer.Context) -> Iterator[dict[str, Any]]:
-    """Yield the user columns of items that have some."""
-    for text in _snapshot(ctx).live_tables()[0].column("columns").slice(0, MAX_READ).drop_null().to_pylist():
-        yield json.loads(text)
+def _column(ctx: typer.Context, name: str) -> list[Any]:
+    """Return the values of a column of the first MAX_READ items that have one."""
+    return list(_snapshot(ctx).live_tables()[0].column(name).slice(0, MAX_READ).drop_null().to_pylist())

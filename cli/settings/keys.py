@@ -119,11 +119,7 @@ SEE_ALL = "`bindsearch config show --all` lists the options"
 
 
 def split_key(dotted: str) -> tuple[str, str]:
-    """Return command and key of "k", "search.k" or "model.pull.dtype"; the command of "k" is "".
-
-    Raises:
-        UsageError: as for `check_key`.
-    """
+    """Return command ("" for "k") and key of "k", "search.k", "model.pull.dtype". Raises UsageError: as `check_key`."""
     command, _, key = dotted.removeprefix("options.").rpartition(".")
     check_key(command.replace(".", " "), key)
     return command.replace(".", " "), key

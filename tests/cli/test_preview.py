@@ -17,8 +17,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bindsearch.cli.aliases import OPTIONAL_VALUES, _with_values
-from bindsearch.cli.hits.graphics import ask_terminal, asked_graphics, known_graphics
-from bindsearch.cli.hits.pictures import CHUNK_CHARACTERS, Graphics, half_blocks, iterm, kitty, picture_lines, sixel
+from bindsearch.cli.hits.pictures import (
+    CHUNK_CHARACTERS,
+    Graphics,
+    ask_terminal,
+    asked_graphics,
+    half_blocks,
+    iterm,
+    kitty,
+    known_graphics,
+    picture_lines,
+    sixel,
+)
 from helpers.command import Run
 from helpers.media_files import write_every_modality
 from helpers.stores import connect

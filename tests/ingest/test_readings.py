@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bindsearch as bs
-from bindsearch.cli.watch import _texts
+from bindsearch.cli.index import _texts
 from bindsearch.media import MAX_NOTE_LENGTH, MAX_NOTES, NO_READING, Reading, merge_readings
 from bindsearch.reports import MAX_KINDS_OF_NOTES, OTHER_NOTES, IndexReport
 from helpers import media_files

@@ -14,7 +14,7 @@ from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.media import DepthMap, Motion, Passage, Picture, Sound, ThermalPicture
 from bindsearch.operations.segment_media import LARGE, Place, read_media, read_segment
 from bindsearch.types import Hit, Modality
-from bindsearch.views.figures import figure
+from bindsearch.views.thumbnails import figure
 from helpers.document_files import make_pdf
 from helpers.gopro_video import add_track, motion_payloads
 from helpers.media_files import motion, tone, write_depth, write_picture, write_sound, write_video

@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 import bindsearch as bs
-from bindsearch.server.events import counts
-from bindsearch.server.open_store import OpenStore
+from bindsearch.server.open_store import OpenStore, counts
 from bindsearch.types import Modality
 from bindsearch.views.answer_data import answer_data
 from helpers.command import run_command

@@ -18,7 +18,7 @@ from bindsearch.atomic import folder_size
 from bindsearch.errors import MediaError
 from bindsearch.operations.segment_media import Place
 from bindsearch.types import Modality
-from bindsearch.views import cache_files
+from bindsearch.views import picture_cache
 from bindsearch.views.picture_cache import SHARDS, cached_picture
 from bindsearch.views.thumbnails import thumbnail
 from helpers.media_files import write_picture
@@ -118,7 +118,7 @@ def test_the_size_is_bounded_and_what_was_used_least_recently_goes_first(
     files = max(shards, key=len)
     for number, path in enumerate(files):
         os.utime(path, (number, number))
-    cache_files._shrink(files[0].parent, sum(path.stat().st_size for path in files) - 1)
+    picture_cache._shrink(files[0].parent, sum(path.stat().st_size for path in files) - 1)
     assert [path for path in files if path.exists()] == files[1:]
     cached_picture(tmp_path / "none", place, 64, draw, max_bytes=0)
     assert not files_of(tmp_path / "none")

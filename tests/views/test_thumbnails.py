@@ -16,8 +16,7 @@ from bindsearch.errors import MediaError, UsageError
 from bindsearch.media import DepthMap, Frames, Motion, Passage, Picture, Sound
 from bindsearch.operations.segment_media import Place, read_media
 from bindsearch.types import Modality
-from bindsearch.views.figures import figure
-from bindsearch.views.thumbnails import thumbnail
+from bindsearch.views.thumbnails import figure, thumbnail
 from helpers.media_files import (
     motion,
     tone,

@@ -162,7 +162,7 @@ def _shown(role: str, what: str | EvalItem, embedder: Embedder) -> Html:
 def _embedded(item: EvalItem, embedder: Embedder) -> Embedded:
     """Return the picture of an item, and the clip of a sound."""
     if item.media is not None:
-        return embedder.medium(item.media, THUMBNAIL_PX)
+        return embedder.thumbnail(item.media, THUMBNAIL_PX)
     start_s, end_s = (item.span.start_s, item.span.end_s) if item.span else (None, None)
     place = Place(item.path, item.path.parent, item.modality, start_s, end_s)
     return embedder.segment(place) if item.modality is Modality.AUDIO else embedder.thumbnail(place, THUMBNAIL_PX)

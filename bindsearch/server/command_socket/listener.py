@@ -31,21 +31,34 @@ MAX_PROBED = 100
 
 @asynccontextmanager
 async def answering_commands(opened: OpenStore, lane: Lane, locating: Lane) -> AsyncIterator[str | None]:
-    """Answer commands within the block; yield why not, or None.
-
-    Args:
-        opened: The store.
-        lane: Threads of searches.
-        locating: Threads that locate.
-    """
+    """Answer commands within the block, in the threads of searches and of locating; yield why not, or None."""
     try:
         listening, path = _listen(opened.path)
     except (OSError, RuntimeError) as error:
         yield f"commands do not use this server: {getattr(error, 'strerror', None) or error}"
         return
-    commands = _Commands(opened, lane, locating)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(tasks) >= MAX_CLIENTS:
+            writer.close()
+            return
+        tasks.add(task)
+        try:
+            if protocol.is_own_peer(writer.get_extra_info("socket")):
+                line = await asyncio.wait_for(reader.readuntil(b"\n"), REQUEST_S)
+                writer.write(await _reply(line, opened, lane, locating))
+                await asyncio.wait_for(writer.drain(), SEND_S)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # the command searches itself
+        finally:
+            tasks.discard(task)
+            writer.close()
+
     inode = path.stat().st_ino
-    server = await asyncio.start_unix_server(commands.answer, sock=listening, limit=protocol.MAX_REQUEST_BYTES)
+    server = await asyncio.start_unix_server(answer, sock=listening, limit=protocol.MAX_REQUEST_BYTES)
     try:
         yield None
     finally:
@@ -53,7 +66,8 @@ async def answering_commands(opened: OpenStore, lane: Lane, locating: Lane) -> A
             if path.stat().st_ino == inode:
                 path.unlink()
         server.close()
-        await commands.end()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_S)
 
 
 def _listen(store: Path) -> tuple[socket.socket, Path]:
@@ -105,67 +119,34 @@ def _is_alive(path: Path) -> bool:
     return True
 
 
-class _Commands:
-    """The commands that are answered."""
+async def _reply(line: bytes, opened: OpenStore, lane: Lane, locating: Lane) -> bytes:
+    try:
+        request = json.loads(line)
+        chosen = locating if request.get("locate") else lane
+        reply = _refusal(request, opened.path) or await chosen.run(lambda: _search(request, opened))
+    except Refusal as refusal:
+        reply = {"refused": refusal.message}
+    except OSError as error:
+        reply = {"refused": f"the store cannot be looked up: {error.strerror or type(error).__name__}"}
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        reply = {"refused": f"the request cannot be read: {type(error).__name__}"}
+    except Exception as error:
+        logger.error("a command: %s: %s", type(error).__name__, ascii(str(error)))
+        reply = {"refused": "the search failed"}
+    encoded = json.dumps(reply).encode() + b"\n"
+    return encoded if len(encoded) <= protocol.MAX_ANSWER_BYTES else b'{"refused": "the answer is too large"}\n'
 
-    def __init__(self, opened: OpenStore, lane: Lane, locating: Lane) -> None:
-        self._opened = opened
-        self._lane = lane
-        self._locating = locating
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def end(self) -> None:
-        """Wait for the commands that are being answered, at most for STOP_S."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_S)
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer a command."""
-        task = asyncio.current_task()
-        assert task is not None
-        if len(self._tasks) >= MAX_CLIENTS:
-            writer.close()
-            return
-        self._tasks.add(task)
-        try:
-            peer = writer.get_extra_info("socket")
-            if protocol.is_own_peer(peer):
-                line = await asyncio.wait_for(reader.readuntil(b"\n"), REQUEST_S)
-                writer.write(await self._reply(line))
-                await asyncio.wait_for(writer.drain(), SEND_S)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # the command searches itself
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def _reply(self, line: bytes) -> bytes:
-        try:
-            request = json.loads(line)
-            lane = self._locating if request.get("locate") else self._lane
-            reply = _refusal(request, self._opened.path) or await lane.run(lambda: self._search(request))
-        except Refusal as refusal:
-            reply = {"refused": refusal.message}
-        except OSError as error:
-            reply = {"refused": f"the store cannot be looked up: {error.strerror or type(error).__name__}"}
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-            reply = {"refused": f"the request cannot be read: {type(error).__name__}"}
-        except Exception as error:
-            logger.error("a command: %s: %s", type(error).__name__, ascii(str(error)))
-            reply = {"refused": "the search failed"}
-        encoded = json.dumps(reply).encode() + b"\n"
-        return encoded if len(encoded) <= protocol.MAX_ANSWER_BYTES else b'{"refused": "the answer is too large"}\n'
-
-    def _search(self, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            query = query_from_data(request["query"])
-            store = self._opened.current()
-            rate_hz = request["imu_rate_hz"]
-            answer, locating = store.answer(query, imu_rate_hz=rate_hz), HitLocating(imu_rate_hz=rate_hz)
-            data = locate_hits(store, query, answer, locating) if request["locate"] else answer_data(answer)
-            return {"answer": with_lines(data)}
-        except BindSearchError as error:
-            return {"error": str(error), "kind": type(error).__name__}
+def _search(request: dict[str, Any], opened: OpenStore) -> dict[str, Any]:
+    try:
+        query = query_from_data(request["query"])
+        store = opened.current()
+        rate_hz = request["imu_rate_hz"]
+        answer, locating = store.answer(query, imu_rate_hz=rate_hz), HitLocating(imu_rate_hz=rate_hz)
+        data = locate_hits(store, query, answer, locating) if request["locate"] else answer_data(answer)
+        return {"answer": with_lines(data)}
+    except BindSearchError as error:
+        return {"error": str(error), "kind": type(error).__name__}
 
 
 def _refusal(request: dict[str, Any], store: Path) -> dict[str, Any] | None:

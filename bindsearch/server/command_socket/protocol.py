@@ -28,15 +28,8 @@ MAX_PATH_BYTES = 100
 """Longest path of a socket: 108 bytes on Linux, 104 on macOS (unix(7), unix(4)), with its final zero."""
 
 SUFFIX = ".sock"
-ENVIRONMENT = (
-    "BINDSEARCH_MODELS",
-    "BINDSEARCH_CACHE",
-    "HOME",
-    "XDG_DATA_HOME",
-    "XDG_CACHE_HOME",
-    "CUDA_VISIBLE_DEVICES",
-    "TZ",
-)
+_NAMES = "BINDSEARCH_MODELS BINDSEARCH_CACHE HOME XDG_DATA_HOME XDG_CACHE_HOME CUDA_VISIBLE_DEVICES TZ"
+ENVIRONMENT = tuple(_NAMES.split())
 """Variables that answers may depend on."""
 
 

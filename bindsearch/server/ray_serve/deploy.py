@@ -1,4 +1,4 @@
-"""Deployment of a search service with Ray Serve."""
+"""A search service on a cluster: the application that each process runs, and its deployment with Ray Serve."""
 
 from __future__ import annotations
 
@@ -7,27 +7,44 @@ import logging
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from bindsearch import __version__
 from bindsearch.errors import BindSearchError, UsageError
+from bindsearch.results import Status
+from bindsearch.search.explain import explain_plan, plan_json
 from bindsearch.server.access import Access, choose_token
-from bindsearch.server.limits import RUN_S, STOP_S, WAIT_S
-from bindsearch.server.ray_serve.application import MAX_WAITING, OpenStore, SearchApplication
+from bindsearch.server.app import add_faults, json_body
+from bindsearch.server.guard import App, Guard, Receive, Send
+from bindsearch.server.limits import RUN_S, STOP_S, WAIT_S, Lane, search_threads
+from bindsearch.server.page_query import PageQuery, read_page_query
+from bindsearch.server.uploads import Upload
 from bindsearch.shards.connect import connect
+from bindsearch.views.answer_data import answer_data
 
 if TYPE_CHECKING:
-    from bindsearch.encoders.base import Encoder
     from bindsearch.store import Store
-
 
 APPLICATION = "bindsearch"
 START_S = 120.0
 """Time in seconds that the processes have to start."""
+
+MAX_WAITING = 64
+"""Searches of one process that may wait."""
+
+STATUS_S = 5.0
+"""Age in seconds up to which a status is answered again."""
+
+OpenStore = Callable[[], "Store"]
 
 
 @dataclass(frozen=True)
@@ -110,11 +127,7 @@ def _deploy(serve: Any, application: SearchApplication, settings: ServiceSetting
     )
     # `serve.run` waits without end for cores that the cluster does not have
     serve.api._run(deployment.bind(), name=APPLICATION, route_prefix="/", _blocking=False)
-    _await(serve)
-
-
-def _await(serve: Any) -> None:
-    waiting = threading.Event()
+    pause = threading.Event()
     for _ in range(int(2 * START_S)):
         status = serve.status().applications.get(APPLICATION)
         state = "" if status is None else getattr(status.status, "value", status.status)
@@ -126,7 +139,7 @@ def _await(serve: Any) -> None:
             ours = [line for line in lines if "bindsearch.errors." in line or "Error:" in line]
             reason = (ours or lines or ["no reason is given"])[-1 if ours else 0]
             raise BindSearchError(f"the service does not start: {reason[:300]}")
-        waiting.wait(0.5)
+        pause.wait(0.5)
     raise BindSearchError(
         f"the service does not start in {START_S:g} s: the cluster may lack free cores or GPUs (--processes)"
     )
@@ -166,7 +179,7 @@ def serve_store(folder: Path, settings: ServiceSettings, on_start: Callable[[str
         pool = PoolSettings(actors=settings.encoders, num_cpus=0.0, num_gpus=settings.encoder_gpus)
         encoder = RayEncoder(store.encoder, pool)
         held.callback(encoder.close)
-        open_store = partial(_open, folder, settings.replicas, encoder)
+        open_store = partial(connect, folder, on="auto", replicas=settings.replicas, encoder=encoder)
         access = held.enter_context(running_service(open_store, settings))
         stop = threading.Event()
         held.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: stop.set()))
@@ -176,6 +189,82 @@ def serve_store(folder: Path, settings: ServiceSettings, on_start: Callable[[str
                 pass
 
 
-def _open(folder: Path, replicas: int, encoder: Encoder) -> Store:
-    """Open the store in a process of the service, which is part of the cluster."""
-    return connect(folder, on="auto", replicas=replicas, encoder=encoder)
+@dataclass(eq=False)
+class SearchApplication:
+    """An ASGI application that opens a store when its process starts; it can be sent to other processes.
+
+    Attributes:
+        open_store: Opens the store; called once in each process, which must be able to import it.
+        access: Conditions of a request.
+        shown_store: Store of command lines; None: the default.
+    """
+
+    open_store: OpenStore
+    access: Access
+    shown_store: str | None
+    _app: App | None = field(default=None, init=False)
+
+    def __reduce__(self) -> tuple[type[SearchApplication], tuple[Any, ...]]:
+        return SearchApplication, (self.open_store, self.access, self.shown_store)
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if self._app is None:
+            self._app = Guard(make_search_app(self.open_store, self.shown_store), self.access)
+        await self._app(scope, receive, send)
+
+
+def make_search_app(open_store: OpenStore, shown_store: str | None) -> FastAPI:
+    """Return the application; a `Guard` must be around it."""
+    app = FastAPI(title="BindSearch", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    searches = Lane("search", search_threads(), MAX_WAITING)
+    files = Lane("file", 2, MAX_WAITING)
+    store = open_store()
+    kept: list[tuple[float, Status]] = []  # until when, and the status
+
+    def status() -> Status:
+        if not kept or kept[0][0] < time.monotonic():
+            found = store.status()
+            kept[:] = [(time.monotonic() + STATUS_S, found)]
+        return kept[0][1]
+
+    async def asked_query(request: Request) -> PageQuery:
+        data = await json_body(request)
+        known = await files.run(status)
+        return read_page_query(data, _no_upload, [str(root) for root in known.collections], shown_store)
+
+    @app.post("/api/search")
+    async def search(request: Request) -> Response:
+        """Answer a query."""
+        asked = await asked_query(request)
+        data = await searches.run(lambda: answer_data(store.answer(asked.query)))
+        return JSONResponse({**data, "command": asked.command})
+
+    @app.post("/api/explain")
+    async def explain(request: Request) -> Response:
+        """Return the plan of a query."""
+        asked = await asked_query(request)
+        plan = await searches.run(lambda: store.explain(asked.query))
+        return JSONResponse({"text": explain_plan(plan), "plan": plan_json(plan)})
+
+    @app.get("/api/status")
+    async def show_status() -> Response:
+        """Return what the store holds."""
+        found = await files.run(status)
+        data = {
+            "version": __version__,
+            "store": str(found.path),
+            "encoder": found.encoder,
+            "dim": found.dim,
+            "items": dict(found.items),
+            "segments": dict(found.segments),
+            "collections": [{"name": root.name or str(root), "root": str(root)} for root in found.collections],
+        }
+        return JSONResponse(data)
+
+    add_faults(app)
+    return app
+
+
+def _no_upload(_: object) -> Upload:
+    raise UsageError("a service on a cluster takes no uploads: search by text, or by the id of an indexed item")
