@@ -15,14 +15,23 @@ import numpy as np
 from bindsearch.arguments import shell_command, to_path
 from bindsearch.atomic import atomic_write
 from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.registry import load_part
+from bindsearch.encoders.torch_runtime.device import Runtime, resolve_device, torch_dtype
 from bindsearch.encoders.unclip.library import check_installed, load_pipeline
 from bindsearch.environment import installation_faults
 from bindsearch.errors import UsageError
-from bindsearch.generation.decoder import count_tokens, draw_picture, picture_vectors, read_norm
-from bindsearch.generation.memory import memory_notes
-from bindsearch.generation.models import DecoderFiles, find_decoder
+from bindsearch.generation.decoder import (
+    check_dim,
+    check_space,
+    count_tokens,
+    draw_picture,
+    picture_vectors,
+    probe_pictures,
+    probe_vectors,
+    read_norm,
+)
+from bindsearch.generation.models import DecoderFiles, find_decoder, memory_notes
 from bindsearch.generation.settings import GUIDANCE, PictureSettings
-from bindsearch.generation.space import check_dim, check_space, probe_pictures, probe_vectors
 from bindsearch.operations.encode_query import encode_without_store
 from bindsearch.operations.recording import png_info, read_record
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
@@ -57,15 +66,9 @@ class ImaginedPicture:
 
 @dataclass(frozen=True, slots=True)
 class _EncodedQuery:
-    """A query in the space of its encoder.
+    """A query in the space of its encoder: its unit vector (d,), its terms as they are recorded, and what is told.
 
-    Attributes:
-        vector: float32 (d,), unit length.
-        terms: Terms as they are recorded.
-        encoder: Name of the encoder.
-        digest: Digest of its weights.
-        probes: Vectors that it gives the probe pictures: float32 (n, d); None if they are not compared.
-        notices: What of the query's files is not used.
+    `probes` are the vectors (n, d) that the encoder gives the probe pictures; None if they are not compared.
     """
 
     vector: NDArray[np.float32]
@@ -137,16 +140,24 @@ def imagine(
         on_notice(text)
 
     note(f"licence of {decoder.name}: {decoder.license}")
-    used = store.encoder if store is not None else _load(encoder, device)
+    if store is not None:
+        used = store.encoder
+    else:
+        assert encoder is not None
+        used = load_part(encoder, None, Runtime(device)) if isinstance(encoder, str) else encoder
     check_dim(used, decoder.name, decoder.shape.dim)
-    where, dtype = _place(device, chosen)
+    where = resolve_device(device)
+    dtype = chosen.dtype or ("fp16" if where.type == "cuda" else "fp32")
     for notice in memory_notes(decoder, chosen.sides(decoder.shape.side_px), where, dtype):
         note(notice)
-    encode = store.encode_query if store is not None else None
-    encoded = _encode(asked, used, encode, decoder, imu_rate_hz, compare=not chosen.any_space)
+    if store is not None:
+        terms = store.encode_query(asked, imu_rate_hz=imu_rate_hz)
+    else:
+        terms = encode_without_store(asked.terms, used, imu_rate_hz)
+    encoded = _encoded(asked, terms, used, None if chosen.any_space else decoder.shape.input_px)
     for notice in encoded.notices:
         note(notice)
-    del used  # one that was loaded here is not in memory beside the decoder
+    del used, terms  # one that was loaded here is not in memory beside the decoder
     gc.collect()
     return _draw(encoded, decoder, chosen, paths, where, dtype, note, on_steps)
 
@@ -167,62 +178,16 @@ def check_output(path: Path) -> None:
 
 def _paths(out: PathLike | None, count: int) -> list[Path | None]:
     """Return the file of each picture: NAME.png, or NAME-1.png and so on for several; None without files."""
-    if out is None:
-        return [None] * count
+    if out is None or count == 1:
+        return [None if out is None else to_path(out)] * count
     path = to_path(out)
-    if count == 1:
-        return [path]
     return [path.with_name(f"{path.stem}-{number:0{len(str(count))}}{path.suffix}") for number in range(1, count + 1)]
 
 
-def _load(encoder: str | Encoder | None, device: str) -> Encoder:
-    """Return an encoder by name; one without a choice of its device runs on the CPU."""
-    from bindsearch.encoders import load_encoder
-    from bindsearch.encoders.registry import supports_device
-    from bindsearch.encoders.torch_runtime.device import Runtime
-
-    assert encoder is not None  # there is no store
-    if not isinstance(encoder, str):
-        return encoder
-    return load_encoder(encoder, runtime=Runtime(device=device) if supports_device(encoder) else Runtime())
-
-
-def _place(device: str, settings: PictureSettings) -> tuple[torch.device, str]:
-    """Return the device of the decoder and the number format of its weights."""
-    from bindsearch.encoders.torch_runtime.device import resolve_device
-
-    where = resolve_device(device)
-    return where, settings.dtype or ("fp16" if where.type == "cuda" else "fp32")
-
-
-def _encode(
-    query: Query,
-    encoder: Encoder,
-    encode: Callable[..., list[EncodedTerm]] | None,
-    decoder: DecoderFiles,
-    imu_rate_hz: float | None,
-    *,
-    compare: bool,
-) -> _EncodedQuery:
-    """Encode a query, and the probe pictures if spaces are compared."""
-    if encode is not None:
-        terms = encode(query, imu_rate_hz=imu_rate_hz)
-    else:
-        terms = encode_without_store(query.terms, encoder, imu_rate_hz)
-    vector = compose_query(query, terms)
-    return _EncodedQuery(
-        vector.for_target(Modality.IMAGE).vector,
-        _recorded_terms(query, terms),
-        encoder.name,
-        encoder.digest,
-        probe_vectors(encoder, decoder.shape.input_px) if compare else None,
-        tuple(dict.fromkeys(notice for term in terms for notice in term.notices)),
-    )
-
-
-def _recorded_terms(query: Query, terms: Sequence[EncodedTerm]) -> list[dict[str, Any]]:
-    """Return the terms of a query for the record."""
-    return [
+def _encoded(query: Query, terms: Sequence[EncodedTerm], encoder: Encoder, probe_px: int | None) -> _EncodedQuery:
+    """Compose encoded terms, and encode probe pictures of that side if spaces are compared."""
+    vector = compose_query(query, terms).for_target(Modality.IMAGE).vector
+    recorded = [
         {
             "kind": str(given.kind or term.modality),
             "modality": term.modality.value,
@@ -233,6 +198,9 @@ def _recorded_terms(query: Query, terms: Sequence[EncodedTerm]) -> list[dict[str
         }
         for given, term, weight in zip(query.terms, terms, resolve_weights(query.terms), strict=True)
     ]
+    probes = None if probe_px is None else probe_vectors(encoder, probe_px)
+    notices = tuple(dict.fromkeys(notice for term in terms for notice in term.notices))
+    return _EncodedQuery(vector, recorded, encoder.name, encoder.digest, probes, notices)
 
 
 def _draw(
@@ -247,7 +215,6 @@ def _draw(
 ) -> list[ImaginedPicture]:
     """Load the decoder, compare the spaces, and make, record and write the pictures."""
     from bindsearch import __version__
-    from bindsearch.encoders.torch_runtime.device import torch_dtype
 
     pipeline = load_pipeline(decoder.folder, torch_dtype(dtype), where)
     cosine = None
@@ -292,14 +259,9 @@ def _draw(
         def on_step(done: int, before: int = number * settings.steps) -> None:
             on_steps(before + done, settings.count * settings.steps)
 
+        scaled = encoded.vector * np.float32(norm)
         picture = draw_picture(
-            pipeline,
-            encoded.vector * np.float32(norm),
-            settings,
-            seed=seed,
-            size=size,
-            noise_level=noise_level,
-            on_step=on_step,
+            pipeline, scaled, settings, seed=seed, size=size, noise_level=noise_level, on_step=on_step
         )
         created = datetime.now(UTC).isoformat(timespec="seconds")
         one = ImaginedPicture(picture, {**record, "seed": seed, "created": created}, None)
@@ -308,11 +270,7 @@ def _draw(
 
 
 def _write(made: ImaginedPicture, path: Path) -> ImaginedPicture:
-    """Write a picture with its record.
-
-    Raises:
-        UsageError: it cannot be written, or another file was written there meanwhile.
-    """
+    """Write a picture with its record; raise UsageError if another file was written there meanwhile, or none can be."""
     check_output(path)
     try:
         with atomic_write(path) as target:

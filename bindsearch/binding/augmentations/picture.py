@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.binding.augmentations.crops import random_sides
-from bindsearch.binding.augmentations.tones import random_tones
-from bindsearch.errors import MediaError
+from bindsearch.binding.augmentations.crops import check_pixels, random_sides
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +22,19 @@ ERASED_RATIO = 1 / 0.3
 
 LARGEST_DEPTH = np.float32(1e30)
 """Depth in metres that no change exceeds: it keeps float32 finite."""
+
+STRONGEST = 10.0
+"""Largest magnitude of RandAugment's operations."""
+
+ENHANCED = 0.9
+"""Largest relative change of colour, contrast, brightness or sharpness (Cubuk et al. 2019, table 6)."""
+
+FEWEST_BITS = 4
+"""Bits of a colour that are left at the largest magnitude (Cubuk et al. 2019, table 6)."""
+
+TONES = ("autocontrast", "equalize", "posterize", "solarize", "Color", "Contrast", "Brightness", "Sharpness")
+"""RandAugment's operations on tones (Cubuk et al. 2020, arXiv 1909.13719), without those that move pixels, by their
+names in Pillow: functions of ImageOps, and classes of ImageEnhance."""
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's conversion to grey
 _TO_YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -44,7 +55,7 @@ def augment_picture(rgb: NDArray[np.uint8], rng: np.random.Generator, options: P
     Raises:
         MediaError: the picture has no pixels.
     """
-    _check_pixels(rgb.shape)
+    check_pixels(rgb.shape)
     changed = jitter_colours(rgb, rng, options)
     changed = random_tones(changed, rng, options)
     if area := random_rectangle(changed.shape[:2], rng, options):
@@ -86,6 +97,29 @@ def jitter_colours(rgb: NDArray[np.uint8], rng: np.random.Generator, options: Pi
     return jittered
 
 
+def random_tones(rgb: NDArray[np.uint8], rng: np.random.Generator, options: PictureOptions) -> NDArray[np.uint8]:
+    """Return a picture (height, width, 3) after a number of random operations; the one given if none is drawn."""
+    if not options.operations:
+        return rgb
+    from PIL import Image, ImageEnhance, ImageOps
+
+    picture = Image.fromarray(rgb)
+    for number in rng.integers(len(TONES), size=options.operations):
+        magnitude = min(max(rng.normal(options.magnitude, options.magnitude_std), 0.0), STRONGEST)
+        sign = 1.0 if rng.random() < 0.5 else -1.0
+        strength = sign * magnitude / STRONGEST
+        match TONES[number]:
+            case "autocontrast" | "equalize" as name:
+                picture = getattr(ImageOps, name)(picture)
+            case "posterize":
+                picture = ImageOps.posterize(picture, 8 - round(abs(strength) * (8 - FEWEST_BITS)))
+            case "solarize":
+                picture = ImageOps.solarize(picture, 256 - round(abs(strength) * 256))
+            case name:
+                picture = getattr(ImageEnhance, name)(picture).enhance(1.0 + ENHANCED * strength)
+    return np.array(picture)
+
+
 def augment_thermal(
     values: NDArray[np.float32], rng: np.random.Generator, options: ThermalOptions
 ) -> NDArray[np.float32]:
@@ -102,7 +136,7 @@ def augment_thermal(
     Raises:
         MediaError: the picture has no pixels.
     """
-    _check_pixels(values.shape)
+    check_pixels(values.shape)
     changed: NDArray[np.float32] = np.clip(values, 0.0, 1.0, dtype=np.float32)
     mean = float(changed.mean(dtype=np.float32))
     contrast, brightness = rng.uniform(-1.0, 1.0, 2) * (options.contrast, options.brightness)
@@ -135,7 +169,7 @@ def augment_depth(
     Raises:
         MediaError: the map has no pixels.
     """
-    _check_pixels(depth_m.shape)
+    check_pixels(depth_m.shape)
     factor = math.exp(rng.normal() * options.depth_scale)
     noise, holes = rng.random(2) * (options.noise, options.holes)
     changed = np.where(valid, depth_m, np.float32(0.0))
@@ -178,9 +212,3 @@ def random_rectangle(
     if (rows, columns) == tuple(shape):
         return None
     return slice(top, top + rows), slice(left, left + columns)
-
-
-def _check_pixels(shape: tuple[int, ...]) -> None:
-    """Raise MediaError for a picture without pixels."""
-    if 0 in shape:
-        raise MediaError(f"the picture has no pixels (height {shape[0]}, width {shape[1]})")

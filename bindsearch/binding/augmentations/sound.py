@@ -6,10 +6,12 @@ Speed changes pitch and duration of samples together; on levels, time is stretch
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.binding.augmentations.motion import random_part
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:
@@ -60,7 +62,9 @@ def augment_sound(
     """
     changed = change_speed(samples, rng, options.speed)
     np.clip(changed, -LOUDEST, LOUDEST, out=changed)
-    cut_off_hz = _low_pass_hz(sample_rate_hz, rng, options)
+    low, high = options.low_pass_hz, 0.45 * sample_rate_hz
+    drawn, position = rng.random(2)  # the cut-off is even in its logarithm
+    cut_off_hz = low * (high / low) ** position if drawn < options.low_pass and low < high else None
     has_noise = rng.random() < options.noise
     gain = 10.0 ** (rng.uniform(-1.0, 1.0) * options.gain_db / 20.0)
     if cut_off_hz is not None or has_noise:
@@ -90,26 +94,7 @@ def change_speed(
     """
     if len(samples) == 0:
         raise MediaError("the sound has no samples: record it again, or leave it out")
-    count = len(samples) if count is None else count
-    speed = math.exp(rng.uniform(-spread, spread))
-    start = int(rng.integers(max(0, len(samples) - math.ceil(count * speed)) + 1))
-    times = np.arange(count) * speed
-    before = times.astype(np.int64)
-    fraction = (times - before).astype(np.float32)
-    first = np.take(samples, before + start, mode="wrap")
-    step = np.take(samples, before + (start + 1), mode="wrap")
-    with np.errstate(over="ignore"):  # samples beyond LOUDEST are clipped by the caller
-        step -= first
-        step *= fraction
-        first += step
-    return first
-
-
-def _low_pass_hz(sample_rate_hz: int, rng: np.random.Generator, options: SoundOptions) -> float | None:
-    """Return a random cut-off in Hz, even in its logarithm; None if none is drawn or all are above half the rate."""
-    low, high = options.low_pass_hz, 0.45 * sample_rate_hz
-    drawn, position = rng.random(2)
-    return low * (high / low) ** position if drawn < options.low_pass and low < high else None
+    return random_part(partial(np.take, samples, mode="wrap"), len(samples), rng, spread, count)
 
 
 def _filtered(
@@ -121,9 +106,8 @@ def _filtered(
 ) -> NDArray[np.float32]:
     """Return samples (n,) with a low pass and coloured noise (None: without), by one Fourier transform.
 
-    The low pass has the magnitude of a Butterworth filter of order 4, and no phase.
-
-    The noise is drawn as a spectrum, with a level relative to that of the samples, also to that of silence.
+    The low pass has the magnitude of a Butterworth filter of order 4, and no phase. The noise is drawn as a spectrum,
+    with a level relative to that of the samples, also to that of silence.
     """
     from scipy import fft
 
@@ -202,9 +186,12 @@ def stretch_levels(
     count = levels_db.shape[1]
     frames = count if frames is None else frames
     part = max(1, round(frames * math.exp(rng.uniform(-spread, spread))))
-    if count < part:
-        levels_db = _lengthened(levels_db, part, rng)
-    part = min(part, levels_db.shape[1])
+    if count < part and rng.random() < 0.5:
+        levels_db = np.tile(levels_db, (1, math.ceil(part / count)))
+    elif count < part:
+        silent = int(rng.integers(part - count + 1))
+        around = (silent, part - count - silent)
+        levels_db = np.pad(levels_db, ((0, 0), around), constant_values=np.float32(SILENT_DB))
     start = int(rng.integers(levels_db.shape[1] - part + 1))
     times = np.linspace(0.0, part - 1, frames)
     before = times.astype(np.int64)
@@ -214,20 +201,9 @@ def stretch_levels(
     return stretched
 
 
-def _lengthened(levels_db: NDArray[np.float32], frames: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return levels (mel, n) repeated, or padded with silence at random on both sides, to `frames` if n is less."""
-    count = levels_db.shape[1]
-    missing = max(0, frames - count)
-    if rng.random() < 0.5:
-        return np.tile(levels_db, (1, math.ceil(frames / count)))
-    before = int(rng.integers(missing + 1))
-    return np.pad(levels_db, ((0, 0), (before, missing - before)), constant_values=np.float32(SILENT_DB))
-
-
 def shift_pitch(levels_db: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
     """Return levels (mel, frames) shifted up by `bins` mel bins (down if negative), with the edge repeated."""
-    count = len(levels_db)
-    return levels_db[np.clip(np.arange(count) - bins, 0, count - 1)]
+    return levels_db[np.clip(np.arange(len(levels_db)) - bins, 0, len(levels_db) - 1)]
 
 
 def add_noise(levels_db: NDArray[np.float32], rng: np.random.Generator, least_db: float) -> NDArray[np.float32]:

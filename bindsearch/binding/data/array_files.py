@@ -19,7 +19,6 @@ from bindsearch.atomic import TEMPORARY_SUFFIX
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
 _DIGEST = "digest"
 
 
