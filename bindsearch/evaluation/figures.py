@@ -119,13 +119,7 @@ def group_ids(groups: Sequence[str | None]) -> NDArray[np.int64]:
 
 
 def _bootstrap(sums: NDArray[np.float64], counts: NDArray[np.float64], ids: NDArray[np.int64]) -> float | None:
-    """Return the deviation of a mean of ratios over resamples of groups; None for a single group.
-
-    Args:
-        sums: Numerators of each item and column (n, c).
-        counts: Denominators likewise.
-        ids: Group of each item, from 0: int64 (n,).
-    """
+    """Return the deviation of a mean of ratios (n, c) over resamples of groups (n,); None for a single group."""
     number = int(ids.max()) + 1
     if number < 2:
         return None

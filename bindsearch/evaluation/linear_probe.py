@@ -106,9 +106,12 @@ def few_shot_figures(
         raise UsageError("a probe needs numbers of samples and seeds: give at least one of each")
     figures = {}
     for k in shots:
-        chosen = [few_shot_rows(classes, k, seed) for seed in seeds]
-        scores = [_scores(train_probe(rows[own], classes[own], n_classes, recipe), tests) for own in chosen]
-        figures[k] = ProbeFigures(k, np.array([figure(one, right) for one in scores]))
+        values = []
+        for own in [few_shot_rows(classes, k, seed) for seed in seeds]:
+            probe = train_probe(rows[own], classes[own], n_classes, recipe)
+            logits = np.asarray(tests @ probe["weight"].T + probe["bias"], np.float32)
+            values.append(figure(logits, right))
+        figures[k] = ProbeFigures(k, np.array(values))
     return figures
 
 
@@ -176,8 +179,3 @@ def train_probe(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return {"weight": weight.detach().numpy(), "bias": bias.detach().numpy()}
-
-
-def _scores(probe: Mapping[str, NDArray[np.float32]], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the logits of classes for vectors (m, d): float32 (m, c)."""
-    return np.asarray(vectors @ probe["weight"].T + probe["bias"], np.float32)

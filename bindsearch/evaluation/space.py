@@ -122,7 +122,7 @@ def uniformity(vectors: NDArray[np.float32]) -> float:
     Raises:
         UsageError: the array does not fit, or there is only one vector.
     """
-    rows = _several(vectors, 2, "uniformity")
+    rows = _several(vectors, "uniformity")
     total = sum(float(np.exp(-2.0 * squares).sum()) for _, squares in _squared_distances(rows, rows))
     return float(np.log((total - len(rows)) / (len(rows) * (len(rows) - 1))))
 
@@ -141,7 +141,7 @@ def hubness(vectors: NDArray[np.float32], queries: NDArray[np.float32] | None = 
     Raises:
         UsageError: the arrays do not fit, or k is not 1 to n - 1.
     """
-    rows = _several(vectors, 2, "hubness")
+    rows = _several(vectors, "hubness")
     own = queries is None
     asked = rows if queries is None else _two_sets(queries, rows)[0]
     depth = to_integer(k, "k", "give the length of the lists, at least 1", 1)
@@ -181,8 +181,12 @@ def intrinsic_dimension(vectors: NDArray[np.float32]) -> IntrinsicDimension:
     Raises:
         UsageError: the array does not fit, or has fewer than 20 different vectors.
     """
-    rows = _several(vectors, 2, "the intrinsic dimension")
-    kept = _without_copies(rows)
+    rows = _several(vectors, "the intrinsic dimension")
+    copies = np.zeros(len(rows), np.bool_)
+    for start, squares in _squared_distances(rows, rows):
+        for query, other in np.argwhere(squares < COPY_DISTANCE**2).tolist():
+            copies[start + query] |= other < start + query and not copies[other]
+    kept = rows[~copies]
     if len(kept) < 20:
         raise UsageError(f"the intrinsic dimension of {len(kept)} different vectors: give at least 20, better 1000")
     nearest = []
@@ -197,17 +201,6 @@ def intrinsic_dimension(vectors: NDArray[np.float32]) -> IntrinsicDimension:
     if not float(x @ x) > 0:
         raise UsageError("the intrinsic dimension of vectors on a grid: all have two nearest neighbours, give others")
     return IntrinsicDimension(float(x @ heights) / float(x @ x), len(kept), len(rows) - len(kept))
-
-
-def _without_copies(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the rows that no earlier kept row is a copy of, in a fixed order."""
-    copies = np.zeros(len(rows), np.bool_)
-    for start, squares in _squared_distances(rows, rows):
-        for query, other in np.argwhere(squares < COPY_DISTANCE**2).tolist():
-            row = start + query
-            if other < row and not copies[other]:
-                copies[row] = True
-    return rows[~copies]
 
 
 def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float64]]]:
@@ -229,8 +222,8 @@ def _two_sets(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[NDArray[n
     return first, second
 
 
-def _several(vectors: NDArray[np.float32], least: int, what: str) -> NDArray[np.float32]:
+def _several(vectors: NDArray[np.float32], what: str) -> NDArray[np.float32]:
     rows = to_unit_rows(vectors, "vectors")
-    if len(rows) < least:
-        raise UsageError(f"{what} of {len(rows)} vectors: give at least {least}")
+    if len(rows) < 2:
+        raise UsageError(f"{what} of {len(rows)} vectors: give at least 2")
     return rows

@@ -28,7 +28,6 @@ from bindsearch.types import Modality
 _FOLDED_LIST = "labels.csv"
 """List of a part of a data set with columns path, label and fold."""
 
-
 STRONG = "-strong"
 """End of the name of a split that leaves out photographs that show the subject only loosely."""
 
@@ -81,15 +80,9 @@ def _folded(name: str, rows: Iterable[Mapping[str, str]], split: str) -> DataSet
     rows = list(rows)
     used = [row for row in rows if split in (ALL, f"fold{row['fold']}")]
     entries = [EvalItem(Path(row["path"]), Modality.AUDIO, labels=(row["label"],), group=row["fold"]) for row in used]
+    classes, folds = classes_of(row["label"] for row in rows) if rows else None, in_order(row["fold"] for row in used)
     return assemble(
-        name,
-        Modality.AUDIO,
-        entries,
-        Metric.TOP1,
-        classes=classes_of(row["label"] for row in rows) if rows else None,
-        templates="sound",
-        split=split,
-        folds=in_order(row["fold"] for row in used),
+        name, Modality.AUDIO, entries, Metric.TOP1, classes=classes, templates="sound", split=split, folds=folds
     )
 
 
@@ -97,15 +90,11 @@ def read_clotho(folder: Path, split: str) -> DataSet:
     """Return Clotho (Drossos et al. 2020): sounds of 15 to 30 s with five captions each."""
     table = find(folder, f"clotho_captions_{split}.csv")
     sounds = find(folder, split, f"clotho_audio_{split}")
-    captions = tuple(f"caption_{number}" for number in range(1, 6))
-    entries = [
-        EvalItem(
-            path_inside(sounds, row["file_name"]),
-            Modality.AUDIO,
-            captions=tuple(dict.fromkeys(row[name] for name in captions if row[name])),
-        )
-        for row in read_table(table, ("file_name", *captions))
-    ]
+    columns = tuple(f"caption_{number}" for number in range(1, 6))
+    entries = []
+    for row in read_table(table, ("file_name", *columns)):
+        captions = tuple(dict.fromkeys(row[name] for name in columns if row[name]))
+        entries.append(EvalItem(path_inside(sounds, row["file_name"]), Modality.AUDIO, captions=captions))
     return assemble("clotho", Modality.AUDIO, entries, Metric.RECALL, split=split)
 
 
@@ -149,12 +138,5 @@ def read_sound_to_picture(folder: Path, split: str) -> DataSet:
         else LeftOut(item.path.name, "no photograph shows what makes its sound")
         for item in sounds.items
     ]
-    return assemble(
-        "sound-to-picture",
-        Modality.AUDIO,
-        entries,
-        Metric.RECALL,
-        split=split,
-        candidates=candidates,
-        notes=sounds.notes,
-    )
+    name, notes = "sound-to-picture", sounds.notes
+    return assemble(name, Modality.AUDIO, entries, Metric.RECALL, split=split, candidates=candidates, notes=notes)

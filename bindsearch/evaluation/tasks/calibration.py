@@ -51,19 +51,12 @@ def calibration(
     rows = answered[_even(len(answered), MAX_QUERIES)]
     relevant: Sequence[Sequence[int]] = [[int(place[owners[row]])] for row in rows]
     every = score_pairs(queries[rows], items[columns], relevant, *modalities, model)
-    figures = [
-        Figure(
-            f"unrelated items a query as good by chance, {level.claimed:g} claimed",
-            level.counted,
-            len(rows),
-            level.deviation if len(rows) > 1 else None,
-            Error.QUERIES,
-            level.claimed,
-            is_share=False,
-        )
-        for level in chance_levels(every, len(rows))
-        if level.claimed < len(columns)
-    ]
+    figures, n = [], len(rows)
+    for level in chance_levels(every, n):
+        if level.claimed < len(columns):
+            name = f"unrelated items a query as good by chance, {level.claimed:g} claimed"
+            deviation = level.deviation if n > 1 else None
+            figures.append(Figure(name, level.counted, n, deviation, Error.QUERIES, level.claimed, is_share=False))
     best = score_pairs(queries[rows], items[columns], relevant, *modalities, model, DEPTH)
     claimed, is_match = best.probability, best.is_match
     bins = ", ".join(
@@ -73,12 +66,8 @@ def calibration(
         Figure(f"calibration error of the best {DEPTH}", calibration_error(claimed, is_match), len(claimed), note=bins),
         Figure(f"Brier score of the best {DEPTH}", brier_score(claimed, is_match), len(claimed), is_share=False),
     ]
-    return Measurement(
-        Kind.CALIBRATION,
-        f"scores of {modalities[0]} -> {modalities[1]}",
-        tuple(figures),
-        settings={"queries": len(rows), "items": len(columns)},
-    )
+    title, settings = f"scores of {modalities[0]} -> {modalities[1]}", {"queries": n, "items": len(columns)}
+    return Measurement(Kind.CALIBRATION, title, tuple(figures), settings=settings)
 
 
 def _even(n: int, limit: int) -> NDArray[np.int64]:
