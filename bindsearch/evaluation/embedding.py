@@ -52,13 +52,7 @@ WHOLE_PX = 1 << 15
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An item that has no vector.
-
-    Attributes:
-        name: Its name in reports.
-        path: Its file.
-        reason: Why, one line.
-    """
+    """An item that has no vector: its name in reports, its file, and why in one line."""
 
     name: str
     path: Path
@@ -167,7 +161,11 @@ def embed_texts(
         cut += encoder.count_tokens(text) > encoder.max_tokens
     for start in range(0, len(unknown), TEXTS_PER_BATCH):
         batch = unknown[start : start + TEXTS_PER_BATCH]
-        prepared = [encoder.prepare(Passage(_beginning(text, encoder))) for text in batch]
+        prepared = []
+        for text in batch:
+            is_whole = encoder.count_tokens(text) <= encoder.max_tokens
+            fitting = text if is_whole else next(iter(passages(text, encoder.count_tokens, encoder.max_tokens)))
+            prepared.append(encoder.prepare(Passage(fitting)))
         for text, vector in zip(batch, encoder.encode(Modality.TEXT, prepared), strict=True):
             vectors[text] = vector
             if cache is not None:
@@ -178,15 +176,7 @@ def embed_texts(
     return np.stack([vectors[text] for text in texts]), cut
 
 
-def _beginning(text: str, encoder: Encoder) -> str:
-    """Return what fits of a text."""
-    if encoder.count_tokens(text) <= encoder.max_tokens:
-        return text
-    return next(iter(passages(text, encoder.count_tokens, encoder.max_tokens)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
+class _Decoded(NamedTuple):
     """An item that is ready to be embedded: its vector if the cache has it, else its media, else the reason of none."""
 
     key: str = ""
@@ -314,14 +304,14 @@ def _key(item: EvalItem, sidecar: Sidecar, options: DecodeOptions) -> str:
     if item.media is None:
         content = hash_file(item.path)
     else:
-        values = [getattr(item.media, name) for name in type(item.media).__dataclass_fields__]
-        parts = [
-            f"{one.shape}{one.dtype}{hash_bytes(np.ascontiguousarray(one).data)}"
-            if isinstance(one, np.ndarray)
-            else repr(one)
-            for one in values
-        ]
-        content = fingerprint_of(type(item.media).__name__, *parts)
+        parts = [type(item.media).__name__]
+        for name in type(item.media).__dataclass_fields__:
+            one = getattr(item.media, name)
+            is_array = isinstance(one, np.ndarray)
+            parts.append(
+                f"{one.shape}{one.dtype}{hash_bytes(np.ascontiguousarray(one).data)}" if is_array else repr(one)
+            )
+        content = fingerprint_of(*parts)
     facts = {name: getattr(sidecar, name) for name in FACTS.get(item.modality, ())}
     # the unit of depth may be told by the path, and the kind of a file by its extension
     place = str(item.path) if item.modality is Modality.DEPTH and item.media is None else item.path.suffix

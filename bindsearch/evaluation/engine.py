@@ -139,11 +139,10 @@ def _pair(
         scan = EngineFigure(source, partition.modality, EXACT, 0, 1.0, 0, 0, *n, 1.0, None, None, scan_ms, scan_ms)
         return [replace(scan, k=k) for k in KS]
     masks = _masks(partition)
-    truths = dict(
-        zip(masks, exact_nearest(partition.rows, queries, max(KS), [*masks.values()], partition.n, own), strict=True)
-    )
-    points = [point for point in opened.manifest.points if point.source == source and point.selectivity in masks]
-    return [_figure(partition, point, queries, own, masks, truths[point.selectivity], scan_ms) for point in points]
+    nearest = exact_nearest(partition.rows, queries, max(KS), [*masks.values()], partition.n, own)
+    parts = {share: (mask, truth) for (share, mask), truth in zip(masks.items(), nearest, strict=True)}
+    points = [point for point in opened.manifest.points if point.source == source and point.selectivity in parts]
+    return [_figure(partition, point, queries, own, *parts[point.selectivity], scan_ms) for point in points]
 
 
 def _masks(partition: Partition) -> Mapping[float, RowMask | None]:
@@ -163,13 +162,12 @@ def _figure(
     point: OperatingPoint,
     queries: NDArray[np.float32],
     own: NDArray[np.int64] | None,
-    masks: Mapping[float, RowMask | None],
+    mask: RowMask | None,
     truth: NDArray[np.int64],
     scan_ms: float,
 ) -> EngineFigure:
     """Return the recall of one point: candidates of the index and rows that it does not cover yet, scored exactly."""
-    mask, k = masks[point.selectivity], point.k
-    opened = partition.index
+    k, opened = point.k, partition.index
     assert opened is not None
     shares = []
     for number in range(len(queries)):

@@ -214,11 +214,6 @@ def score_groups(scores: NDArray[np.floating], relevant: NDArray[np.int64]) -> S
     return ScoreGroups((len(scores) - ends)[::-1], (ends - starts)[::-1], counts.astype(np.int64)[::-1])
 
 
-def first_rank(groups: ScoreGroups) -> float:
-    """Return the expected rank of the first relevant candidate: of r in random places among t, (t + 1) / (r + 1)."""
-    return float(groups.above[0] + (groups.tied[0] + 1) / (groups.relevant[0] + 1))
-
-
 def hit_probability(groups: ScoreGroups, k: int) -> float:
     """Return the probability that a relevant candidate is among the first k.
 
@@ -258,24 +253,20 @@ def discounted_gain(groups: ScoreGroups, discounts: NDArray[np.float64]) -> floa
     return float(gain / discounts[relevant.sum()])
 
 
-def discount_sums(n: int) -> NDArray[np.float64]:
-    """Return the sum of 1 / log2(1 + rank) over the first 0, 1, ... n ranks: float64 (n + 1,)."""
-    return np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, n + 2)))])
-
-
 def _figures(groups: Sequence[ScoreGroups], n_candidates: int, ks: Sequence[int]) -> RetrievalFigures:
     depths = [to_integer(k, "k", "give the number of candidates that count, at least 1", 1) for k in ks]
     answered = [row for row, group in enumerate(groups) if len(group.above)]
     if not answered:
         raise UsageError(f"none of {len(groups)} queries has a relevant candidate: retrieval needs at least one")
     kept = [groups[row] for row in answered]
-    discounts = discount_sums(n_candidates)
+    discounts = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, n_candidates + 2)))])
     return RetrievalFigures(
         queries=np.array(answered, np.int64),
         n_candidates=n_candidates,
         n_unanswered=len(groups) - len(kept),
         hits={k: np.array([hit_probability(group, k) for group in kept]) for k in depths},
-        ranks=np.array([first_rank(group) for group in kept]),
+        # of r relevant ones in random places among t, the first is expected at (t + 1) / (r + 1)
+        ranks=np.array([float(one.above[0] + (one.tied[0] + 1) / (one.relevant[0] + 1)) for one in kept]),
         average_precisions=np.array([average_precision(group) for group in kept]),
         gains=np.array([discounted_gain(group, discounts) for group in kept]),
     )

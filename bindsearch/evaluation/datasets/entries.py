@@ -174,16 +174,12 @@ def walk(folder: Path, leave_out: Collection[str] = ()) -> Iterator[Path]:
         yield from (Path(top, name) for name in sorted(names))
 
 
-def clip_names(clip_id: str, start_s: float, length_s: float = 10.0) -> tuple[str, ...]:
-    """Return the names, without extension, that downloaders give to a clip of a video of YouTube."""
+def clip_file(files: Mapping[str, Path], clip_id: str, start_s: float, length_s: float = 10.0) -> Path | None:
+    """Return the file of a clip of a video of YouTube by the names that downloaders give to it; None: there is none."""
     start, end = round(start_s), round(start_s + length_s)
     times = (
         f"_{start}_{end}", f"_{start:06d}_{end:06d}", f"_{start * 1000}_{end * 1000}",
         f"_{start_s:.3f}_{start_s + length_s:.3f}", f"_{start:06d}", f"_{start}", f"_{start * 1000}", "",
     )  # fmt: skip
-    return tuple(f"{sign}{clip_id}{time}" for sign in ("", "Y") for time in times)
-
-
-def first_named(files: Mapping[str, Path], names: Iterable[str]) -> Path | None:
-    """Return the file of the first name that has one; None if none has."""
+    names = (f"{sign}{clip_id}{time}" for sign in ("", "Y") for time in times)
     return next((files[name] for name in names if name in files), None)

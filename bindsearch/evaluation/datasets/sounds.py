@@ -14,8 +14,7 @@ from bindsearch.evaluation.datasets.entries import (
     LeftOut,
     assemble,
     classes_of,
-    clip_names,
-    first_named,
+    clip_file,
     in_order,
     in_words,
     media_below,
@@ -108,7 +107,7 @@ def read_audiocaps(folder: Path, split: str) -> DataSet:
         captions.setdefault(key, []).append(row["caption"])
     entries: list[Entry] = []
     for (clip, start_s), texts in captions.items():
-        path = first_named(files, clip_names(clip, start_s))
+        path = clip_file(files, clip, start_s)
         entries.append(LeftOut(clip) if path is None else EvalItem(path, Modality.AUDIO, captions=(*texts,), name=clip))
     return assemble("audiocaps", Modality.AUDIO, entries, Metric.RECALL, split=split)
 

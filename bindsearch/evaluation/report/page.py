@@ -10,8 +10,7 @@ from bindsearch.atomic import atomic_write
 from bindsearch.errors import UsageError
 from bindsearch.evaluation.datasets.dataset import EvalItem
 from bindsearch.evaluation.report.charts import confusion_chart, recall_chart, sweep_chart
-from bindsearch.evaluation.report.data import Report, name_of
-from bindsearch.evaluation.report.lines import ENGINE_COLUMNS, engine_row, figure_row
+from bindsearch.evaluation.report.data import ENGINE_COLUMNS, Report, engine_row, figure_row, name_of
 from bindsearch.evaluation.results import Example, Measurement, SetResult
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.segment_media import Place

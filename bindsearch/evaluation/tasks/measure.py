@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -63,8 +63,7 @@ class Work:
     on_stage: OnStage = ignore_stage
 
 
-@dataclass(frozen=True, slots=True)
-class _Embedded:
+class _Embedded(NamedTuple):
     """Items that could be embedded, their places among all, their vectors (n, d), and the items that could not be."""
 
     items: tuple[EvalItem, ...]
@@ -131,10 +130,8 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
         if other not in work.encoder.modalities:
             notes.append(f"the encoder {work.encoder.name} embeds no {other}: that half of the pairs is left out")
             continue
-        halves = [
-            EvalItem(item.others[other], other, item.labels, group=item.group, span=item.span)
-            for item in (own.items[row] for row in there)
-        ]
+        paired = [own.items[row] for row in there]
+        halves = [EvalItem(one.others[other], other, one.labels, group=one.group, span=one.span) for one in paired]
         pairs = _embed(halves, work, f"{data.name}: {other}")
         failures += pairs.failures
         rows = np.array(there, np.int64)[pairs.kept]
@@ -166,17 +163,9 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
         raise UsageError(
             f"{data.name} cannot be measured: it has neither classes nor captions nor pairs that this encoder embeds"
         )
-    return SetResult(
-        data.name,
-        data.modality.value,
-        data.split,
-        max(data.listed, len(data.items)),
-        len(own.items),
-        tuple(found),
-        tuple(failures),
-        tuple(dict.fromkeys(notes)),
-        time.perf_counter() - started,
-    )
+    listed, about = max(data.listed, len(data.items)), tuple(dict.fromkeys(notes))
+    name, modality, seconds = data.name, data.modality.value, time.perf_counter() - started
+    return SetResult(name, modality, data.split, listed, len(own.items), tuple(found), tuple(failures), about, seconds)
 
 
 def sampled(data: DataSet, n: int | None) -> DataSet:
@@ -211,12 +200,8 @@ def _class_vectors(classes: ClassNames, templates: str, work: Work) -> ClassVect
     missing = [name for name in names if known[name] is None]
     if missing:
         work.on_stage("names of classes")
-        made = class_vectors(
-            work.encoder,
-            ClassNames(tuple(missing), tuple((name,) for name in missing)),
-            texts,
-            work.on_rows,
-        )
+        named = ClassNames(tuple(missing), tuple((name,) for name in missing))
+        made = class_vectors(work.encoder, named, texts, work.on_rows)
         for name, vector in zip(missing, made.vectors, strict=True):
             known[name] = vector
             if work.cache is not None:
@@ -239,19 +224,12 @@ def _captions_both_ways(
 ) -> list[Measurement]:
     """Return how captions find items, and how items find captions."""
     groups = [item.group for item in own.items]
-    # captions of one item are alike
-    of_captions = [groups[row] or f"item {row}" for row in owners]
-    several = len(owners) > len(set(owners.tolist()))
+    several = len(owners) > len(set(owners.tolist()))  # captions of one item are alike
+    of_captions = [groups[row] or (f"item {row}" if several else None) for row in owners]
+    items_of = [[int(row)] for row in owners]
     rows_of = [np.flatnonzero(owners == row).tolist() for row in range(len(own.items))]
     return [
-        retrieval(
-            f"text -> {data.modality}",
-            texts,
-            own.vectors,
-            [[int(row)] for row in owners],
-            of_captions if several else [groups[row] for row in owners],
-            (captions, own.items),
-        ),
+        retrieval(f"text -> {data.modality}", texts, own.vectors, items_of, of_captions, (captions, own.items)),
         retrieval(f"{data.modality} -> text", own.vectors, texts, rows_of, groups, (own.items, captions)),
     ]
 
@@ -312,13 +290,7 @@ def _by_labels(modality: Modality, own: _Embedded, others: _Embedded) -> Measure
             rows_by_label.setdefault(label, []).append(row)
     relevant = [[row for label in item.labels for row in rows_by_label.get(label, [])] for item in own.items]
     groups = [item.group for item in own.items]
-    one = retrieval(
-        f"{modality} -> {others.items[0].modality} of the same label",
-        own.vectors,
-        others.vectors,
-        relevant,
-        groups,
-        (own.items, others.items),
-    )
+    title = f"{modality} -> {others.items[0].modality} of the same label"
+    one = retrieval(title, own.vectors, others.vectors, relevant, groups, (own.items, others.items))
     labels = [item.labels[0] if item.labels else "" for item in own.items]
     return replace(one, figures=(*one.figures, *by_label(own.vectors, others.vectors, relevant, labels)))
