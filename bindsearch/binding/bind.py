@@ -57,9 +57,6 @@ from bindsearch.types import Modality, PathLike
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
-RUN_FOLDER = "run"
-"""Folder of checkpoints, logs and caches in the work folder of a model."""
-
 
 def ignore_progress(stage: str, done: int, total: int) -> None:
     """Ignore the progress of decoding and embedding."""
@@ -219,7 +216,7 @@ def check_name(out: str, *, replace: bool) -> str:
 def _places(out: str, options: BindOptions) -> tuple[str, Path, Path]:
     """Return the name of the model, the folder of what runs share, and that of the run; UsageError: a wrong name."""
     name = check_name(out, replace=True)
-    folder = to_path(options.work) if options.work is not None else work_folder(name) / RUN_FOLDER
+    folder = to_path(options.work) if options.work is not None else work_folder(name) / "run"
     return name, folder, folder / "runs" / name.removeprefix(BOUND_PREFIX)
 
 
@@ -256,13 +253,14 @@ def _train_and_install(
     before = validator.run(tower, part, device) if validator is not None and workers.is_first else None
     state = train(tower, run)
     manifest = last = None
+    log_file = model_folder(name) / LOG_FILE
     if workers.is_first:
         weights = kept_weights(state, settings.recipe)
         load_trained(tower, weights)
         last = validator.run(tower, part, device) if validator is not None else None
         source = f"{len(rows)} pairs of {data.modality} bound with `bindsearch bind`"
         manifest = install_bound(name, hub, settings, weights, source, state.log_scale.exp().item())
-        with atomic_write(model_folder(name) / LOG_FILE) as log:
+        with atomic_write(log_file) as log:
             log.write((folder / LOG_FILE).read_bytes())
     notes = [*data.notes]
     if validator is None:
@@ -274,17 +272,8 @@ def _train_and_install(
             f"the tower is worse than before training (score {last.score:.3f} instead of {before.score:.3f}): give "
             "more pairs, fewer epochs or a lower learning_rate, or tuning=head"
         )
-    return BindResult(
-        manifest=manifest,
-        steps=state.step,
-        pairs=len(rows),
-        validation_pairs=len(data.pairs) - len(rows),
-        best_score=state.best_score if state.best else None,
-        before=before,
-        last=last,
-        log=model_folder(name) / LOG_FILE,
-        notes=tuple(notes),
-    )
+    best, kept = state.best_score if state.best else None, len(data.pairs) - len(rows)
+    return BindResult(manifest, state.step, len(rows), kept, best, before, last, log_file, tuple(notes))
 
 
 def install_bound(

@@ -8,6 +8,7 @@ vector: published protocols count every item.
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bindsearch.environment import check_libraries
-from bindsearch.errors import InstallationError, MediaError, UsageError, VectorError, first_line
+from bindsearch.errors import MediaError, UsageError, VectorError, first_line
 from bindsearch.hashing import fingerprint_of, hash_bytes, hash_file
 from bindsearch.ingest.inspect.find_file import find_file
 from bindsearch.ingest.inspect.inspect_file import declared_of
@@ -198,9 +199,7 @@ def _decode(item: EvalItem, encoder: Encoder, options: DecodeOptions, cache: Vec
                 raise MediaError(f"it has more than {MAX_SEGMENTS} segments: give a span of it")
             prepared.append(encoder.prepare(media))
         return _Decoded(key, prepared=tuple(prepared))
-    except InstallationError:
-        raise
-    except (MediaError, UsageError) as error:
+    except UsageError as error:
         return _Decoded(reason=first_line(error))
     except OSError as error:
         return _Decoded(reason=reason_of(error))
@@ -220,21 +219,22 @@ def _media(item: EvalItem, sidecar: Sidecar, encoder: Encoder, options: DecodeOp
         yield item.media
         return
     wants = encoder.wants if item.crop is None else replace(encoder.wants, picture_side_px=WHOLE_PX)
+    kind, count, most = item.modality, encoder.count_tokens, encoder.max_tokens
     segments = pieces(
         item.path,
-        item.modality,
+        kind,
         wants=wants,
         options=options,
         sidecar=sidecar,
-        count_tokens=encoder.count_tokens,
-        max_tokens=encoder.max_tokens,
+        count_tokens=count,
+        max_tokens=most,
         span=item.span,
     )
     with closing(segments):
         for segment in segments:
-            if segment.modality is item.modality:
+            if segment.modality is kind:
                 yield segment.media if item.crop is None else cropped(segment.media, item.crop)
-            elif item.modality is Modality.VIDEO:  # pictures come first, then sound
+            elif kind is Modality.VIDEO:  # pictures come first, then sound
                 return
 
 
@@ -270,10 +270,9 @@ def _embed(
     """Return the vector of each item of a batch, None where there is none: those are added to `failures`."""
     import numpy as np
 
-    segments: dict[Modality, list[tuple[int, NDArray[Any]]]] = {}
+    segments: defaultdict[Modality, list[tuple[int, NDArray[Any]]]] = defaultdict(list)
     for position, (item, one) in enumerate(zip(items, decoded, strict=True)):
-        for prepared in one.prepared:
-            segments.setdefault(item.modality, []).append((position, prepared))
+        segments[item.modality] += [(position, prepared) for prepared in one.prepared]
     parts: dict[int, list[NDArray[np.float32]]] = {}
     for modality, waiting in segments.items():
         for start in range(0, len(waiting), PREPARED_PER_CALL):
@@ -282,11 +281,8 @@ def _embed(
                 parts.setdefault(position, []).append(vector)
     found: list[NDArray[np.float32] | None] = []
     for position, (item, one) in enumerate(zip(items, decoded, strict=True)):
-        reason, vector = one.reason, one.cached
-        own = parts.get(position, [])
-        if not reason and vector is None and not own:
-            reason = "it has no segment"
-        elif not reason and vector is None:
+        reason, vector, own = one.reason or "it has no segment", one.cached, parts.get(position, [])
+        if own:
             try:
                 vector = own[0] if len(own) == 1 else l2_normalize(np.mean(own, axis=0))
             except VectorError:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bindsearch.errors import UsageError
-from bindsearch.evaluation.linear_probe import SHOTS
 from bindsearch.evaluation.results import Kind, SetResult
 
 
@@ -70,8 +69,6 @@ PAPER: dict[str, tuple[Published, ...]] = {
 
 FEW_SHOT: dict[str, str] = {"esc50": "", "sunrgbd": "train"}
 """Data sets of figure 3, with the part that probes are trained on; empty: the other folds."""
-
-FEW_SHOTS = SHOTS
 
 
 def folders_of_paper(folder: Path) -> Iterator[tuple[str, Path | None]]:

@@ -15,7 +15,8 @@ from bindsearch.errors import StoreError, UsageError
 from bindsearch.evaluation.datasets.csv_list import read_list
 from bindsearch.evaluation.datasets.registry import DATASETS, read_dataset
 from bindsearch.evaluation.engine import QUERIES, measure_engine
-from bindsearch.evaluation.paper import FEW_SHOT, FEW_SHOTS, folders_of_paper, with_published
+from bindsearch.evaluation.linear_probe import SHOTS
+from bindsearch.evaluation.paper import FEW_SHOT, folders_of_paper, with_published
 from bindsearch.evaluation.report.data import LeftOutSet, Report
 from bindsearch.evaluation.results import SetResult
 from bindsearch.evaluation.suite import read_entry, read_suite, with_least
@@ -96,7 +97,7 @@ def run_paper(folder: Path, work: Work, items: int | None = None) -> Report:
         try:
             data = sampled(read_dataset(name, place), items)
             train = read_dataset(name, place, FEW_SHOT[name]) if FEW_SHOT.get(name) else None
-            shots = FEW_SHOTS if name in FEW_SHOT and items is None else ()
+            shots = SHOTS if name in FEW_SHOT and items is None else ()
             results.append(with_published(measure(data, replace(work, shots=shots), train), name))
         except UsageError as error:
             left_out.append(LeftOutSet(name, str(error)))

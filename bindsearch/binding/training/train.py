@@ -203,11 +203,7 @@ def _loss(log_scale: Tensor, vectors: Tensor, anchors: Tensor, keys: Tensor, gro
 
 
 def _update(state: TrainingState, recipe: Recipe, loss: float) -> float:
-    """Apply the gradients, and return their norm before it was clipped.
-
-    Raises:
-        UsageError: training has diverged; the parameters are still those of the step before.
-    """
+    """Apply the gradients, and return their norm before it was clipped; raise UsageError if training has diverged."""
     parameters = [value for value in state.parameters().values() if value.grad is not None]
     norm = float(nn.utils.clip_grad_norm_(parameters, recipe.clip))
     if not (math.isfinite(loss) and math.isfinite(norm)):

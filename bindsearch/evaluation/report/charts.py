@@ -92,9 +92,8 @@ def _confusions(confusion: Confusion) -> Html:
             rows.append(element("tr", *labels, element("td", f"{counts[row, column]:.4g}", class_="number")))
     head = element("tr", *(element("th", name, scope="col") for name in ("class", "assigned to", "items")))
     about = f"The most frequent confusions of {len(confusion.labels)} classes; --json has all of them."
-    return joined(
-        [element("p", about, class_="soft"), element("table", element("thead", head), element("tbody", *rows))]
-    )
+    table = element("table", element("thead", head), element("tbody", *rows))
+    return joined([element("p", about, class_="soft"), table])
 
 
 def _chart(

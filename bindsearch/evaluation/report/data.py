@@ -153,8 +153,7 @@ def report_lines(report: Report) -> Iterator[str]:
 
 
 def _set_lines(one: SetResult) -> Iterator[str]:
-    left_out = "" if one.items == one.listed else f" of {one.listed} listed"
-    yield f"{one.name}: {one.modality}, split {one.split}, {one.items} items{left_out}, {one.seconds:.1f} s"
+    yield f"{one.name}: {summary_of(one)}"
     rows: list[Sequence[str]] = [FIGURE_COLUMNS]
     for part in one.measurements:
         title = f"{part.kind}, {part.title}"
@@ -167,6 +166,12 @@ def _set_lines(one: SetResult) -> Iterator[str]:
         yield f"  failed: {failure.name}: {failure.reason}"
     if len(one.failures) > SHOWN_FAILURES:
         yield f"  ... and {len(one.failures) - SHOWN_FAILURES} more, see --json"
+
+
+def summary_of(one: SetResult) -> str:
+    """Return the modality, the split and the number of items of a data set, and the time that it took."""
+    left_out = "" if one.items == one.listed else f" of {one.listed} listed"
+    return f"{one.modality}, split {one.split}, {one.items} items{left_out}, {one.seconds:.1f} s"
 
 
 def figure_row(figure: Figure) -> tuple[str, ...]:

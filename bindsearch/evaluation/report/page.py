@@ -10,7 +10,7 @@ from bindsearch.atomic import atomic_write
 from bindsearch.errors import UsageError
 from bindsearch.evaluation.datasets.dataset import EvalItem
 from bindsearch.evaluation.report.charts import confusion_chart, recall_chart, sweep_chart
-from bindsearch.evaluation.report.data import ENGINE_COLUMNS, Report, engine_row, figure_row, name_of
+from bindsearch.evaluation.report.data import ENGINE_COLUMNS, Report, engine_row, figure_row, name_of, summary_of
 from bindsearch.evaluation.results import Example, Measurement, SetResult
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.segment_media import Place
@@ -80,21 +80,17 @@ def _set(number: int, one: SetResult, embedder: Embedder) -> Iterator[str]:
     """Yield the section of a data set."""
     yield f'<section id="set-{number}">'
     yield element("h2", one.name)
-    left_out = "" if one.items == one.listed else f" of {one.listed} listed"
-    yield element(
-        "p", f"{one.modality}, split {one.split}, {one.items} items{left_out}, {one.seconds:.1f} s", class_="soft"
-    )
+    yield element("p", summary_of(one), class_="soft")
     for note in one.notes:
         yield element("p", note, class_="notice")
     for part in one.measurements:
         yield from _measurement(part, embedder)
     if one.failures:
         shown = [element("li", f"{failure.name}: {failure.reason}") for failure in one.failures[:MAX_FAILURES]]
-        rest = len(one.failures) - len(shown)
-        more = element("li", f"and {rest} more, see --json") if rest else Html()
-        yield element(
-            "details", element("summary", f"{len(one.failures)} items without a vector"), element("ul", *shown, more)
-        )
+        if rest := len(one.failures) - len(shown):
+            shown.append(element("li", f"and {rest} more, see --json"))
+        summary = element("summary", f"{len(one.failures)} items without a vector")
+        yield element("details", summary, element("ul", *shown))
     yield "</section>"
 
 
@@ -124,12 +120,9 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
     """Return a table without the columns that are empty."""
     kept = [column for column in range(len(columns)) if any(row[column] for row in rows)]
     head = element("tr", *(element("th", columns[column], scope="col") for column in kept))
-    body = [
-        element(
-            "tr", *(element("td", row[column], class_="below" if row[column] == "below" else None) for column in kept)
-        )
-        for row in rows
-    ]
+    shown = [[row[column] for column in kept] for row in rows]
+    cells = [[element("td", cell, class_="below" if cell == "below" else None) for cell in row] for row in shown]
+    body = [element("tr", *row) for row in cells]
     table = element("table", element("thead", head), element("tbody", *body))
     return element("div", table, class_="scrolled", tabindex="0")
 

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from bindsearch.encoders.base import Encoder
     from bindsearch.search.scoring.probability import ProbabilityModel
 
-ALL_KINDS = frozenset(Kind)
-
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -56,7 +54,7 @@ class Work:
     cache: VectorCache | None = None
     options: DecodeOptions = DecodeOptions()  # noqa: RUF009  (frozen)
     templates: str | Path | None = None
-    kinds: frozenset[Kind] = ALL_KINDS
+    kinds: frozenset[Kind] = frozenset(Kind)
     shots: tuple[int, ...] = ()
     model: ProbabilityModel | None = None
     on_rows: OnRows = ignore_rows
