@@ -1,4 +1,4 @@
-"""Vectors of the items of a data set: decoded as indexing does, embedded in batches, kept in a cache.
+"""NDArray[np.float32] of the items of a data set: decoded as indexing does, embedded in batches, kept in a cache.
 
 An item of several segments, such as a sound of a minute, has the mean of their vectors, normalised. What cannot be
 decoded is listed with the reason. Unlike in an index, an item without content (silence, a picture of one colour) has a
@@ -61,7 +61,7 @@ class Failure:
 
 
 class ItemVectors(NamedTuple):
-    """Vectors of items.
+    """NDArray[np.float32] of items.
 
     Attributes:
         vectors: Unit vectors of the items that could be embedded: float32 (m, d).
@@ -88,7 +88,7 @@ def embed_items(
         encoder: Encoder to use.
         items: The items.
         on_progress: Called with the number of items done and their number.
-        cache: Vectors that are known; new ones are added. None: all are made.
+        cache: NDArray[np.float32] that are known; new ones are added. None: all are made.
         options: Lengths of segments and limits; None: the defaults of a store.
 
     Raises:
@@ -219,16 +219,9 @@ def _media(item: EvalItem, sidecar: Sidecar, encoder: Encoder, options: DecodeOp
         yield item.media
         return
     wants = encoder.wants if item.crop is None else replace(encoder.wants, picture_side_px=WHOLE_PX)
-    kind, count, most = item.modality, encoder.count_tokens, encoder.max_tokens
+    path, kind, count, most = item.path, item.modality, encoder.count_tokens, encoder.max_tokens
     segments = pieces(
-        item.path,
-        kind,
-        wants=wants,
-        options=options,
-        sidecar=sidecar,
-        count_tokens=count,
-        max_tokens=most,
-        span=item.span,
+        path, kind, wants=wants, options=options, sidecar=sidecar, count_tokens=count, max_tokens=most, span=item.span
     )
     with closing(segments):
         for segment in segments:

@@ -23,6 +23,8 @@ from bindsearch.evaluation.classification import accuracy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
+
 SHOTS = (1, 2, 4, 8)
 SEEDS = (0, 1, 2, 3, 4)
 
@@ -73,9 +75,9 @@ class ProbeFigures:
 
 
 def few_shot_figures(
-    vectors: NDArray[np.float32],
+    vectors: Vectors,
     targets: Sequence[int] | NDArray[np.integer],
-    test_vectors: NDArray[np.float32],
+    test_vectors: Vectors,
     test_targets: Sequence[int] | NDArray[np.integer],
     recipe: Recipe,
     shots: Sequence[int] = SHOTS,
@@ -146,7 +148,7 @@ def few_shot_rows(targets: NDArray[np.integer], k: int, seed: int) -> NDArray[np
 
 
 def train_probe(
-    vectors: NDArray[np.float32], targets: NDArray[np.int64], n_classes: int, recipe: Recipe
+    vectors: Vectors, targets: NDArray[np.int64], n_classes: int, recipe: Recipe
 ) -> Mapping[str, NDArray[np.float32]]:
     """Train a linear layer with cross entropy; the result depends on the arguments alone.
 

@@ -28,7 +28,7 @@ from bindsearch.vectors import MIN_SUM_NORM, cosines
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bindsearch.evaluation.arrays import Relevance
+    from bindsearch.evaluation.arrays import Relevance, Vectors
 
 KS = (1, 5, 10)
 
@@ -101,10 +101,7 @@ class RetrievalFigures:
 
 
 def retrieval_figures(
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    relevant: Relevance,
-    ks: Sequence[int] = KS,
+    queries: Vectors, candidates: Vectors, relevant: Relevance, ks: Sequence[int] = KS
 ) -> RetrievalFigures:
     """Return the figures of queries that rank candidates by cosine, which is rounded: see `bindsearch.vectors.cosines`.
 
@@ -140,10 +137,7 @@ def figures_of_scores(scores: NDArray[np.floating], relevant: Relevance, ks: Seq
 
 
 def both_directions(
-    a: NDArray[np.float32],
-    b: NDArray[np.float32],
-    relevant: Relevance,
-    ks: Sequence[int] = KS,
+    a: Vectors, b: Vectors, relevant: Relevance, ks: Sequence[int] = KS
 ) -> tuple[RetrievalFigures, RetrievalFigures]:
     """Return the figures of `a` as queries for `b`, and of `b` as queries for `a`.
 
@@ -156,7 +150,7 @@ def both_directions(
     return retrieval_figures(a, b, relevant, ks), retrieval_figures(b, a, transposed(relevant, len(b)), ks)
 
 
-def combine(a: NDArray[np.float32], b: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+def combine(a: Vectors, b: Vectors, weight: float) -> Vectors:
     """Return the combination of two modalities of each item, weight * a + (1 - weight) * b, normalised: float32 (n, d).
 
     Args:
@@ -178,9 +172,9 @@ def combine(a: NDArray[np.float32], b: NDArray[np.float32], weight: float) -> ND
 
 
 def sweep_weights(
-    queries: NDArray[np.float32],
-    a: NDArray[np.float32],
-    b: NDArray[np.float32],
+    queries: Vectors,
+    a: Vectors,
+    b: Vectors,
     relevant: Relevance,
     weights: Sequence[float] = WEIGHTS,
     ks: Sequence[int] = KS,

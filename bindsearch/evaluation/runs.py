@@ -146,15 +146,12 @@ def run_engine(generation: Generation, work: Work) -> Report:
 def run_space(generation: Generation, work: Work) -> Report:
     """Measure the geometry of a store's vectors."""
     started = time.perf_counter()
-    vectors = {
-        modality.value: partition.sample(SPACE_ROWS)[1]
-        for modality, partition in generation.partitions.items()
-        if partition.live_rows
-    }
+    partitions = generation.partitions.items()
+    vectors = {modality.value: one.sample(SPACE_ROWS)[1] for modality, one in partitions if one.live_rows}
     found = space_of_sets(vectors)
     if not found:
         raise UsageError("the store has fewer than two vectors of any modality: index something first")
-    rows = sum(one.live_rows for one in generation.partitions.values())
+    rows = sum(one.live_rows for _, one in partitions)
     seconds, used = time.perf_counter() - started, sum(map(len, vectors.values()))
     result = SetResult("store", ", ".join(vectors), "all", rows, used, tuple(found), seconds=seconds)
     return _report("Space", work, (result,), started, {})

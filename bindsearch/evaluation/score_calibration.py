@@ -26,7 +26,7 @@ from bindsearch.types import Modality
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bindsearch.evaluation.arrays import Relevance
+    from bindsearch.evaluation.arrays import Relevance, Vectors
 
 LEVELS = (0.01, 0.1, 1.0, 10.0)
 """Claimed numbers E of items that are as good by chance, at which claims are compared with counts."""
@@ -90,8 +90,8 @@ class ReliabilityBin:
 
 
 def score_pairs(
-    queries: NDArray[np.float32],
-    items: NDArray[np.float32],
+    queries: Vectors,
+    items: Vectors,
     relevant: Relevance,
     source: Modality,
     target: Modality,

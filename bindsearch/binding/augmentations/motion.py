@@ -13,9 +13,12 @@ import numpy as np
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
     from numpy.typing import NDArray
 
     from bindsearch.binding.augmentations.options import MotionOptions
+
+    Floats = NDArray[np.float32]
 
 LARGEST = np.float32(1e6)
 """Largest value of a signal in m/s^2 or rad/s: larger ones would overflow in float32, and no sensor measures them."""
@@ -24,9 +27,7 @@ ACCELERATION_NOISE, ROTATION_NOISE = 0.1, 0.02
 """Standard deviation of noise of 1, in m/s^2 and rad/s: several times that of a phone's sensors."""
 
 
-def augment_motion(
-    signal: NDArray[np.float32], rng: np.random.Generator, options: MotionOptions, count: int | None = None
-) -> NDArray[np.float32]:
+def augment_motion(signal: Floats, rng: Generator, options: MotionOptions, count: int | None = None) -> Floats:
     """Return motion with random tempo, orientation, intensity and noise.
 
     Args:
@@ -41,7 +42,7 @@ def augment_motion(
     Raises:
         MediaError: the recording is empty or has another number of channels.
     """
-    changed: NDArray[np.float32] = change_tempo(signal, rng, options.tempo, count)
+    changed: Floats = change_tempo(signal, rng, options.tempo, count)
     np.clip(changed, -LARGEST, LARGEST, out=changed)
     rotation = random_rotation(rng, options.tilt_deg)
     if rng.random() < options.turn:
@@ -60,9 +61,7 @@ def augment_motion(
     return changed
 
 
-def change_tempo(
-    signal: NDArray[np.float32], rng: np.random.Generator, spread: float, count: int | None = None
-) -> NDArray[np.float32]:
+def change_tempo(signal: Floats, rng: Generator, spread: float, count: int | None = None) -> Floats:
     """Return a random part of a signal at a random tempo, interpolated linearly.
 
     A signal that ends before the part does is reflected there. Angular velocity and acceleration are not scaled: of a
@@ -84,19 +83,15 @@ def change_tempo(
         raise MediaError(f"motion of shape {signal.shape}: expected 6 channels of at least one sample")
     last = signal.shape[1] - 1
 
-    def reflected(positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def reflected(positions: NDArray[np.int64]) -> Floats:
         return signal[:, last - np.abs(positions % max(2 * last, 1) - last)]
 
     return random_part(reflected, last + 1, rng, spread, count)
 
 
 def random_part(
-    values_at: Callable[[NDArray[np.int64]], NDArray[np.float32]],
-    length: int,
-    rng: np.random.Generator,
-    spread: float,
-    count: int | None,
-) -> NDArray[np.float32]:
+    values_at: Callable[[NDArray[np.int64]], Floats], length: int, rng: Generator, spread: float, count: int | None
+) -> Floats:
     """Return a random part of a recording at a random speed, interpolated linearly.
 
     Args:
@@ -134,7 +129,7 @@ def right_angles() -> NDArray[np.float64]:
     return turns
 
 
-def random_rotation(rng: np.random.Generator, deviation_deg: float) -> NDArray[np.float64]:
+def random_rotation(rng: Generator, deviation_deg: float) -> NDArray[np.float64]:
     """Return a rotation (3, 3) about a random axis by a normally distributed angle (Rodrigues' formula).
 
     Args:

@@ -10,6 +10,7 @@ import numpy as np
 from bindsearch.binding.augmentations.crops import check_pixels, random_sides
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
     from numpy.typing import NDArray
 
     from bindsearch.binding.augmentations.options import DepthOptions, PictureOptions, SpatialOptions, ThermalOptions
@@ -41,7 +42,7 @@ _TO_YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
-def augment_picture(rgb: NDArray[np.uint8], rng: np.random.Generator, options: PictureOptions) -> NDArray[np.uint8]:
+def augment_picture(rgb: NDArray[np.uint8], rng: Generator, options: PictureOptions) -> NDArray[np.uint8]:
     """Return a picture with random colours, and perhaps an erased rectangle.
 
     Args:
@@ -63,7 +64,7 @@ def augment_picture(rgb: NDArray[np.uint8], rng: np.random.Generator, options: P
     return changed
 
 
-def jitter_colours(rgb: NDArray[np.uint8], rng: np.random.Generator, options: PictureOptions) -> NDArray[np.uint8]:
+def jitter_colours(rgb: NDArray[np.uint8], rng: Generator, options: PictureOptions) -> NDArray[np.uint8]:
     """Change hue, saturation, contrast and brightness, in this order, by random amounts.
 
     Each of them is an affine map of colours, so that all are one: a matrix and an offset. Hue is turned in the plane of
@@ -97,7 +98,7 @@ def jitter_colours(rgb: NDArray[np.uint8], rng: np.random.Generator, options: Pi
     return jittered
 
 
-def random_tones(rgb: NDArray[np.uint8], rng: np.random.Generator, options: PictureOptions) -> NDArray[np.uint8]:
+def random_tones(rgb: NDArray[np.uint8], rng: Generator, options: PictureOptions) -> NDArray[np.uint8]:
     """Return a picture (height, width, 3) after a number of random operations; the one given if none is drawn."""
     if not options.operations:
         return rgb
@@ -120,9 +121,7 @@ def random_tones(rgb: NDArray[np.uint8], rng: np.random.Generator, options: Pict
     return np.array(picture)
 
 
-def augment_thermal(
-    values: NDArray[np.float32], rng: np.random.Generator, options: ThermalOptions
-) -> NDArray[np.float32]:
+def augment_thermal(values: NDArray[np.float32], rng: Generator, options: ThermalOptions) -> NDArray[np.float32]:
     """Return a thermal picture with random contrast, brightness and noise, and perhaps an erased rectangle.
 
     Args:
@@ -152,7 +151,7 @@ def augment_thermal(
 
 
 def augment_depth(
-    depth_m: NDArray[np.float32], valid: NDArray[np.bool_], rng: np.random.Generator, options: DepthOptions
+    depth_m: NDArray[np.float32], valid: NDArray[np.bool_], rng: Generator, options: DepthOptions
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return a depth map with random scale and noise, and perhaps with measurements left out.
 
@@ -191,9 +190,7 @@ def augment_depth(
     return changed, kept
 
 
-def random_rectangle(
-    shape: tuple[int, ...], rng: np.random.Generator, options: SpatialOptions
-) -> tuple[slice, slice] | None:
+def random_rectangle(shape: tuple[int, ...], rng: Generator, options: SpatialOptions) -> tuple[slice, slice] | None:
     """Return the rows and columns of a random rectangle to erase; None if none is drawn.
 
     Args:

@@ -15,9 +15,12 @@ from bindsearch.binding.augmentations.motion import random_part
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
     from numpy.typing import NDArray
 
     from bindsearch.binding.augmentations.options import SoundOptions
+
+    Floats = NDArray[np.float32]
 
 LOUDEST = np.float32(1e6)
 """Amplitude (nominally 1) that samples are clipped to: louder ones would overflow in float32."""
@@ -43,9 +46,7 @@ CURVE_KNOTS, CURVE_DB = 4, 8.0
 _NEPERS = np.float32(math.log(10.0) / 10.0)  # a level in dB times this is the natural logarithm of its power
 
 
-def augment_sound(
-    samples: NDArray[np.float32], sample_rate_hz: int, rng: np.random.Generator, options: SoundOptions
-) -> NDArray[np.float32]:
+def augment_sound(samples: Floats, sample_rate_hz: int, rng: Generator, options: SoundOptions) -> Floats:
     """Return a sound with random speed, band, noise and level.
 
     Args:
@@ -73,9 +74,7 @@ def augment_sound(
     return changed
 
 
-def change_speed(
-    samples: NDArray[np.float32], rng: np.random.Generator, spread: float, count: int | None = None
-) -> NDArray[np.float32]:
+def change_speed(samples: Floats, rng: Generator, spread: float, count: int | None = None) -> Floats:
     """Return a random part of a sound at a random speed; pitch and duration change together.
 
     Samples are interpolated linearly. A sound that ends before the part does is repeated.
@@ -98,12 +97,8 @@ def change_speed(
 
 
 def _filtered(
-    samples: NDArray[np.float32],
-    sample_rate_hz: int,
-    cut_off_hz: float | None,
-    snr_db: float | None,
-    rng: np.random.Generator,
-) -> NDArray[np.float32]:
+    samples: Floats, sample_rate_hz: int, cut_off_hz: float | None, snr_db: float | None, rng: Generator
+) -> Floats:
     """Return samples (n,) with a low pass and coloured noise (None: without), by one Fourier transform.
 
     The low pass has the magnitude of a Butterworth filter of order 4, and no phase. The noise is drawn as a spectrum,
@@ -130,13 +125,11 @@ def _filtered(
         noise *= np.float32(math.sqrt(power / noise_power) * 10.0 ** (-decibels / 20.0))
         spectrum.real += noise[0]
         spectrum.imag += noise[1]
-    filtered: NDArray[np.float32] = fft.irfft(spectrum, size)[:count]
+    filtered: Floats = fft.irfft(spectrum, size)[:count]
     return np.array(filtered, dtype=np.float32)
 
 
-def augment_levels(
-    levels_db: NDArray[np.float32], rng: np.random.Generator, options: SoundOptions, frames: int | None = None
-) -> NDArray[np.float32]:
+def augment_levels(levels_db: Floats, rng: Generator, options: SoundOptions, frames: int | None = None) -> Floats:
     """Return a random view of levels, with random speed, pitch, noise and band.
 
     Args:
@@ -162,9 +155,7 @@ def augment_levels(
     return view
 
 
-def stretch_levels(
-    levels_db: NDArray[np.float32], rng: np.random.Generator, spread: float, frames: int | None = None
-) -> NDArray[np.float32]:
+def stretch_levels(levels_db: Floats, rng: Generator, spread: float, frames: int | None = None) -> Floats:
     """Return a random part of levels, stretched in time by a random factor; the pitch stays.
 
     Levels that end before the part does are repeated or padded with silence, one as likely as the other.
@@ -197,16 +188,16 @@ def stretch_levels(
     before = times.astype(np.int64)
     after = np.minimum(before + 1, part - 1)
     crop, fraction = levels_db[:, start : start + part], (times - before).astype(np.float32)
-    stretched: NDArray[np.float32] = crop[:, before] * (1 - fraction) + crop[:, after] * fraction
+    stretched: Floats = crop[:, before] * (1 - fraction) + crop[:, after] * fraction
     return stretched
 
 
-def shift_pitch(levels_db: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
+def shift_pitch(levels_db: Floats, bins: int) -> Floats:
     """Return levels (mel, frames) shifted up by `bins` mel bins (down if negative), with the edge repeated."""
     return levels_db[np.clip(np.arange(len(levels_db)) - bins, 0, len(levels_db) - 1)]
 
 
-def add_noise(levels_db: NDArray[np.float32], rng: np.random.Generator, least_db: float) -> NDArray[np.float32]:
+def add_noise(levels_db: Floats, rng: Generator, least_db: float) -> Floats:
     """Return levels with noise of a random smooth spectrum; the power of a bin is distributed exponentially.
 
     Args:
@@ -220,18 +211,18 @@ def add_noise(levels_db: NDArray[np.float32], rng: np.random.Generator, least_db
     curve = np.interp(np.arange(bins), np.linspace(0, max(bins - 1, 1), CURVE_KNOTS), knots) + decibels
     power = rng.standard_exponential(levels_db.shape, dtype=np.float32) + np.float32(1e-6)
     noise = np.log(power) + curve[:, None].astype(np.float32) * _NEPERS
-    mixed: NDArray[np.float32] = np.logaddexp(levels_db * _NEPERS, noise) / _NEPERS
+    mixed: Floats = np.logaddexp(levels_db * _NEPERS, noise) / _NEPERS
     return mixed
 
 
-def low_pass_levels(levels_db: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
+def low_pass_levels(levels_db: Floats, bins: int) -> Floats:
     """Return levels (mel, frames) that fall from mel bin `bins` on, like those of a recording at a low rate."""
     count = len(levels_db)
     drop_db = LOW_PASS_SLOPE_DB * 64.0 / count * np.maximum(np.arange(count) - bins + 1, 0)
     return levels_db - np.minimum(drop_db, 90.0)[:, None].astype(np.float32)
 
 
-def mask_levels(levels: NDArray[np.float32], rng: np.random.Generator, options: SoundOptions) -> NDArray[np.float32]:
+def mask_levels(levels: Floats, rng: Generator, options: SoundOptions) -> Floats:
     """Return levels with random bands and spans of time replaced by their mean (SpecAugment, Park et al. 2019).
 
     Args:
@@ -256,7 +247,7 @@ def mask_levels(levels: NDArray[np.float32], rng: np.random.Generator, options: 
     return masked
 
 
-def _random_range(count: int, longest: int, rng: np.random.Generator) -> slice:
+def _random_range(count: int, longest: int, rng: Generator) -> slice:
     """Return a random range of 0 to `longest` of `count` positions, fewer than all."""
     length = int(rng.integers(min(longest, count - 1) + 1))
     start = int(rng.integers(count - length + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ import numpy as np
 import torch
 
 from bindsearch.binding.augmentations.augment import augment
-from bindsearch.binding.data.array_files import read_rows, write_arrays
-from bindsearch.binding.data.pair_data import SHARD, OnProgress, PairData
+from bindsearch.binding.data.array_files import kept_rows
+from bindsearch.binding.data.pair_data import OnProgress, PairData
 from bindsearch.binding.data.pair_media import crop_media
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.binding.training.training_step import seed_of
@@ -64,19 +65,14 @@ def train_features(
     name = fingerprint_of(
         hub.digest, *data.media_keys, *map(str, data.groups), repr(settings.augmentations), f"{crops} {recipe.seed}"
     )
-    total = len(data.pairs) * crops
-    shards = []
     with ThreadPoolExecutor(usable_cores()) as threads:
-        for start in range(0, total, SHARD):
-            numbers = range(start, min(start + SHARD, total))
-            file = folder / name / f"{start:09d}.safetensors"
-            shard = read_rows(file, len(numbers), tower.width)
-            if shard is None:
-                shard = embed_views(tower.frozen_features, threads.map(views, numbers), recipe.part, device)
-                write_arrays(file, {"rows": shard})
-            shards.append(shard)
-            on_progress("features", numbers.stop, total)
-    return np.concatenate(shards).reshape(len(data.pairs), crops, -1)
+
+        def embed(numbers: range) -> NDArray[np.float32]:
+            return embed_views(tower.frozen_features, threads.map(views, numbers), recipe.part, device)
+
+        shape = len(data.pairs) * crops, tower.width
+        rows = kept_rows(folder / name, shape, embed, partial(on_progress, "features"))
+    return rows.reshape(len(data.pairs), crops, -1)
 
 
 def features_of_views(tower: HubTower, prepared: Sequence[NDArray[Any]], part: int) -> list[NDArray[np.float32]]:

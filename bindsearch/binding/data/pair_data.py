@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bindsearch.arguments import shown
-from bindsearch.binding.data.array_files import read_rows, write_arrays
+from bindsearch.binding.data.array_files import kept_rows
 from bindsearch.binding.data.pair_media import Crop, MediaCache, check_content, crop_media, draw_crop, duration_of
 from bindsearch.binding.data.pairs import Pair, PairTable
 from bindsearch.binding.recipe import RunSettings
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 BATCH = 32
 """Media of the hub that are embedded at a time."""
-
-SHARD = 1024
-"""Vectors of the hub in a file: what a kill can lose."""
 
 SHOWN_FAILURES = 5
 
@@ -222,27 +220,16 @@ class _HubEmbedding:
         seed, augmentations = self.settings.recipe.seed, self.settings.augmentations
         drawn = (str(seed), repr(augmentations), hash_bytes(self.data.durations_s.tobytes())) if crops else ()
         name = fingerprint_of(self.hub.digest, *self.hub_keys, str(crops), *drawn)
-        total = len(self.hub_keys) * max(crops, 1)
-        shards = []
-        for start in range(0, total, SHARD):
-            stop = min(start + SHARD, total)
-            shards.append(self._shard(self.folder / name / f"{start:09d}.safetensors", range(start, stop), crops))
-            on_progress("embed", stop, total)
-        return np.concatenate(shards)
 
-    def _shard(self, file: Path, rows: range, crops: int) -> NDArray[np.float32]:
-        """Return the vectors of some rows, from their file if it is there."""
-        kept = read_rows(file, len(rows), self.hub.dim)
-        if kept is not None:
-            return kept
-        parts = []
-        for start in range(rows.start, rows.stop, BATCH):
-            batch = range(start, min(start + BATCH, rows.stop))
-            prepared = [self.hub.prepare(self._media(row, crops)) for row in batch]
-            parts.append(self.hub.encode(self.hub_modality, prepared))
-        vectors = np.concatenate(parts)
-        write_arrays(file, {"rows": vectors})
-        return vectors
+        def embed(rows: range) -> NDArray[np.float32]:
+            parts = []
+            for start in range(0, len(rows), BATCH):
+                prepared = [self.hub.prepare(self._media(row, crops)) for row in rows[start : start + BATCH]]
+                parts.append(self.hub.encode(self.hub_modality, prepared))
+            return np.concatenate(parts)
+
+        shape = len(self.hub_keys) * max(crops, 1), self.hub.dim
+        return kept_rows(self.folder / name, shape, embed, partial(on_progress, "embed"))
 
     def _media(self, row: int, crops: int) -> Media:
         """Return the medium of a row."""

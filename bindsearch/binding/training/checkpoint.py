@@ -117,13 +117,10 @@ def _fill(state: TrainingState, facts: Mapping[str, Any], tensors: Mapping[str, 
         state.average = {name: value.to(device) for name, value in _below(tensors, "average.").items()}
     state.best = _below(tensors, "best.")
     for name, parameter in state.parameters().items():
-        entries = {kind: tensors.get(f"optimizer.{kind}.{name}") for kind in _STATES}
-        if all(value is not None for value in entries.values()):
-            state.optimizer.state[parameter] = {
-                kind: value if kind == "step" else value.to(device)  # torch keeps the number of steps on the CPU
-                for kind, value in entries.items()
-                if value is not None
-            }
+        entries = {kind: tensors[key] for kind in _STATES if (key := f"optimizer.{kind}.{name}") in tensors}
+        if len(entries) == len(_STATES):  # torch keeps the number of steps on the CPU
+            moved = {kind: value.to(device) for kind, value in entries.items() if kind != "step"}
+            state.optimizer.state[parameter] = {**entries, **moved}
     state.step, state.since_best = int(facts["step"]), int(facts["since_best"])
     state.best_score = float(facts["best_score"])
 

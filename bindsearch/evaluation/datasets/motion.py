@@ -70,11 +70,8 @@ def _signals(windows: _Windows, joined: int) -> Iterator[EvalItem]:
             first, *others = windows.samples[row : row + joined]
             samples = np.concatenate([first, *(window[half:] for window in others)])
             scaled = np.concatenate([samples[:, :3] * STANDARD_GRAVITY, samples[:, 3:]], axis=1).astype(np.float32)
-            labels, group, named = (
-                (windows.labels[row],),
-                windows.subjects[row],
-                f"{windows.path.name}, window {row + 1}",
-            )
+            labels, group = (windows.labels[row],), windows.subjects[row]
+            named = f"{windows.path.name}, window {row + 1}"
             media = Motion(scaled, RATE_HZ)
             yield EvalItem(windows.path, Modality.IMU, labels=labels, group=group, media=media, name=named)
 

@@ -48,16 +48,8 @@ def read_imagenet(folder: Path, split: str) -> DataSet:
     entries = [EvalItem(path, Modality.IMAGE, labels=(one.name,)) for one in folders for path in pictures_in(one)]
     classes = ClassNames(tuple(labels), texts)
     notes = [f"names of the classes: {source}"] if any(map(_WNID.fullmatch, labels)) else []
-    return assemble(
-        "imagenet",
-        Modality.IMAGE,
-        entries,
-        Metric.TOP1,
-        classes=classes,
-        templates="imagenet",
-        split=split,
-        notes=notes,
-    )
+    how = "imagenet", Modality.IMAGE, entries, Metric.TOP1
+    return assemble(*how, classes=classes, templates="imagenet", split=split, notes=notes)
 
 
 def _class_names(folder: Path) -> tuple[Mapping[str, tuple[str, ...]], str]:

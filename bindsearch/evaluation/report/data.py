@@ -192,20 +192,9 @@ def number(value: float | None, figure: Figure) -> str:
 def engine_row(one: EngineFigure) -> tuple[str, ...]:
     """Return the cells of one operating point, for ENGINE_COLUMNS."""
     error = "" if one.error is None else f" ±{one.error:.4f}"
-    return (
-        one.source,
-        one.target.value,
-        str(one.rows),
-        one.form,
-        str(one.k),
-        f"{one.share:.0%}",
-        str(one.probes),
-        str(one.rerank),
-        f"{one.recall:.4f}{error}",
-        "" if one.tuned is None else f"{one.tuned:.4f}",
-        f"{one.latency_ms:.2f}",
-        f"{one.scan_ms:.2f}",
-    )
+    tuned = "" if one.tuned is None else f"{one.tuned:.4f}"
+    point = one.source, one.target.value, one.rows, one.form, one.k, f"{one.share:.0%}", one.probes, one.rerank
+    return (*map(str, point), f"{one.recall:.4f}{error}", tuned, f"{one.latency_ms:.2f}", f"{one.scan_ms:.2f}")
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:

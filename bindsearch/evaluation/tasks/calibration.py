@@ -21,6 +21,7 @@ from bindsearch.evaluation.score_calibration import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
     from bindsearch.search.scoring.probability import ProbabilityModel
     from bindsearch.types import Modality
 
@@ -29,8 +30,8 @@ MAX_QUERIES, MAX_ITEMS = 500, 5000
 
 
 def calibration(
-    queries: NDArray[np.float32],
-    items: NDArray[np.float32],
+    queries: Vectors,
+    items: Vectors,
     owners: NDArray[np.int64],
     modalities: tuple[Modality, Modality],
     model: ProbabilityModel,

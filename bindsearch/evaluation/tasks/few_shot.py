@@ -19,17 +19,14 @@ from bindsearch.types import Modality
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
     from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem
 
-Labelled = tuple[Sequence["EvalItem"], "NDArray[np.float32]"]
+Labelled = tuple[Sequence["EvalItem"], "Vectors"]
 
 
 def few_shot(
-    data: DataSet,
-    items: Sequence[EvalItem],
-    vectors: NDArray[np.float32],
-    train: Labelled | None,
-    shots: Sequence[int],
+    data: DataSet, items: Sequence[EvalItem], vectors: Vectors, train: Labelled | None, shots: Sequence[int]
 ) -> list[Measurement]:
     """Return the figures of linear probes; with folds the mean over the folds, each tested once.
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.encoders.base import Encoder
+    from bindsearch.evaluation.arrays import Vectors
     from bindsearch.search.scoring.probability import ProbabilityModel
 
 
@@ -66,7 +67,7 @@ class _Embedded(NamedTuple):
 
     items: tuple[EvalItem, ...]
     kept: NDArray[np.int64]
-    vectors: NDArray[np.float32]
+    vectors: Vectors
     failures: tuple[Failure, ...]
 
 
@@ -89,7 +90,7 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
     own = _embed(data.items, work, f"{data.name}: {data.modality}")
     failures = list(own.failures)
     found: list[Measurement] = []
-    vectors_of: dict[str, NDArray[np.float32]] = {data.modality.value: own.vectors}
+    vectors_of: dict[str, Vectors] = {data.modality.value: own.vectors}
     if not len(own.items):
         reason = own.failures[0].reason if own.failures else "there is none"
         raise UsageError(f"{data.name} cannot be measured: no item can be embedded ({reason})")
@@ -218,7 +219,7 @@ def _labelled(items: Sequence[EvalItem], labels: Sequence[str]) -> NDArray[np.in
 
 
 def _captions_both_ways(
-    data: DataSet, own: _Embedded, captions: list[str], texts: NDArray[np.float32], owners: NDArray[np.int64]
+    data: DataSet, own: _Embedded, captions: list[str], texts: Vectors, owners: NDArray[np.int64]
 ) -> list[Measurement]:
     """Return how captions find items, and how items find captions."""
     groups = [item.group for item in own.items]
@@ -261,7 +262,7 @@ def _combinations(
     rows: NDArray[np.int64],
     classes: ClassVectors | None,
     captions: tuple[list[str], NDArray[np.int64]],
-    vectors_of: Mapping[str, NDArray[np.float32]],
+    vectors_of: Mapping[str, Vectors],
 ) -> list[Measurement]:
     """Return the figures of items whose vectors are combined of both halves of their pairs."""
     names = (data.modality.value, other.value)

@@ -31,6 +31,7 @@ from bindsearch.vectors import cosines
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
     from bindsearch.evaluation.datasets.dataset import EvalItem
 
 Shown = Sequence["str | EvalItem"]
@@ -41,8 +42,8 @@ MAX_EXAMPLE_QUERIES = 2000
 
 def retrieval(
     title: str,
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
+    queries: Vectors,
+    candidates: Vectors,
     relevant: Sequence[Sequence[int]],
     groups: Sequence[str | None],
     shown: tuple[Shown, Shown],
@@ -97,10 +98,7 @@ def retrieval_rows(
 
 
 def same_label(
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    labels: tuple[Sequence[str], Sequence[str]],
-    groups: Sequence[str | None],
+    queries: Vectors, candidates: Vectors, labels: tuple[Sequence[str], Sequence[str]], groups: Sequence[str | None]
 ) -> Figure:
     """Return how often the nearest candidate has the label of the query, as for frames that show one place.
 
@@ -119,11 +117,7 @@ def same_label(
 
 
 def by_label(
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    relevant: Sequence[Sequence[int]],
-    labels: Sequence[str],
-    k: int = 10,
+    queries: Vectors, candidates: Vectors, relevant: Sequence[Sequence[int]], labels: Sequence[str], k: int = 10
 ) -> tuple[Figure, Figure]:
     """Return recall at k as the mean over the labels of the queries, so that each counts alike; and over chance.
 
@@ -151,8 +145,8 @@ def by_label(
 
 
 def sweep_retrieval(
-    queries: NDArray[np.float32],
-    pair: tuple[NDArray[np.float32], NDArray[np.float32]],
+    queries: Vectors,
+    pair: tuple[Vectors, Vectors],
     names: tuple[str, str],
     relevant: Sequence[Sequence[int]],
     groups: Sequence[str | None],
@@ -175,18 +169,15 @@ def sweep_retrieval(
         for figure in retrieval_rows(found[weight], answers, own_groups)
         if figure.name.startswith("R@")
     ]
-    sweeps = tuple(
-        Sweep(*names, f"R@{k}", WEIGHTS, tuple(found[weight].recall_at(k) for weight in WEIGHTS))
-        for k in KS
-        if k < len(pair[0])
-    )
+    recalls = {k: tuple(found[weight].recall_at(k) for weight in WEIGHTS) for k in KS if k < len(pair[0])}
+    sweeps = tuple(Sweep(*names, f"R@{k}", WEIGHTS, values) for k, values in recalls.items())
     title, settings = f"text -> {names[0]} and {names[1]}", {"candidates": len(pair[0])}
     return Measurement(Kind.COMBINATION, title, tuple(figures), sweeps=sweeps, settings=settings)
 
 
 def _examples(
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
+    queries: Vectors,
+    candidates: Vectors,
     relevant: Sequence[Sequence[int]],
     rows: NDArray[np.int64],
     shown: tuple[Shown, Shown],

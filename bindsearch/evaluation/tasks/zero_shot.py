@@ -25,6 +25,7 @@ from bindsearch.evaluation.retrieval import PAPER_VIDEO_WEIGHT, WEIGHTS, combine
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
     from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem
 
 FIVE_OF = 20
@@ -35,11 +36,7 @@ EXAMPLES = 6
 
 
 def zero_shot(
-    data: DataSet,
-    items: Sequence[EvalItem],
-    vectors: NDArray[np.float32],
-    classes: ClassVectors,
-    settings: Mapping[str, Setting],
+    data: DataSet, items: Sequence[EvalItem], vectors: Vectors, classes: ClassVectors, settings: Mapping[str, Setting]
 ) -> Measurement:
     """Measure the classification of items by the names of classes.
 
@@ -104,7 +101,7 @@ def positives_of(items: Sequence[EvalItem], labels: Sequence[str]) -> NDArray[np
 def sweep_classes(
     data: DataSet,
     items: Sequence[EvalItem],
-    pair: tuple[NDArray[np.float32], NDArray[np.float32]],
+    pair: tuple[Vectors, Vectors],
     names: tuple[str, str],
     classes: ClassVectors,
 ) -> Measurement:
