@@ -141,7 +141,7 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
         if Kind.RETRIEVAL in work.kinds:
             found += _pairs_both_ways(data.modality, other, own, pairs, rows)
         if Kind.COMBINATION in work.kinds and has_text:
-            found += _combinations(data, other, own, pairs, rows, classes, (captions, owners), vectors_of)
+            found += _combinations(data, other, own, pairs, rows, classes, owners, vectors_of)
     if data.candidates and Kind.RETRIEVAL in work.kinds:
         others = _embed(data.candidates, work, f"{data.name}: candidates")
         failures += others.failures
@@ -224,7 +224,7 @@ def _captions_both_ways(
     """Return how captions find items, and how items find captions."""
     groups = [item.group for item in own.items]
     several = len(owners) > len(set(owners.tolist()))  # captions of one item are alike
-    of_captions = [groups[row] or (f"item {row}" if several else None) for row in owners]
+    of_captions = [(groups[row] or f"item {row}") if several else groups[row] for row in owners]
     items_of = [[int(row)] for row in owners]
     rows_of = [np.flatnonzero(owners == row).tolist() for row in range(len(own.items))]
     return [
@@ -261,7 +261,7 @@ def _combinations(
     pairs: _Embedded,
     rows: NDArray[np.int64],
     classes: ClassVectors | None,
-    captions: tuple[list[str], NDArray[np.int64]],
+    owners: NDArray[np.int64],
     vectors_of: Mapping[str, Vectors],
 ) -> list[Measurement]:
     """Return the figures of items whose vectors are combined of both halves of their pairs."""
@@ -272,10 +272,10 @@ def _combinations(
     if classes is not None and len(known := _labelled(items, classes.labels)):
         labelled = [items[row] for row in known]
         found.append(sweep_classes(data, labelled, (both[0][known], both[1][known]), names, classes))
-    if captions[0]:
+    if len(owners):
         place = {int(row): position for position, row in enumerate(rows)}
-        kept = [number for number, owner in enumerate(captions[1]) if int(owner) in place]
-        relevant = [[place[int(captions[1][number])]] for number in kept]
+        kept = [number for number, owner in enumerate(owners) if int(owner) in place]
+        relevant = [[place[int(owners[number])]] for number in kept]
         groups = [items[rows_[0]].group or f"item {rows_[0]}" for rows_ in relevant]
         found.append(sweep_retrieval(vectors_of["text"][kept], both, names, relevant, groups))
     return found
