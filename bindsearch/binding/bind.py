@@ -58,12 +58,8 @@ from bindsearch.types import Modality, PathLike
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
-def ignore_progress(stage: str, done: int, total: int) -> None:
-    """Ignore the progress of decoding and embedding."""
-
-
-def ignore_step(report: StepReport) -> None:
-    """Ignore the progress of training."""
+def ignore_progress(*_progress: object) -> None:
+    """Ignore the progress of decoding and embedding, or of training."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ def bind(
     settings: Sequence[str] = (),
     options: BindOptions = BindOptions(),
     on_progress: OnProgress = ignore_progress,
-    on_step: Callable[[StepReport], None] = ignore_step,
+    on_step: Callable[[StepReport], None] = ignore_progress,
 ) -> BindResult:
     """Train a tower of a modality towards the space of a hub, and install both as an encoder.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from bindsearch.arguments import to_path
-from bindsearch.binding.bind import BindOptions, check_name, model_files, new_folder, publish_bound
+from bindsearch.binding.bind import BindOptions, check_name, ignore_progress, model_files, new_folder, publish_bound
+from bindsearch.binding.data.pair_data import OnProgress
 from bindsearch.binding.data.pairs import read_pairs, share_of
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.combined.encoder import BRIDGE_TOWER, Bridge, bridge_tensors
@@ -50,9 +51,6 @@ MAX_SHOWN = 10
 
 RIDGES = tuple(10.0**exponent for exponent in range(-6, 2))
 """Strengths of the ridge, relative to the mean variance of a dimension; held-out captions decide."""
-
-OnEmbedded = Callable[[str, int, int], None]
-"""Called with what is embedded, the number done and their number."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def bind_bridge(
     out: str,
     *,
     options: BindOptions = BindOptions(),  # noqa: B008  (frozen)
-    on_embedded: OnEmbedded = lambda *_: None,
+    on_embedded: OnProgress = ignore_progress,
 ) -> BridgeResult:
     """Fit a bridge between two encoders and install both as one encoder, "bound:NAME".
 

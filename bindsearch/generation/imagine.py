@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,21 +64,6 @@ class ImaginedPicture:
     path: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class _EncodedQuery:
-    """A query in the space of its encoder: its unit vector (d,), its terms as they are recorded, and what is told.
-
-    `probes` are the vectors (n, d) that the encoder gives the probe pictures; None if they are not compared.
-    """
-
-    vector: NDArray[np.float32]
-    terms: Sequence[Mapping[str, Any]]
-    encoder: str
-    digest: str
-    probes: NDArray[np.float32] | None
-    notices: tuple[str, ...]
-
-
 @installation_faults()
 def imagine(
     query: Searchable | Query,
@@ -133,13 +118,7 @@ def imagine(
     decoder = find_decoder(model)
     if chosen.steps > decoder.shape.max_steps:
         raise UsageError(f"the number of steps is {chosen.steps}: the decoder has at most {decoder.shape.max_steps}")
-    notices: list[str] = []
-
-    def note(text: str) -> None:
-        notices.append(text)
-        on_notice(text)
-
-    note(f"licence of {decoder.name}: {decoder.license}")
+    on_notice(f"licence of {decoder.name}: {decoder.license}")
     if store is not None:
         used = store.encoder
     else:
@@ -149,17 +128,19 @@ def imagine(
     where = resolve_device(device)
     dtype = chosen.dtype or ("fp16" if where.type == "cuda" else "fp32")
     for notice in memory_notes(decoder, chosen.sides(decoder.shape.side_px), where, dtype):
-        note(notice)
+        on_notice(notice)
     if store is not None:
         terms = store.encode_query(asked, imu_rate_hz=imu_rate_hz)
     else:
         terms = encode_without_store(asked.terms, used, imu_rate_hz)
-    encoded = _encoded(asked, terms, used, None if chosen.any_space else decoder.shape.input_px)
-    for notice in encoded.notices:
-        note(notice)
+    vector = compose_query(asked, terms).for_target(Modality.IMAGE).vector
+    about = {"query": _recorded_terms(asked, terms), "encoder": used.name, "encoder_digest": used.digest}
+    probes = None if chosen.any_space else probe_vectors(used, decoder.shape.input_px)
+    for notice in dict.fromkeys(notice for term in terms for notice in term.notices):
+        on_notice(notice)
     del used, terms  # one that was loaded here is not in memory beside the decoder
     gc.collect()
-    return _draw(encoded, decoder, chosen, paths, where, dtype, note, on_steps)
+    return _draw(vector, about, probes, decoder, chosen, paths, where, dtype, on_notice, on_steps)
 
 
 def check_output(path: Path) -> None:
@@ -184,10 +165,9 @@ def _paths(out: PathLike | None, count: int) -> list[Path | None]:
     return [path.with_name(f"{path.stem}-{number:0{len(str(count))}}{path.suffix}") for number in range(1, count + 1)]
 
 
-def _encoded(query: Query, terms: Sequence[EncodedTerm], encoder: Encoder, probe_px: int | None) -> _EncodedQuery:
-    """Compose encoded terms, and encode probe pictures of that side if spaces are compared."""
-    vector = compose_query(query, terms).for_target(Modality.IMAGE).vector
-    recorded = [
+def _recorded_terms(query: Query, terms: Sequence[EncodedTerm]) -> list[dict[str, Any]]:
+    """Return the terms of a query for the record."""
+    return [
         {
             "kind": str(given.kind or term.modality),
             "modality": term.modality.value,
@@ -198,45 +178,44 @@ def _encoded(query: Query, terms: Sequence[EncodedTerm], encoder: Encoder, probe
         }
         for given, term, weight in zip(query.terms, terms, resolve_weights(query.terms), strict=True)
     ]
-    probes = None if probe_px is None else probe_vectors(encoder, probe_px)
-    notices = tuple(dict.fromkeys(notice for term in terms for notice in term.notices))
-    return _EncodedQuery(vector, recorded, encoder.name, encoder.digest, probes, notices)
 
 
 def _draw(
-    encoded: _EncodedQuery,
+    vector: NDArray[np.float32],
+    about: Mapping[str, Any],
+    probes: NDArray[np.float32] | None,
     decoder: DecoderFiles,
     settings: PictureSettings,
     paths: Sequence[Path | None],
     where: torch.device,
     dtype: str,
-    note: Callable[[str], None],
+    on_notice: OnStage,
     on_steps: OnRows,
 ) -> list[ImaginedPicture]:
-    """Load the decoder, compare the spaces, and make, record and write the pictures."""
+    """Load the decoder, compare the spaces, and make, record and write the pictures of a vector (d,)."""
     from bindsearch import __version__
 
     pipeline = load_pipeline(decoder.folder, torch_dtype(dtype), where)
     cosine = None
-    if encoded.probes is None:
-        note("the space of the query was not compared with that of the decoder (--any-space)")
+    if probes is None:
+        on_notice("the space of the query was not compared with that of the decoder (--any-space)")
     else:
         of_decoder = picture_vectors(pipeline, probe_pictures(decoder.shape.input_px))
-        cosine = check_space(encoded.encoder, decoder.name, encoded.probes, of_decoder)
+        cosine = check_space(about["encoder"], decoder.name, probes, of_decoder)
     norm, is_trained = read_norm(pipeline)
     if not is_trained:
-        note(f"the decoder states no statistics of its embeddings (mean 0, deviation 1): scaled to the norm {norm:.4g}")
+        on_notice(
+            f"the decoder states no statistics of its embeddings (mean 0, deviation 1): scaled to the norm {norm:.4g}"
+        )
     tokens, most = count_tokens(pipeline, settings.prompt)
     if tokens > most:
-        note(f"the prompt has {tokens} tokens: only the first {most} are used")
+        on_notice(f"the prompt has {tokens} tokens: only the first {most} are used")
     size = settings.sides(decoder.shape.side_px)
     noise_level = settings.noise_level(decoder.shape.noise_levels)
     record: dict[str, Any] = {
         "made_by": f"bindsearch {__version__}",
         "command": COMMAND,
-        "query": encoded.terms,
-        "encoder": encoded.encoder,
-        "encoder_digest": encoded.digest,
+        **about,
         "model": decoder.name,
         "model_digest": decoder.digest,
         "license": decoder.license,
@@ -259,7 +238,7 @@ def _draw(
         def on_step(done: int, before: int = number * settings.steps) -> None:
             on_steps(before + done, settings.count * settings.steps)
 
-        scaled = encoded.vector * np.float32(norm)
+        scaled = vector * np.float32(norm)
         picture = draw_picture(
             pipeline, scaled, settings, seed=seed, size=size, noise_level=noise_level, on_step=on_step
         )
