@@ -51,13 +51,7 @@ def read_csv(folder: Path, split: str) -> DataSet:
 
 
 def read_list(
-    name: str,
-    path: Path,
-    split: str = ALL,
-    *,
-    modality: Modality | None = None,
-    label: str = "label",
-    texts: str = "",
+    name: str, path: Path, split: str = ALL, *, modality: Modality | None = None, label: str = "label", texts: str = ""
 ) -> DataSet:
     """Return the data set of a list.
 
@@ -109,19 +103,13 @@ def _items(rows: Iterable[Mapping[str, str]], path: Path, label: str, modality: 
         file = path_inside(path.parent, row["path"])
         kind = modality or _modality(row, file, path)
         key = (file, kind, _span(row, path))
-        known = found.get(key)
-        others = {
-            other: path_inside(path.parent, row[column])
-            for column, other in _OTHERS.items()
-            if row.get(column) and other is not kind
-        }
-        item = known or EvalItem(file, kind, group=row.get("fold") or row.get("group") or None, span=key[2])
-        found[key] = replace(
-            item,
-            labels=tuple(dict.fromkeys((*item.labels, *_labels(row, label)))),
-            captions=tuple(dict.fromkeys((*item.captions, *filter(None, [row.get("caption")])))),
-            others={**item.others, **others},
-        )
+        given = [(column, other) for column, other in _OTHERS.items() if row.get(column) and other is not kind]
+        others = {other: path_inside(path.parent, row[column]) for column, other in given}
+        group = row.get("fold") or row.get("group") or None
+        item = found.get(key) or EvalItem(file, kind, group=group, span=key[2])
+        labels = tuple(dict.fromkeys((*item.labels, *_labels(row, label))))
+        captions = tuple(dict.fromkeys((*item.captions, *filter(None, [row.get("caption")]))))
+        found[key] = replace(item, labels=labels, captions=captions, others={**item.others, **others})
     return list(found.values())
 
 

@@ -131,11 +131,9 @@ def read_sound_to_picture(folder: Path, split: str) -> DataSet:
     photos = dict.fromkeys(path for parent in {path.parent: 0 for path in listed} for path in pictures_in(parent))
     candidates = tuple(EvalItem(path, Modality.IMAGE, labels=tuple(listed.get(path, ()))) for path in photos)
     shown = {label for item in candidates for label in item.labels}
-    entries = [
-        replace(item, labels=(in_words(item.labels[0]),))
-        if in_words(item.labels[0]) in shown
-        else LeftOut(item.path.name, "no photograph shows what makes its sound")
-        for item in sounds.items
-    ]
+    entries: list[Entry] = []
+    for item in sounds.items:
+        label, why = in_words(item.labels[0]), "no photograph shows what makes its sound"
+        entries.append(replace(item, labels=(label,)) if label in shown else LeftOut(item.path.name, why))
     name, notes = "sound-to-picture", sounds.notes
     return assemble(name, Modality.AUDIO, entries, Metric.RECALL, split=split, candidates=candidates, notes=notes)

@@ -38,12 +38,7 @@ def find(folder: Path, *names: str) -> Path:
 
 
 def read_table(
-    path: Path,
-    needed: Sequence[str],
-    *,
-    columns: Sequence[str] = (),
-    comment: str = "",
-    skip_spaces: bool = False,
+    path: Path, needed: Sequence[str], *, columns: Sequence[str] = (), comment: str = "", skip_spaces: bool = False
 ) -> Iterator[Mapping[str, str]]:
     """Yield the rows of a table, values without spaces around them.
 
