@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bindsearch.binding.bind import BindOptions, bind, ignore_step
+from bindsearch.binding.bind import BindOptions, bind, ignore_progress
 from bindsearch.binding.training.train import StepReport
 from bindsearch.encoders.mini.imu import VIEW_HOP
 from bindsearch.encoders.model_store.installed import MODELS_VARIABLE, ModelManifest, tower_file
@@ -79,7 +79,7 @@ def train_tower(
     *,
     leave_out: int | None,
     settings: Sequence[str] = (),
-    on_step: Callable[[StepReport], None] = ignore_step,
+    on_step: Callable[[StepReport], None] = ignore_progress,
 ) -> None:
     """Train a tower, and write it in the form that `mini` reads; it takes some minutes of one core.
 

@@ -31,7 +31,7 @@ from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem
 from bindsearch.evaluation.datasets.registry import read_dataset
 from bindsearch.evaluation.embedding import embed_items, embed_texts
 from bindsearch.evaluation.figures import Error, Figure, mean_error, share_error
-from bindsearch.evaluation.report.lines import figure_row, table
+from bindsearch.evaluation.report.data import figure_row, table
 from bindsearch.evaluation.results import Kind
 from bindsearch.evaluation.retrieval import retrieval_figures
 from bindsearch.evaluation.tasks.measure import Work, measure

@@ -75,7 +75,7 @@ def eval_command(
     if what == "sets":
         _print_sets(as_json=json)
         return 0
-    from bindsearch.evaluation.report.data import report_data
+    from bindsearch.evaluation.report.data import report_data, report_lines
 
     if html is not None:
         from bindsearch.views.html_page import check_target
@@ -89,8 +89,6 @@ def eval_command(
     if json:
         print_json({**report_data(report), "html": None if html is None else str(html.absolute())})
     else:
-        from bindsearch.evaluation.report.lines import report_lines
-
         for line in report_lines(report):
             print_line(line)
     print_notices(report.notes)

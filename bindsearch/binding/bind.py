@@ -6,12 +6,12 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from bindsearch.binding.recipe import DEFAULTS, RunSettings, parse_settings
 from bindsearch.binding.training.train import CHECKPOINT_FILE, LOG_FILE, Run, StepReport, kept_weights, train
 from bindsearch.binding.training.training_step import seed_of
 from bindsearch.binding.training.validation import Validation, make_validator
-from bindsearch.binding.training.workers import Workers, join_workers, leave_workers
+from bindsearch.binding.training.workers import Workers, join_workers
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.encoder import BoundEncoder, base_of, start_of
 from bindsearch.encoders.bound.label_tower import LabelTower, fill_bank
@@ -47,7 +47,7 @@ from bindsearch.encoders.model_store.installed import (
     work_folder,
     write_manifest,
 )
-from bindsearch.encoders.registry import load_encoder, supports_device
+from bindsearch.encoders.registry import load_part
 from bindsearch.encoders.torch_runtime.device import Runtime, check_device, resolve_device
 from bindsearch.encoders.torch_runtime.tensor_files import TensorSpec, write_towers
 from bindsearch.encoders.zero_shot import DEFAULT_TEMPLATES, read_templates
@@ -55,23 +55,11 @@ from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.hashing import hash_file
 from bindsearch.types import Modality, PathLike
 
-if TYPE_CHECKING:
-    from torch import nn
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
-LICENSE = "made here: the licences of the hub and of the pairs apply"
 
-RUN_FOLDER = "run"
-"""Folder of checkpoints, logs and caches in the work folder of a model."""
-
-
-def ignore_progress(stage: str, done: int, total: int) -> None:
-    """Ignore the progress of decoding and embedding."""
-
-
-def ignore_step(report: StepReport) -> None:
-    """Ignore the progress of training."""
+def ignore_progress(*_progress: object) -> None:
+    """Ignore the progress of decoding and embedding, or of training."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +120,7 @@ def bind(
     settings: Sequence[str] = (),
     options: BindOptions = BindOptions(),
     on_progress: OnProgress = ignore_progress,
-    on_step: Callable[[StepReport], None] = ignore_step,
+    on_step: Callable[[StepReport], None] = ignore_progress,
 ) -> BindResult:
     """Train a tower of a modality towards the space of a hub, and install both as an encoder.
 
@@ -153,7 +141,7 @@ def bind(
     """
     name, folder, run_folder = _places(out, options)
     check_run(out, modality, settings, options)
-    encoder = load_hub(hub, options.device) if isinstance(hub, str) else hub
+    encoder = load_part(hub, None, Runtime(options.device)) if isinstance(hub, str) else hub
     run_settings = parse_settings(Modality(modality), encoder.dim, settings)
     table = read_pairs(pairs, Modality(modality), encoder.modalities, run_settings.recipe.validation)
     if run_settings.recipe.patience and not any(pair.is_validation for pair in table.pairs):
@@ -165,14 +153,13 @@ def bind(
                 run_folder.mkdir(parents=True, exist_ok=True)
                 if options.restart:
                     (run_folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-                data = load_pair_data(table, encoder, run_settings, folder, on_progress)
-                workers.wait()
             else:
-                workers.wait()  # the first process has filled the caches
-                data = load_pair_data(table, encoder, run_settings, folder, ignore_progress)
-            result = _train_and_install(
-                name, encoder, run_settings, data, workers, folder, options, on_progress, on_step
-            )
+                workers.wait()  # until the first process has filled the caches
+            show = on_progress if workers.is_first else ignore_progress
+            data = load_pair_data(table, encoder, run_settings, folder, show)
+            if workers.is_first:
+                workers.wait()
+            result = _train_and_install(name, encoder, run_settings, data, workers, options, on_progress, on_step)
             if options.work is None and workers.is_first:
                 shutil.rmtree(folder)
             return result
@@ -183,17 +170,12 @@ def bind(
             "--work, and run the same command again"
         ) from error
     finally:
-        leave_workers(workers)
+        if workers.count > 1:
+            torch.distributed.destroy_process_group()
 
 
 def check_run(out: str, modality: str | Modality, settings: Sequence[str], options: BindOptions) -> None:
-    """Check what can be checked of a run before anything is read.
-
-    Args:
-        out: Name of the new encoder.
-        modality: The new modality.
-        settings: Texts such as "batch=64".
-        options: The options.
+    """Check what can be checked of a run, whose arguments are those of `bind`, before anything is read.
 
     Raises:
         UsageError: a name or a setting is not valid, or the model exists.
@@ -205,7 +187,11 @@ def check_run(out: str, modality: str | Modality, settings: Sequence[str], optio
     check_device(options.device)
     read_templates(options.templates)
     name, _, run_folder = _places(out, options)
-    check_name(out, replace=options.replace or _is_of_run(name, run_folder))
+    try:  # a model with the log of this run may be installed again
+        is_of_run = (model_folder(name) / LOG_FILE).read_bytes() == (run_folder / LOG_FILE).read_bytes()
+    except OSError:
+        is_of_run = False
+    check_name(out, replace=options.replace or is_of_run)
 
 
 def check_name(out: str, *, replace: bool) -> str:
@@ -224,28 +210,10 @@ def check_name(out: str, *, replace: bool) -> str:
 
 
 def _places(out: str, options: BindOptions) -> tuple[str, Path, Path]:
-    """Return the name of the model, the folder of what runs share, and that of the run.
-
-    Raises:
-        UsageError: the name is not valid.
-    """
+    """Return the name of the model, the folder of what runs share, and that of the run; UsageError: a wrong name."""
     name = check_name(out, replace=True)
-    folder = to_path(options.work) if options.work is not None else work_folder(name) / RUN_FOLDER
-    return name, folder, _run_folder(folder, name)
-
-
-def _is_of_run(name: str, run_folder: Path) -> bool:
-    """Return whether an installed model was made by a run of a folder, which may install it again: it has its log."""
-    logs = [folder / LOG_FILE for folder in (model_folder(name), run_folder)]
-    try:
-        return logs[0].read_bytes() == logs[1].read_bytes()
-    except OSError:
-        return False
-
-
-def load_hub(name: str, device: str) -> Encoder:
-    """Return a hub; one without a choice of its device runs on the CPU, and only the tower on that device."""
-    return load_encoder(name, runtime=Runtime(device) if supports_device(name) else Runtime())
+    folder = to_path(options.work) if options.work is not None else work_folder(name) / "run"
+    return name, folder, folder / "runs" / name.removeprefix(BOUND_PREFIX)
 
 
 def _train_and_install(
@@ -254,16 +222,16 @@ def _train_and_install(
     settings: RunSettings,
     data: PairData,
     workers: Workers,
-    caches: Path,
     options: BindOptions,
     on_progress: OnProgress,
     on_step: Callable[[StepReport], None],
 ) -> BindResult:
     device = workers.device(resolve_device(options.device))
-    folder = _run_folder(caches, name)
+    _, caches, folder = _places(name, options)
     settings = with_labels(settings, data, workers.count)
     rows = data.rows(validation=False)
-    tower = new_tower(hub, settings)
+    tower = build_tower(settings.tower, start_of(hub, settings.tower))
+    initialize(tower, torch.Generator().manual_seed(seed_of(settings.recipe.seed)))
     if isinstance(tower, LabelTower):
         fill_bank(tower, torch.from_numpy(label_bank(data)))
     tower.to(device)
@@ -275,26 +243,20 @@ def _train_and_install(
             prepared = features_of_views(tower, validator.prepared, settings.recipe.part)
             validator = replace(validator, prepared=prepared)
     recorded = {**settings.as_json(), "hub": hub.name, "hub_digest": hub.digest, "pairs": _digest_of(data)}
-    run = Run(
-        Drawing(data, base_of(hub), settings, rows, features),
-        validator,
-        recorded,
-        workers,
-        device,
-        folder,
-        options.tensorboard,
-        on_step,
-    )
+    drawing = Drawing(data, base_of(hub), settings, rows, features)
+    run = Run(drawing, validator, recorded, workers, device, folder, options.tensorboard, on_step)
     part = settings.recipe.part
     before = validator.run(tower, part, device) if validator is not None and workers.is_first else None
     state = train(tower, run)
     manifest = last = None
+    log_file = model_folder(name) / LOG_FILE
     if workers.is_first:
         weights = kept_weights(state, settings.recipe)
         load_trained(tower, weights)
         last = validator.run(tower, part, device) if validator is not None else None
-        manifest = install_bound(name, hub, settings, weights, _description(data), state.log_scale.exp().item())
-        with atomic_write(model_folder(name) / LOG_FILE) as log:
+        source = f"{len(rows)} pairs of {data.modality} bound with `bindsearch bind`"
+        manifest = install_bound(name, hub, settings, weights, source, state.log_scale.exp().item())
+        with atomic_write(log_file) as log:
             log.write((folder / LOG_FILE).read_bytes())
     notes = [*data.notes]
     if validator is None:
@@ -306,29 +268,8 @@ def _train_and_install(
             f"the tower is worse than before training (score {last.score:.3f} instead of {before.score:.3f}): give "
             "more pairs, fewer epochs or a lower learning_rate, or tuning=head"
         )
-    return BindResult(
-        manifest=manifest,
-        steps=state.step,
-        pairs=len(rows),
-        validation_pairs=len(data.pairs) - len(rows),
-        best_score=state.best_score if state.best else None,
-        before=before,
-        last=last,
-        log=model_folder(name) / LOG_FILE,
-        notes=tuple(notes),
-    )
-
-
-def _run_folder(folder: Path, name: str) -> Path:
-    """Return the folder of checkpoint and log of one run."""
-    return folder / "runs" / name.removeprefix(BOUND_PREFIX)
-
-
-def new_tower(hub: Encoder, settings: RunSettings) -> nn.Module:
-    """Return an untrained tower with its first values, which depend on the seed alone."""
-    tower = build_tower(settings.tower, start_of(hub, settings.tower))
-    initialize(tower, torch.Generator().manual_seed(seed_of(settings.recipe.seed)))
-    return tower
+    best, kept = state.best_score if state.best else None, len(data.pairs) - len(rows)
+    return BindResult(manifest, state.step, len(rows), kept, best, before, last, log_file, tuple(notes))
 
 
 def install_bound(
@@ -347,9 +288,7 @@ def install_bound(
         scale: Logit scale of the tower's modality.
     """
     modality = settings.tower.modality
-    new = work_folder(name) / NEW_FOLDER
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
+    new = new_folder(name)
     towers: dict[str, TowerConfig] = {modality: settings.tower}
     temperatures = {modality: scale}
     if isinstance(hub, BoundEncoder):
@@ -358,38 +297,62 @@ def install_bound(
                 shutil.copyfile(tower_file(hub.manifest, other), new / f"{other}.safetensors")
                 towers[other.value], temperatures[other.value] = config, hub.temperatures[other]
         hub = hub.hub
-    write_towers(new, {modality: [_tensor(key, value) for key, value in weights.items()]}, lambda *_: None)
-    files = {tower: new / f"{tower}.safetensors" for tower in sorted(towers)}
-    sizes = {tower: ModelFile(path.stat().st_size, hash_file(path)) for tower, path in files.items()}
+    specs = [TensorSpec(key, tuple(value.shape), "fp32", value.detach().cpu) for key, value in weights.items()]
+    write_towers(new, {modality: specs}, lambda *_: None)
+    files = model_files(new, sorted(towers))
     configs = {tower: asdict(towers[tower]) for tower in files}
-    content = json.dumps([configs, {tower: file.xxh3 for tower, file in sizes.items()}], sort_keys=True)
+    content = json.dumps([configs, {tower: file.xxh3 for tower, file in files.items()}], sort_keys=True)
+    architecture = {
+        "hub": hub.name,
+        "hub_digest": hub.digest,
+        "hub_options": dict(hub.options) if hub.name.startswith("imagebind-") else {},
+        "towers": configs,
+        "settings": settings.as_json(),
+    }
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return publish_bound(name, architecture, files, temperatures, source, digest)
+
+
+def new_folder(name: str) -> Path:
+    """Return an empty folder for the files of a new model, whose lock must be held."""
+    new = work_folder(name) / NEW_FOLDER
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    return new
+
+
+def model_files(new: Path, towers: Iterable[str]) -> dict[str, ModelFile]:
+    """Return size and digest of the file of each tower."""
+    paths = {tower: new / f"{tower}.safetensors" for tower in towers}
+    return {tower: ModelFile(path.stat().st_size, hash_file(path)) for tower, path in paths.items()}
+
+
+def publish_bound(
+    name: str,
+    architecture: Mapping[str, Any],
+    files: Mapping[str, ModelFile],
+    temperatures: Mapping[str, float],
+    source: str,
+    digest: str,
+) -> ModelManifest:
+    """Write the manifest of a model whose files are in its `new_folder`, and publish it."""
     manifest = ModelManifest(
         format=FORMAT,
         name=name,
         family="bound",
-        architecture={
-            "hub": hub.name,
-            "hub_digest": hub.digest,
-            "hub_options": dict(hub.options) if hub.name.startswith("imagebind-") else {},
-            "towers": configs,
-            "settings": settings.as_json(),
-        },
+        architecture=architecture,
         dtype="fp32",
         source=source,
-        source_sha256=hashlib.sha256(content.encode()).hexdigest(),
-        source_bytes=sum(file.size_bytes for file in sizes.values()),
-        license=LICENSE,
+        source_sha256=digest,
+        source_bytes=sum(file.size_bytes for file in files.values()),
+        license="made here: the licences of the hub and of the pairs apply",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         temperatures=temperatures,
-        files=sizes,
+        files=files,
     )
-    write_manifest(new, manifest)
+    write_manifest(work_folder(name) / NEW_FOLDER, manifest)
     publish_model(name)
     return manifest
-
-
-def _tensor(name: str, value: Tensor) -> TensorSpec:
-    return TensorSpec(name, tuple(value.shape), "fp32", lambda: value.detach().cpu())
 
 
 def _digest_of(data: PairData) -> str:
@@ -399,7 +362,3 @@ def _digest_of(data: PairData) -> str:
         digest.update(repr((key, int(group), pair.label, pair.is_validation)).encode())
     digest.update(data.whole_vectors.tobytes())
     return digest.hexdigest()
-
-
-def _description(data: PairData) -> str:
-    return f"{len(data.rows(validation=False))} pairs of {data.modality} bound with `bindsearch bind`"

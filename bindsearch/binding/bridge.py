@@ -12,10 +12,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,28 +23,19 @@ import numpy as np
 import torch
 
 from bindsearch.arguments import to_path
-from bindsearch.binding.bind import LICENSE, BindOptions, check_name, load_hub
+from bindsearch.binding.bind import BindOptions, check_name, ignore_progress, model_files, new_folder, publish_bound
+from bindsearch.binding.data.pair_data import OnProgress
 from bindsearch.binding.data.pairs import read_pairs, share_of
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.combined.encoder import BRIDGE_TOWER, Bridge, bridge_tensors
-from bindsearch.encoders.model_store.installed import (
-    BOUND_PREFIX,
-    FORMAT,
-    NEW_FOLDER,
-    ModelFile,
-    ModelManifest,
-    model_lock,
-    publish_model,
-    work_folder,
-    write_manifest,
-)
-from bindsearch.encoders.registry import kept_options
+from bindsearch.encoders.model_store.installed import BOUND_PREFIX, ModelManifest, model_lock
+from bindsearch.encoders.registry import kept_options, load_part
+from bindsearch.encoders.torch_runtime.device import Runtime
 from bindsearch.encoders.torch_runtime.tensor_files import TensorSpec, write_tensors
 from bindsearch.errors import UsageError
 from bindsearch.evaluation.datasets.dataset import EvalItem
 from bindsearch.evaluation.embedding import embed_items, embed_texts
 from bindsearch.evaluation.retrieval import retrieval_figures
-from bindsearch.hashing import hash_file
 from bindsearch.small_files import open_regular
 from bindsearch.types import Modality, PathLike
 
@@ -62,9 +51,6 @@ MAX_SHOWN = 10
 
 RIDGES = tuple(10.0**exponent for exponent in range(-6, 2))
 """Strengths of the ridge, relative to the mean variance of a dimension; held-out captions decide."""
-
-OnEmbedded = Callable[[str, int, int], None]
-"""Called with what is embedded, the number done and their number."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +94,7 @@ def bind_bridge(
     out: str,
     *,
     options: BindOptions = BindOptions(),  # noqa: B008  (frozen)
-    on_embedded: OnEmbedded = lambda *_: None,
+    on_embedded: OnProgress = ignore_progress,
 ) -> BridgeResult:
     """Fit a bridge between two encoders and install both as one encoder, "bound:NAME".
 
@@ -128,7 +114,7 @@ def bind_bridge(
     name = check_name(out, replace=options.replace)
     if wrong := next((one for one in (first, second) if one.startswith(BOUND_PREFIX) or "+" in one), None):
         raise UsageError(f"{wrong} cannot be bridged: give the encoders that it is made of, one at a time")
-    to_encoder, from_encoder = load_hub(first, options.device), load_hub(second, options.device)
+    to_encoder, from_encoder = (load_part(one, None, Runtime(options.device)) for one in (first, second))
     for encoder in (to_encoder, from_encoder):  # both embed the captions
         if Modality.TEXT not in encoder.modalities:
             raise UsageError(f"the encoder {encoder.name} embeds no text: captions cannot bridge it")
@@ -155,10 +141,8 @@ def bind_bridge(
     for one, (_, of_captions) in vectors.items():
         _check_sides(one, captions.held_out[of_captions])
     bridge, figures = fit_bridge(vectors, targets, captions.held_out)
-    if len(texts) < from_encoder.dim:
-        notes.append(
-            f"{len(texts)} captions are fewer than the {from_encoder.dim} dimensions: more make a better bridge"
-        )
+    if len(texts) < (dim := from_encoder.dim):
+        notes.append(f"{len(texts)} captions are fewer than the {dim} dimensions: more make a better bridge")
     manifest = _install(name, to_encoder, from_encoder, bridge, f"{len(texts)} captions, with `bindsearch bind`")
     return BridgeResult(manifest, int((~captions.held_out).sum()), figures, tuple(notes))
 
@@ -193,16 +177,21 @@ def fit_bridge(
     trained = {modality: ~held_out[captions] for modality, (_, captions) in vectors.items()}
     means = {modality: rows[trained[modality]].mean(axis=0) for modality, (rows, _) in vectors.items()}
     target_mean = targets[~held_out].mean(axis=0)
-    inputs = np.concatenate([(rows - means[one])[trained[one]] for one, (rows, _) in vectors.items()]).astype(
-        np.float64
-    )
-    wanted = np.concatenate([(targets - target_mean)[captions[trained[one]]] for one, (_, captions) in vectors.items()])
+    centred = targets - target_mean
+    inputs = np.concatenate([(rows - means[one])[trained[one]] for one, (rows, _) in vectors.items()]).astype("f8")
+    wanted = np.concatenate([centred[captions[trained[one]]] for one, (_, captions) in vectors.items()])
     values, directions = np.linalg.eigh(inputs.T @ inputs)
     projected = directions.T @ (inputs.T @ wanted)
     best: tuple[float, NDArray[np.float32]] | None = None
     for ridge in RIDGES:
         matrix = (directions @ (projected / (values + ridge * values.mean())[:, None])).astype(np.float32)
-        score = _mean_cosine(vectors, means, targets - target_mean, held_out, matrix)
+        cosines = []
+        for modality, (rows, captions) in vectors.items():
+            kept = held_out[captions]
+            mapped, right = (rows[kept] - means[modality]) @ matrix, centred[captions[kept]]
+            norms = np.linalg.norm(mapped, axis=1) * np.linalg.norm(right, axis=1)
+            cosines.append((mapped * right).sum(axis=1) / np.maximum(norms, 1e-12))
+        score = float(np.concatenate(cosines).mean())  # of what is held out with its centred caption
         if best is None or score > best[0]:
             best = score, matrix
     assert best is not None
@@ -215,23 +204,6 @@ def fit_bridge(
         digest.update(np.ascontiguousarray(array).tobytes())
     bridge = Bridge(matrix, means, target_mean, digest.hexdigest())
     return bridge, tuple(_figures(bridge, one, vectors[one], targets, held_out) for one in vectors)
-
-
-def _mean_cosine(
-    vectors: Mapping[Modality, tuple[NDArray[np.float32], NDArray[np.int64]]],
-    means: Mapping[Modality, NDArray[np.float32]],
-    targets: NDArray[np.float32],
-    held_out: NDArray[np.bool_],
-    matrix: NDArray[np.float32],
-) -> float:
-    """Return the mean cosine of what is held out with its centred caption."""
-    cosines = []
-    for modality, (rows, captions) in vectors.items():
-        kept = held_out[captions]
-        mapped, wanted = (rows[kept] - means[modality]) @ matrix, targets[captions[kept]]
-        norms = np.linalg.norm(mapped, axis=1) * np.linalg.norm(wanted, axis=1)
-        cosines.append((mapped * wanted).sum(axis=1) / np.maximum(norms, 1e-12))
-    return float(np.concatenate(cosines).mean())
 
 
 def _figures(
@@ -254,14 +226,7 @@ def _figures(
 
 @dataclass(frozen=True)
 class _Captions:
-    """Captions of a table, and perhaps media of the second encoder.
-
-    Attributes:
-        texts: The captions, n of them.
-        held_out: Whether each is kept for the figures: bool (n,).
-        items: A medium of each caption, or none at all.
-        notes: What was left out, one line each.
-    """
+    """The n captions of a table, which are kept for the figures (bool (n,)), and perhaps a medium of each."""
 
     texts: tuple[str, ...]
     held_out: NDArray[np.bool_]
@@ -270,15 +235,7 @@ class _Captions:
 
 
 def _read_captions(table: PathLike, media: frozenset[Modality]) -> _Captions:
-    """Read a table of captions.
-
-    Args:
-        table: CSV file, or a text file with a caption a line.
-        media: Modalities that a second column may have.
-
-    Raises:
-        UsageError: it cannot be read, or has too few or too many captions.
-    """
+    """Read a table of captions, perhaps with a column of one of some modalities; raise UsageError if it cannot be."""
     path = to_path(table)
     try:
         with open_regular(path) as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as file:
@@ -316,35 +273,13 @@ def _install(name: str, first: Encoder, second: Encoder, bridge: Bridge, source:
         TensorSpec(key, array.shape, "fp32", partial(torch.from_numpy, np.ascontiguousarray(array)))
         for key, array in bridge_tensors(bridge).items()
     ]
+    sides = [
+        {"encoder": one.name, "digest": one.digest, "options": kept_options(one.name, one.options)}
+        for one in (first, second)
+    ]
+    temperatures = {one.value: second.temperatures[one] for one in second.modalities - first.modalities}
     with model_lock(name):
-        new = work_folder(name) / NEW_FOLDER
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        file = new / f"{BRIDGE_TOWER}.safetensors"
-        write_tensors(file, specs)
-        manifest = ModelManifest(
-            format=FORMAT,
-            name=name,
-            family="bound",
-            architecture={
-                "bridge": [
-                    {
-                        "encoder": encoder.name,
-                        "digest": encoder.digest,
-                        "options": kept_options(encoder.name, encoder.options),
-                    }
-                    for encoder in (first, second)
-                ]
-            },
-            dtype="fp32",
-            source=source,
-            source_sha256=bridge.digest,
-            source_bytes=file.stat().st_size,
-            license=LICENSE,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            temperatures={one.value: second.temperatures[one] for one in second.modalities - first.modalities},
-            files={BRIDGE_TOWER: ModelFile(file.stat().st_size, hash_file(file))},
-        )
-        write_manifest(new, manifest)
-        publish_model(name)
-    return manifest
+        new = new_folder(name)
+        write_tensors(new / f"{BRIDGE_TOWER}.safetensors", specs)
+        files = model_files(new, [BRIDGE_TOWER])
+        return publish_bound(name, {"bridge": sides}, files, temperatures, source, bridge.digest)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
 from bindsearch.arguments import did_you_mean, shown
-from bindsearch.binding.augmentations.options import OPTIONS, Options, parse_options
+from bindsearch.binding.augmentations.options import OPTIONS, Options, bounded, parse_options
 from bindsearch.encoders.bound.tower_config import HUB, LABEL_MOTION, LABEL_NETWORKS, LABEL_SOUND, TowerConfig
 from bindsearch.errors import UsageError
 from bindsearch.types import Modality
 
 PRECISIONS = ("fp32", "bf16")
-
-
-def _number(default: float, low: float, high: float) -> Any:
-    """Return a field of a number with its bounds; a whole default takes whole numbers alone."""
-    return field(default=default, metadata={"low": low, "high": high})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +46,22 @@ class Recipe:
         UsageError: a value is out of its bounds.
     """
 
-    batch: int = _number(512, 2, 1 << 20)
-    part: int = _number(32, 1, 1 << 16)
-    epochs: float = _number(64.0, 0.0, 1e6)
-    replication: float = _number(1.0, 0.01, 1e4)
-    crops: int = _number(0, 0, 1000)
-    learning_rate: float = _number(5e-4, 0.0, 10.0)
-    weight_decay: float = _number(0.05, 0.0, 10.0)
-    warmup_epochs: float = _number(2.0, 0.0, 1e6)
-    clip: float = _number(1.0, 1e-6, 1e6)
-    scale: float = _number(10.0, 0.01, 100.0)
-    learn_scale: int = _number(0, 0, 1)
-    average: int = _number(0, 0, 1_000_000)
-    mix: float = _number(0.0, 0.0, 1.0)
-    validation: float = _number(0.1, 0.0, 0.9)
-    patience: int = _number(0, 0, 1_000_000)
-    seed: int = _number(0, 0, 1 << 31)
+    batch: int = bounded(512, 2, 1 << 20)
+    part: int = bounded(32, 1, 1 << 16)
+    epochs: float = bounded(64.0, 0.0, 1e6)
+    replication: float = bounded(1.0, 0.01, 1e4)
+    crops: int = bounded(0, 0, 1000)
+    learning_rate: float = bounded(5e-4, 0.0, 10.0)
+    weight_decay: float = bounded(0.05, 0.0, 10.0)
+    warmup_epochs: float = bounded(2.0, 0.0, 1e6)
+    clip: float = bounded(1.0, 1e-6, 1e6)
+    scale: float = bounded(10.0, 0.01, 100.0)
+    learn_scale: int = bounded(0, 0, 1)
+    average: int = bounded(0, 0, 1_000_000)
+    mix: float = bounded(0.0, 0.0, 1.0)
+    validation: float = bounded(0.1, 0.0, 0.9)
+    patience: int = bounded(0, 0, 1_000_000)
+    seed: int = bounded(0, 0, 1 << 31)
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
@@ -84,16 +79,10 @@ BETAS = (0.9, 0.95)
 
 DEFAULTS: Mapping[Modality, Recipe] = MappingProxyType(
     {
-        Modality.AUDIO: Recipe(
-            batch=2048, learning_rate=1.6e-3, weight_decay=0.2, replication=1.25, scale=20.0, clip=1.0
-        ),
-        Modality.DEPTH: Recipe(
-            batch=512, learning_rate=1.6e-3, weight_decay=0.2, replication=50.0, scale=5.0, clip=1.0
-        ),
-        Modality.THERMAL: Recipe(
-            batch=512, learning_rate=5e-4, weight_decay=0.05, replication=25.0, scale=10.0, clip=5.0
-        ),
-        Modality.IMU: Recipe(batch=512, learning_rate=5e-4, weight_decay=0.5, epochs=8.0, scale=5.0, clip=1.0),
+        Modality.AUDIO: Recipe(batch=2048, learning_rate=1.6e-3, weight_decay=0.2, replication=1.25, scale=20.0),
+        Modality.DEPTH: Recipe(learning_rate=1.6e-3, weight_decay=0.2, replication=50.0, scale=5.0),
+        Modality.THERMAL: Recipe(replication=25.0, clip=5.0),
+        Modality.IMU: Recipe(weight_decay=0.5, epochs=8.0, scale=5.0),
         Modality.IMAGE: Recipe(),
     }
 )
@@ -109,22 +98,11 @@ Chosen on RoadScene by benchmarks/binding.py, which holds out blocks of frames.
 
 HEAD_DROP_PATH = 0.3
 
+_LABELS = Recipe(epochs=60.0, warmup_epochs=9.0, scale=20.0, average=100, clip=1e6)
 LABEL_DEFAULTS: Mapping[str, Recipe] = MappingProxyType(
     {
-        LABEL_SOUND: Recipe(
-            batch=96, part=96, epochs=60.0, warmup_epochs=9.0, learning_rate=3e-3, scale=20.0, average=100, clip=1e6
-        ),
-        LABEL_MOTION: Recipe(
-            batch=192,
-            part=192,
-            epochs=60.0,
-            warmup_epochs=9.0,
-            learning_rate=2e-3,
-            scale=20.0,
-            average=100,
-            clip=1e6,
-            mix=0.5,
-        ),
+        LABEL_SOUND: replace(_LABELS, batch=96, part=96, learning_rate=3e-3),
+        LABEL_MOTION: replace(_LABELS, batch=192, part=192, learning_rate=2e-3, mix=0.5),
     }
 )
 """Defaults of networks that distinguish labels, chosen for the towers of `mini`: a few hundred recordings."""
@@ -206,9 +184,11 @@ def parse_settings(modality: Modality, dim: int, texts: Iterable[str]) -> RunSet
     tower: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
     others = []
-    kinds = {setting.name: type(setting.default) for setting in fields(Recipe)}
-    tower_kinds = {setting.name: type(setting.default) for setting in fields(TowerConfig)[4:]} | {"network": str}
-    known = [*kinds, *tower_kinds, *(setting.name for setting in fields(OPTIONS[modality]))]
+    recipe_names = [setting.name for setting in fields(Recipe)]
+    of_towers = fields(TowerConfig)[4:]
+    kinds: dict[str, Any] = {one.name: type(one.default) for one in (*fields(Recipe), *of_towers)}
+    kinds["network"] = str
+    known = [*kinds, *(setting.name for setting in fields(OPTIONS[modality]))]
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
@@ -216,12 +196,14 @@ def parse_settings(modality: Modality, dim: int, texts: Iterable[str]) -> RunSet
         if name not in known:
             hint = f"{did_you_mean(name, known)}choose from {', '.join(known)}"
             raise UsageError(f"unknown setting {shown(name)} of {modality}: {hint}")
-        if name in kinds:
-            recipe[name] = _value(name, value, kinds[name])
-        elif name in tower_kinds:
-            tower[name] = _value(name, value, tower_kinds[name])
-        else:
+        if name not in kinds:
             others.append(text)
+            continue
+        try:
+            (recipe if name in recipe_names else tower)[name] = kinds[name](value)
+        except ValueError:
+            expected = "a whole number" if kinds[name] is int else "a number"
+            raise UsageError(f"{name} is {shown(value)}: expected {expected}") from None
     network = tower.setdefault("network", DEFAULT_NETWORK[modality])
     is_head = network == HUB and tower.setdefault("tuning", "head") == "head"
     drop_path = HEAD_DROP_PATH if is_head else DROP_PATH.get(modality, 0.0)
@@ -229,12 +211,3 @@ def parse_settings(modality: Modality, dim: int, texts: Iterable[str]) -> RunSet
     chosen = TowerConfig(modality=modality.value, dim=dim, **{**defaults, **tower})
     recipe_of = HEAD_DEFAULTS if is_head else LABEL_DEFAULTS.get(network, DEFAULTS[modality])
     return RunSettings(chosen, replace(recipe_of, **recipe), parse_options(modality, others))
-
-
-def _value(name: str, text: str, kind: type) -> Any:
-    """Return the value in a text; raise UsageError if it is not of its kind."""
-    try:
-        return kind(text)
-    except ValueError:
-        what = "a whole number" if kind is int else "a number"
-        raise UsageError(f"{name} is {shown(text)}: expected {what}") from None

@@ -105,7 +105,7 @@ def load_encoder(
     if JOINT in name:
         from bindsearch.encoders.combined.encoder import load_combined
 
-        return load_combined(name, partial(_load_part, runtime=runtime), given)
+        return load_combined(name, partial(load_part, runtime=runtime), given)
     family = _family(name)
     is_own = family is not None or name in BUILT_IN
     if shadows := [point for point in _entry_points() if is_own and point.name == name]:
@@ -220,9 +220,9 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
         if BRIDGE in manifest.architecture:
             from bindsearch.encoders.combined.encoder import load_bridged
 
-            return load_bridged(manifest, partial(_load_part, runtime=runtime), options)
+            return load_bridged(manifest, partial(load_part, runtime=runtime), options)
         hub_name, hub_options = read_hub(manifest)
-        hub = _load_part(hub_name, {**hub_options, **(options or {})}, runtime)
+        hub = load_part(hub_name, {**hub_options, **(options or {})}, runtime)
         return BoundEncoder(manifest, hub, runtime=runtime)
     make = partial(_make, f"{family}.encoder:{_CLASSES[family]}", manifest, runtime=runtime)
     if family in ("openclip", "timm"):
@@ -234,8 +234,8 @@ def _load_model(name: str, family: str, options: Options | None, runtime: Runtim
     return encoder
 
 
-def _load_part(name: str, options: Options, runtime: Runtime) -> Encoder:
-    """Return an encoder that another one is made of; one without a choice of its device runs on the CPU."""
+def load_part(name: str, options: Options | None, runtime: Runtime) -> Encoder:
+    """Return an encoder, such as one that another is made of; one without a choice of its device runs on the CPU."""
     return load_encoder(name, options=options, runtime=runtime if supports_device(name) else Runtime())
 
 

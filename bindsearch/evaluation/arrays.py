@@ -16,6 +16,9 @@ from bindsearch.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Vectors = NDArray[np.float32]
+    """Vectors, a row each: float32 (n, d)."""
+
     Relevance = NDArray[np.bool_] | Sequence[Sequence[int] | NDArray[np.int64]]
     """Rows of the candidates that are relevant for each query, or a bool matrix (q, n)."""
 
@@ -23,7 +26,7 @@ NORM_TOLERANCE = 1e-3
 """Difference of a norm from 1 up to which a vector is a unit vector: half precision has 5e-4."""
 
 
-def to_unit_rows(vectors: NDArray[np.floating], name: str) -> NDArray[np.float32]:
+def to_unit_rows(vectors: NDArray[np.floating], name: str) -> Vectors:
     """Return unit vectors (n, d), n >= 1, as float32.
 
     Raises:

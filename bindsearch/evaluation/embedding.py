@@ -1,4 +1,4 @@
-"""Vectors of the items of a data set: decoded as indexing does, embedded in batches, kept in a cache.
+"""NDArray[np.float32] of the items of a data set: decoded as indexing does, embedded in batches, kept in a cache.
 
 An item of several segments, such as a sound of a minute, has the mean of their vectors, normalised. What cannot be
 decoded is listed with the reason. Unlike in an index, an item without content (silence, a picture of one colour) has a
@@ -8,6 +8,7 @@ vector: published protocols count every item.
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bindsearch.environment import check_libraries
-from bindsearch.errors import InstallationError, MediaError, UsageError, VectorError, first_line
+from bindsearch.errors import MediaError, UsageError, VectorError, first_line
 from bindsearch.hashing import fingerprint_of, hash_bytes, hash_file
 from bindsearch.ingest.inspect.find_file import find_file
 from bindsearch.ingest.inspect.inspect_file import declared_of
@@ -52,13 +53,7 @@ WHOLE_PX = 1 << 15
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An item that has no vector.
-
-    Attributes:
-        name: Its name in reports.
-        path: Its file.
-        reason: Why, one line.
-    """
+    """An item that has no vector: its name in reports, its file, and why in one line."""
 
     name: str
     path: Path
@@ -66,7 +61,7 @@ class Failure:
 
 
 class ItemVectors(NamedTuple):
-    """Vectors of items.
+    """NDArray[np.float32] of items.
 
     Attributes:
         vectors: Unit vectors of the items that could be embedded: float32 (m, d).
@@ -93,7 +88,7 @@ def embed_items(
         encoder: Encoder to use.
         items: The items.
         on_progress: Called with the number of items done and their number.
-        cache: Vectors that are known; new ones are added. None: all are made.
+        cache: NDArray[np.float32] that are known; new ones are added. None: all are made.
         options: Lengths of segments and limits; None: the defaults of a store.
 
     Raises:
@@ -167,7 +162,11 @@ def embed_texts(
         cut += encoder.count_tokens(text) > encoder.max_tokens
     for start in range(0, len(unknown), TEXTS_PER_BATCH):
         batch = unknown[start : start + TEXTS_PER_BATCH]
-        prepared = [encoder.prepare(Passage(_beginning(text, encoder))) for text in batch]
+        prepared = []
+        for text in batch:
+            is_whole = encoder.count_tokens(text) <= encoder.max_tokens
+            fitting = text if is_whole else next(iter(passages(text, encoder.count_tokens, encoder.max_tokens)))
+            prepared.append(encoder.prepare(Passage(fitting)))
         for text, vector in zip(batch, encoder.encode(Modality.TEXT, prepared), strict=True):
             vectors[text] = vector
             if cache is not None:
@@ -178,15 +177,7 @@ def embed_texts(
     return np.stack([vectors[text] for text in texts]), cut
 
 
-def _beginning(text: str, encoder: Encoder) -> str:
-    """Return what fits of a text."""
-    if encoder.count_tokens(text) <= encoder.max_tokens:
-        return text
-    return next(iter(passages(text, encoder.count_tokens, encoder.max_tokens)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoded:
+class _Decoded(NamedTuple):
     """An item that is ready to be embedded: its vector if the cache has it, else its media, else the reason of none."""
 
     key: str = ""
@@ -208,9 +199,7 @@ def _decode(item: EvalItem, encoder: Encoder, options: DecodeOptions, cache: Vec
                 raise MediaError(f"it has more than {MAX_SEGMENTS} segments: give a span of it")
             prepared.append(encoder.prepare(media))
         return _Decoded(key, prepared=tuple(prepared))
-    except InstallationError:
-        raise
-    except (MediaError, UsageError) as error:
+    except UsageError as error:
         return _Decoded(reason=first_line(error))
     except OSError as error:
         return _Decoded(reason=reason_of(error))
@@ -230,21 +219,15 @@ def _media(item: EvalItem, sidecar: Sidecar, encoder: Encoder, options: DecodeOp
         yield item.media
         return
     wants = encoder.wants if item.crop is None else replace(encoder.wants, picture_side_px=WHOLE_PX)
+    path, kind, count, most = item.path, item.modality, encoder.count_tokens, encoder.max_tokens
     segments = pieces(
-        item.path,
-        item.modality,
-        wants=wants,
-        options=options,
-        sidecar=sidecar,
-        count_tokens=encoder.count_tokens,
-        max_tokens=encoder.max_tokens,
-        span=item.span,
+        path, kind, wants=wants, options=options, sidecar=sidecar, count_tokens=count, max_tokens=most, span=item.span
     )
     with closing(segments):
         for segment in segments:
-            if segment.modality is item.modality:
+            if segment.modality is kind:
                 yield segment.media if item.crop is None else cropped(segment.media, item.crop)
-            elif item.modality is Modality.VIDEO:  # pictures come first, then sound
+            elif kind is Modality.VIDEO:  # pictures come first, then sound
                 return
 
 
@@ -280,10 +263,9 @@ def _embed(
     """Return the vector of each item of a batch, None where there is none: those are added to `failures`."""
     import numpy as np
 
-    segments: dict[Modality, list[tuple[int, NDArray[Any]]]] = {}
+    segments: defaultdict[Modality, list[tuple[int, NDArray[Any]]]] = defaultdict(list)
     for position, (item, one) in enumerate(zip(items, decoded, strict=True)):
-        for prepared in one.prepared:
-            segments.setdefault(item.modality, []).append((position, prepared))
+        segments[item.modality] += [(position, prepared) for prepared in one.prepared]
     parts: dict[int, list[NDArray[np.float32]]] = {}
     for modality, waiting in segments.items():
         for start in range(0, len(waiting), PREPARED_PER_CALL):
@@ -292,11 +274,8 @@ def _embed(
                 parts.setdefault(position, []).append(vector)
     found: list[NDArray[np.float32] | None] = []
     for position, (item, one) in enumerate(zip(items, decoded, strict=True)):
-        reason, vector = one.reason, one.cached
-        own = parts.get(position, [])
-        if not reason and vector is None and not own:
-            reason = "it has no segment"
-        elif not reason and vector is None:
+        reason, vector, own = one.reason or "it has no segment", one.cached, parts.get(position, [])
+        if own:
             try:
                 vector = own[0] if len(own) == 1 else l2_normalize(np.mean(own, axis=0))
             except VectorError:
@@ -314,14 +293,14 @@ def _key(item: EvalItem, sidecar: Sidecar, options: DecodeOptions) -> str:
     if item.media is None:
         content = hash_file(item.path)
     else:
-        values = [getattr(item.media, name) for name in type(item.media).__dataclass_fields__]
-        parts = [
-            f"{one.shape}{one.dtype}{hash_bytes(np.ascontiguousarray(one).data)}"
-            if isinstance(one, np.ndarray)
-            else repr(one)
-            for one in values
-        ]
-        content = fingerprint_of(type(item.media).__name__, *parts)
+        parts = [type(item.media).__name__]
+        for name in type(item.media).__dataclass_fields__:
+            one = getattr(item.media, name)
+            is_array = isinstance(one, np.ndarray)
+            parts.append(
+                f"{one.shape}{one.dtype}{hash_bytes(np.ascontiguousarray(one).data)}" if is_array else repr(one)
+            )
+        content = fingerprint_of(*parts)
     facts = {name: getattr(sidecar, name) for name in FACTS.get(item.modality, ())}
     # the unit of depth may be told by the path, and the kind of a file by its extension
     place = str(item.path) if item.modality is Modality.DEPTH and item.media is None else item.path.suffix

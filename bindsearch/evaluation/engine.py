@@ -24,6 +24,7 @@ from bindsearch.vectors import l2_normalize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
     from bindsearch.search.generation import Generation
     from bindsearch.search.partition import Partition
 
@@ -72,9 +73,7 @@ class EngineFigure:
 
 
 def measure_engine(
-    generation: Generation,
-    captions: Callable[[], NDArray[np.float32]] | None = None,
-    on_stage: OnStage = ignore_stage,
+    generation: Generation, captions: Callable[[], Vectors] | None = None, on_stage: OnStage = ignore_stage
 ) -> tuple[EngineFigure, ...]:
     """Return the recall of every pair of modalities at every operating point; nothing is changed.
 
@@ -95,8 +94,8 @@ def measure_engine(
 
 
 def engine_queries(
-    generation: Generation, captions: Callable[[], NDArray[np.float32]] | None, *, mixed: bool = True
-) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
+    generation: Generation, captions: Callable[[], Vectors] | None, *, mixed: bool = True
+) -> dict[str, tuple[Vectors, NDArray[np.int64] | None]]:
     """Return queries of each source, float32 (nq, d), and the rows that they are, int64 (nq,); None: no rows.
 
     Args:
@@ -105,7 +104,7 @@ def engine_queries(
         mixed: Whether there are queries of two modalities too, if there are two.
     """
     rng = np.random.default_rng(SEED)
-    samples: dict[str, tuple[NDArray[np.float32], NDArray[np.int64] | None]] = {}
+    samples: dict[str, tuple[Vectors, NDArray[np.int64] | None]] = {}
     for modality, partition in generation.partitions.items():
         live = np.arange(partition.n) if partition.alive is None else partition.alive.positions
         if len(live):
@@ -119,7 +118,7 @@ def engine_queries(
     return samples
 
 
-def _mixed(queries: list[NDArray[np.float32]], rng: np.random.Generator) -> NDArray[np.float32]:
+def _mixed(queries: list[Vectors], rng: np.random.Generator) -> Vectors:
     """Return normalised sums of two random queries of different modalities: float32 (QUERIES, d)."""
     sums = []
     for _ in range(QUERIES):
@@ -128,9 +127,7 @@ def _mixed(queries: list[NDArray[np.float32]], rng: np.random.Generator) -> NDAr
     return l2_normalize(np.stack(sums))
 
 
-def _pair(
-    partition: Partition, source: str, queries: NDArray[np.float32], own: NDArray[np.int64] | None
-) -> list[EngineFigure]:
+def _pair(partition: Partition, source: str, queries: Vectors, own: NDArray[np.int64] | None) -> list[EngineFigure]:
     """Return the figures of one pair of modalities."""
     scan_ms = _median_ms(lambda query: partition.rows.scan(query, KS[0], partition.alive), queries)
     opened = partition.index
@@ -139,11 +136,10 @@ def _pair(
         scan = EngineFigure(source, partition.modality, EXACT, 0, 1.0, 0, 0, *n, 1.0, None, None, scan_ms, scan_ms)
         return [replace(scan, k=k) for k in KS]
     masks = _masks(partition)
-    truths = dict(
-        zip(masks, exact_nearest(partition.rows, queries, max(KS), [*masks.values()], partition.n, own), strict=True)
-    )
-    points = [point for point in opened.manifest.points if point.source == source and point.selectivity in masks]
-    return [_figure(partition, point, queries, own, masks, truths[point.selectivity], scan_ms) for point in points]
+    nearest = exact_nearest(partition.rows, queries, max(KS), [*masks.values()], partition.n, own)
+    parts = {share: (mask, truth) for (share, mask), truth in zip(masks.items(), nearest, strict=True)}
+    points = [point for point in opened.manifest.points if point.source == source and point.selectivity in parts]
+    return [_figure(partition, point, queries, own, *parts[point.selectivity], scan_ms) for point in points]
 
 
 def _masks(partition: Partition) -> Mapping[float, RowMask | None]:
@@ -161,15 +157,14 @@ def _masks(partition: Partition) -> Mapping[float, RowMask | None]:
 def _figure(
     partition: Partition,
     point: OperatingPoint,
-    queries: NDArray[np.float32],
+    queries: Vectors,
     own: NDArray[np.int64] | None,
-    masks: Mapping[float, RowMask | None],
+    mask: RowMask | None,
     truth: NDArray[np.int64],
     scan_ms: float,
 ) -> EngineFigure:
     """Return the recall of one point: candidates of the index and rows that it does not cover yet, scored exactly."""
-    mask, k = masks[point.selectivity], point.k
-    opened = partition.index
+    k, opened = point.k, partition.index
     assert opened is not None
     shares = []
     for number in range(len(queries)):
@@ -199,7 +194,7 @@ def _figure(
 
 
 def _search(
-    partition: Partition, query: NDArray[np.float32], point: OperatingPoint, mask: RowMask | None, k: int
+    partition: Partition, query: Vectors, point: OperatingPoint, mask: RowMask | None, k: int
 ) -> NDArray[np.int64]:
     """Return the rows that are found for one query (1, d) at a point: int64, best first."""
     candidates = partition.candidates(query, max(point.rerank, k), point.probes, mask)
@@ -213,7 +208,7 @@ def _search(
     return np.asarray(rows[best][rows[best] >= 0], np.int64)
 
 
-def _median_ms(search: Callable[[NDArray[np.float32]], object], queries: NDArray[np.float32]) -> float:
+def _median_ms(search: Callable[[Vectors], object], queries: Vectors) -> float:
     """Return the median time of a search for one query in milliseconds."""
     times = []
     for number in range(min(len(queries), TIMED_QUERIES)):

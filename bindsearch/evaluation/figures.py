@@ -119,13 +119,7 @@ def group_ids(groups: Sequence[str | None]) -> NDArray[np.int64]:
 
 
 def _bootstrap(sums: NDArray[np.float64], counts: NDArray[np.float64], ids: NDArray[np.int64]) -> float | None:
-    """Return the deviation of a mean of ratios over resamples of groups; None for a single group.
-
-    Args:
-        sums: Numerators of each item and column (n, c).
-        counts: Denominators likewise.
-        ids: Group of each item, from 0: int64 (n,).
-    """
+    """Return the deviation of a mean of ratios (n, c) over resamples of groups (n,); None for a single group."""
     number = int(ids.max()) + 1
     if number < 2:
         return None
@@ -157,17 +151,10 @@ def chance_of_recall(candidates: int, relevant: NDArray[np.int64], k: int) -> fl
     if not len(relevant):
         return 0.0
     counts, queries = np.unique(relevant, return_counts=True)
-    missed = [_chance_of_none(candidates, int(count), min(k, candidates)) for count in counts]
+    places = min(k, candidates)
+    of_all = math.comb(candidates, places)
+    missed = [math.comb(candidates - count, places) / of_all for count in counts.tolist()]
     return float(1 - np.average(missed, weights=queries))
-
-
-def _chance_of_none(n: int, relevant: int, k: int) -> float:
-    """Return C(n - relevant, k) / C(n, k)."""
-    if n - relevant < k:
-        return 0.0
-    return math.exp(
-        math.lgamma(n - relevant + 1) - math.lgamma(n - relevant - k + 1) - math.lgamma(n + 1) + math.lgamma(n - k + 1)
-    )
 
 
 def chance_of_average_precision(n: int, relevant: int) -> float:

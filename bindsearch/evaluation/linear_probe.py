@@ -23,6 +23,8 @@ from bindsearch.evaluation.classification import accuracy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
+
 SHOTS = (1, 2, 4, 8)
 SEEDS = (0, 1, 2, 3, 4)
 
@@ -73,9 +75,9 @@ class ProbeFigures:
 
 
 def few_shot_figures(
-    vectors: NDArray[np.float32],
+    vectors: Vectors,
     targets: Sequence[int] | NDArray[np.integer],
-    test_vectors: NDArray[np.float32],
+    test_vectors: Vectors,
     test_targets: Sequence[int] | NDArray[np.integer],
     recipe: Recipe,
     shots: Sequence[int] = SHOTS,
@@ -106,9 +108,12 @@ def few_shot_figures(
         raise UsageError("a probe needs numbers of samples and seeds: give at least one of each")
     figures = {}
     for k in shots:
-        chosen = [few_shot_rows(classes, k, seed) for seed in seeds]
-        scores = [_scores(train_probe(rows[own], classes[own], n_classes, recipe), tests) for own in chosen]
-        figures[k] = ProbeFigures(k, np.array([figure(one, right) for one in scores]))
+        values = []
+        for own in [few_shot_rows(classes, k, seed) for seed in seeds]:
+            probe = train_probe(rows[own], classes[own], n_classes, recipe)
+            logits = np.asarray(tests @ probe["weight"].T + probe["bias"], np.float32)
+            values.append(figure(logits, right))
+        figures[k] = ProbeFigures(k, np.array(values))
     return figures
 
 
@@ -143,7 +148,7 @@ def few_shot_rows(targets: NDArray[np.integer], k: int, seed: int) -> NDArray[np
 
 
 def train_probe(
-    vectors: NDArray[np.float32], targets: NDArray[np.int64], n_classes: int, recipe: Recipe
+    vectors: Vectors, targets: NDArray[np.int64], n_classes: int, recipe: Recipe
 ) -> Mapping[str, NDArray[np.float32]]:
     """Train a linear layer with cross entropy; the result depends on the arguments alone.
 
@@ -176,8 +181,3 @@ def train_probe(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return {"weight": weight.detach().numpy(), "bias": bias.detach().numpy()}
-
-
-def _scores(probe: Mapping[str, NDArray[np.float32]], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the logits of classes for vectors (m, d): float32 (m, c)."""
-    return np.asarray(vectors @ probe["weight"].T + probe["bias"], np.float32)

@@ -7,24 +7,19 @@ measured, but have nothing beside them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from bindsearch.errors import UsageError
-from bindsearch.evaluation.linear_probe import SHOTS
 from bindsearch.evaluation.results import Kind, SetResult
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A figure of the paper.
+class Published(NamedTuple):
+    """A figure of the paper: a share in a table, as the figure of a measurement.
 
-    Attributes:
-        table: Where it stands, such as "table 2".
-        kind: Kind of the measurement.
-        title: Title of the measurement; empty: the only one of its kind.
-        figure: Name of the figure; empty: the first one, which the data set is published with.
-        value: Its value, a share.
+    An empty title: the only measurement of its kind; an empty figure: the first one, which the data set is published
+    with.
     """
 
     table: str
@@ -34,12 +29,17 @@ class Published:
     value: float
 
 
+def _classified(value: float) -> tuple[Published, ...]:
+    """Return a zero-shot figure of table 2."""
+    return (Published("table 2", Kind.ZERO_SHOT, "", "", value),)
+
+
 _BOTH = "text -> video and audio"
 
 PAPER: dict[str, tuple[Published, ...]] = {
-    "imagenet": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.777),),
-    "places365": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.454),),
-    "kinetics": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.500),),
+    "imagenet": _classified(0.777),
+    "places365": _classified(0.454),
+    "kinetics": _classified(0.500),
     "msrvtt": (
         Published("table 2", Kind.RETRIEVAL, "text -> video", "R@1", 0.361),
         Published("table 4", Kind.COMBINATION, _BOTH, "R@1, audio alone", 0.068),
@@ -49,13 +49,13 @@ PAPER: dict[str, tuple[Published, ...]] = {
         Published("table 4", Kind.COMBINATION, _BOTH, "R@5, 0.95 video + 0.05 audio", 0.618),
         Published("table 4", Kind.COMBINATION, _BOTH, "R@10, 0.95 video + 0.05 audio", 0.700),
     ),
-    "nyud": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.540),),
-    "sunrgbd": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.351),),
-    "audioset": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.176),),
-    "vggsound": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.278),),
-    "esc50": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.669),),
-    "llvip": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.634),),
-    "ego4d": (Published("table 2", Kind.ZERO_SHOT, "", "", 0.250),),
+    "nyud": _classified(0.540),
+    "sunrgbd": _classified(0.351),
+    "audioset": _classified(0.176),
+    "vggsound": _classified(0.278),
+    "esc50": _classified(0.669),
+    "llvip": _classified(0.634),
+    "ego4d": _classified(0.250),
     "audiocaps": (
         Published("table 3", Kind.RETRIEVAL, "text -> audio", "R@1", 0.093),
         Published("table 3", Kind.RETRIEVAL, "text -> audio", "R@10", 0.423),
@@ -69,8 +69,6 @@ PAPER: dict[str, tuple[Published, ...]] = {
 
 FEW_SHOT: dict[str, str] = {"esc50": "", "sunrgbd": "train"}
 """Data sets of figure 3, with the part that probes are trained on; empty: the other folds."""
-
-FEW_SHOTS = SHOTS
 
 
 def folders_of_paper(folder: Path) -> Iterator[tuple[str, Path | None]]:

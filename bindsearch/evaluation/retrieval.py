@@ -28,7 +28,7 @@ from bindsearch.vectors import MIN_SUM_NORM, cosines
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bindsearch.evaluation.arrays import Relevance
+    from bindsearch.evaluation.arrays import Relevance, Vectors
 
 KS = (1, 5, 10)
 
@@ -101,10 +101,7 @@ class RetrievalFigures:
 
 
 def retrieval_figures(
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    relevant: Relevance,
-    ks: Sequence[int] = KS,
+    queries: Vectors, candidates: Vectors, relevant: Relevance, ks: Sequence[int] = KS
 ) -> RetrievalFigures:
     """Return the figures of queries that rank candidates by cosine, which is rounded: see `bindsearch.vectors.cosines`.
 
@@ -140,10 +137,7 @@ def figures_of_scores(scores: NDArray[np.floating], relevant: Relevance, ks: Seq
 
 
 def both_directions(
-    a: NDArray[np.float32],
-    b: NDArray[np.float32],
-    relevant: Relevance,
-    ks: Sequence[int] = KS,
+    a: Vectors, b: Vectors, relevant: Relevance, ks: Sequence[int] = KS
 ) -> tuple[RetrievalFigures, RetrievalFigures]:
     """Return the figures of `a` as queries for `b`, and of `b` as queries for `a`.
 
@@ -156,7 +150,7 @@ def both_directions(
     return retrieval_figures(a, b, relevant, ks), retrieval_figures(b, a, transposed(relevant, len(b)), ks)
 
 
-def combine(a: NDArray[np.float32], b: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+def combine(a: Vectors, b: Vectors, weight: float) -> Vectors:
     """Return the combination of two modalities of each item, weight * a + (1 - weight) * b, normalised: float32 (n, d).
 
     Args:
@@ -178,9 +172,9 @@ def combine(a: NDArray[np.float32], b: NDArray[np.float32], weight: float) -> ND
 
 
 def sweep_weights(
-    queries: NDArray[np.float32],
-    a: NDArray[np.float32],
-    b: NDArray[np.float32],
+    queries: Vectors,
+    a: Vectors,
+    b: Vectors,
     relevant: Relevance,
     weights: Sequence[float] = WEIGHTS,
     ks: Sequence[int] = KS,
@@ -212,11 +206,6 @@ def score_groups(scores: NDArray[np.floating], relevant: NDArray[np.int64]) -> S
     starts = np.asarray(np.searchsorted(ascending, values, "left"), np.int64)
     ends = np.asarray(np.searchsorted(ascending, values, "right"), np.int64)
     return ScoreGroups((len(scores) - ends)[::-1], (ends - starts)[::-1], counts.astype(np.int64)[::-1])
-
-
-def first_rank(groups: ScoreGroups) -> float:
-    """Return the expected rank of the first relevant candidate: of r in random places among t, (t + 1) / (r + 1)."""
-    return float(groups.above[0] + (groups.tied[0] + 1) / (groups.relevant[0] + 1))
 
 
 def hit_probability(groups: ScoreGroups, k: int) -> float:
@@ -258,24 +247,20 @@ def discounted_gain(groups: ScoreGroups, discounts: NDArray[np.float64]) -> floa
     return float(gain / discounts[relevant.sum()])
 
 
-def discount_sums(n: int) -> NDArray[np.float64]:
-    """Return the sum of 1 / log2(1 + rank) over the first 0, 1, ... n ranks: float64 (n + 1,)."""
-    return np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, n + 2)))])
-
-
 def _figures(groups: Sequence[ScoreGroups], n_candidates: int, ks: Sequence[int]) -> RetrievalFigures:
     depths = [to_integer(k, "k", "give the number of candidates that count, at least 1", 1) for k in ks]
     answered = [row for row, group in enumerate(groups) if len(group.above)]
     if not answered:
         raise UsageError(f"none of {len(groups)} queries has a relevant candidate: retrieval needs at least one")
     kept = [groups[row] for row in answered]
-    discounts = discount_sums(n_candidates)
+    discounts = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, n_candidates + 2)))])
     return RetrievalFigures(
         queries=np.array(answered, np.int64),
         n_candidates=n_candidates,
         n_unanswered=len(groups) - len(kept),
         hits={k: np.array([hit_probability(group, k) for group in kept]) for k in depths},
-        ranks=np.array([first_rank(group) for group in kept]),
+        # of r relevant ones in random places among t, the first is expected at (t + 1) / (r + 1)
+        ranks=np.array([float(one.above[0] + (one.tied[0] + 1) / (one.relevant[0] + 1)) for one in kept]),
         average_precisions=np.array([average_precision(group) for group in kept]),
         gains=np.array([discounted_gain(group, discounts) for group in kept]),
     )

@@ -13,10 +13,10 @@ from bindsearch.encoders.base import encode_media
 from bindsearch.encoders.registry import shipped_calibration
 from bindsearch.errors import StoreError, UsageError
 from bindsearch.evaluation.datasets.csv_list import read_list
-from bindsearch.evaluation.datasets.dataset import DataSet
 from bindsearch.evaluation.datasets.registry import DATASETS, read_dataset
 from bindsearch.evaluation.engine import QUERIES, measure_engine
-from bindsearch.evaluation.paper import FEW_SHOT, FEW_SHOTS, folders_of_paper, with_published
+from bindsearch.evaluation.linear_probe import SHOTS
+from bindsearch.evaluation.paper import FEW_SHOT, folders_of_paper, with_published
 from bindsearch.evaluation.report.data import LeftOutSet, Report
 from bindsearch.evaluation.results import SetResult
 from bindsearch.evaluation.suite import read_entry, read_suite, with_least
@@ -53,7 +53,11 @@ def run_set(name: str, folder: Path, work: Work, split: str | None = None, items
     """
     started = time.perf_counter()
     data = sampled(read_dataset(name, folder, split), items)
-    train = _training_part(name, folder, data) if work.shots else None
+    train = None
+    if work.shots and len(data.folds) <= 1:  # with folds, the other ones are trained on
+        if "train" not in DATASETS[name].splits or data.split == "train":
+            raise UsageError(f"{name} has neither a training part nor folds: leave --shots out")
+        train = read_dataset(name, folder, "train")
     result = with_published(measure(data, work, train), name)
     return _report(name, work, (result,), started, {"split": data.split})
 
@@ -93,7 +97,7 @@ def run_paper(folder: Path, work: Work, items: int | None = None) -> Report:
         try:
             data = sampled(read_dataset(name, place), items)
             train = read_dataset(name, place, FEW_SHOT[name]) if FEW_SHOT.get(name) else None
-            shots = FEW_SHOTS if name in FEW_SHOT and items is None else ()
+            shots = SHOTS if name in FEW_SHOT and items is None else ()
             results.append(with_published(measure(data, replace(work, shots=shots), train), name))
         except UsageError as error:
             left_out.append(LeftOutSet(name, str(error)))
@@ -128,7 +132,12 @@ def run_suite(path: Path, folder: Path, work: Work, items: int | None = None) ->
 def run_engine(generation: Generation, work: Work) -> Report:
     """Measure the recall of a store's indexes."""
     started = time.perf_counter()
-    found = measure_engine(generation, _captions_for(work.encoder), work.on_stage)
+    encoder = work.encoder
+
+    def captions() -> NDArray[np.float32]:
+        return encode_media(encoder, [Passage(caption) for caption in generic_captions()[:QUERIES]])
+
+    found = measure_engine(generation, captions if Modality.TEXT in encoder.modalities else None, work.on_stage)
     if not found:
         raise UsageError("the store has no vectors: index something first")
     return replace(_report("Engine", work, (), started, {}), engine=found)
@@ -137,24 +146,14 @@ def run_engine(generation: Generation, work: Work) -> Report:
 def run_space(generation: Generation, work: Work) -> Report:
     """Measure the geometry of a store's vectors."""
     started = time.perf_counter()
-    vectors = {
-        modality.value: partition.sample(SPACE_ROWS)[1]
-        for modality, partition in generation.partitions.items()
-        if partition.live_rows
-    }
+    partitions = generation.partitions.items()
+    vectors = {modality.value: one.sample(SPACE_ROWS)[1] for modality, one in partitions if one.live_rows}
     found = space_of_sets(vectors)
     if not found:
         raise UsageError("the store has fewer than two vectors of any modality: index something first")
-    rows = {modality.value: one.live_rows for modality, one in generation.partitions.items()}
-    result = SetResult(
-        "store",
-        ", ".join(vectors),
-        "all",
-        sum(rows.values()),
-        sum(map(len, vectors.values())),
-        tuple(found),
-        seconds=time.perf_counter() - started,
-    )
+    rows = sum(one.live_rows for _, one in partitions)
+    seconds, used = time.perf_counter() - started, sum(map(len, vectors.values()))
+    result = SetResult("store", ", ".join(vectors), "all", rows, used, tuple(found), seconds=seconds)
     return _report("Space", work, (result,), started, {})
 
 
@@ -167,26 +166,6 @@ def model_for(encoder: Encoder) -> ProbabilityModel:
     return DEFAULT_MODEL
 
 
-def _captions_for(encoder: Encoder) -> Any:
-    """Return a function that embeds generic captions; None for an encoder without text."""
-    if Modality.TEXT not in encoder.modalities:
-        return None
-
-    def embedded() -> NDArray[np.float32]:
-        return encode_media(encoder, [Passage(caption) for caption in generic_captions()[:QUERIES]])
-
-    return embedded
-
-
-def _training_part(name: str, folder: Path, data: DataSet) -> DataSet | None:
-    """Return the part that probes are trained on; None for a data set with folds."""
-    if len(data.folds) > 1:
-        return None
-    if "train" not in DATASETS[name].splits or data.split == "train":
-        raise UsageError(f"{name} has neither a training part nor folds: leave --shots out")
-    return read_dataset(name, folder, "train")
-
-
 def _report(
     title: str,
     work: Work,
@@ -197,23 +176,14 @@ def _report(
 ) -> Report:
     if left_out and not sets:
         raise UsageError(f"nothing could be measured: {left_out[0].name}: {left_out[0].reason}")
-    encoder = work.encoder
+    encoder, lengths = work.encoder, ("audio_segment_s", "video_segment_s", "imu_segment_s")
     own = {
         "templates": None if work.templates is None else str(work.templates),
         "shots": list(work.shots),
-        "audio_segment_s": work.options.audio_segment_s,
-        "video_segment_s": work.options.video_segment_s,
-        "imu_segment_s": work.options.imu_segment_s,
+        **{name: getattr(work.options, name) for name in lengths},
         "encoder_options": dict(encoder.options),
     }
-    return Report(
-        title,
-        encoder.name,
-        encoder.digest,
-        encoder.dim,
-        {**own, **settings},
-        sets,
-        left_out=left_out,
-        notes=tuple(work.cache.notes) if work.cache is not None else (),
-        seconds=time.perf_counter() - started,
-    )
+    about = title, encoder.name, encoder.digest, encoder.dim
+    notes = tuple(work.cache.notes) if work.cache is not None else ()
+    seconds = time.perf_counter() - started
+    return Report(*about, {**own, **settings}, sets, left_out=left_out, notes=notes, seconds=seconds)

@@ -20,19 +20,13 @@ from bindsearch.errors import UsageError
 from bindsearch.evaluation.arrays import to_relevance, to_same_space, to_unit_rows
 from bindsearch.search.scoring.calibration import partition_statistics
 from bindsearch.search.scoring.probability import ProbabilityModel, tower_of
-from bindsearch.search.scoring.scores import (
-    PartitionScale,
-    TargetScale,
-    log_odds_of,
-    make_scales,
-    probabilities,
-)
+from bindsearch.search.scoring.scores import TargetScale, log_odds_of, make_scales, probabilities
 from bindsearch.types import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bindsearch.evaluation.arrays import Relevance
+    from bindsearch.evaluation.arrays import Relevance, Vectors
 
 LEVELS = (0.01, 0.1, 1.0, 10.0)
 """Claimed numbers E of items that are as good by chance, at which claims are compared with counts."""
@@ -63,12 +57,6 @@ class ScoredPairs:
     is_match: NDArray[np.bool_]
     expected: NDArray[np.float64]
     probability: NDArray[np.float64]
-
-    def take(self, mask: NDArray[np.bool_]) -> ScoredPairs:
-        """Return the pairs where a mask is true: bool (m,)."""
-        return ScoredPairs(
-            self.query[mask], self.item[mask], self.is_match[mask], self.expected[mask], self.probability[mask]
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +90,8 @@ class ReliabilityBin:
 
 
 def score_pairs(
-    queries: NDArray[np.float32],
-    items: NDArray[np.float32],
+    queries: Vectors,
+    items: Vectors,
     relevant: Relevance,
     source: Modality,
     target: Modality,
@@ -137,36 +125,13 @@ def score_pairs(
     known = {target: TargetScale(own, model.pair(source, target), float(len(columns)))}
     parts = []
     for number, (query, answer) in enumerate(zip(rows, answers, strict=True)):
-        moments = statistics.moments(query)
-        parts.append(_of_query(number, query, columns, answer, make_scales(known, [moments])[target], kept))
-    return ScoredPairs(
-        np.concatenate([part.query for part in parts]),
-        np.concatenate([part.item for part in parts]),
-        np.concatenate([part.is_match for part in parts]),
-        np.concatenate([part.expected for part in parts]),
-        np.concatenate([part.probability for part in parts]),
-    )
-
-
-def _of_query(
-    number: int,
-    query: NDArray[np.float32],
-    items: NDArray[np.float32],
-    answers: NDArray[np.int64],
-    scale: PartitionScale,
-    depth: int,
-) -> ScoredPairs:
-    """Return the claims of the best items of one query."""
-    cosines = np.asarray(items @ query, np.float32)
-    best = np.argsort(-cosines, kind="stable")[:depth]
-    _, rarity, log_odds = log_odds_of(cosines[best], np.ones(len(best), np.int64), scale)
-    return ScoredPairs(
-        np.full(len(best), number, np.int64),
-        best.astype(np.int64),
-        np.isin(best, answers),
-        np.exp(-rarity),
-        probabilities(log_odds),
-    )
+        cosines = np.asarray(columns @ query, np.float32)
+        best = np.argsort(-cosines, kind="stable")[:kept].astype(np.int64)
+        scale = make_scales(known, [statistics.moments(query)])[target]
+        _, rarity, log_odds = log_odds_of(cosines[best], np.ones(len(best), np.int64), scale)
+        claims = np.exp(-rarity), probabilities(log_odds)
+        parts.append((np.full(len(best), number, np.int64), best, np.isin(best, answer), *claims))
+    return ScoredPairs(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def chance_levels(pairs: ScoredPairs, n_queries: int, levels: Sequence[float] = LEVELS) -> list[ChanceLevel]:
@@ -181,10 +146,9 @@ def chance_levels(pairs: ScoredPairs, n_queries: int, levels: Sequence[float] = 
         levels: Claimed numbers E.
     """
     n = to_integer(n_queries, "n_queries", "give the number of queries, at least 1", 1)
-    unrelated = pairs.take(~pairs.is_match)
     found = []
     for level in levels:
-        counts = np.bincount(unrelated.query[unrelated.expected <= level], minlength=n)
+        counts = np.bincount(pairs.query[~pairs.is_match & (pairs.expected <= level)], minlength=n)
         deviation = float(counts.std(ddof=1)) / n**0.5 if n > 1 else float("nan")
         found.append(ChanceLevel(level, float(counts.mean()), deviation))
     return found

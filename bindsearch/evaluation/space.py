@@ -22,6 +22,8 @@ from bindsearch.vectors import cosines
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
+
 SAMPLE = 5000
 """Default number of vectors of `sample_rows`: 25 million pairs take 1 to 3 s."""
 
@@ -78,7 +80,7 @@ def sample_rows(n: int, limit: int = SAMPLE, seed: int = 0) -> NDArray[np.int64]
     return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False)).astype(np.int64)
 
 
-def modality_gap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def modality_gap(a: Vectors, b: Vectors) -> float:
     """Return the distance between the means of two modalities, 0 to 2 (Liang et al. 2022, Mind the gap).
 
     Args:
@@ -92,7 +94,7 @@ def modality_gap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(np.linalg.norm(first.mean(axis=0, dtype=np.float64) - second.mean(axis=0, dtype=np.float64)))
 
 
-def alignment(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def alignment(a: Vectors, b: Vectors) -> float:
     """Return the mean of ||a_i - b_i||^2 over pairs, 0 to 4: 0 if the two of each pair are equal.
 
     Wang & Isola 2020, Understanding contrastive representation learning through alignment and uniformity; alpha = 2.
@@ -110,7 +112,7 @@ def alignment(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float((np.square(first.astype(np.float64) - second).sum(axis=1)).mean())
 
 
-def uniformity(vectors: NDArray[np.float32]) -> float:
+def uniformity(vectors: Vectors) -> float:
     """Return log E[exp(-2 ||x - y||^2)] over pairs of different rows (Wang & Isola 2020, t = 2).
 
     0 if all vectors are equal; the lower, the more evenly they cover the sphere: -4 is what orthogonal vectors have,
@@ -122,12 +124,12 @@ def uniformity(vectors: NDArray[np.float32]) -> float:
     Raises:
         UsageError: the array does not fit, or there is only one vector.
     """
-    rows = _several(vectors, 2, "uniformity")
+    rows = _several(vectors, "uniformity")
     total = sum(float(np.exp(-2.0 * squares).sum()) for _, squares in _squared_distances(rows, rows))
     return float(np.log((total - len(rows)) / (len(rows) * (len(rows) - 1))))
 
 
-def hubness(vectors: NDArray[np.float32], queries: NDArray[np.float32] | None = None, k: int = NEIGHBOURS) -> Hubness:
+def hubness(vectors: Vectors, queries: Vectors | None = None, k: int = NEIGHBOURS) -> Hubness:
     """Return how unevenly vectors are found by queries (Radovanović, Nanopoulos & Ivanović 2010, Hubs in space).
 
     Equal cosines at the end of a list share its last places. A set whose vectors are all equal has no hubs: skewness 0.
@@ -141,7 +143,7 @@ def hubness(vectors: NDArray[np.float32], queries: NDArray[np.float32] | None = 
     Raises:
         UsageError: the arrays do not fit, or k is not 1 to n - 1.
     """
-    rows = _several(vectors, 2, "hubness")
+    rows = _several(vectors, "hubness")
     own = queries is None
     asked = rows if queries is None else _two_sets(queries, rows)[0]
     depth = to_integer(k, "k", "give the length of the lists, at least 1", 1)
@@ -164,7 +166,7 @@ def hubness(vectors: NDArray[np.float32], queries: NDArray[np.float32] | None = 
     return Hubness(depth, skewness, float(counts.max()), float((counts < 1e-9).mean()))
 
 
-def intrinsic_dimension(vectors: NDArray[np.float32]) -> IntrinsicDimension:
+def intrinsic_dimension(vectors: Vectors) -> IntrinsicDimension:
     """Return the intrinsic dimension by TwoNN (Facco, d'Errico, Rodriguez & Laio 2017).
 
     The ratio mu = r2 / r1 of the distances to the second and to the first neighbour has the distribution 1 - mu^-D,
@@ -181,8 +183,12 @@ def intrinsic_dimension(vectors: NDArray[np.float32]) -> IntrinsicDimension:
     Raises:
         UsageError: the array does not fit, or has fewer than 20 different vectors.
     """
-    rows = _several(vectors, 2, "the intrinsic dimension")
-    kept = _without_copies(rows)
+    rows = _several(vectors, "the intrinsic dimension")
+    copies = np.zeros(len(rows), np.bool_)
+    for start, squares in _squared_distances(rows, rows):
+        for query, other in np.argwhere(squares < COPY_DISTANCE**2).tolist():
+            copies[start + query] |= other < start + query and not copies[other]
+    kept = rows[~copies]
     if len(kept) < 20:
         raise UsageError(f"the intrinsic dimension of {len(kept)} different vectors: give at least 20, better 1000")
     nearest = []
@@ -199,18 +205,7 @@ def intrinsic_dimension(vectors: NDArray[np.float32]) -> IntrinsicDimension:
     return IntrinsicDimension(float(x @ heights) / float(x @ x), len(kept), len(rows) - len(kept))
 
 
-def _without_copies(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the rows that no earlier kept row is a copy of, in a fixed order."""
-    copies = np.zeros(len(rows), np.bool_)
-    for start, squares in _squared_distances(rows, rows):
-        for query, other in np.argwhere(squares < COPY_DISTANCE**2).tolist():
-            row = start + query
-            if other < row and not copies[other]:
-                copies[row] = True
-    return rows[~copies]
-
-
-def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def _squared_distances(a: Vectors, b: Vectors) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Yield squared distances of blocks of rows of `a` to all of `b`, with the number of the first row: float64.
 
     Vectors are normalised again in float64: 2 - 2 cos loses the distance of near ones to the rounding of their norms.
@@ -223,14 +218,14 @@ def _squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> Iterat
         yield start, np.maximum(2.0 - 2.0 * (first[start : start + step] @ second.T), 0.0)
 
 
-def _two_sets(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _two_sets(a: Vectors, b: Vectors) -> tuple[Vectors, Vectors]:
     first, second = to_unit_rows(a, "the first vectors"), to_unit_rows(b, "the second vectors")
     to_same_space(first, second, ("the first vectors", "the second"))
     return first, second
 
 
-def _several(vectors: NDArray[np.float32], least: int, what: str) -> NDArray[np.float32]:
+def _several(vectors: Vectors, what: str) -> Vectors:
     rows = to_unit_rows(vectors, "vectors")
-    if len(rows) < least:
-        raise UsageError(f"{what} of {len(rows)} vectors: give at least {least}")
+    if len(rows) < 2:
+        raise UsageError(f"{what} of {len(rows)} vectors: give at least 2")
     return rows

@@ -24,9 +24,9 @@ from typing import Any
 
 from bindsearch.arguments import did_you_mean
 from bindsearch.errors import UsageError
-from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem, Metric
+from bindsearch.evaluation.datasets.dataset import DataSet, Metric
 from bindsearch.evaluation.datasets.registry import read_dataset
-from bindsearch.evaluation.results import Kind, Measurement, SetResult
+from bindsearch.evaluation.results import Kind, SetResult
 from bindsearch.small_files import read_small_file
 
 MAX_BYTES = 1 << 20
@@ -99,12 +99,10 @@ def read_entry(entry: SuiteSet, folder: Path) -> DataSet:
         data = replace(data, items=items, listed=len(items), folds=(), notes=(*data.notes, note))
     if entry.names_find_items and data.classes is not None:
         names = dict(zip(data.classes.labels, data.classes.texts, strict=True))
-        data = replace(
-            data,
-            items=tuple(_with_names(item, names) for item in data.items),
-            classes=None,
-            metric=Metric.RECALL,
-        )
+        captions = [[name for label in item.labels for name in names.get(label, ())] for item in data.items]
+        named = zip(data.items, captions, strict=True)
+        items = tuple(replace(item, labels=(), captions=tuple(own)) for item, own in named)
+        data = replace(data, items=items, classes=None, metric=Metric.RECALL)
     return replace(data, name=entry.title or data.name)
 
 
@@ -118,44 +116,27 @@ def with_least(result: SetResult, entry: SuiteSet) -> SetResult:
     if unknown := entry.at_least.keys() - names:
         name = min(unknown)
         raise UsageError(f"{result.name} has no figure {name!r}: {did_you_mean(name, sorted(names))}see its report")
-    return replace(result, measurements=tuple(_wanted(part, entry.at_least) for part in result.measurements))
+    measurements = []
+    for part in result.measurements:
+        least = [entry.at_least.get(f"{part.title}, {figure.name}") for figure in part.figures]
+        figures = tuple(replace(figure, least=one) for figure, one in zip(part.figures, least, strict=True))
+        measurements.append(replace(part, figures=figures))
+    return replace(result, measurements=tuple(measurements))
 
 
-def _wanted(part: Measurement, at_least: Mapping[str, float]) -> Measurement:
-    figures = [replace(figure, least=at_least.get(f"{part.title}, {figure.name}")) for figure in part.figures]
-    return replace(part, figures=tuple(figures))
-
-
-def _with_names(item: EvalItem, names: Mapping[str, tuple[str, ...]]) -> EvalItem:
-    captions = tuple(name for label in item.labels for name in names.get(label, ()))
-    return replace(item, labels=(), captions=captions)
-
-
-_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "set": str,
-    "folder": str,
-    "title": str,
-    "split": str,
-    "groups": list,
-    "templates": str,
-    "measure": list,
-    "names_find_items": bool,
-    "at_least": dict,
+_TYPES: Mapping[str, type] = {
+    **dict.fromkeys(("set", "folder", "title", "split"), str),
+    **{"groups": list, "templates": str, "measure": list, "names_find_items": bool, "at_least": dict},
 }
 
 
 def _entry(path: Path, number: int, record: Mapping[str, Any]) -> SuiteSet:
-    """Return an entry of a suite.
-
-    Raises:
-        UsageError: it has unknown keys, lacks one, or has a wrong value.
-    """
+    """Return an entry of a suite; raise UsageError if it has unknown keys, lacks one, or has a wrong value."""
     where = f"{path}, set {number}"
     for key, value in record.items():
         if key not in _TYPES:
-            raise UsageError(
-                f"{where}: unknown key {key!r}: {did_you_mean(key, _TYPES)}choose from {', '.join(_TYPES)}"
-            )
+            near = did_you_mean(key, _TYPES)
+            raise UsageError(f"{where}: unknown key {key!r}: {near}choose from {', '.join(_TYPES)}")
         if not isinstance(value, _TYPES[key]):
             raise UsageError(f"{where}: {key} is {value!r}: see `bindsearch eval --help` for an example")
     if missing := {"set", "folder"} - record.keys():
@@ -166,14 +147,9 @@ def _entry(path: Path, number: int, record: Mapping[str, Any]) -> SuiteSet:
     at_least = record.get("at_least", {})
     if not all(isinstance(value, int | float) for value in at_least.values()):
         raise UsageError(f"{where}: at_least has a value that is not a number")
-    return SuiteSet(
-        set=record["set"],
-        folder=record["folder"],
-        title=record.get("title", ""),
-        split=record.get("split"),
-        groups=tuple(map(str, record.get("groups", ()))),
-        templates=record.get("templates"),
-        measure=frozenset(map(Kind, kinds)),
-        names_find_items=record.get("names_find_items", False),
-        at_least={name: float(value) for name, value in at_least.items()},
-    )
+    converted = {
+        "groups": tuple(map(str, record.get("groups", ()))),
+        "measure": frozenset(map(Kind, kinds)),
+        "at_least": {name: float(value) for name, value in at_least.items()},
+    }
+    return SuiteSet(**{**record, **converted})

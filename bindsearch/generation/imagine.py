@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +15,23 @@ import numpy as np
 from bindsearch.arguments import shell_command, to_path
 from bindsearch.atomic import atomic_write
 from bindsearch.encoders.base import Encoder
+from bindsearch.encoders.registry import load_part
+from bindsearch.encoders.torch_runtime.device import Runtime, resolve_device, torch_dtype
 from bindsearch.encoders.unclip.library import check_installed, load_pipeline
 from bindsearch.environment import installation_faults
 from bindsearch.errors import UsageError
-from bindsearch.generation.decoder import count_tokens, draw_picture, picture_vectors, read_norm
-from bindsearch.generation.memory import memory_notes
-from bindsearch.generation.models import DecoderFiles, find_decoder
+from bindsearch.generation.decoder import (
+    check_dim,
+    check_space,
+    count_tokens,
+    draw_picture,
+    picture_vectors,
+    probe_pictures,
+    probe_vectors,
+    read_norm,
+)
+from bindsearch.generation.models import DecoderFiles, find_decoder, memory_notes
 from bindsearch.generation.settings import GUIDANCE, PictureSettings
-from bindsearch.generation.space import check_dim, check_space, probe_pictures, probe_vectors
 from bindsearch.operations.encode_query import encode_without_store
 from bindsearch.operations.recording import png_info, read_record
 from bindsearch.reports import OnRows, OnStage, ignore_rows, ignore_stage
@@ -53,27 +62,6 @@ class ImaginedPicture:
     picture: Image
     record: Mapping[str, Any]
     path: Path | None
-
-
-@dataclass(frozen=True, slots=True)
-class _EncodedQuery:
-    """A query in the space of its encoder.
-
-    Attributes:
-        vector: float32 (d,), unit length.
-        terms: Terms as they are recorded.
-        encoder: Name of the encoder.
-        digest: Digest of its weights.
-        probes: Vectors that it gives the probe pictures: float32 (n, d); None if they are not compared.
-        notices: What of the query's files is not used.
-    """
-
-    vector: NDArray[np.float32]
-    terms: Sequence[Mapping[str, Any]]
-    encoder: str
-    digest: str
-    probes: NDArray[np.float32] | None
-    notices: tuple[str, ...]
 
 
 @installation_faults()
@@ -130,25 +118,29 @@ def imagine(
     decoder = find_decoder(model)
     if chosen.steps > decoder.shape.max_steps:
         raise UsageError(f"the number of steps is {chosen.steps}: the decoder has at most {decoder.shape.max_steps}")
-    notices: list[str] = []
-
-    def note(text: str) -> None:
-        notices.append(text)
-        on_notice(text)
-
-    note(f"licence of {decoder.name}: {decoder.license}")
-    used = store.encoder if store is not None else _load(encoder, device)
+    on_notice(f"licence of {decoder.name}: {decoder.license}")
+    if store is not None:
+        used = store.encoder
+    else:
+        assert encoder is not None
+        used = load_part(encoder, None, Runtime(device)) if isinstance(encoder, str) else encoder
     check_dim(used, decoder.name, decoder.shape.dim)
-    where, dtype = _place(device, chosen)
+    where = resolve_device(device)
+    dtype = chosen.dtype or ("fp16" if where.type == "cuda" else "fp32")
     for notice in memory_notes(decoder, chosen.sides(decoder.shape.side_px), where, dtype):
-        note(notice)
-    encode = store.encode_query if store is not None else None
-    encoded = _encode(asked, used, encode, decoder, imu_rate_hz, compare=not chosen.any_space)
-    for notice in encoded.notices:
-        note(notice)
-    del used  # one that was loaded here is not in memory beside the decoder
+        on_notice(notice)
+    if store is not None:
+        terms = store.encode_query(asked, imu_rate_hz=imu_rate_hz)
+    else:
+        terms = encode_without_store(asked.terms, used, imu_rate_hz)
+    vector = compose_query(asked, terms).for_target(Modality.IMAGE).vector
+    about = {"query": _recorded_terms(asked, terms), "encoder": used.name, "encoder_digest": used.digest}
+    probes = None if chosen.any_space else probe_vectors(used, decoder.shape.input_px)
+    for notice in dict.fromkeys(notice for term in terms for notice in term.notices):
+        on_notice(notice)
+    del used, terms  # one that was loaded here is not in memory beside the decoder
     gc.collect()
-    return _draw(encoded, decoder, chosen, paths, where, dtype, note, on_steps)
+    return _draw(vector, about, probes, decoder, chosen, paths, where, dtype, on_notice, on_steps)
 
 
 def check_output(path: Path) -> None:
@@ -167,57 +159,10 @@ def check_output(path: Path) -> None:
 
 def _paths(out: PathLike | None, count: int) -> list[Path | None]:
     """Return the file of each picture: NAME.png, or NAME-1.png and so on for several; None without files."""
-    if out is None:
-        return [None] * count
+    if out is None or count == 1:
+        return [None if out is None else to_path(out)] * count
     path = to_path(out)
-    if count == 1:
-        return [path]
     return [path.with_name(f"{path.stem}-{number:0{len(str(count))}}{path.suffix}") for number in range(1, count + 1)]
-
-
-def _load(encoder: str | Encoder | None, device: str) -> Encoder:
-    """Return an encoder by name; one without a choice of its device runs on the CPU."""
-    from bindsearch.encoders import load_encoder
-    from bindsearch.encoders.registry import supports_device
-    from bindsearch.encoders.torch_runtime.device import Runtime
-
-    assert encoder is not None  # there is no store
-    if not isinstance(encoder, str):
-        return encoder
-    return load_encoder(encoder, runtime=Runtime(device=device) if supports_device(encoder) else Runtime())
-
-
-def _place(device: str, settings: PictureSettings) -> tuple[torch.device, str]:
-    """Return the device of the decoder and the number format of its weights."""
-    from bindsearch.encoders.torch_runtime.device import resolve_device
-
-    where = resolve_device(device)
-    return where, settings.dtype or ("fp16" if where.type == "cuda" else "fp32")
-
-
-def _encode(
-    query: Query,
-    encoder: Encoder,
-    encode: Callable[..., list[EncodedTerm]] | None,
-    decoder: DecoderFiles,
-    imu_rate_hz: float | None,
-    *,
-    compare: bool,
-) -> _EncodedQuery:
-    """Encode a query, and the probe pictures if spaces are compared."""
-    if encode is not None:
-        terms = encode(query, imu_rate_hz=imu_rate_hz)
-    else:
-        terms = encode_without_store(query.terms, encoder, imu_rate_hz)
-    vector = compose_query(query, terms)
-    return _EncodedQuery(
-        vector.for_target(Modality.IMAGE).vector,
-        _recorded_terms(query, terms),
-        encoder.name,
-        encoder.digest,
-        probe_vectors(encoder, decoder.shape.input_px) if compare else None,
-        tuple(dict.fromkeys(notice for term in terms for notice in term.notices)),
-    )
 
 
 def _recorded_terms(query: Query, terms: Sequence[EncodedTerm]) -> list[dict[str, Any]]:
@@ -236,40 +181,41 @@ def _recorded_terms(query: Query, terms: Sequence[EncodedTerm]) -> list[dict[str
 
 
 def _draw(
-    encoded: _EncodedQuery,
+    vector: NDArray[np.float32],
+    about: Mapping[str, Any],
+    probes: NDArray[np.float32] | None,
     decoder: DecoderFiles,
     settings: PictureSettings,
     paths: Sequence[Path | None],
     where: torch.device,
     dtype: str,
-    note: Callable[[str], None],
+    on_notice: OnStage,
     on_steps: OnRows,
 ) -> list[ImaginedPicture]:
-    """Load the decoder, compare the spaces, and make, record and write the pictures."""
+    """Load the decoder, compare the spaces, and make, record and write the pictures of a vector (d,)."""
     from bindsearch import __version__
-    from bindsearch.encoders.torch_runtime.device import torch_dtype
 
     pipeline = load_pipeline(decoder.folder, torch_dtype(dtype), where)
     cosine = None
-    if encoded.probes is None:
-        note("the space of the query was not compared with that of the decoder (--any-space)")
+    if probes is None:
+        on_notice("the space of the query was not compared with that of the decoder (--any-space)")
     else:
         of_decoder = picture_vectors(pipeline, probe_pictures(decoder.shape.input_px))
-        cosine = check_space(encoded.encoder, decoder.name, encoded.probes, of_decoder)
+        cosine = check_space(about["encoder"], decoder.name, probes, of_decoder)
     norm, is_trained = read_norm(pipeline)
     if not is_trained:
-        note(f"the decoder states no statistics of its embeddings (mean 0, deviation 1): scaled to the norm {norm:.4g}")
+        on_notice(
+            f"the decoder states no statistics of its embeddings (mean 0, deviation 1): scaled to the norm {norm:.4g}"
+        )
     tokens, most = count_tokens(pipeline, settings.prompt)
     if tokens > most:
-        note(f"the prompt has {tokens} tokens: only the first {most} are used")
+        on_notice(f"the prompt has {tokens} tokens: only the first {most} are used")
     size = settings.sides(decoder.shape.side_px)
     noise_level = settings.noise_level(decoder.shape.noise_levels)
     record: dict[str, Any] = {
         "made_by": f"bindsearch {__version__}",
         "command": COMMAND,
-        "query": encoded.terms,
-        "encoder": encoded.encoder,
-        "encoder_digest": encoded.digest,
+        **about,
         "model": decoder.name,
         "model_digest": decoder.digest,
         "license": decoder.license,
@@ -292,14 +238,9 @@ def _draw(
         def on_step(done: int, before: int = number * settings.steps) -> None:
             on_steps(before + done, settings.count * settings.steps)
 
+        scaled = vector * np.float32(norm)
         picture = draw_picture(
-            pipeline,
-            encoded.vector * np.float32(norm),
-            settings,
-            seed=seed,
-            size=size,
-            noise_level=noise_level,
-            on_step=on_step,
+            pipeline, scaled, settings, seed=seed, size=size, noise_level=noise_level, on_step=on_step
         )
         created = datetime.now(UTC).isoformat(timespec="seconds")
         one = ImaginedPicture(picture, {**record, "seed": seed, "created": created}, None)
@@ -308,11 +249,7 @@ def _draw(
 
 
 def _write(made: ImaginedPicture, path: Path) -> ImaginedPicture:
-    """Write a picture with its record.
-
-    Raises:
-        UsageError: it cannot be written, or another file was written there meanwhile.
-    """
+    """Write a picture with its record; raise UsageError if another file was written there meanwhile, or none can be."""
     check_output(path)
     try:
         with atomic_write(path) as target:

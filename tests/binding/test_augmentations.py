@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bindsearch.binding.augmentations.augment import augment
+from bindsearch.binding.augmentations.augment import augment, mix, mixing_shares
 from bindsearch.binding.augmentations.crops import Box, apply_box, apply_span, crop_box, crop_span
-from bindsearch.binding.augmentations.mixing import mix, mixing_shares
 from bindsearch.binding.augmentations.motion import change_tempo, random_rotation, right_angles
 from bindsearch.binding.augmentations.options import (
     OPTIONS,

@@ -45,13 +45,13 @@ def test_head_learns_on_kept_features(table: Path, tmp_path: Path, monkeypatch: 
     assert losses[-1] < 0.5 * losses[0]
     again: list[float] = []
     calls: list[int] = []
-    embed = features._embed
+    embed = features.embed_views
 
     def counted(*given: Any) -> Any:
         calls.append(1)
         return embed(*given)
 
-    monkeypatch.setattr(features, "_embed", counted)
+    monkeypatch.setattr(features, "embed_views", counted)
     second = bind(
         table,
         "thermal",

@@ -19,8 +19,8 @@ from bindsearch.binding.data.pair_data import PairData, load_pair_data
 from bindsearch.binding.data.pairs import read_pairs
 from bindsearch.binding.recipe import parse_settings
 from bindsearch.binding.training import train
-from bindsearch.binding.training.objective import contrastive_loss, mixed_targets, shares_of
 from bindsearch.binding.training.train import StepReport
+from bindsearch.binding.training.training_step import contrastive_loss, mixed_targets, shares_of
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.label_tower import LabelTower, fill_bank
 from bindsearch.encoders.bound.networks import load_trained, trained_state

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bindsearch.binding.training.training_log import TrainingLog
+from bindsearch.binding.training.checkpoint import TrainingLog
 from bindsearch.errors import InstallationError
 
 

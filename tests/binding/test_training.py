@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from bindsearch.binding.bind import BindOptions, BindResult, bind
 from bindsearch.binding.recipe import Recipe
 from bindsearch.binding.training import train as train_module
+from bindsearch.binding.training.checkpoint import COLUMNS, TrainingLog
 from bindsearch.binding.training.train import MAX_SCALE, StepReport, learning_rate
-from bindsearch.binding.training.training_log import COLUMNS, TrainingLog
 from bindsearch.binding.training.validation import Validation
 from bindsearch.encoders import registry
 from bindsearch.errors import UsageError

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from bindsearch.binding.training.objective import contrastive_loss, shares_of
-from bindsearch.binding.training.training_step import Batch, Forward, backward, seed_of
+from bindsearch.binding.training.training_step import Batch, Forward, backward, contrastive_loss, seed_of, shares_of
 from bindsearch.binding.training.workers import Workers
 
 SCALE = torch.tensor(7.0)

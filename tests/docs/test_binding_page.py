@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bindsearch.binding.data.pairs import SPLITS
-from bindsearch.binding.training.training_log import COLUMNS
+from bindsearch.binding.training.checkpoint import COLUMNS
 from bindsearch.encoders.bound.networks import build_tower
 from bindsearch.encoders.bound.tower_config import HUB, LABEL_NETWORKS, TowerConfig, networks_of
 from bindsearch.types import Modality

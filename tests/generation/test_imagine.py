@@ -29,11 +29,18 @@ from bindsearch.encoders.registry import load_encoder
 from bindsearch.encoders.unclip.folder import PIPELINE_FILE, folder_files, read_shape
 from bindsearch.encoders.unclip.library import load_pipeline
 from bindsearch.errors import EncoderError, UsageError
-from bindsearch.generation import decoder, memory
-from bindsearch.generation.decoder import picture_vectors, read_norm, trained_norm
+from bindsearch.generation import decoder
+from bindsearch.generation import models as decoder_files
+from bindsearch.generation.decoder import (
+    MIN_COSINE,
+    picture_vectors,
+    probe_pictures,
+    probe_vectors,
+    read_norm,
+    trained_norm,
+)
 from bindsearch.generation.models import count_parameters, find_decoder
 from bindsearch.generation.settings import PictureSettings, parse_size
-from bindsearch.generation.space import MIN_COSINE, probe_pictures, probe_vectors
 from bindsearch.operations.recording import read_record
 from bindsearch.search.query_encoding import EncodedTerm
 from helpers.st_models import save_clip_model
@@ -359,17 +366,17 @@ def test_memory_is_noted_and_a_model_that_is_too_large_is_refused(
     draw("a dog", of_mini, on_notice=notices.append)
     assert notices[0] == f"licence of {of_mini}: openrail++"
     assert notices[1].startswith("memory on cpu in fp32: 0.00 GB for weights, about 0.00 GB for a picture of 32 x 32; ")
-    free = memory.free_bytes(torch.device("cpu"))
+    free = decoder_files.free_bytes(torch.device("cpu"))
     assert free is None or free > 1 << 20
     found = find_decoder(of_mini)
     weights = count_parameters(found) * 4
-    monkeypatch.setattr(memory, "free_bytes", lambda _device: weights - 1)
+    monkeypatch.setattr(decoder_files, "free_bytes", lambda _device: weights - 1)
     with pytest.raises(EncoderError, match=r"need 0.00 GB of memory in fp32, .* --dtype fp16"):
         draw("a dog", of_mini)
-    monkeypatch.setattr(memory, "free_bytes", lambda _device: weights + 1)
-    assert "may not be sufficient" in memory.memory_notes(found, (64, 64), torch.device("cpu"), "fp32")[1]
+    monkeypatch.setattr(decoder_files, "free_bytes", lambda _device: weights + 1)
+    assert "may not be sufficient" in decoder_files.memory_notes(found, (64, 64), torch.device("cpu"), "fp32")[1]
     shape = found.shape
-    one, two = (memory.activation_bytes(shape, 64, side, 4) for side in (64, 128))
+    one, two = (decoder_files.activation_bytes(shape, 64, side, 4) for side in (64, 128))
     assert (one, two) == (4 * 16 * 64 * 64 * 4, 2 * one)
 
 

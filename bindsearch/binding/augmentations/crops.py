@@ -101,16 +101,22 @@ def apply_box(media: Plane, box: Box, side_px: int | None = None) -> Plane:
         case DepthMap():
             depth, valid = _cropped(media.depth_m, box), _cropped(media.valid, box)
             if side_px is not None:
-                rows, columns = (_nearest(length, side_px) for length in depth.shape)
-                depth, valid = depth[np.ix_(rows, columns)], valid[np.ix_(rows, columns)]
+                middles = np.arange(side_px) + 0.5
+                nearest = np.ix_(*((middles * (length / side_px)).astype(np.int64) for length in depth.shape))
+                depth, valid = depth[nearest], valid[nearest]
             return replace(media, depth_m=depth, valid=valid)
+
+
+def check_pixels(shape: tuple[int, ...]) -> None:
+    """Raise MediaError for a picture without pixels."""
+    if 0 in shape[:2]:
+        raise MediaError(f"the picture has no pixels (height {shape[0]}, width {shape[1]})")
 
 
 def _cropped(pixels: NDArray[Any], box: Box) -> NDArray[Any]:
     """Return a copy of the pixels (height, width[, 3]) in a box, at least one."""
+    check_pixels(pixels.shape)
     height, width = pixels.shape[:2]
-    if min(height, width) == 0:
-        raise MediaError(f"the picture has no pixels (height {height}, width {width})")
     part = pixels[_pixels(box.top, box.height, height), _pixels(box.left, box.width, width)]
     return np.array(part[:, ::-1] if box.flip else part, order="C")
 
@@ -128,11 +134,6 @@ def _resized(pixels: NDArray[Any], side_px: int | None) -> NDArray[Any]:
     from PIL import Image
 
     return np.array(Image.fromarray(pixels).resize((side_px, side_px), Image.Resampling.BILINEAR))
-
-
-def _nearest(length: int, side_px: int) -> NDArray[np.int64]:
-    """Return the nearest of `length` pixels for each of `side_px`."""
-    return ((np.arange(side_px) + 0.5) * (length / side_px)).astype(np.int64)
 
 
 def crop_span(rng: np.random.Generator, duration_s: float, view_s: float) -> Span:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from itertools import permutations, product
 from typing import TYPE_CHECKING
@@ -12,9 +13,12 @@ import numpy as np
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
     from numpy.typing import NDArray
 
     from bindsearch.binding.augmentations.options import MotionOptions
+
+    Floats = NDArray[np.float32]
 
 LARGEST = np.float32(1e6)
 """Largest value of a signal in m/s^2 or rad/s: larger ones would overflow in float32, and no sensor measures them."""
@@ -23,9 +27,7 @@ ACCELERATION_NOISE, ROTATION_NOISE = 0.1, 0.02
 """Standard deviation of noise of 1, in m/s^2 and rad/s: several times that of a phone's sensors."""
 
 
-def augment_motion(
-    signal: NDArray[np.float32], rng: np.random.Generator, options: MotionOptions, count: int | None = None
-) -> NDArray[np.float32]:
+def augment_motion(signal: Floats, rng: Generator, options: MotionOptions, count: int | None = None) -> Floats:
     """Return motion with random tempo, orientation, intensity and noise.
 
     Args:
@@ -40,14 +42,18 @@ def augment_motion(
     Raises:
         MediaError: the recording is empty or has another number of channels.
     """
-    changed = change_tempo(signal, rng, options.tempo, count)
+    changed: Floats = change_tempo(signal, rng, options.tempo, count)
     np.clip(changed, -LARGEST, LARGEST, out=changed)
     rotation = random_rotation(rng, options.tilt_deg)
     if rng.random() < options.turn:
         turns = right_angles()
         rotation = rotation @ turns[rng.integers(len(turns))]
-    changed = rotate(changed, rotation.astype(np.float32))
-    changed = scale_intensity(changed, math.exp(rng.normal() * options.intensity))
+    # accelerometer and gyroscope turn together; all but gravity, the mean acceleration, gets the intensity
+    changed = np.matmul(rotation.astype(np.float32), changed.reshape(2, 3, -1)).reshape(6, -1)
+    gravity = changed[:3].mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    factor = math.exp(rng.normal() * options.intensity)
+    changed *= np.float32(factor)
+    changed[:3] += gravity * np.float32(1.0 - factor)
     noise = options.noise * rng.random()
     if noise:
         deviations = noise * np.repeat([ACCELERATION_NOISE, ROTATION_NOISE], 3)
@@ -55,9 +61,7 @@ def augment_motion(
     return changed
 
 
-def change_tempo(
-    signal: NDArray[np.float32], rng: np.random.Generator, spread: float, count: int | None = None
-) -> NDArray[np.float32]:
+def change_tempo(signal: Floats, rng: Generator, spread: float, count: int | None = None) -> Floats:
     """Return a random part of a signal at a random tempo, interpolated linearly.
 
     A signal that ends before the part does is reflected there. Angular velocity and acceleration are not scaled: of a
@@ -77,28 +81,37 @@ def change_tempo(
     """
     if signal.ndim != 2 or len(signal) != 6 or signal.shape[1] == 0:
         raise MediaError(f"motion of shape {signal.shape}: expected 6 channels of at least one sample")
-    length = signal.shape[1]
+    last = signal.shape[1] - 1
+
+    def reflected(positions: NDArray[np.int64]) -> Floats:
+        return signal[:, last - np.abs(positions % max(2 * last, 1) - last)]
+
+    return random_part(reflected, last + 1, rng, spread, count)
+
+
+def random_part(
+    values_at: Callable[[NDArray[np.int64]], Floats], length: int, rng: Generator, spread: float, count: int | None
+) -> Floats:
+    """Return a random part of a recording at a random speed, interpolated linearly.
+
+    Args:
+        values_at: Returns new values (..., m) at positions (m,) from 0, also at those after the last one.
+        length: Number n of samples of the recording.
+        rng: Source of all randomness.
+        spread: Largest change of the speed as a natural logarithm; drawn evenly in it.
+        count: Number of samples of the part; None: n.
+    """
     count = length if count is None else count
-    tempo = math.exp(rng.uniform(-spread, spread))
-    start = int(rng.integers(max(0, length - math.ceil(count * tempo)) + 1))
-    times = np.arange(count) * tempo
+    speed = math.exp(rng.uniform(-spread, spread))
+    start = int(rng.integers(max(0, length - math.ceil(count * speed)) + 1))
+    times = np.arange(count) * speed
     before = times.astype(np.int64)
-    fraction = (times - before).astype(np.float32)
-    first = signal[:, _reflected(before + start, length)]
-    step = signal[:, _reflected(before + (start + 1), length)]
-    with np.errstate(over="ignore"):  # values beyond LARGEST are clipped by the caller
+    first, step = values_at(before + start), values_at(before + (start + 1))
+    with np.errstate(over="ignore"):  # values that are too large are clipped by the caller
         step -= first
-        step *= fraction
+        step *= (times - before).astype(np.float32)
         first += step
     return first
-
-
-def _reflected(positions: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Return positions of 0..length - 1 for positions from 0, reflected at the ends without repeating them."""
-    if length == 1:
-        return np.zeros_like(positions)
-    period = 2 * (length - 1)
-    return length - 1 - np.abs(positions % period - (length - 1))
 
 
 @cache
@@ -116,7 +129,7 @@ def right_angles() -> NDArray[np.float64]:
     return turns
 
 
-def random_rotation(rng: np.random.Generator, deviation_deg: float) -> NDArray[np.float64]:
+def random_rotation(rng: Generator, deviation_deg: float) -> NDArray[np.float64]:
     """Return a rotation (3, 3) about a random axis by a normally distributed angle (Rodrigues' formula).
 
     Args:
@@ -129,17 +142,3 @@ def random_rotation(rng: np.random.Generator, deviation_deg: float) -> NDArray[n
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     rotation: NDArray[np.float64] = np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
     return rotation
-
-
-def rotate(signal: NDArray[np.float32], rotation: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return motion (6, n) in other axes: accelerometer and gyroscope turn together, by `rotation` (3, 3)."""
-    turned: NDArray[np.float32] = np.matmul(rotation, signal.reshape(2, 3, -1)).reshape(6, -1)
-    return turned
-
-
-def scale_intensity(signal: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
-    """Return motion (6, n) with all but gravity, the mean acceleration, times a factor."""
-    gravity = signal[:3].mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-    scaled = signal * np.float32(factor)
-    scaled[:3] += gravity * np.float32(1.0 - factor)
-    return scaled

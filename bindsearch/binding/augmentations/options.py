@@ -13,13 +13,25 @@ from bindsearch.errors import UsageError
 from bindsearch.types import Modality
 
 
-def _option(default: float, low: float, high: float) -> Any:
+def bounded(default: float, low: float, high: float) -> Any:
     """Return a field with a default and the bounds of its value; a whole default takes whole numbers alone."""
     return field(default=default, metadata={"low": low, "high": high})
 
 
 @dataclass(frozen=True, slots=True)
-class SpatialOptions:
+class _Bounded:
+    """Options that raise UsageError if a value is not a number within its bounds."""
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value, bounds, whole = getattr(self, option.name), option.metadata, isinstance(option.default, int)
+            is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            if not (is_number and math.isfinite(value) and bounds["low"] <= value <= bounds["high"]):
+                raise UsageError(f"{option.name} is {shown(value)}: {_expected(bounds, whole=whole)}")
+
+
+@dataclass(frozen=True, slots=True)
+class SpatialOptions(_Bounded):
     """Options of media with rows and columns.
 
     A crop and a flip are drawn once for a pair (`crop_box`), the others for each medium (`augment`). Every random
@@ -39,14 +51,11 @@ class SpatialOptions:
         UsageError: a value is out of its bounds.
     """
 
-    crop_scale: float = _option(0.5, 0.01, 1.0)
-    crop_ratio: float = _option(4 / 3, 1.0, 4.0)
-    flip: float = _option(0.5, 0.0, 1.0)
-    erase: float = _option(0.25, 0.0, 1.0)
-    erase_area: float = _option(1 / 3, 0.02, 0.9)
-
-    def __post_init__(self) -> None:
-        _check_bounds(self)
+    crop_scale: float = bounded(0.5, 0.01, 1.0)
+    crop_ratio: float = bounded(4 / 3, 1.0, 4.0)
+    flip: float = bounded(0.5, 0.0, 1.0)
+    erase: float = bounded(0.25, 0.0, 1.0)
+    erase_area: float = bounded(1 / 3, 0.02, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +74,14 @@ class PictureOptions(SpatialOptions):
         magnitude_std: Standard deviation of the strength.
     """
 
-    brightness: float = _option(0.4, 0.0, 0.9)
-    contrast: float = _option(0.4, 0.0, 0.9)
-    saturation: float = _option(0.4, 0.0, 1.0)
-    hue: float = _option(0.0, 0.0, 0.5)
-    grey: float = _option(0.0, 0.0, 1.0)
-    operations: int = _option(0, 0, 8)
-    magnitude: float = _option(9.0, 0.0, 10.0)
-    magnitude_std: float = _option(0.5, 0.0, 5.0)
+    brightness: float = bounded(0.4, 0.0, 0.9)
+    contrast: float = bounded(0.4, 0.0, 0.9)
+    saturation: float = bounded(0.4, 0.0, 1.0)
+    hue: float = bounded(0.0, 0.0, 0.5)
+    grey: float = bounded(0.0, 0.0, 1.0)
+    operations: int = bounded(0, 0, 8)
+    magnitude: float = bounded(9.0, 0.0, 10.0)
+    magnitude_std: float = bounded(0.5, 0.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +94,9 @@ class ThermalOptions(SpatialOptions):
         noise: Largest standard deviation of the noise of a pixel.
     """
 
-    contrast: float = _option(0.4, 0.0, 0.9)
-    brightness: float = _option(0.1, 0.0, 1.0)
-    noise: float = _option(0.02, 0.0, 1.0)
+    contrast: float = bounded(0.4, 0.0, 0.9)
+    brightness: float = bounded(0.1, 0.0, 1.0)
+    noise: float = bounded(0.02, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +109,13 @@ class DepthOptions(SpatialOptions):
         holes: Largest share of pixels that lose their measurement.
     """
 
-    depth_scale: float = _option(0.1, 0.0, 1.0)
-    noise: float = _option(0.01, 0.0, 0.5)
-    holes: float = _option(0.0, 0.0, 0.9)
+    depth_scale: float = bounded(0.1, 0.0, 1.0)
+    noise: float = bounded(0.01, 0.0, 0.5)
+    holes: float = bounded(0.0, 0.0, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
-class SoundOptions:
+class SoundOptions(_Bounded):
     """Options of sound, as samples and as levels of a mel spectrogram in dB.
 
     Attributes:
@@ -128,25 +137,22 @@ class SoundOptions:
         UsageError: a value is out of its bounds.
     """
 
-    speed: float = _option(0.2, 0.0, 0.7)
-    gain_db: float = _option(6.0, 0.0, 40.0)
-    noise: float = _option(0.4, 0.0, 1.0)
-    snr_db: float = _option(20.0, -20.0, 100.0)
-    noise_db: float = _option(40.0, 0.0, 120.0)
-    low_pass: float = _option(0.2, 0.0, 1.0)
-    low_pass_hz: float = _option(2_000.0, 50.0, 100_000.0)
-    pitch_bins: int = _option(3, 0, 64)
-    mask_bands: int = _option(2, 0, 16)
-    mask_bins: int = _option(8, 0, 512)
-    mask_spans: int = _option(2, 0, 16)
-    mask_frames: int = _option(12, 0, 4_096)
-
-    def __post_init__(self) -> None:
-        _check_bounds(self)
+    speed: float = bounded(0.2, 0.0, 0.7)
+    gain_db: float = bounded(6.0, 0.0, 40.0)
+    noise: float = bounded(0.4, 0.0, 1.0)
+    snr_db: float = bounded(20.0, -20.0, 100.0)
+    noise_db: float = bounded(40.0, 0.0, 120.0)
+    low_pass: float = bounded(0.2, 0.0, 1.0)
+    low_pass_hz: float = bounded(2_000.0, 50.0, 100_000.0)
+    pitch_bins: int = bounded(3, 0, 64)
+    mask_bands: int = bounded(2, 0, 16)
+    mask_bins: int = bounded(8, 0, 512)
+    mask_spans: int = bounded(2, 0, 16)
+    mask_frames: int = bounded(12, 0, 4_096)
 
 
 @dataclass(frozen=True, slots=True)
-class MotionOptions:
+class MotionOptions(_Bounded):
     """Options of motion.
 
     Attributes:
@@ -160,14 +166,11 @@ class MotionOptions:
         UsageError: a value is out of its bounds.
     """
 
-    tempo: float = _option(0.15, 0.0, 0.7)
-    tilt_deg: float = _option(15.0, 0.0, 180.0)
-    turn: float = _option(0.8, 0.0, 1.0)
-    intensity: float = _option(0.15, 0.0, 1.0)
-    noise: float = _option(1.0, 0.0, 100.0)
-
-    def __post_init__(self) -> None:
-        _check_bounds(self)
+    tempo: float = bounded(0.15, 0.0, 0.7)
+    tilt_deg: float = bounded(15.0, 0.0, 180.0)
+    turn: float = bounded(0.8, 0.0, 1.0)
+    intensity: float = bounded(0.15, 0.0, 1.0)
+    noise: float = bounded(1.0, 0.0, 100.0)
 
 
 Options = SpatialOptions | SoundOptions | MotionOptions
@@ -211,25 +214,12 @@ def parse_options(modality: Modality, settings: Iterable[str] = ()) -> Options:
         if name not in known:
             hint = f"{did_you_mean(name, known)}choose from {', '.join(known)}"
             raise UsageError(f"unknown augmentation option {shown(name)} of {modality}: {hint}")
-        values[name] = _number(name, text, known[name].metadata, whole=isinstance(known[name].default, int))
+        bounds, whole = known[name].metadata, isinstance(known[name].default, int)
+        try:
+            values[name] = int(text) if whole else float(text)
+        except ValueError:
+            raise UsageError(f"{name} is {shown(text)}: {_expected(bounds, whole=whole)}") from None
     return kind(**values)
-
-
-def _number(name: str, text: str, bounds: Mapping[str, float], *, whole: bool) -> float:
-    """Return the number in a text; raise UsageError if there is none, or a fraction if it must be `whole`."""
-    try:
-        return int(text) if whole else float(text)
-    except ValueError:
-        raise UsageError(f"{name} is {shown(text)}: {_expected(bounds, whole=whole)}") from None
-
-
-def _check_bounds(options: Options) -> None:
-    """Raise UsageError if a value is not a number within its bounds."""
-    for option in fields(options):
-        value, bounds, whole = getattr(options, option.name), option.metadata, isinstance(option.default, int)
-        is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value) and bounds["low"] <= value <= bounds["high"]):
-            raise UsageError(f"{option.name} is {shown(value)}: {_expected(bounds, whole=whole)}")
 
 
 def _expected(bounds: Mapping[str, float], *, whole: bool) -> str:

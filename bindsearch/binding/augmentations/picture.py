@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bindsearch.binding.augmentations.crops import random_sides
-from bindsearch.binding.augmentations.tones import random_tones
-from bindsearch.errors import MediaError
+from bindsearch.binding.augmentations.crops import check_pixels, random_sides
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
     from numpy.typing import NDArray
 
     from bindsearch.binding.augmentations.options import DepthOptions, PictureOptions, SpatialOptions, ThermalOptions
@@ -25,12 +24,25 @@ ERASED_RATIO = 1 / 0.3
 LARGEST_DEPTH = np.float32(1e30)
 """Depth in metres that no change exceeds: it keeps float32 finite."""
 
+STRONGEST = 10.0
+"""Largest magnitude of RandAugment's operations."""
+
+ENHANCED = 0.9
+"""Largest relative change of colour, contrast, brightness or sharpness (Cubuk et al. 2019, table 6)."""
+
+FEWEST_BITS = 4
+"""Bits of a colour that are left at the largest magnitude (Cubuk et al. 2019, table 6)."""
+
+TONES = ("autocontrast", "equalize", "posterize", "solarize", "Color", "Contrast", "Brightness", "Sharpness")
+"""RandAugment's operations on tones (Cubuk et al. 2020, arXiv 1909.13719), without those that move pixels, by their
+names in Pillow: functions of ImageOps, and classes of ImageEnhance."""
+
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's conversion to grey
 _TO_YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
-def augment_picture(rgb: NDArray[np.uint8], rng: np.random.Generator, options: PictureOptions) -> NDArray[np.uint8]:
+def augment_picture(rgb: NDArray[np.uint8], rng: Generator, options: PictureOptions) -> NDArray[np.uint8]:
     """Return a picture with random colours, and perhaps an erased rectangle.
 
     Args:
@@ -44,7 +56,7 @@ def augment_picture(rgb: NDArray[np.uint8], rng: np.random.Generator, options: P
     Raises:
         MediaError: the picture has no pixels.
     """
-    _check_pixels(rgb.shape)
+    check_pixels(rgb.shape)
     changed = jitter_colours(rgb, rng, options)
     changed = random_tones(changed, rng, options)
     if area := random_rectangle(changed.shape[:2], rng, options):
@@ -52,7 +64,7 @@ def augment_picture(rgb: NDArray[np.uint8], rng: np.random.Generator, options: P
     return changed
 
 
-def jitter_colours(rgb: NDArray[np.uint8], rng: np.random.Generator, options: PictureOptions) -> NDArray[np.uint8]:
+def jitter_colours(rgb: NDArray[np.uint8], rng: Generator, options: PictureOptions) -> NDArray[np.uint8]:
     """Change hue, saturation, contrast and brightness, in this order, by random amounts.
 
     Each of them is an affine map of colours, so that all are one: a matrix and an offset. Hue is turned in the plane of
@@ -86,9 +98,30 @@ def jitter_colours(rgb: NDArray[np.uint8], rng: np.random.Generator, options: Pi
     return jittered
 
 
-def augment_thermal(
-    values: NDArray[np.float32], rng: np.random.Generator, options: ThermalOptions
-) -> NDArray[np.float32]:
+def random_tones(rgb: NDArray[np.uint8], rng: Generator, options: PictureOptions) -> NDArray[np.uint8]:
+    """Return a picture (height, width, 3) after a number of random operations; the one given if none is drawn."""
+    if not options.operations:
+        return rgb
+    from PIL import Image, ImageEnhance, ImageOps
+
+    picture = Image.fromarray(rgb)
+    for number in rng.integers(len(TONES), size=options.operations):
+        magnitude = min(max(rng.normal(options.magnitude, options.magnitude_std), 0.0), STRONGEST)
+        sign = 1.0 if rng.random() < 0.5 else -1.0
+        strength = sign * magnitude / STRONGEST
+        match TONES[number]:
+            case "autocontrast" | "equalize" as name:
+                picture = getattr(ImageOps, name)(picture)
+            case "posterize":
+                picture = ImageOps.posterize(picture, 8 - round(abs(strength) * (8 - FEWEST_BITS)))
+            case "solarize":
+                picture = ImageOps.solarize(picture, 256 - round(abs(strength) * 256))
+            case name:
+                picture = getattr(ImageEnhance, name)(picture).enhance(1.0 + ENHANCED * strength)
+    return np.array(picture)
+
+
+def augment_thermal(values: NDArray[np.float32], rng: Generator, options: ThermalOptions) -> NDArray[np.float32]:
     """Return a thermal picture with random contrast, brightness and noise, and perhaps an erased rectangle.
 
     Args:
@@ -102,7 +135,7 @@ def augment_thermal(
     Raises:
         MediaError: the picture has no pixels.
     """
-    _check_pixels(values.shape)
+    check_pixels(values.shape)
     changed: NDArray[np.float32] = np.clip(values, 0.0, 1.0, dtype=np.float32)
     mean = float(changed.mean(dtype=np.float32))
     contrast, brightness = rng.uniform(-1.0, 1.0, 2) * (options.contrast, options.brightness)
@@ -118,7 +151,7 @@ def augment_thermal(
 
 
 def augment_depth(
-    depth_m: NDArray[np.float32], valid: NDArray[np.bool_], rng: np.random.Generator, options: DepthOptions
+    depth_m: NDArray[np.float32], valid: NDArray[np.bool_], rng: Generator, options: DepthOptions
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return a depth map with random scale and noise, and perhaps with measurements left out.
 
@@ -135,7 +168,7 @@ def augment_depth(
     Raises:
         MediaError: the map has no pixels.
     """
-    _check_pixels(depth_m.shape)
+    check_pixels(depth_m.shape)
     factor = math.exp(rng.normal() * options.depth_scale)
     noise, holes = rng.random(2) * (options.noise, options.holes)
     changed = np.where(valid, depth_m, np.float32(0.0))
@@ -157,9 +190,7 @@ def augment_depth(
     return changed, kept
 
 
-def random_rectangle(
-    shape: tuple[int, ...], rng: np.random.Generator, options: SpatialOptions
-) -> tuple[slice, slice] | None:
+def random_rectangle(shape: tuple[int, ...], rng: Generator, options: SpatialOptions) -> tuple[slice, slice] | None:
     """Return the rows and columns of a random rectangle to erase; None if none is drawn.
 
     Args:
@@ -178,9 +209,3 @@ def random_rectangle(
     if (rows, columns) == tuple(shape):
         return None
     return slice(top, top + rows), slice(left, left + columns)
-
-
-def _check_pixels(shape: tuple[int, ...]) -> None:
-    """Raise MediaError for a picture without pixels."""
-    if 0 in shape:
-        raise MediaError(f"the picture has no pixels (height {shape[0]}, width {shape[1]})")

@@ -6,16 +6,21 @@ Speed changes pitch and duration of samples together; on levels, time is stretch
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bindsearch.binding.augmentations.motion import random_part
 from bindsearch.errors import MediaError
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
     from numpy.typing import NDArray
 
     from bindsearch.binding.augmentations.options import SoundOptions
+
+    Floats = NDArray[np.float32]
 
 LOUDEST = np.float32(1e6)
 """Amplitude (nominally 1) that samples are clipped to: louder ones would overflow in float32."""
@@ -41,9 +46,7 @@ CURVE_KNOTS, CURVE_DB = 4, 8.0
 _NEPERS = np.float32(math.log(10.0) / 10.0)  # a level in dB times this is the natural logarithm of its power
 
 
-def augment_sound(
-    samples: NDArray[np.float32], sample_rate_hz: int, rng: np.random.Generator, options: SoundOptions
-) -> NDArray[np.float32]:
+def augment_sound(samples: Floats, sample_rate_hz: int, rng: Generator, options: SoundOptions) -> Floats:
     """Return a sound with random speed, band, noise and level.
 
     Args:
@@ -60,7 +63,9 @@ def augment_sound(
     """
     changed = change_speed(samples, rng, options.speed)
     np.clip(changed, -LOUDEST, LOUDEST, out=changed)
-    cut_off_hz = _low_pass_hz(sample_rate_hz, rng, options)
+    low, high = options.low_pass_hz, 0.45 * sample_rate_hz
+    drawn, position = rng.random(2)  # the cut-off is even in its logarithm
+    cut_off_hz = low * (high / low) ** position if drawn < options.low_pass and low < high else None
     has_noise = rng.random() < options.noise
     gain = 10.0 ** (rng.uniform(-1.0, 1.0) * options.gain_db / 20.0)
     if cut_off_hz is not None or has_noise:
@@ -69,9 +74,7 @@ def augment_sound(
     return changed
 
 
-def change_speed(
-    samples: NDArray[np.float32], rng: np.random.Generator, spread: float, count: int | None = None
-) -> NDArray[np.float32]:
+def change_speed(samples: Floats, rng: Generator, spread: float, count: int | None = None) -> Floats:
     """Return a random part of a sound at a random speed; pitch and duration change together.
 
     Samples are interpolated linearly. A sound that ends before the part does is repeated.
@@ -90,40 +93,16 @@ def change_speed(
     """
     if len(samples) == 0:
         raise MediaError("the sound has no samples: record it again, or leave it out")
-    count = len(samples) if count is None else count
-    speed = math.exp(rng.uniform(-spread, spread))
-    start = int(rng.integers(max(0, len(samples) - math.ceil(count * speed)) + 1))
-    times = np.arange(count) * speed
-    before = times.astype(np.int64)
-    fraction = (times - before).astype(np.float32)
-    first = np.take(samples, before + start, mode="wrap")
-    step = np.take(samples, before + (start + 1), mode="wrap")
-    with np.errstate(over="ignore"):  # samples beyond LOUDEST are clipped by the caller
-        step -= first
-        step *= fraction
-        first += step
-    return first
-
-
-def _low_pass_hz(sample_rate_hz: int, rng: np.random.Generator, options: SoundOptions) -> float | None:
-    """Return a random cut-off in Hz, even in its logarithm; None if none is drawn or all are above half the rate."""
-    low, high = options.low_pass_hz, 0.45 * sample_rate_hz
-    drawn, position = rng.random(2)
-    return low * (high / low) ** position if drawn < options.low_pass and low < high else None
+    return random_part(partial(np.take, samples, mode="wrap"), len(samples), rng, spread, count)
 
 
 def _filtered(
-    samples: NDArray[np.float32],
-    sample_rate_hz: int,
-    cut_off_hz: float | None,
-    snr_db: float | None,
-    rng: np.random.Generator,
-) -> NDArray[np.float32]:
+    samples: Floats, sample_rate_hz: int, cut_off_hz: float | None, snr_db: float | None, rng: Generator
+) -> Floats:
     """Return samples (n,) with a low pass and coloured noise (None: without), by one Fourier transform.
 
-    The low pass has the magnitude of a Butterworth filter of order 4, and no phase.
-
-    The noise is drawn as a spectrum, with a level relative to that of the samples, also to that of silence.
+    The low pass has the magnitude of a Butterworth filter of order 4, and no phase. The noise is drawn as a spectrum,
+    with a level relative to that of the samples, also to that of silence.
     """
     from scipy import fft
 
@@ -146,13 +125,11 @@ def _filtered(
         noise *= np.float32(math.sqrt(power / noise_power) * 10.0 ** (-decibels / 20.0))
         spectrum.real += noise[0]
         spectrum.imag += noise[1]
-    filtered: NDArray[np.float32] = fft.irfft(spectrum, size)[:count]
+    filtered: Floats = fft.irfft(spectrum, size)[:count]
     return np.array(filtered, dtype=np.float32)
 
 
-def augment_levels(
-    levels_db: NDArray[np.float32], rng: np.random.Generator, options: SoundOptions, frames: int | None = None
-) -> NDArray[np.float32]:
+def augment_levels(levels_db: Floats, rng: Generator, options: SoundOptions, frames: int | None = None) -> Floats:
     """Return a random view of levels, with random speed, pitch, noise and band.
 
     Args:
@@ -178,9 +155,7 @@ def augment_levels(
     return view
 
 
-def stretch_levels(
-    levels_db: NDArray[np.float32], rng: np.random.Generator, spread: float, frames: int | None = None
-) -> NDArray[np.float32]:
+def stretch_levels(levels_db: Floats, rng: Generator, spread: float, frames: int | None = None) -> Floats:
     """Return a random part of levels, stretched in time by a random factor; the pitch stays.
 
     Levels that end before the part does are repeated or padded with silence, one as likely as the other.
@@ -202,35 +177,27 @@ def stretch_levels(
     count = levels_db.shape[1]
     frames = count if frames is None else frames
     part = max(1, round(frames * math.exp(rng.uniform(-spread, spread))))
-    if count < part:
-        levels_db = _lengthened(levels_db, part, rng)
-    part = min(part, levels_db.shape[1])
+    if count < part and rng.random() < 0.5:
+        levels_db = np.tile(levels_db, (1, math.ceil(part / count)))
+    elif count < part:
+        silent = int(rng.integers(part - count + 1))
+        around = (silent, part - count - silent)
+        levels_db = np.pad(levels_db, ((0, 0), around), constant_values=np.float32(SILENT_DB))
     start = int(rng.integers(levels_db.shape[1] - part + 1))
     times = np.linspace(0.0, part - 1, frames)
     before = times.astype(np.int64)
     after = np.minimum(before + 1, part - 1)
     crop, fraction = levels_db[:, start : start + part], (times - before).astype(np.float32)
-    stretched: NDArray[np.float32] = crop[:, before] * (1 - fraction) + crop[:, after] * fraction
+    stretched: Floats = crop[:, before] * (1 - fraction) + crop[:, after] * fraction
     return stretched
 
 
-def _lengthened(levels_db: NDArray[np.float32], frames: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return levels (mel, n) repeated, or padded with silence at random on both sides, to `frames` if n is less."""
-    count = levels_db.shape[1]
-    missing = max(0, frames - count)
-    if rng.random() < 0.5:
-        return np.tile(levels_db, (1, math.ceil(frames / count)))
-    before = int(rng.integers(missing + 1))
-    return np.pad(levels_db, ((0, 0), (before, missing - before)), constant_values=np.float32(SILENT_DB))
-
-
-def shift_pitch(levels_db: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
+def shift_pitch(levels_db: Floats, bins: int) -> Floats:
     """Return levels (mel, frames) shifted up by `bins` mel bins (down if negative), with the edge repeated."""
-    count = len(levels_db)
-    return levels_db[np.clip(np.arange(count) - bins, 0, count - 1)]
+    return levels_db[np.clip(np.arange(len(levels_db)) - bins, 0, len(levels_db) - 1)]
 
 
-def add_noise(levels_db: NDArray[np.float32], rng: np.random.Generator, least_db: float) -> NDArray[np.float32]:
+def add_noise(levels_db: Floats, rng: Generator, least_db: float) -> Floats:
     """Return levels with noise of a random smooth spectrum; the power of a bin is distributed exponentially.
 
     Args:
@@ -244,18 +211,18 @@ def add_noise(levels_db: NDArray[np.float32], rng: np.random.Generator, least_db
     curve = np.interp(np.arange(bins), np.linspace(0, max(bins - 1, 1), CURVE_KNOTS), knots) + decibels
     power = rng.standard_exponential(levels_db.shape, dtype=np.float32) + np.float32(1e-6)
     noise = np.log(power) + curve[:, None].astype(np.float32) * _NEPERS
-    mixed: NDArray[np.float32] = np.logaddexp(levels_db * _NEPERS, noise) / _NEPERS
+    mixed: Floats = np.logaddexp(levels_db * _NEPERS, noise) / _NEPERS
     return mixed
 
 
-def low_pass_levels(levels_db: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
+def low_pass_levels(levels_db: Floats, bins: int) -> Floats:
     """Return levels (mel, frames) that fall from mel bin `bins` on, like those of a recording at a low rate."""
     count = len(levels_db)
     drop_db = LOW_PASS_SLOPE_DB * 64.0 / count * np.maximum(np.arange(count) - bins + 1, 0)
     return levels_db - np.minimum(drop_db, 90.0)[:, None].astype(np.float32)
 
 
-def mask_levels(levels: NDArray[np.float32], rng: np.random.Generator, options: SoundOptions) -> NDArray[np.float32]:
+def mask_levels(levels: Floats, rng: Generator, options: SoundOptions) -> Floats:
     """Return levels with random bands and spans of time replaced by their mean (SpecAugment, Park et al. 2019).
 
     Args:
@@ -280,7 +247,7 @@ def mask_levels(levels: NDArray[np.float32], rng: np.random.Generator, options: 
     return masked
 
 
-def _random_range(count: int, longest: int, rng: np.random.Generator) -> slice:
+def _random_range(count: int, longest: int, rng: Generator) -> slice:
     """Return a random range of 0 to `longest` of `count` positions, fewer than all."""
     length = int(rng.integers(min(longest, count - 1) + 1))
     start = int(rng.integers(count - length + 1))

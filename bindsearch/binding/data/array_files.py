@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bindsearch.atomic import TEMPORARY_SUFFIX
+from bindsearch.reports import OnRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SHARD = 1024
+"""Rows of a file of vectors: what a kill can lose."""
 
 _DIGEST = "digest"
 
@@ -68,8 +71,22 @@ def _digest_of(arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str]) -> 
     return str(digest.hexdigest())
 
 
-def read_rows(file: Path, rows: int, width: int) -> NDArray[np.float32] | None:
-    """Return the array "rows" of a file, float32 (rows, width); None: it is missing, damaged or another one."""
-    found = read_arrays(file)
-    array = None if found is None else found[0].get("rows")
-    return array if array is not None and array.shape == (rows, width) and array.dtype == np.float32 else None
+def kept_rows(
+    folder: Path, shape: tuple[int, int], make: Callable[[range], NDArray[np.float32]], on_done: OnRows
+) -> NDArray[np.float32]:
+    """Return rows of vectors, float32 of this shape, from the files of a folder; those that it lacks are made and kept.
+
+    `on_done` is called with the number of rows that are done, and their number.
+    """
+    total, width = shape
+    shards = []
+    for start in range(0, total, SHARD):
+        rows = range(start, min(start + SHARD, total))
+        file = folder / f"{start:09d}.safetensors"
+        shard = (read_arrays(file) or ({}, {}))[0].get("rows")
+        if shard is None or shard.shape != (len(rows), width) or shard.dtype != np.float32:
+            shard = make(rows)
+            write_arrays(file, {"rows": shard})
+        shards.append(shard)
+        on_done(rows.stop, total)
+    return np.concatenate(shards)

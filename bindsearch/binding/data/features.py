@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,8 @@ import numpy as np
 import torch
 
 from bindsearch.binding.augmentations.augment import augment
-from bindsearch.binding.data.array_files import read_rows, write_arrays
-from bindsearch.binding.data.pair_data import SHARD, OnProgress, PairData
+from bindsearch.binding.data.array_files import kept_rows
+from bindsearch.binding.data.pair_data import OnProgress, PairData
 from bindsearch.binding.data.pair_media import crop_media
 from bindsearch.binding.recipe import RunSettings
 from bindsearch.binding.training.training_step import seed_of
@@ -59,48 +61,33 @@ def train_features(
         prepared = prepare(augment(media, settings.augmentations, rng), settings.tower, hub)
         return np.asarray(prepared[int(rng.integers(len(prepared)))])
 
+    device = next(tower.parameters()).device
     name = fingerprint_of(
         hub.digest, *data.media_keys, *map(str, data.groups), repr(settings.augmentations), f"{crops} {recipe.seed}"
     )
-    total = len(data.pairs) * crops
-    shards = []
     with ThreadPoolExecutor(usable_cores()) as threads:
-        for start in range(0, total, SHARD):
-            numbers = range(start, min(start + SHARD, total))
-            file = folder / name / f"{start:09d}.safetensors"
-            shard = read_rows(file, len(numbers), tower.width)
-            if shard is None:
-                shard = _embed(tower, threads.map(views, numbers), recipe.part)
-                write_arrays(file, {"rows": shard})
-            shards.append(shard)
-            on_progress("features", numbers.stop, total)
-    return np.concatenate(shards).reshape(len(data.pairs), crops, -1)
+
+        def embed(numbers: range) -> NDArray[np.float32]:
+            return embed_views(tower.frozen_features, threads.map(views, numbers), recipe.part, device)
+
+        shape = len(data.pairs) * crops, tower.width
+        rows = kept_rows(folder / name, shape, embed, partial(on_progress, "features"))
+    return rows.reshape(len(data.pairs), crops, -1)
 
 
 def features_of_views(tower: HubTower, prepared: Sequence[NDArray[Any]], part: int) -> list[NDArray[np.float32]]:
     """Return the features (views, width) of the views of each medium."""
-    flat = _embed(tower, iter([view for medium in prepared for view in medium]), part)
-    ends = np.cumsum([len(medium) for medium in prepared])[:-1]
-    return np.split(flat, ends)
-
-
-def _embed(tower: HubTower, views: Iterator[NDArray[Any]], part: int) -> NDArray[np.float32]:
-    """Return the features of views, float32 (n, width)."""
     device = next(tower.parameters()).device
-    parts, batch = [], []
-    for view in views:
-        batch.append(view)
-        if len(batch) == part:
-            parts.append(_run(tower, batch, device))
-            batch = []
-    if batch:
-        parts.append(_run(tower, batch, device))
-    return np.concatenate(parts)
+    flat = embed_views(tower.frozen_features, chain.from_iterable(prepared), part, device)
+    return np.split(flat, np.cumsum([len(medium) for medium in prepared])[:-1])
 
 
-def _run(tower: HubTower, views: Sequence[NDArray[Any]], device: torch.device) -> NDArray[np.float32]:
+def embed_views(
+    embed: Callable[[torch.Tensor], torch.Tensor], views: Iterable[NDArray[Any]], part: int, device: torch.device
+) -> NDArray[np.float32]:
+    """Return what a tower or a part of it makes of views, `part` of them at a time: float32 (n, width)."""
+    waiting, found = iter(views), []
     with torch.no_grad():
-        features: NDArray[np.float32] = (
-            tower.frozen_features(torch.from_numpy(np.stack(views)).to(device)).cpu().numpy()
-        )
-    return features
+        while batch := list(islice(waiting, part)):
+            found.append(embed(torch.from_numpy(np.stack(batch)).to(device)).float().cpu().numpy())
+    return np.concatenate(found)

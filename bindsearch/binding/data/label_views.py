@@ -35,11 +35,6 @@ ACTIVE_DB = 50.0
 def with_labels(settings: RunSettings, data: PairData, processes: int) -> RunSettings:
     """Return settings with the number of labels, if the network distinguishes labels.
 
-    Args:
-        settings: Settings of the run.
-        data: The pairs.
-        processes: Number of processes that train.
-
     Raises:
         UsageError: a pair to train on has no label, all have the same, or there are several processes.
     """
@@ -73,14 +68,7 @@ def label_bank(data: PairData) -> NDArray[np.float32]:
 
 
 def label_view(data: PairData, row: int, settings: RunSettings, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a random view of a pair: levels of sound, float32 (64, 125), or motion, float32 (6, 128).
-
-    Args:
-        data: The pairs.
-        row: Number of the pair.
-        settings: Settings of the run.
-        rng: Source of all randomness.
-    """
+    """Return a random view of a pair: levels of sound, float32 (64, 125), or motion, float32 (6, 128)."""
     source, options = _kept_source(data, row), settings.augmentations
     if isinstance(options, MotionOptions):
         return augment_motion(source, rng, options, VIEW_SAMPLES)

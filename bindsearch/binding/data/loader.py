@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bindsearch.binding.augmentations.augment import augment
-from bindsearch.binding.augmentations.mixing import mix, mixing_shares
+from bindsearch.binding.augmentations.augment import augment, mix, mixing_shares
 from bindsearch.binding.augmentations.options import SoundOptions
 from bindsearch.binding.augmentations.sound import mask_levels
 from bindsearch.binding.data.label_views import label_view

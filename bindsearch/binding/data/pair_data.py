@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bindsearch.arguments import shown
-from bindsearch.binding.data.array_files import read_rows, write_arrays
+from bindsearch.binding.data.array_files import kept_rows
 from bindsearch.binding.data.pair_media import Crop, MediaCache, check_content, crop_media, draw_crop, duration_of
 from bindsearch.binding.data.pairs import Pair, PairTable
 from bindsearch.binding.recipe import RunSettings
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 BATCH = 32
 """Media of the hub that are embedded at a time."""
-
-SHARD = 1024
-"""Vectors of the hub in a file: what a kill can lose."""
 
 SHOWN_FAILURES = 5
 
@@ -81,9 +78,8 @@ class PairData:
 
     def crop(self, group: int, number: int, settings: RunSettings) -> Crop:
         """Return a crop of a member of the hub and of all that belong to it."""
-        return draw_crop(
-            group, number, self.durations_s[group], self.modality, settings.augmentations, settings.recipe.seed
-        )
+        options, seed = settings.augmentations, settings.recipe.seed
+        return draw_crop(group, number, self.durations_s[group], self.modality, options, seed)
 
     def rows(self, *, validation: bool) -> NDArray[np.int64]:
         """Return the numbers of the pairs for training or for validation."""
@@ -108,12 +104,14 @@ def load_pair_data(
     modality = Modality(settings.tower.modality)
     libraries: Mapping[Modality, tuple[str, ...]] = getattr(hub, "libraries", {})
     check_libraries(libraries.get(table.hub_modality, ()))
-    hints = DecodeHints(
-        max(hub.wants.picture_side_px, settings.tower.side_px), hub.wants.frames_per_s, hub.wants.motion_s
-    )
-    cache = MediaCache(folder / "media", hints)
+    wants = hub.wants
+    side_px = max(wants.picture_side_px, settings.tower.side_px)
+    cache = MediaCache(folder / "media", DecodeHints(side_px, wants.frames_per_s, wants.motion_s))
     usable, failures = _decode_all(table, hub, settings.tower, cache, on_progress)
-    notes = [*table.notes, *_failure_notes(failures, len(table.pairs))]
+    notes = [*table.notes]
+    if failures:
+        more = f" (the first {SHOWN_FAILURES} follow)" if len(failures) > SHOWN_FAILURES else ""
+        notes += [f"{len(failures)} of {len(table.pairs)} pairs cannot be used{more}", *failures[:SHOWN_FAILURES]]
     if not any(not table.pairs[row].is_validation for row in usable):
         reason = f"; the first: {failures[0]}" if failures else ""
         raise UsageError(f"no pair of the table can be used for training{reason}")
@@ -138,20 +136,12 @@ def load_pair_data(
     hub_keys = tuple(usable[rows[row]].hub_key for row in first_rows)
     embed = _HubEmbedding(data, hub, table.hub_modality, hub_keys, first_rows, settings, folder / "hub")
     whole = embed.vectors(0, on_progress)
-    return replace(
-        data, whole_vectors=whole, crop_vectors=embed.vectors(data.crops, on_progress) if data.crops else whole
-    )
+    crops = embed.vectors(data.crops, on_progress) if data.crops else whole
+    return replace(data, whole_vectors=whole, crop_vectors=crops)
 
 
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """A pair that can be used.
-
-    Attributes:
-        key: Entry of the cache of the file of the new modality.
-        hub_key: The same of the member of the hub; of a text its digest.
-        duration_s: Length of the shorter recording in seconds; infinity: there is none.
-    """
+class _Decoded(NamedTuple):
+    """A pair that can be used: entries of the cache of both files (of a text its digest), and the shorter length."""
 
     key: str
     hub_key: str
@@ -161,11 +151,7 @@ class _Decoded:
 def _decode_all(
     table: PairTable, hub: Encoder, tower: TowerConfig, cache: MediaCache, on_progress: OnProgress
 ) -> tuple[dict[int, _Decoded], list[str]]:
-    """Decode both members of each pair into the cache, and try to prepare them.
-
-    Returns:
-        What can be used by the number of the pair, and why the others cannot.
-    """
+    """Decode and prepare both members of each pair; return what can be used by its number, and why others cannot."""
     modality = Modality(tower.modality)
 
     def decode(row: int) -> _Decoded | str:
@@ -188,27 +174,17 @@ def _decode_all(
             return f"{what}: {error}"
         return _Decoded(key, hub_key, min(duration_of(media), duration_of(partner)))
 
-    usable, failures = {}, []
+    usable, failures, total = {}, [], len(table.pairs)
     with ThreadPoolExecutor(usable_cores()) as threads:
-        rows = iter(range(len(table.pairs)))
-        done = 0
-        while batch := list(islice(rows, 64)):  # a bounded number of files waits
+        for start in range(0, total, 64):  # a bounded number of files waits
+            batch = range(start, min(start + 64, total))
             for row, result in zip(batch, threads.map(decode, batch), strict=True):
                 if isinstance(result, str):
                     failures.append(result)
                 else:
                     usable[row] = result
-            done += len(batch)
-            on_progress("decode", done, len(table.pairs))
+            on_progress("decode", batch.stop, total)
     return usable, failures
-
-
-def _failure_notes(failures: Sequence[str], total: int) -> Iterator[str]:
-    """Yield what to tell about pairs that cannot be used."""
-    if failures:
-        more = f" (the first {SHOWN_FAILURES} follow)" if len(failures) > SHOWN_FAILURES else ""
-        yield f"{len(failures)} of {total} pairs cannot be used{more}"
-        yield from failures[:SHOWN_FAILURES]
 
 
 def _numbered(keys: Sequence[str]) -> NDArray[np.int64]:
@@ -220,10 +196,7 @@ def _numbered(keys: Sequence[str]) -> NDArray[np.int64]:
 def _alike(
     table: PairTable, rows: Sequence[int], groups: NDArray[np.int64], settings: RunSettings
 ) -> NDArray[np.int64]:
-    """Return what each pair counts as; see `PairData.alike`.
-
-    Texts of one label, such as "dog" and "a dog barking", are not distinguished.
-    """
+    """Return `PairData.alike`: texts of one label, such as "dog" and "a dog barking", are not distinguished."""
     if table.hub_modality is not Modality.TEXT and settings.tower.network not in LABEL_NETWORKS:
         return groups
     labels = [table.pairs[row].label for row in rows]
@@ -232,17 +205,7 @@ def _alike(
 
 @dataclass(frozen=True)
 class _HubEmbedding:
-    """Embedding of the members of the hub.
-
-    Attributes:
-        data: The pairs.
-        hub: The frozen encoder.
-        hub_modality: Modality of its members.
-        hub_keys: Entry of the cache of each group.
-        first_rows: Number of the first pair of each group, int64 (groups,).
-        settings: Settings of the run.
-        folder: Folder of the vectors.
-    """
+    """Embedding of the members of the hub: each group has an entry of the cache and a first pair, int64 (groups,)."""
 
     data: PairData
     hub: Encoder
@@ -257,27 +220,16 @@ class _HubEmbedding:
         seed, augmentations = self.settings.recipe.seed, self.settings.augmentations
         drawn = (str(seed), repr(augmentations), hash_bytes(self.data.durations_s.tobytes())) if crops else ()
         name = fingerprint_of(self.hub.digest, *self.hub_keys, str(crops), *drawn)
-        total = len(self.hub_keys) * max(crops, 1)
-        shards = []
-        for start in range(0, total, SHARD):
-            stop = min(start + SHARD, total)
-            shards.append(self._shard(self.folder / name / f"{start:09d}.safetensors", range(start, stop), crops))
-            on_progress("embed", stop, total)
-        return np.concatenate(shards)
 
-    def _shard(self, file: Path, rows: range, crops: int) -> NDArray[np.float32]:
-        """Return the vectors of some rows, from their file if it is there."""
-        kept = read_rows(file, len(rows), self.hub.dim)
-        if kept is not None:
-            return kept
-        parts = []
-        for start in range(rows.start, rows.stop, BATCH):
-            batch = range(start, min(start + BATCH, rows.stop))
-            prepared = [self.hub.prepare(self._media(row, crops)) for row in batch]
-            parts.append(self.hub.encode(self.hub_modality, prepared))
-        vectors = np.concatenate(parts)
-        write_arrays(file, {"rows": vectors})
-        return vectors
+        def embed(rows: range) -> NDArray[np.float32]:
+            parts = []
+            for start in range(0, len(rows), BATCH):
+                prepared = [self.hub.prepare(self._media(row, crops)) for row in rows[start : start + BATCH]]
+                parts.append(self.hub.encode(self.hub_modality, prepared))
+            return np.concatenate(parts)
+
+        shape = len(self.hub_keys) * max(crops, 1), self.hub.dim
+        return kept_rows(self.folder / name, shape, embed, partial(on_progress, "embed"))
 
     def _media(self, row: int, crops: int) -> Media:
         """Return the medium of a row."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -66,10 +65,8 @@ def read_pair_media(path: Path, modality: Modality, span: Span | None, hints: De
     options = DecodeOptions()
     if span is None:
         options = replace(options, audio_segment_s=RECORDING_S, video_segment_s=RECORDING_S, imu_segment_s=RECORDING_S)
-    place = Place(
-        path, path.parent, modality, None if span is None else span.start_s, None if span is None else span.end_s
-    )
-    media = read_segment(place, options, hints).media
+    start_s, end_s = (None, None) if span is None else (span.start_s, span.end_s)
+    media = read_segment(Place(path, path.parent, modality, start_s, end_s), options, hints).media
     if isinstance(media, Frames) and span is not None:
         media = replace(media, times_s=media.times_s - span.start_s)  # counted as in sound and motion of a span
     check_content(media)
@@ -120,7 +117,9 @@ class MediaCache:
         if (found := _read(entry)) is not None:
             return self.kept.add(key, found)
         media = _smaller(read_pair_media(path, modality, span, self.hints))
-        _write(entry, media)
+        arrays = _arrays(media)
+        others = {field.name: getattr(media, field.name) for field in fields(media) if field.name not in arrays}
+        write_arrays(entry, arrays, {"kind": type(media).__name__, "others": json.dumps(others)})
         return self.kept.add(key, media)
 
 
@@ -152,13 +151,6 @@ def _arrays(media: Media) -> dict[str, NDArray[Any]]:
     return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
-def _write(entry: Path, media: Media) -> None:
-    """Write an entry of the cache."""
-    arrays = _arrays(media)
-    others = {field.name: getattr(media, field.name) for field in fields(media) if field.name not in arrays}
-    write_arrays(entry, arrays, {"kind": type(media).__name__, "others": json.dumps(others)})
-
-
 def _read(entry: Path) -> Media | None:
     """Return the medium of an entry of the cache; None: it is missing or damaged."""
     found = read_arrays(entry)
@@ -174,31 +166,22 @@ def _read(entry: Path) -> Media | None:
 
 def _smaller(media: Media) -> Media:
     """Return a picture whose longer side is at most LARGEST_SIDE_PX; other media as they are."""
-    match media:
-        case Picture(rgb=rgb):
-            step = _step(rgb.shape)
-            return media if step == 1 else Picture(_reduced(rgb, step))
-        case ThermalPicture(values=values):
-            step = _step(values.shape)
-            return media if step == 1 else ThermalPicture(_reduced(values, step))
-        case DepthMap():
-            step = _step(media.depth_m.shape)
-            # The nearest pixel: a mean over an edge is the depth of nothing.
-            kept = (slice(step // 2, None, step),) * 2
-            return media if step == 1 else replace(media, depth_m=media.depth_m[kept], valid=media.valid[kept])
-    return media
-
-
-def _step(shape: Sequence[int]) -> int:
-    """Return the whole factor by which a picture is reduced."""
-    return -(-max(shape[:2]) // LARGEST_SIDE_PX)
-
-
-def _reduced(pixels: NDArray[Any], step: int) -> NDArray[Any]:
-    """Return pixels (height, width[, 3]) averaged over blocks."""
+    if not isinstance(media, Picture | ThermalPicture | DepthMap):
+        return media
+    height, width = next(iter(_arrays(media).values())).shape[:2]
+    step = -(-max(height, width) // LARGEST_SIDE_PX)
+    if step == 1:
+        return media
     from PIL import Image
 
-    return np.array(Image.fromarray(pixels).reduce(step))
+    match media:
+        case Picture(rgb=rgb):
+            return Picture(np.array(Image.fromarray(rgb).reduce(step)))
+        case ThermalPicture(values=values):
+            return ThermalPicture(np.array(Image.fromarray(values).reduce(step)))
+    # The nearest pixel: a mean over an edge is the depth of nothing.
+    kept = (slice(step // 2, None, step),) * 2
+    return replace(media, depth_m=media.depth_m[kept], valid=media.valid[kept])
 
 
 def duration_of(media: Media) -> float:
@@ -232,19 +215,10 @@ def draw_crop(group: int, number: int, duration_s: float, modality: Modality, op
 
 def crop_media(media: Media, crop: Crop) -> Media:
     """Return the part of a medium in a crop; what has no such parts, such as a text, is returned whole."""
+    part: Any = media
     match media, crop:
-        case Picture(), Box():
-            return apply_box(media, crop)
-        case Frames(), Box():
-            return apply_box(media, crop)
-        case ThermalPicture(), Box():
-            return apply_box(media, crop)
-        case DepthMap(), Box():
-            return apply_box(media, crop)
-        case Frames(), Span():
-            return apply_span(media, crop)
-        case Sound(), Span():
-            return apply_span(media, crop)
-        case Motion(), Span():
-            return apply_span(media, crop)
-    return media
+        case Picture() | Frames() | ThermalPicture() | DepthMap(), Box():
+            part = apply_box(part, crop)
+        case Frames() | Sound() | Motion(), Span():
+            part = apply_span(part, crop)
+    return cast("Media", part)

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,8 @@ COLUMNS = frozenset({"split", "group", "label", "start_s", "end_s"})
 
 TRAIN, VALIDATION = "train", "validation"
 SPLITS: Mapping[str, str] = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "validation": VALIDATION,
-    "val": VALIDATION,
-    "valid": VALIDATION,
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("validation", "val", "valid"), VALIDATION),
 }
 """Splits by the words that tables have for them; rows of others, such as test, are left out with a count."""
 
@@ -98,11 +96,9 @@ def read_pairs(
             hub_modality = _hub_column(path, rows.fieldnames, modality, hub_modalities)
             pairs, left_out = _read_rows(path, rows, modality, hub_modality, validation)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = (
-            NOT_REGULAR
-            if isinstance(error, OSError) and is_not_regular(error)
-            else getattr(error, "strerror", None) or error
-        )
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, OSError) and is_not_regular(error):
+            reason = NOT_REGULAR
         expected = "give a CSV file in UTF-8 with a row for each pair"
         raise UsageError(f"{path} cannot be read ({reason}): {expected}") from None
     finally:
@@ -135,7 +131,8 @@ def _read_rows(
 ) -> tuple[list[Pair], dict[str, int]]:
     """Return the pairs, and how many rows of other splits there are."""
     pairs: list[Pair] = []
-    left_out: dict[str, int] = {}
+    left_out: Counter[str] = Counter()
+    folder = path.absolute().parent
     has_split = "split" in (rows.fieldnames or [])
     for row in rows:
         line = rows.line_num
@@ -150,18 +147,13 @@ def _read_rows(
             raise UsageError(f"line {line} of {path} has a zero byte: write the table as plain text")
         split = (row.get("split") or "").strip().lower()
         if has_split and split not in SPLITS:
-            left_out[split] = left_out.get(split, 0) + 1
+            left_out[split] += 1
             continue
         group = (row.get("group") or "").strip() or other
-        pairs.append(
-            Pair(
-                path=path.absolute().parent / file,
-                hub=other if hub_modality is Modality.TEXT else str(path.absolute().parent / other),
-                span=_span(row, line, path),
-                label=(row.get("label") or "").strip(),
-                is_validation=SPLITS[split] == VALIDATION if has_split else share_of(group) < validation,
-            )
-        )
+        hub = other if hub_modality is Modality.TEXT else str(folder / other)
+        label = (row.get("label") or "").strip()
+        is_validation = SPLITS[split] == VALIDATION if has_split else share_of(group) < validation
+        pairs.append(Pair(folder / file, hub, _span(row, line, path), label, is_validation))
     return pairs, left_out
 
 

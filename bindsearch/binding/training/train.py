@@ -6,7 +6,8 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,8 @@ from torch import Tensor, nn
 
 from bindsearch.binding.data.loader import Drawing, batches
 from bindsearch.binding.recipe import BETAS, Recipe
-from bindsearch.binding.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
-from bindsearch.binding.training.objective import contrastive_loss, mixed_targets, shares_of
-from bindsearch.binding.training.training_log import TrainingLog
-from bindsearch.binding.training.training_step import Forward, backward
+from bindsearch.binding.training.checkpoint import TrainingLog, TrainingState, load_checkpoint, save_checkpoint
+from bindsearch.binding.training.training_step import Forward, backward, contrastive_loss, mixed_targets, shares_of
 from bindsearch.binding.training.validation import Validation, Validator
 from bindsearch.binding.training.workers import Workers
 from bindsearch.encoders.bound.networks import load_trained, trained_state
@@ -101,16 +100,14 @@ def train(tower: nn.Module, run: Run) -> TrainingState:
         run: Everything else.
 
     Returns:
-        The state at the end; `kept_weights` returns the result.
+        The state at the end, of which `kept_weights` returns the result.
     """
     state = _new_state(tower, run.recipe)
     checkpoint = run.folder / CHECKPOINT_FILE
     load_checkpoint(state, run.settings, checkpoint)
     tower.train()
-    if not run.workers.is_first:
-        _train_steps(state, run, None, checkpoint)
-        return state
-    with TrainingLog(run.folder / LOG_FILE, run.tensorboard, state.step) as log:
+    logs = TrainingLog(run.folder / LOG_FILE, run.tensorboard, state.step) if run.workers.is_first else nullcontext()
+    with logs as log:
         _train_steps(state, run, log, checkpoint)
     return state
 
@@ -143,7 +140,8 @@ def _train_steps(state: TrainingState, run: Run, log: TrainingLog | None, checkp
                 "gradient_norm": norm,
                 "media_per_s": media_per_s,
             }
-            log.write(state.step, **values, **_figures(validation))
+            figures = {} if validation is None else {**asdict(validation), "score": validation.score}
+            log.write(state.step, **values, **{name: one for name, one in figures.items() if one is not None})
             if time.monotonic() - saved_s > CHECKPOINT_S or validation is not None or state.step == run.steps:
                 log.flush()
                 save_checkpoint(state, run.settings, checkpoint)
@@ -178,10 +176,7 @@ def learning_rate(step: int, steps: int, steps_of_epoch: float, recipe: Recipe) 
 def _new_state(tower: nn.Module, recipe: Recipe) -> TrainingState:
     """Return the state of a run that has not begun."""
     device = next(tower.parameters()).device
-    log_scale = nn.Parameter(
-        torch.tensor(math.log(recipe.scale), device=device), requires_grad=bool(recipe.learn_scale)
-    )
-    trained = trained_state(tower)
+    log_scale = nn.Parameter(torch.tensor(math.log(recipe.scale), device=device), bool(recipe.learn_scale))
     parameters = [value for value in tower.parameters() if value.requires_grad]
     # Biases, norms, tokens and positions do not decay: they are no maps, and their size means something.
     matrices = [value for value in parameters if value.ndim > 1 and len(value) > 1]
@@ -191,8 +186,12 @@ def _new_state(tower: nn.Module, recipe: Recipe) -> TrainingState:
         {"params": [*others, *([log_scale] if recipe.learn_scale else [])], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], recipe.learning_rate, betas=BETAS)
-    average = {name: value.detach().clone() for name, value in trained.items()} if recipe.average else {}
-    return TrainingState(tower, log_scale, optimizer, average, {})
+    return TrainingState(tower, log_scale, optimizer, _copied(tower) if recipe.average else {}, {})
+
+
+def _copied(tower: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the trained parameters of a tower by name."""
+    return {name: value.detach().clone() for name, value in trained_state(tower).items()}
 
 
 def _loss(log_scale: Tensor, vectors: Tensor, anchors: Tensor, keys: Tensor, groups: Tensor, *mixing: Tensor) -> Tensor:
@@ -204,11 +203,7 @@ def _loss(log_scale: Tensor, vectors: Tensor, anchors: Tensor, keys: Tensor, gro
 
 
 def _update(state: TrainingState, recipe: Recipe, loss: float) -> float:
-    """Apply the gradients, and return their norm before it was clipped.
-
-    Raises:
-        UsageError: training has diverged; the parameters are still those of the step before.
-    """
+    """Apply the gradients, and return their norm before it was clipped; raise UsageError if training has diverged."""
     parameters = [value for value in state.parameters().values() if value.grad is not None]
     norm = float(nn.utils.clip_grad_norm_(parameters, recipe.clip))
     if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -236,20 +231,7 @@ def _validate(state: TrainingState, run: Run, validator: Validator) -> Validatio
     validation = validator.run(tower, run.recipe.part, run.device)
     if validation.score > state.best_score:
         state.best_score, state.since_best = validation.score, 0
-        state.best = {name: value.detach().clone() for name, value in trained_state(tower).items()}
+        state.best = _copied(tower)
     else:
         state.since_best += 1
     return validation
-
-
-def _figures(validation: Validation | None) -> dict[str, float]:
-    """Return the columns of a validation."""
-    if validation is None:
-        return {}
-    zero_shot = {} if validation.zero_shot is None else {"zero_shot": validation.zero_shot}
-    return {
-        "recall_at_1": validation.recall_at_1,
-        "recall_at_10": validation.recall_at_10,
-        **zero_shot,
-        "score": validation.score,
-    }

@@ -1,5 +1,8 @@
 """One step of training: the loss of a whole batch, and its gradients computed in parts (GradCache).
 
+The loss is symmetric InfoNCE between the vectors of a new tower and those of the frozen hub (ImageBind, section 3.1,
+eq. 1). Letters: n media, m vectors of the hub, d dimensions.
+
 Gao et al. 2021 (arXiv 2101.06983): all vectors are computed without gradients, the loss gives the gradient of each
 vector, and then each part of the batch is embedded again and that gradient is propagated through the tower. Memory is
 that of a part, the gradients are those of the whole batch. With several processes each embeds its rows; since all of
@@ -9,7 +12,7 @@ them have all vectors, the sum of their gradients is the gradient of the whole b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +30,7 @@ class Batch:
         anchors: Vectors of the hub, float32 (b, d).
         keys: Number of the hub's vector of each row, int64 (b,).
         groups: Number of what each row is alike to, int64 (b,).
-        mixing: What `objective.mixed_targets` needs of each row, tensors (b,); empty: nothing is mixed.
+        mixing: What `mixed_targets` needs of each row, tensors (b,); empty: nothing is mixed.
     """
 
     media: Tensor
@@ -90,17 +93,19 @@ def backward(forward: Forward, batch: Batch, loss: Loss, step: int, workers: Wor
     Returns:
         The loss of the whole batch.
     """
-    first_row = workers.rank * len(batch.media)
-    is_whole = workers.count == 1 and len(batch.media) <= forward.part
+    count = len(batch.media)
+    first_row = workers.rank * count
+    is_whole = workers.count == 1 and count <= forward.part
+    parts = [slice(start, min(start + forward.part, count)) for start in range(0, count, forward.part)]
     with torch.set_grad_enabled(is_whole):
-        own = torch.cat([forward(batch.media[part], step, first_row + part.start) for part in _parts(forward, batch)])
+        own = torch.cat([forward(batch.media[part], step, first_row + part.start) for part in parts])
     vectors = own if is_whole else workers.gather(own).requires_grad_()
     facts = (batch.anchors, batch.keys, batch.groups, *batch.mixing)
     whole = loss(vectors, *(workers.gather(rows) for rows in facts))
     whole.backward()  # type: ignore[no-untyped-call]
     if not is_whole:
         assert vectors.grad is not None
-        for part in _parts(forward, batch):
+        for part in parts:
             rows = slice(first_row + part.start, first_row + part.stop)
             embedded = forward(batch.media[part], step, rows.start)
             embedded.backward(vectors.grad[rows])  # type: ignore[no-untyped-call]
@@ -108,7 +113,68 @@ def backward(forward: Forward, batch: Batch, loss: Loss, step: int, workers: Wor
     return float(whole.detach())
 
 
-def _parts(forward: Forward, batch: Batch) -> Iterator[slice]:
-    """Yield the parts of a batch, in order."""
-    for start in range(0, len(batch.media), forward.part):
-        yield slice(start, min(start + forward.part, len(batch.media)))
+def contrastive_loss(
+    vectors: Tensor, anchors: Tensor, shares: Tensor, scale: Tensor, *, neither: Tensor | None = None
+) -> Tensor:
+    """Return the mean of the losses of both directions.
+
+    Each medium is told from all vectors of the hub but its own, and each of those from all other media. A medium may
+    belong to several vectors, such as two equal texts: then its target is their mixture. The paper's sum of both
+    directions is twice this mean.
+
+    Args:
+        vectors: Unit vectors of the media, float32 (n, d).
+        anchors: Unit vectors of the hub, float32 (m, d).
+        shares: Share of each vector of the hub in the target of a medium, float32 (n, m); rows have the sum 1.
+        scale: Logit scale, the inverse of the paper's temperature: a scalar.
+        neither: bool (n, m), pairs that are neither alike nor different, such as two crops of one picture.
+
+    Returns:
+        The loss, a scalar.
+    """
+    logits = scale * vectors @ anchors.T
+    if neither is not None:
+        logits = logits.masked_fill(neither, -torch.inf)
+    to_hub = _cross_entropy(logits, shares)
+    columns = shares.sum(dim=0)
+    from_hub = shares.T[columns > 0] / columns[columns > 0, None]
+    to_tower = _cross_entropy(logits.T[columns > 0], from_hub)
+    return (to_hub.mean() + to_tower.mean()) / 2
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of each row; a target of 0 has no part in it, even where its logit is -inf."""
+    logs = logits.log_softmax(dim=1)
+    return -(targets * logs.masked_fill(targets == 0, 0.0)).sum(dim=1)
+
+
+def shares_of(keys: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the targets of a batch of pairs, and what is neither alike nor different.
+
+    Args:
+        keys: Number of the hub's vector of each pair, int64 (n,); equal ones are the same content.
+        groups: Number of what it is alike to, int64 (n,): crops of one picture have the same, and texts of one label.
+
+    Returns:
+        Shares, float32 (n, n), and the mask of other vectors of the same group, bool (n, n).
+    """
+    alike = keys[:, None] == keys[None]
+    shares = alike / alike.sum(dim=1, keepdim=True)
+    return shares.float(), (groups[:, None] == groups[None]) & ~alike
+
+
+def mixed_targets(shares: Tensor, neither: Tensor, partners: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the targets of mixtures: what is in a mixture is what it belongs to, to the same share.
+
+    Args:
+        shares: Targets of the rows, float32 (n, n).
+        neither: What is neither alike to a row nor different, bool (n, n).
+        partners: Row that is mixed into each, int64 (n,).
+        kept: Share of each row in its mixture, float32 (n,); 1: nothing is mixed in.
+
+    Returns:
+        Both for the mixtures.
+    """
+    mixed = kept[:, None] * shares + (1 - kept[:, None]) * shares[partners]
+    either = neither | (neither[partners] & (kept < 1)[:, None])
+    return mixed, either & (mixed == 0)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from bindsearch.binding.data.features import embed_views
 from bindsearch.binding.data.pair_data import PairData
 from bindsearch.encoders.base import Encoder
 from bindsearch.encoders.bound.encoder import base_of, prepare
@@ -73,7 +75,10 @@ class Validator:
 
     def run(self, tower: nn.Module, part: int, device: torch.device) -> Validation:
         """Return the figures of a tower, which is left in training."""
-        vectors = embed_prepared(tower, self.prepared, part, device)
+        tower.eval()
+        rows = embed_views(tower, chain.from_iterable(self.prepared), part, device)
+        tower.train()
+        vectors = l2_normalize(mean_of_views(rows, self.prepared))  # as `encode` of the finished encoder will
         groups = self.data.groups[self.rows]
         own, first = np.unique(groups, return_index=True)
         alike = self.data.alike[self.rows]
@@ -110,35 +115,9 @@ def make_validator(data: PairData, hub: Encoder, config: TowerConfig, templates:
     numbers = {"": -1, **{name: number for number, name in enumerate(known)}}
     labels = np.array([numbers[name] for name in names], np.int64)
     prepared = [prepare(data.media(int(row)), config, base_of(hub)) for row in rows]
-    return Validator(data, rows, prepared, classes, labels, _note(known, classes, hub))
-
-
-def _note(known: Sequence[str], classes: ClassVectors | None, hub: Encoder) -> str | None:
-    """Return why labels are not used; None if they are, or if there are none."""
-    if classes is not None or not known:
-        return None
-    if Modality.TEXT not in hub.modalities:
-        return f"labels are not used: {hub.name} embeds no text"
-    return "labels are not used: all pairs that are kept for validation have the same one"
-
-
-def embed_prepared(
-    tower: nn.Module, prepared: Sequence[NDArray[Any]], part: int, device: torch.device
-) -> NDArray[np.float32]:
-    """Embed prepared media, as `encode` of the finished encoder will: float32 (n, d), unit norm.
-
-    Args:
-        tower: The tower; it is in training before and after.
-        prepared: Views of each medium.
-        part: Views that are embedded at a time.
-        device: Device of the tower.
-    """
-    views = [view for medium in prepared for view in medium]
-    tower.eval()
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(views), part):
-            batch = torch.from_numpy(np.stack(views[start : start + part])).to(device)
-            parts.append(tower(batch).float().cpu().numpy())
-    tower.train()
-    return l2_normalize(mean_of_views(np.concatenate(parts), prepared))
+    note = None
+    if known and Modality.TEXT not in hub.modalities:
+        note = f"labels are not used: {hub.name} embeds no text"
+    elif len(known) == 1:
+        note = "labels are not used: all pairs that are kept for validation have the same one"
+    return Validator(data, rows, prepared, classes, labels, note)

@@ -97,9 +97,3 @@ def join_workers() -> Workers:
         # Vectors and gradients are gathered on the CPU where there is no GPU for each process.
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.device_count() >= count else "gloo")
     return Workers(rank, count, torch.cuda.device_count() >= count)
-
-
-def leave_workers(workers: Workers) -> None:
-    """End the connection of the processes."""
-    if workers.count > 1:
-        torch.distributed.destroy_process_group()

@@ -51,13 +51,7 @@ def read_csv(folder: Path, split: str) -> DataSet:
 
 
 def read_list(
-    name: str,
-    path: Path,
-    split: str = ALL,
-    *,
-    modality: Modality | None = None,
-    label: str = "label",
-    texts: str = "",
+    name: str, path: Path, split: str = ALL, *, modality: Modality | None = None, label: str = "label", texts: str = ""
 ) -> DataSet:
     """Return the data set of a list.
 
@@ -77,16 +71,13 @@ def read_list(
     if not any(column in row for row in rows[:1] for column in (label, "caption", *_OTHERS)):
         raise UsageError(f"{path} has neither a column 'label' nor 'caption': add one of them")
     items = _items(rows, path, label, modality)
-    kinds = {item.modality for item in items}
-    if len(kinds) > 1:
-        named = " and ".join(sorted(kinds))
+    kind, *more = sorted({item.modality for item in items})
+    if more:
+        named = " and ".join([kind, *more])
         raise UsageError(f"{path} has items of {named}: give each modality a list of its own")
     classes = _classes(rows, path, label, texts)
-    kind = next(iter(kinds))
-    if classes is None:
-        metric = Metric.RECALL
-    else:
-        metric = Metric.MAP if any(len(item.labels) > 1 for item in items) else Metric.TOP1
+    metric = Metric.MAP if any(len(item.labels) > 1 for item in items) else Metric.TOP1
+    metric = Metric.RECALL if classes is None else metric
     folds = in_order(row["fold"] for row in rows if row.get("fold"))
     templates = TEMPLATES.get(kind, "general") if classes else "none"
     return assemble(name, kind, items, metric, classes=classes, templates=templates, split=split, folds=folds)
@@ -112,19 +103,13 @@ def _items(rows: Iterable[Mapping[str, str]], path: Path, label: str, modality: 
         file = path_inside(path.parent, row["path"])
         kind = modality or _modality(row, file, path)
         key = (file, kind, _span(row, path))
-        known = found.get(key)
-        others = {
-            other: path_inside(path.parent, row[column])
-            for column, other in _OTHERS.items()
-            if row.get(column) and other is not kind
-        }
-        item = known or EvalItem(file, kind, group=row.get("fold") or row.get("group") or None, span=key[2])
-        found[key] = replace(
-            item,
-            labels=tuple(dict.fromkeys((*item.labels, *_labels(row, label)))),
-            captions=tuple(dict.fromkeys((*item.captions, *filter(None, [row.get("caption")])))),
-            others={**item.others, **others},
-        )
+        given = [(column, other) for column, other in _OTHERS.items() if row.get(column) and other is not kind]
+        others = {other: path_inside(path.parent, row[column]) for column, other in given}
+        group = row.get("fold") or row.get("group") or None
+        item = found.get(key) or EvalItem(file, kind, group=group, span=key[2])
+        labels = tuple(dict.fromkeys((*item.labels, *_labels(row, label))))
+        captions = tuple(dict.fromkeys((*item.captions, *filter(None, [row.get("caption")]))))
+        found[key] = replace(item, labels=labels, captions=captions, others={**item.others, **others})
     return list(found.values())
 
 
@@ -133,11 +118,7 @@ def _labels(row: Mapping[str, str], label: str) -> list[str]:
 
 
 def _modality(row: Mapping[str, str], file: Path, path: Path) -> Modality:
-    """Return the modality of a row.
-
-    Raises:
-        UsageError: it is unknown.
-    """
+    """Return the modality of a row; raise UsageError if it is unknown."""
     word = row.get("modality") or EXTENSIONS.get(file.suffix.lower())
     if word not in tuple(Modality):
         shown = f"modality is {word!r}" if word else f"the modality of {row['path']!r} is not known by its name"
@@ -146,17 +127,11 @@ def _modality(row: Mapping[str, str], file: Path, path: Path) -> Modality:
 
 
 def _span(row: Mapping[str, str], path: Path) -> Span | None:
-    """Return the span of a row; None: the whole file.
-
-    Raises:
-        UsageError: a time is not a number, or the end is not after the start.
-    """
+    """Return the span of a row; None: the whole file; raise UsageError if it is not one."""
     start, end = row.get("start_s", ""), row.get("end_s", "")
-    if not start and not end:
-        return None
-    if not start or not end:
+    if bool(start) != bool(end):
         raise UsageError(f"{path}: {row['path']!r} has only one of start_s and end_s: give both, or none")
-    return to_span(start, end, path, row["path"])
+    return to_span(start, end, path, row["path"]) if start else None
 
 
 def _classes(rows: Iterable[Mapping[str, str]], path: Path, label: str, texts: str) -> ClassNames | None:

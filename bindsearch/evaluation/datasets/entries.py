@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from bindsearch.arguments import shown
 from bindsearch.encoders.zero_shot import ClassNames
@@ -21,14 +21,8 @@ MAX_FILES = 4_000_000
 NO_FILE = "no file"
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """An entry of a list that is not measured.
-
-    Attributes:
-        name: What it is called in the list.
-        reason: Why it is left out, in the same words for all entries with the same reason.
-    """
+class LeftOut(NamedTuple):
+    """An entry of a list that is not measured, with a reason in the same words for all entries that share it."""
 
     name: str
     reason: str = NO_FILE
@@ -75,19 +69,7 @@ def assemble(
     candidates: tuple[EvalItem, ...] = (),
     notes: Sequence[str] = (),
 ) -> DataSet:
-    """Return a data set of the entries with files, with notes on the others.
-
-    Args:
-        name: As in `DataSet`, as are all arguments without a line here.
-        modality: Likewise.
-        entries: Items, and what is left out; an item whose file is missing is left out too.
-        metric: Likewise.
-        classes: Likewise.
-        templates: Likewise.
-        split: Likewise.
-        folds: Likewise.
-        candidates: Likewise.
-        notes: Other notes, which come first.
+    """Return a data set, see `DataSet`, of the entries with files; notes on those that are left out come last.
 
     Raises:
         LayoutError: no entry has a file.
@@ -104,15 +86,14 @@ def assemble(
             items.append(entry)
         else:
             names_of.setdefault(entry.reason, []).append(entry.name)
-    left_out = [
+    left_out = tuple(
         f"{len(names)} of {listed} left out: {reason} (the first: {shown(names[0])})"
         for reason, names in names_of.items()
-    ]
+    )
     if not items:
         raise LayoutError(left_out[0] if left_out else "its list has no entries")
-    return DataSet(
-        name, modality, tuple(items), classes, metric, templates, split, folds, candidates, listed, (*notes, *left_out)
-    )
+    found, about = tuple(items), (*notes, *left_out)
+    return DataSet(name, modality, found, classes, metric, templates, split, folds, candidates, listed, about)
 
 
 def _present(entry: Entry) -> Entry:
@@ -193,16 +174,12 @@ def walk(folder: Path, leave_out: Collection[str] = ()) -> Iterator[Path]:
         yield from (Path(top, name) for name in sorted(names))
 
 
-def clip_names(clip_id: str, start_s: float, length_s: float = 10.0) -> tuple[str, ...]:
-    """Return the names, without extension, that downloaders give to a clip of a video of YouTube."""
+def clip_file(files: Mapping[str, Path], clip_id: str, start_s: float, length_s: float = 10.0) -> Path | None:
+    """Return the file of a clip of a video of YouTube by the names that downloaders give to it; None: there is none."""
     start, end = round(start_s), round(start_s + length_s)
     times = (
         f"_{start}_{end}", f"_{start:06d}_{end:06d}", f"_{start * 1000}_{end * 1000}",
         f"_{start_s:.3f}_{start_s + length_s:.3f}", f"_{start:06d}", f"_{start}", f"_{start * 1000}", "",
     )  # fmt: skip
-    return tuple(f"{sign}{clip_id}{time}" for sign in ("", "Y") for time in times)
-
-
-def first_named(files: Mapping[str, Path], names: Iterable[str]) -> Path | None:
-    """Return the file of the first name that has one; None if none has."""
+    names = (f"{sign}{clip_id}{time}" for sign in ("", "Y") for time in times)
     return next((files[name] for name in names if name in files), None)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bindsearch.errors import BindSearchError, UsageError
 from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem, Metric
@@ -31,16 +30,8 @@ _SIGNALS = tuple(f"{signal}_{axis}" for signal in ("total_acc", "body_gyro") for
 _MAX_ARRAY_BYTES = 1 << 28
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """Windows of UCI HAR.
-
-    Attributes:
-        path: The file that names them.
-        samples: float32 (n, 128, 6): accelerometer in g including gravity, gyroscope in rad/s.
-        labels: Activity of each.
-        subjects: Person of each.
-    """
+class _Windows(NamedTuple):
+    """_Windows, float32 (n, 128, 6): accelerometer in g including gravity, gyroscope in rad/s; activity and person."""
 
     path: Path
     samples: NDArray[np.float32]
@@ -48,17 +39,11 @@ class Windows:
     subjects: Sequence[str]
 
 
-def read_uci_har(folder: Path, split: str) -> DataSet:
-    """Return the windows of UCI HAR (Anguita et al. 2013), 2.56 s each."""
-    return _har("uci-har", folder, split, 1)
+def read_uci_har(folder: Path, split: str, name: str = "uci-har", joined: int = 1) -> DataSet:
+    """Return the windows of UCI HAR (Anguita et al. 2013), 2.56 s each, or signals of several that follow each other.
 
-
-def read_uci_har_long(folder: Path, split: str) -> DataSet:
-    """Return signals of 5.12 s of UCI HAR: three windows of a run joined; what remains of a run is left out."""
-    return _har("uci-har-5s", folder, split, JOINED)
-
-
-def _har(name: str, folder: Path, split: str, joined: int) -> DataSet:
+    What remains of a run of windows is left out.
+    """
     windows = _listed_windows(folder) if (folder / "windows.npz").is_file() else _published_windows(folder, split)
     items = list(_signals(windows, joined))
     left_out = len(windows.labels) - joined * len(items)
@@ -70,7 +55,7 @@ def _har(name: str, folder: Path, split: str, joined: int) -> DataSet:
     )
 
 
-def _signals(windows: Windows, joined: int) -> Iterator[EvalItem]:
+def _signals(windows: _Windows, joined: int) -> Iterator[EvalItem]:
     """Yield the signals of `joined` windows each; windows that follow each other are a run."""
     import numpy as np
 
@@ -85,23 +70,14 @@ def _signals(windows: Windows, joined: int) -> Iterator[EvalItem]:
             first, *others = windows.samples[row : row + joined]
             samples = np.concatenate([first, *(window[half:] for window in others)])
             scaled = np.concatenate([samples[:, :3] * STANDARD_GRAVITY, samples[:, 3:]], axis=1).astype(np.float32)
-            yield EvalItem(
-                windows.path,
-                Modality.IMU,
-                labels=(windows.labels[row],),
-                group=windows.subjects[row],
-                media=Motion(scaled, RATE_HZ),
-                name=f"{windows.path.name}, window {row + 1}",
-            )
+            labels, group = (windows.labels[row],), windows.subjects[row]
+            named = f"{windows.path.name}, window {row + 1}"
+            media = Motion(scaled, RATE_HZ)
+            yield EvalItem(windows.path, Modality.IMU, labels=labels, group=group, media=media, name=named)
 
 
-def _published_windows(folder: Path, split: str) -> Windows:
-    """Read the text files of UCI HAR.
-
-    Raises:
-        LayoutError: a file is missing.
-        UsageError: the files do not fit together.
-    """
+def _published_windows(folder: Path, split: str) -> _Windows:
+    """Read the text files of UCI HAR; LayoutError: one is missing, UsageError: they do not fit together."""
     import numpy as np
 
     root = folder / "UCI HAR Dataset" if (folder / "UCI HAR Dataset").is_dir() else folder
@@ -116,15 +92,11 @@ def _published_windows(folder: Path, split: str) -> Windows:
     if len(counts) > 1:
         raise UsageError(f"{root / split}: its files have {', '.join(map(str, sorted(counts)))} rows: expected as many")
     path = root / split / "Inertial Signals" / f"{_SIGNALS[0]}_{split}.txt"
-    return Windows(path, np.stack(signals, axis=2), [names[number].lower() for number in numbers], subjects)
+    return _Windows(path, np.stack(signals, axis=2), [names[number].lower() for number in numbers], subjects)
 
 
 def _signal(path: Path) -> NDArray[np.float32]:
-    """Read one axis: float32 (n, 128).
-
-    Raises:
-        UsageError: not rows of 128 numbers.
-    """
+    """Read one axis: float32 (n, 128); raise UsageError unless there are rows of 128 numbers."""
     import numpy as np
 
     try:
@@ -137,12 +109,8 @@ def _signal(path: Path) -> NDArray[np.float32]:
     return np.stack(rows)
 
 
-def _listed_windows(folder: Path) -> Windows:
-    """Read windows.npz, float (n, 128, 9), with labels.csv: path (windows.npz#<row>), label and subject.
-
-    Raises:
-        UsageError: the files do not fit together.
-    """
+def _listed_windows(folder: Path) -> _Windows:
+    """Read windows.npz, float (n, 128, 9), with labels.csv: path (windows.npz#<row>), label and subject."""
     import numpy as np
 
     path = folder / "windows.npz"
@@ -156,7 +124,7 @@ def _listed_windows(folder: Path) -> Windows:
     if [row["path"] for row in rows] != [f"{path.name}#{number}" for number in range(len(x))]:
         raise UsageError(f"{folder / 'labels.csv'} does not list the {len(x)} rows of {path.name} in order")
     samples = np.concatenate([x[:, :, 3:6], x[:, :, 6:9]], axis=2).astype(np.float32)
-    return Windows(path, samples, [row["label"] for row in rows], [row["subject"] for row in rows])
+    return _Windows(path, samples, [row["label"] for row in rows], [row["subject"] for row in rows])
 
 
 def read_ego4d(folder: Path, split: str) -> DataSet:

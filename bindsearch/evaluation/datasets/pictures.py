@@ -25,11 +25,6 @@ from bindsearch.types import Modality
 _NO_SPLITS = "the list has no splits: all of it is measured"
 _WNID = re.compile(r"n\d{8}", re.ASCII)
 _CLASS_FILES = ("classes.csv", "LOC_synset_mapping.txt", "imagenet_class_index.json")
-_FLICKR_LISTS = {
-    "test": "Flickr_8k.testImages.txt",
-    "dev": "Flickr_8k.devImages.txt",
-    "train": "Flickr_8k.trainImages.txt",
-}
 
 
 def read_imagenet(folder: Path, split: str) -> DataSet:
@@ -51,16 +46,10 @@ def read_imagenet(folder: Path, split: str) -> DataSet:
         raise UsageError(f"{folder}: the class {unknown[0]} has no name: give {' or '.join(_CLASS_FILES)}")
     texts = tuple(names.get(label, (in_words(label),)) for label in labels)
     entries = [EvalItem(path, Modality.IMAGE, labels=(one.name,)) for one in folders for path in pictures_in(one)]
-    return assemble(
-        "imagenet",
-        Modality.IMAGE,
-        entries,
-        Metric.TOP1,
-        classes=ClassNames(tuple(labels), texts),
-        templates="imagenet",
-        split=split,
-        notes=[f"names of the classes: {source}"] if any(map(_WNID.fullmatch, labels)) else [],
-    )
+    classes = ClassNames(tuple(labels), texts)
+    notes = [f"names of the classes: {source}"] if any(map(_WNID.fullmatch, labels)) else []
+    how = "imagenet", Modality.IMAGE, entries, Metric.TOP1
+    return assemble(*how, classes=classes, templates="imagenet", split=split, notes=notes)
 
 
 def _class_names(folder: Path) -> tuple[Mapping[str, tuple[str, ...]], str]:
@@ -98,23 +87,14 @@ def read_places365(folder: Path, split: str) -> DataSet:
             raise UsageError(f"{listed}: {name!r} has the class {number}, which {categories.name} does not list")
         entries.append(EvalItem(path_inside(root, name.lstrip("/")), Modality.IMAGE, labels=(labels[number],)))
     texts = tuple((in_words(name.removeprefix("/")[2:].replace("/", " ")),) for name in labels.values())
+    classes = ClassNames(tuple(labels.values()), texts) if labels else None
     return assemble(
-        "places365",
-        Modality.IMAGE,
-        entries,
-        Metric.TOP1,
-        classes=ClassNames(tuple(labels.values()), texts) if labels else None,
-        templates="general",
-        split=split,
+        "places365", Modality.IMAGE, entries, Metric.TOP1, classes=classes, templates="general", split=split
     )
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
-    """Return name and number of each line.
-
-    Raises:
-        UsageError: a line has another form.
-    """
+    """Return name and number of each line; raise UsageError if one has another form."""
     pairs = []
     for number, line in enumerate(read_lines(path), 1):
         name, _, index = line.rpartition(" ")
@@ -137,7 +117,7 @@ def read_flickr8k(folder: Path, split: str) -> DataSet:
     if split == ALL:
         names = list(captions)
     else:
-        listed = _FLICKR_LISTS[split]
+        listed = f"Flickr_8k.{split}Images.txt"
         names = read_lines(find(folder, listed, f"Flickr8k_text/{listed}"))
     without = next((name for name in names if name not in captions), None)
     if without is not None:
@@ -166,9 +146,8 @@ def read_coco(folder: Path, split: str) -> DataSet:
     path = find(folder, f"annotations/captions_{split}2017.json", f"captions_{split}2017.json")
     root = find(folder, f"{split}2017", f"images/{split}2017")
     content = read_json_list(path)
-    names = {
-        record["id"]: str(record["file_name"]) for record in _records(content, "images", ("id", "file_name"), path)
-    }
+    pictures = _records(content, "images", ("id", "file_name"), path)
+    names = {record["id"]: str(record["file_name"]) for record in pictures}
     captions: dict[object, list[str]] = {}
     for record in _records(content, "annotations", ("image_id", "caption"), path):
         captions.setdefault(record["image_id"], []).append(str(record["caption"]).strip())
@@ -182,11 +161,7 @@ def read_coco(folder: Path, split: str) -> DataSet:
 def _records(
     content: Mapping[str, object], key: str, fields: tuple[str, ...], path: Path
 ) -> list[Mapping[str, object]]:
-    """Return the records of COCO's JSON.
-
-    Raises:
-        UsageError: one has another form.
-    """
+    """Return the records of COCO's JSON; raise UsageError if one has another form."""
     records = content.get(key)
     if not isinstance(records, list):
         raise UsageError(f"{path} has no list {key!r}: expected COCO's captions")

@@ -49,23 +49,20 @@ _MAT = "nyu_depth_v2_labeled.mat"
 def read_sunrgbd(folder: Path, split: str) -> DataSet:
     """Return SUN RGB-D (Song et al. 2015): depth with filled holes, 19 scenes."""
     root = folder / "SUNRGBD" if (folder / "SUNRGBD").is_dir() else folder
-    entries = _of_list(_sun_frames(root, folder), folder, split)
-    known: list[Entry] = []
-    for entry in entries:
-        rare = isinstance(entry, EvalItem) and entry.labels[0] not in SUN_CLASSES
-        known.append(LeftOut(entry.name, "its scene is not one of the 19") if rare else entry)
+    rare = "its scene is not one of the 19"
+    known = [
+        LeftOut(entry.name, rare) if isinstance(entry, EvalItem) and entry.labels[0] not in SUN_CLASSES else entry
+        for entry in _of_list(_sun_frames(root, folder), folder, split)
+    ]
     classes = ClassNames(SUN_CLASSES, tuple((in_words(name),) for name in SUN_CLASSES))
     return assemble("sunrgbd", Modality.DEPTH, known, Metric.TOP1, classes=classes, templates="general", split=split)
 
 
 def read_nyud(folder: Path, split: str) -> DataSet:
     """Return NYU Depth v2 (Silberman et al. 2012) with ten scenes, in one of the layouts that it is passed on in."""
-    entries = _nyu_entries(folder, split)
     merged = [
-        replace(entry, labels=(entry.labels[0] if entry.labels[0] in NYU_CLASSES else OTHER,))
-        if isinstance(entry, EvalItem)
-        else entry
-        for entry in entries
+        replace(entry, labels=(OTHER,)) if isinstance(entry, EvalItem) and entry.labels[0] not in NYU_CLASSES else entry
+        for entry in _nyu_entries(folder, split)
     ]
     texts = (*((in_words(name),) for name in NYU_CLASSES), NYU_OTHERS)
     classes = ClassNames((*NYU_CLASSES, OTHER), texts)
@@ -73,11 +70,7 @@ def read_nyud(folder: Path, split: str) -> DataSet:
 
 
 def _nyu_entries(folder: Path, split: str) -> list[Entry]:
-    """Return the frames with their scenes, of the layout that the folder has.
-
-    Raises:
-        LayoutError: it has none of them.
-    """
+    """Return the frames with their scenes, of the layout that the folder has; raise LayoutError if it has none."""
     for place in ("SUNRGBD/kv1/NYUdata", "kv1/NYUdata", "NYUdata"):
         if (folder / place).is_dir():
             return _of_list(_sun_frames(folder / place, folder), folder, split)
@@ -129,11 +122,7 @@ def _sun_frame(frame: Path, name: str) -> Entry:
 
 
 def _of_list(entries: Iterator[Entry], folder: Path, split: str) -> list[Entry]:
-    """Return the frames that `<split>.txt` lists, one a line, by the end of their folder's path; all for ALL.
-
-    Raises:
-        LayoutError: there is no list of the split.
-    """
+    """Return the frames that `<split>.txt` lists, one a line, by the end of their folder's path; all for ALL."""
     if split == ALL:
         return list(entries)
     listed = folder / f"{split}.txt"
@@ -157,11 +146,7 @@ def _frame_key(line: str) -> str:
 
 
 def _short_text(path: Path) -> str:
-    """Return the text of a small file.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
+    """Return the text of a small file; raise UsageError if it cannot be read."""
     try:
         return read_small_file(path, _MAX_TEXT_BYTES).decode().strip()
     except (OSError, UnicodeDecodeError) as error:

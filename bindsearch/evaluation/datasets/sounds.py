@@ -14,8 +14,7 @@ from bindsearch.evaluation.datasets.entries import (
     LeftOut,
     assemble,
     classes_of,
-    clip_names,
-    first_named,
+    clip_file,
     in_order,
     in_words,
     media_below,
@@ -27,7 +26,6 @@ from bindsearch.types import Modality
 
 _FOLDED_LIST = "labels.csv"
 """List of a part of a data set with columns path, label and fold."""
-
 
 STRONG = "-strong"
 """End of the name of a split that leaves out photographs that show the subject only loosely."""
@@ -81,15 +79,9 @@ def _folded(name: str, rows: Iterable[Mapping[str, str]], split: str) -> DataSet
     rows = list(rows)
     used = [row for row in rows if split in (ALL, f"fold{row['fold']}")]
     entries = [EvalItem(Path(row["path"]), Modality.AUDIO, labels=(row["label"],), group=row["fold"]) for row in used]
+    classes, folds = classes_of(row["label"] for row in rows) if rows else None, in_order(row["fold"] for row in used)
     return assemble(
-        name,
-        Modality.AUDIO,
-        entries,
-        Metric.TOP1,
-        classes=classes_of(row["label"] for row in rows) if rows else None,
-        templates="sound",
-        split=split,
-        folds=in_order(row["fold"] for row in used),
+        name, Modality.AUDIO, entries, Metric.TOP1, classes=classes, templates="sound", split=split, folds=folds
     )
 
 
@@ -97,15 +89,11 @@ def read_clotho(folder: Path, split: str) -> DataSet:
     """Return Clotho (Drossos et al. 2020): sounds of 15 to 30 s with five captions each."""
     table = find(folder, f"clotho_captions_{split}.csv")
     sounds = find(folder, split, f"clotho_audio_{split}")
-    captions = tuple(f"caption_{number}" for number in range(1, 6))
-    entries = [
-        EvalItem(
-            path_inside(sounds, row["file_name"]),
-            Modality.AUDIO,
-            captions=tuple(dict.fromkeys(row[name] for name in captions if row[name])),
-        )
-        for row in read_table(table, ("file_name", *captions))
-    ]
+    columns = tuple(f"caption_{number}" for number in range(1, 6))
+    entries = []
+    for row in read_table(table, ("file_name", *columns)):
+        captions = tuple(dict.fromkeys(row[name] for name in columns if row[name]))
+        entries.append(EvalItem(path_inside(sounds, row["file_name"]), Modality.AUDIO, captions=captions))
     return assemble("clotho", Modality.AUDIO, entries, Metric.RECALL, split=split)
 
 
@@ -119,7 +107,7 @@ def read_audiocaps(folder: Path, split: str) -> DataSet:
         captions.setdefault(key, []).append(row["caption"])
     entries: list[Entry] = []
     for (clip, start_s), texts in captions.items():
-        path = first_named(files, clip_names(clip, start_s))
+        path = clip_file(files, clip, start_s)
         entries.append(LeftOut(clip) if path is None else EvalItem(path, Modality.AUDIO, captions=(*texts,), name=clip))
     return assemble("audiocaps", Modality.AUDIO, entries, Metric.RECALL, split=split)
 
@@ -143,18 +131,9 @@ def read_sound_to_picture(folder: Path, split: str) -> DataSet:
     photos = dict.fromkeys(path for parent in {path.parent: 0 for path in listed} for path in pictures_in(parent))
     candidates = tuple(EvalItem(path, Modality.IMAGE, labels=tuple(listed.get(path, ()))) for path in photos)
     shown = {label for item in candidates for label in item.labels}
-    entries = [
-        replace(item, labels=(in_words(item.labels[0]),))
-        if in_words(item.labels[0]) in shown
-        else LeftOut(item.path.name, "no photograph shows what makes its sound")
-        for item in sounds.items
-    ]
-    return assemble(
-        "sound-to-picture",
-        Modality.AUDIO,
-        entries,
-        Metric.RECALL,
-        split=split,
-        candidates=candidates,
-        notes=sounds.notes,
-    )
+    entries: list[Entry] = []
+    for item in sounds.items:
+        label, why = in_words(item.labels[0]), "no photograph shows what makes its sound"
+        entries.append(replace(item, labels=(label,)) if label in shown else LeftOut(item.path.name, why))
+    name, notes = "sound-to-picture", sounds.notes
+    return assemble(name, Modality.AUDIO, entries, Metric.RECALL, split=split, candidates=candidates, notes=notes)

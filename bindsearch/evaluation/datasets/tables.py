@@ -38,13 +38,7 @@ def find(folder: Path, *names: str) -> Path:
 
 
 def read_table(
-    path: Path,
-    needed: Sequence[str],
-    *,
-    columns: Sequence[str] = (),
-    delimiter: str = ",",
-    comment: str = "",
-    skip_spaces: bool = False,
+    path: Path, needed: Sequence[str], *, columns: Sequence[str] = (), comment: str = "", skip_spaces: bool = False
 ) -> Iterator[Mapping[str, str]]:
     """Yield the rows of a table, values without spaces around them.
 
@@ -52,15 +46,14 @@ def read_table(
         path: A file in UTF-8, with or without a byte order mark.
         needed: Columns that it must have.
         columns: Its columns, if it has no header.
-        delimiter: Character between values.
         comment: What lines begin with that are left out before the first row; empty: nothing.
-        skip_spaces: Whether spaces after a delimiter are not part of a value, so that a quote may follow them.
+        skip_spaces: Whether spaces after a comma are not part of a value, so that a quote may follow them.
 
     Raises:
         UsageError: it cannot be read, is too large, is not UTF-8, lacks a column, or a row has other columns.
     """
     lines = io.StringIO(read_list_text(path), newline="")
-    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=skip_spaces)
+    rows = csv.reader(lines, skipinitialspace=skip_spaces)
     header = [name.strip() for name in columns]
     count = 0
     try:

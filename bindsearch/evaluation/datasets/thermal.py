@@ -20,8 +20,8 @@ Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels, right and bottom excluded."""
 
 PERSON, BACKGROUND = "person", "background"
-PERSON_TEXTS = ("person", "man", "woman", "people")
-BACKGROUND_TEXTS = ("street", "road", "car", "light", "tree")
+_PERSONS = ("person", "man", "woman", "people")
+_BACKGROUNDS = ("street", "road", "car", "light", "tree")
 """Names of the two classes, of which the nearest counts (Girdhar et al. 2023, appendix B.3)."""
 
 MIN_SIDE_PX = 16
@@ -32,8 +32,8 @@ _MAX_XML_BYTES = 1 << 20
 _DECLARATIONS = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 """Annotations have none; they could expand without limit."""
 
-_ROADSCENE_TEXTS = {"person": PERSON_TEXTS, "no_person": BACKGROUND_TEXTS}
-_TIMES = {"day": ("day", "a sunny street", "daylight"), "night": ("night", "a dark street", "night time")}
+PERSON_TEXTS = {"person": _PERSONS, "no_person": _BACKGROUNDS}
+TIME_TEXTS = {"day": ("day", "a sunny street", "daylight"), "night": ("night", "a dark street", "night time")}
 
 
 def read_llvip(folder: Path, split: str) -> DataSet:
@@ -45,7 +45,7 @@ def read_llvip(folder: Path, split: str) -> DataSet:
     root = find(folder, f"infrared/{split}")
     annotations = find(folder, "Annotations")
     entries = [entry for path in pictures_in(root) for entry in _crops(path, annotations / f"{path.stem}.xml")]
-    classes = ClassNames((PERSON, BACKGROUND), (PERSON_TEXTS, BACKGROUND_TEXTS))
+    classes = ClassNames((PERSON, BACKGROUND), (_PERSONS, _BACKGROUNDS))
     return assemble("llvip", Modality.THERMAL, entries, Metric.TOP1, classes=classes, templates="general", split=split)
 
 
@@ -122,17 +122,8 @@ def read_roadscene(folder: Path, split: str) -> DataSet:
     return assemble("roadscene", Modality.THERMAL, entries, Metric.RECALL, split=split)
 
 
-def read_roadscene_person(folder: Path, split: str) -> DataSet:
-    """Return the pictures of RoadScene with and without persons, of a list with a column label."""
-    return _labelled("roadscene-person", folder, split, "label", _ROADSCENE_TEXTS)
-
-
-def read_roadscene_time(folder: Path, split: str) -> DataSet:
-    """Return the pictures of RoadScene by day and by night, of a list with a column time."""
-    return _labelled("roadscene-time", folder, split, "time", _TIMES)
-
-
-def _labelled(name: str, folder: Path, split: str, column: str, texts: Mapping[str, tuple[str, ...]]) -> DataSet:
+def read_labelled(folder: Path, split: str, *, name: str, column: str, texts: Mapping[str, tuple[str, ...]]) -> DataSet:
+    """Return pictures of RoadScene with labels in a column of a list, of classes with these names."""
     rows = read_table(find(folder, "labels.csv"), ("path", column))
     entries: list[Entry] = [
         EvalItem(path_inside(folder, row["path"]), Modality.THERMAL, labels=(row[column],))

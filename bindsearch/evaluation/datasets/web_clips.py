@@ -7,15 +7,7 @@ from pathlib import Path
 from bindsearch.encoders.zero_shot import ClassNames
 from bindsearch.errors import UsageError
 from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem, Metric
-from bindsearch.evaluation.datasets.entries import (
-    Entry,
-    LeftOut,
-    assemble,
-    classes_of,
-    clip_names,
-    first_named,
-    media_below,
-)
+from bindsearch.evaluation.datasets.entries import Entry, LeftOut, assemble, classes_of, clip_file, media_below
 from bindsearch.evaluation.datasets.tables import find, read_table, to_seconds
 from bindsearch.types import Modality
 
@@ -35,7 +27,7 @@ def read_audioset(folder: Path, split: str) -> DataSet:
         unknown = next((label for label in labels if label not in names), None)
         if unknown is not None:
             raise UsageError(f"{table}: the label {unknown!r} is not in {words.name}: give the list of this version")
-        path = first_named(files, clip_names(row["YTID"], to_seconds(row["start"], table, "start")))
+        path = clip_file(files, row["YTID"], to_seconds(row["start"], table, "start"))
         item = LeftOut(row["YTID"]) if path is None else EvalItem(path, Modality.AUDIO, labels=labels, name=row["YTID"])
         entries.append(item)
     classes = ClassNames(tuple(names), tuple((name.lower(),) for name in names.values()))
@@ -50,7 +42,7 @@ def read_vggsound(folder: Path, split: str) -> DataSet:
     entries: list[Entry] = []
     for row in rows:
         if row["split"] == split:
-            path = first_named(files, clip_names(row["id"], to_seconds(row["start"], table, "start")))
+            path = clip_file(files, row["id"], to_seconds(row["start"], table, "start"))
             labels, clip, named = (row["label"],), row["id"], f"{row['id']}_{row['start']}"
             item = None if path is None else EvalItem(path, Modality.AUDIO, labels=labels, group=clip, name=named)
             entries.append(item or LeftOut(named))
@@ -67,7 +59,7 @@ def read_kinetics(folder: Path, split: str) -> DataSet:
     entries: list[Entry] = []
     for row in rows:
         start_s, end_s = (to_seconds(row[name], table, name) for name in ("time_start", "time_end"))
-        path = first_named(files, clip_names(row["youtube_id"], start_s, end_s - start_s))
+        path = clip_file(files, row["youtube_id"], start_s, end_s - start_s)
         labels, clip = (row["label"].strip('"'),), row["youtube_id"]
         entries.append(LeftOut(clip) if path is None else EvalItem(path, Modality.VIDEO, labels=labels, name=clip))
     classes = classes_of(row["label"].strip('"') for row in rows) if rows else None

@@ -1,8 +1,8 @@
-"""A report as data: what `bindsearch eval --json` prints."""
+"""A report as data, which `bindsearch eval --json` prints, and as lines of a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,12 @@ from bindsearch.evaluation.results import Example, Measurement, SetResult
 
 DIGITS = 6
 """Decimals of values in JSON."""
+
+SHOWN_FAILURES = 5
+FIGURE_COLUMNS = ("", "figure", "value", "error", "n", "chance", "published", "wanted", "")
+ENGINE_COLUMNS = (
+    "query", "target", "rows", "index", "k", "filter", "probes", "rerank", "recall", "tuned", "ms", "scan",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ def report_data(report: Report) -> dict[str, Any]:
         "settings": dict(report.settings),
         "sets": [_set_data(one) for one in report.sets],
         "engine": [{**_rounded(asdict(one)), "target": one.target.value} for one in report.engine],
-        "left_out": [{"name": one.name, "reason": one.reason} for one in report.left_out],
+        "left_out": [asdict(one) for one in report.left_out],
         "notes": list(report.notes),
         "is_reached": report.is_reached,
         "took_s": round(report.seconds, 3),
@@ -76,16 +82,10 @@ def report_data(report: Report) -> dict[str, Any]:
 
 def _set_data(one: SetResult) -> dict[str, Any]:
     return {
-        "name": one.name,
-        "modality": one.modality,
-        "split": one.split,
-        "listed": one.listed,
-        "items": one.items,
+        **{name: getattr(one, name) for name in ("name", "modality", "split", "listed", "items")},
         "took_s": round(one.seconds, 3),
         "measurements": [_measurement_data(part) for part in one.measurements],
-        "failures": [
-            {"name": failure.name, "path": str(failure.path), "reason": failure.reason} for failure in one.failures
-        ],
+        "failures": [{**asdict(failure), "path": str(failure.path)} for failure in one.failures],
         "notes": list(one.notes),
     }
 
@@ -136,3 +136,69 @@ def _rounded(value: Any) -> Any:
         case list() | tuple():
             return [_rounded(one) for one in value]
     return value
+
+
+def report_lines(report: Report) -> Iterator[str]:
+    """Yield the lines of a report."""
+    for one in report.sets:
+        yield from _set_lines(one)
+        yield ""
+    if report.engine:
+        yield "engine: recall of the exact nearest k, by query and target"
+        yield from table([ENGINE_COLUMNS, *map(engine_row, report.engine)])
+        yield ""
+    for left_out in report.left_out:
+        yield f"left out: {left_out.name}: {left_out.reason}"
+    yield f"encoder {report.encoder}, digest {report.digest}, {report.seconds:.1f} s"
+
+
+def _set_lines(one: SetResult) -> Iterator[str]:
+    yield f"{one.name}: {summary_of(one)}"
+    rows: list[Sequence[str]] = [FIGURE_COLUMNS]
+    for part in one.measurements:
+        title = f"{part.kind}, {part.title}"
+        rows += [("" if place else title, *figure_row(figure)) for place, figure in enumerate(part.figures)]
+    keep = [column for column in range(len(FIGURE_COLUMNS)) if column < 2 or any(row[column] for row in rows[1:])]
+    yield from table([[row[column] for column in keep] for row in rows])
+    for note in one.notes:
+        yield f"  note: {note}"
+    for failure in one.failures[:SHOWN_FAILURES]:
+        yield f"  failed: {failure.name}: {failure.reason}"
+    if len(one.failures) > SHOWN_FAILURES:
+        yield f"  ... and {len(one.failures) - SHOWN_FAILURES} more, see --json"
+
+
+def summary_of(one: SetResult) -> str:
+    """Return the modality, the split and the number of items of a data set, and the time that it took."""
+    left_out = "" if one.items == one.listed else f" of {one.listed} listed"
+    return f"{one.modality}, split {one.split}, {one.items} items{left_out}, {one.seconds:.1f} s"
+
+
+def figure_row(figure: Figure) -> tuple[str, ...]:
+    """Return name, value, error, n, chance, published and wanted value of a figure, and whether it is reached."""
+    verdict = {True: "reached", False: "below", None: ""}[figure.is_reached]
+    error = "" if figure.error is None else f"±{number(figure.error, figure)} {figure.error_by}"
+    others = (number(value, figure) for value in (figure.chance, figure.published, figure.least))
+    return (figure.name, number(figure.value, figure), error, str(figure.n), *others, verdict)
+
+
+def number(value: float | None, figure: Figure) -> str:
+    """Return a value in percent if the figure is a share, else as it is; "" for none."""
+    if value is None:
+        return ""
+    return f"{100 * value:.1f}%" if figure.is_share else f"{value:.4g}"
+
+
+def engine_row(one: EngineFigure) -> tuple[str, ...]:
+    """Return the cells of one operating point, for ENGINE_COLUMNS."""
+    error = "" if one.error is None else f" ±{one.error:.4f}"
+    tuned = "" if one.tuned is None else f"{one.tuned:.4f}"
+    point = one.source, one.target.value, one.rows, one.form, one.k, f"{one.share:.0%}", one.probes, one.rerank
+    return (*map(str, point), f"{one.recall:.4f}{error}", tuned, f"{one.latency_ms:.2f}", f"{one.scan_ms:.2f}")
+
+
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield rows with their columns aligned."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

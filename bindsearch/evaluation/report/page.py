@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+
 from bindsearch.atomic import atomic_write
 from bindsearch.errors import UsageError
 from bindsearch.evaluation.datasets.dataset import EvalItem
-from bindsearch.evaluation.report.charts import confusion_chart, recall_chart, sweep_chart
-from bindsearch.evaluation.report.data import Report, name_of
-from bindsearch.evaluation.report.lines import ENGINE_COLUMNS, engine_row, figure_row
-from bindsearch.evaluation.results import Example, Measurement, SetResult
+from bindsearch.evaluation.report.data import ENGINE_COLUMNS, Report, engine_row, figure_row, name_of, summary_of
+from bindsearch.evaluation.results import Confusion, Curve, Example, Measurement, SetResult, Sweep
 from bindsearch.ingest.media.options import DecodeOptions
 from bindsearch.operations.segment_media import Place
 from bindsearch.types import Modality
@@ -25,6 +26,18 @@ MAX_TEXT = 500
 THUMBNAIL_PX = 240
 COLUMNS = ("figure", "value", "standard error", "n", "chance", "published", "wanted", "")
 LIMITS = PageLimits(max_clip_bytes=1 << 20)
+
+WIDTH, HEIGHT = 600, 320
+LEFT, BOTTOM, TOP, RIGHT = 44, 34, 12, 12
+CLASSES = 30
+"""Most classes of a matrix that is drawn; of more, the most frequent confusions are listed."""
+
+CONFUSIONS = 20
+LABEL = 18
+"""Characters of a label beside a matrix."""
+
+SERIES = ("", "second", "third")
+"""Classes of the lines of a chart."""
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -81,21 +94,17 @@ def _set(number: int, one: SetResult, embedder: Embedder) -> Iterator[str]:
     """Yield the section of a data set."""
     yield f'<section id="set-{number}">'
     yield element("h2", one.name)
-    left_out = "" if one.items == one.listed else f" of {one.listed} listed"
-    yield element(
-        "p", f"{one.modality}, split {one.split}, {one.items} items{left_out}, {one.seconds:.1f} s", class_="soft"
-    )
+    yield element("p", summary_of(one), class_="soft")
     for note in one.notes:
         yield element("p", note, class_="notice")
     for part in one.measurements:
         yield from _measurement(part, embedder)
     if one.failures:
         shown = [element("li", f"{failure.name}: {failure.reason}") for failure in one.failures[:MAX_FAILURES]]
-        rest = len(one.failures) - len(shown)
-        more = element("li", f"and {rest} more, see --json") if rest else Html()
-        yield element(
-            "details", element("summary", f"{len(one.failures)} items without a vector"), element("ul", *shown, more)
-        )
+        if rest := len(one.failures) - len(shown):
+            shown.append(element("li", f"and {rest} more, see --json"))
+        summary = element("summary", f"{len(one.failures)} items without a vector")
+        yield element("details", summary, element("ul", *shown))
     yield "</section>"
 
 
@@ -125,12 +134,9 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
     """Return a table without the columns that are empty."""
     kept = [column for column in range(len(columns)) if any(row[column] for row in rows)]
     head = element("tr", *(element("th", columns[column], scope="col") for column in kept))
-    body = [
-        element(
-            "tr", *(element("td", row[column], class_="below" if row[column] == "below" else None) for column in kept)
-        )
-        for row in rows
-    ]
+    shown = [[row[column] for column in kept] for row in rows]
+    cells = [[element("td", cell, class_="below" if cell == "below" else None) for cell in row] for row in shown]
+    body = [element("tr", *row) for row in cells]
     table = element("table", element("thead", head), element("tbody", *body))
     return element("div", table, class_="scrolled", tabindex="0")
 
@@ -166,3 +172,107 @@ def _embedded(item: EvalItem, embedder: Embedder) -> Embedded:
     start_s, end_s = (item.span.start_s, item.span.end_s) if item.span else (None, None)
     place = Place(item.path, item.path.parent, item.modality, start_s, end_s)
     return embedder.segment(place) if item.modality is Modality.AUDIO else embedder.thumbnail(place, THUMBNAIL_PX)
+
+
+def recall_chart(curve: Curve) -> Html:
+    """Return the recall by number of results, on a logarithmic axis, with that of chance."""
+    xs = [math.log10(k) for k in curve.ks]
+    ticks = [(math.log10(k), str(k)) for k in (1, 2, 5, 10, 20, 50, 100) if k <= curve.ks[-1]]
+    label = f"recall by number of results, {curve.title}"
+    lines = [(xs, curve.recalls, ""), (xs, curve.chance, "chance")]
+    return _chart(label, xs, ticks, lines, "dashed: chance")
+
+
+def sweep_chart(sweeps: Sequence[Sweep]) -> Html:
+    """Return figures of a combination by the weight of the first modality, at most three."""
+    shown = sweeps[: len(SERIES)]
+    first = shown[0]
+    ticks = [(weight, f"{weight:g}") for weight in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    lines = [(one.weights, one.values, name) for one, name in zip(shown, SERIES, strict=False)]
+    label = f"{', '.join(one.figure for one in shown)} by the weight of {first.first}, the rest is {first.second}"
+    best = [f"{one.figure}: best {max(one.values):.1%} at {one.weights[int(np.argmax(one.values))]:g}" for one in shown]
+    note = element("p", f"{'; '.join(best)}. The best weight is chosen by the answers: an upper bound.", class_="soft")
+    return joined([_chart(label, first.weights, ticks, lines), note])
+
+
+def confusion_chart(confusion: Confusion) -> Html:
+    """Return a confusion matrix, or of many classes the most frequent confusions."""
+    if len(confusion.labels) > CLASSES:
+        return _confusions(confusion)
+    counts, labels = confusion.counts, confusion.labels
+    side = max(14, min(40, 480 // len(labels)))
+    margin = 6 * min(LABEL, max(map(len, labels))) + 12
+    rows = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, rows, out=np.zeros_like(counts), where=rows > 0)
+    parts = []
+    for row, label in enumerate(labels):
+        y = row * side + 8
+        parts.append(element("text", _short(label), x=margin - 4, y=y + side / 2 + 4, text_anchor="end"))
+        for column, other in enumerate(labels):
+            tip = element("title", f"{label} assigned to {other}: {counts[row, column]:.4g}")
+            x = margin + column * side
+            share = round(float(shares[row, column]), 3)
+            parts.append(element("rect", tip, x=x, y=y, width=side, height=side, class_="cell", fill_opacity=share))
+            if counts[row, column] >= 0.5 and side >= 22:
+                n, middle = f"{counts[row, column]:.0f}", y + side / 2 + 4
+                parts.append(element("text", n, x=x + side / 2, y=middle, text_anchor="middle"))
+    size = len(labels) * side
+    for column, label in enumerate(labels):
+        across, down = margin + (column + 0.5) * side, size + 14
+        turn = f"rotate(-60 {across} {down})"
+        parts.append(element("text", _short(label), x=across, y=down, text_anchor="end", transform=turn))
+    label = f"confusion matrix of {len(labels)} classes: rows are right, columns are assigned"
+    box = f"0 0 {margin + size + 12} {size + margin + 8}"
+    chart = element("svg", *parts, viewBox=box, role="img", aria_label=label, class_="chart")
+    return joined([element("p", f"{label}.", class_="soft"), chart])
+
+
+def _confusions(confusion: Confusion) -> Html:
+    """Return a table of the most frequent confusions."""
+    counts = confusion.counts.copy()
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:CONFUSIONS]
+    pairs = [divmod(int(one), len(confusion.labels)) for one in order]
+    rows = []
+    for row, column in pairs:
+        if counts[row, column] > 0:
+            labels = (element("td", confusion.labels[number]) for number in (row, column))
+            rows.append(element("tr", *labels, element("td", f"{counts[row, column]:.4g}", class_="number")))
+    head = element("tr", *(element("th", name, scope="col") for name in ("class", "assigned to", "items")))
+    about = f"The most frequent confusions of {len(confusion.labels)} classes; --json has all of them."
+    table = element("table", element("thead", head), element("tbody", *rows))
+    return joined([element("p", about, class_="soft"), table])
+
+
+def _chart(
+    label: str,
+    xs: Sequence[float],
+    ticks: Sequence[tuple[float, str]],
+    lines: Sequence[tuple[Sequence[float], Sequence[float], str]],
+    key: str = "",
+) -> Html:
+    """Return a chart of lines whose values are shares."""
+    low, high = min(xs), max(max(xs), min(xs) + 1e-9)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = LEFT + (x - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+        return round(across, 1), round(TOP + (1 - y) * (HEIGHT - TOP - BOTTOM), 1)
+
+    parts = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        _, y = place(low, share)
+        parts.append(element("line", x1=LEFT, y1=y, x2=WIDTH - RIGHT, y2=y, class_="grid"))
+        parts.append(element("text", f"{share:.0%}", x=LEFT - 6, y=y + 4, text_anchor="end"))
+    for value, text in ticks:
+        x, y = place(value, 0.0)
+        parts.append(element("text", text, x=x, y=y + 18, text_anchor="middle"))
+    for xs_of, ys, name in lines:
+        points = " ".join(f"{x},{y}" for x, y in (place(*one) for one in zip(xs_of, ys, strict=True)))
+        parts.append(element("polyline", points=points, class_=name or None))
+    chart = element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label, class_="chart")
+    legend = element("p", f"{label}. ", element("span", key, class_="key") if key else Html(), class_="soft")
+    return joined([chart, legend])
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LABEL else f"{label[: LABEL - 1]}…"

@@ -21,6 +21,7 @@ from bindsearch.evaluation.score_calibration import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
     from bindsearch.search.scoring.probability import ProbabilityModel
     from bindsearch.types import Modality
 
@@ -29,8 +30,8 @@ MAX_QUERIES, MAX_ITEMS = 500, 5000
 
 
 def calibration(
-    queries: NDArray[np.float32],
-    items: NDArray[np.float32],
+    queries: Vectors,
+    items: Vectors,
     owners: NDArray[np.int64],
     modalities: tuple[Modality, Modality],
     model: ProbabilityModel,
@@ -51,19 +52,12 @@ def calibration(
     rows = answered[_even(len(answered), MAX_QUERIES)]
     relevant: Sequence[Sequence[int]] = [[int(place[owners[row]])] for row in rows]
     every = score_pairs(queries[rows], items[columns], relevant, *modalities, model)
-    figures = [
-        Figure(
-            f"unrelated items a query as good by chance, {level.claimed:g} claimed",
-            level.counted,
-            len(rows),
-            level.deviation if len(rows) > 1 else None,
-            Error.QUERIES,
-            level.claimed,
-            is_share=False,
-        )
-        for level in chance_levels(every, len(rows))
-        if level.claimed < len(columns)
-    ]
+    figures, n = [], len(rows)
+    for level in chance_levels(every, n):
+        if level.claimed < len(columns):
+            name = f"unrelated items a query as good by chance, {level.claimed:g} claimed"
+            deviation = level.deviation if n > 1 else None
+            figures.append(Figure(name, level.counted, n, deviation, Error.QUERIES, level.claimed, is_share=False))
     best = score_pairs(queries[rows], items[columns], relevant, *modalities, model, DEPTH)
     claimed, is_match = best.probability, best.is_match
     bins = ", ".join(
@@ -73,12 +67,8 @@ def calibration(
         Figure(f"calibration error of the best {DEPTH}", calibration_error(claimed, is_match), len(claimed), note=bins),
         Figure(f"Brier score of the best {DEPTH}", brier_score(claimed, is_match), len(claimed), is_share=False),
     ]
-    return Measurement(
-        Kind.CALIBRATION,
-        f"scores of {modalities[0]} -> {modalities[1]}",
-        tuple(figures),
-        settings={"queries": len(rows), "items": len(columns)},
-    )
+    title, settings = f"scores of {modalities[0]} -> {modalities[1]}", {"queries": n, "items": len(columns)}
+    return Measurement(Kind.CALIBRATION, title, tuple(figures), settings=settings)
 
 
 def _even(n: int, limit: int) -> NDArray[np.int64]:

@@ -19,17 +19,14 @@ from bindsearch.types import Modality
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
     from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem
 
-Labelled = tuple[Sequence["EvalItem"], "NDArray[np.float32]"]
+Labelled = tuple[Sequence["EvalItem"], "Vectors"]
 
 
 def few_shot(
-    data: DataSet,
-    items: Sequence[EvalItem],
-    vectors: NDArray[np.float32],
-    train: Labelled | None,
-    shots: Sequence[int],
+    data: DataSet, items: Sequence[EvalItem], vectors: Vectors, train: Labelled | None, shots: Sequence[int]
 ) -> list[Measurement]:
     """Return the figures of linear probes; with folds the mean over the folds, each tested once.
 
@@ -49,23 +46,18 @@ def few_shot(
     name = "mean class accuracy" if data.metric is Metric.MEAN_CLASS else "top-1"
     values: dict[int, list[NDArray[np.float64]]] = {k: [] for k in shots}
     classes = 0
-    for train_part, test_rows in _parts(data, (items, vectors), tests, train):
-        labels = sorted({train_part[0][row].labels[0] for row in _single(train_part[0])})
+    for (train_items, train_vectors), test_rows in _parts(data, (items, vectors), tests, train):
+        rows = _single(train_items)
+        labels = sorted({train_items[row].labels[0] for row in rows})
         number = {label: place for place, label in enumerate(labels)}
-        rows = _single(train_part[0])
         known = [row for row in test_rows if items[row].labels[0] in number]
         if not known:
             raise UsageError(f"{data.name}: no item of the test part has a class of the training part")
         classes = len(labels)
-        found = few_shot_figures(
-            train_part[1][rows],
-            [number[train_part[0][row].labels[0]] for row in rows],
-            vectors[known],
-            [number[items[row].labels[0]] for row in known],
-            recipe,
-            shots,
-            figure=figure,
-        )
+        right = [number[train_items[row].labels[0]] for row in rows]
+        wanted = [number[items[row].labels[0]] for row in known]
+        probes = train_vectors[rows], right, vectors[known], wanted
+        found = few_shot_figures(*probes, recipe, shots, figure=figure)
         for k, figures in found.items():
             values[k].append(figures.values)
     rows_of_table = []
@@ -86,11 +78,7 @@ def _single(items: Sequence[EvalItem]) -> list[int]:
 def _parts(
     data: DataSet, own: Labelled, tests: Sequence[int], train: Labelled | None
 ) -> list[tuple[Labelled, list[int]]]:
-    """Return pairs of items to train with and rows to test.
-
-    Raises:
-        UsageError: there is neither a training part nor folds.
-    """
+    """Return pairs of items to train with and rows to test; raise UsageError without a training part and folds."""
     if train is not None:
         return [(train, list(tests))]
     if len(data.folds) < 2:

@@ -20,17 +20,16 @@ from bindsearch.evaluation.space import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from bindsearch.evaluation.arrays import Vectors
 
 LEAST_FOR_HUBS = 10 * NEIGHBOURS
 """Vectors from which on hubness is counted: of few, all are in most lists."""
 
-Pair = tuple["NDArray[np.float32]", "NDArray[np.float32]"]
+Pair = tuple["Vectors", "Vectors"]
 
 
 def space_of_sets(
-    vectors_of: Mapping[str, NDArray[np.float32]], pairs: Mapping[tuple[str, str], Pair] | None = None
+    vectors_of: Mapping[str, Vectors], pairs: Mapping[tuple[str, str], Pair] | None = None
 ) -> list[Measurement]:
     """Return the geometry of sets of vectors.
 

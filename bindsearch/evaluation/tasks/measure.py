@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bindsearch.encoders.base import Encoder
+    from bindsearch.evaluation.arrays import Vectors
     from bindsearch.search.scoring.probability import ProbabilityModel
-
-ALL_KINDS = frozenset(Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +55,19 @@ class Work:
     cache: VectorCache | None = None
     options: DecodeOptions = DecodeOptions()  # noqa: RUF009  (frozen)
     templates: str | Path | None = None
-    kinds: frozenset[Kind] = ALL_KINDS
+    kinds: frozenset[Kind] = frozenset(Kind)
     shots: tuple[int, ...] = ()
     model: ProbabilityModel | None = None
     on_rows: OnRows = ignore_rows
     on_stage: OnStage = ignore_stage
 
 
-@dataclass(frozen=True, slots=True)
-class _Embedded:
+class _Embedded(NamedTuple):
     """Items that could be embedded, their places among all, their vectors (n, d), and the items that could not be."""
 
     items: tuple[EvalItem, ...]
     kept: NDArray[np.int64]
-    vectors: NDArray[np.float32]
+    vectors: Vectors
     failures: tuple[Failure, ...]
 
 
@@ -92,7 +90,7 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
     own = _embed(data.items, work, f"{data.name}: {data.modality}")
     failures = list(own.failures)
     found: list[Measurement] = []
-    vectors_of: dict[str, NDArray[np.float32]] = {data.modality.value: own.vectors}
+    vectors_of: dict[str, Vectors] = {data.modality.value: own.vectors}
     if not len(own.items):
         reason = own.failures[0].reason if own.failures else "there is none"
         raise UsageError(f"{data.name} cannot be measured: no item can be embedded ({reason})")
@@ -131,10 +129,8 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
         if other not in work.encoder.modalities:
             notes.append(f"the encoder {work.encoder.name} embeds no {other}: that half of the pairs is left out")
             continue
-        halves = [
-            EvalItem(item.others[other], other, item.labels, group=item.group, span=item.span)
-            for item in (own.items[row] for row in there)
-        ]
+        paired = [own.items[row] for row in there]
+        halves = [EvalItem(one.others[other], other, one.labels, group=one.group, span=one.span) for one in paired]
         pairs = _embed(halves, work, f"{data.name}: {other}")
         failures += pairs.failures
         rows = np.array(there, np.int64)[pairs.kept]
@@ -145,7 +141,7 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
         if Kind.RETRIEVAL in work.kinds:
             found += _pairs_both_ways(data.modality, other, own, pairs, rows)
         if Kind.COMBINATION in work.kinds and has_text:
-            found += _combinations(data, other, own, pairs, rows, classes, (captions, owners), vectors_of)
+            found += _combinations(data, other, own, pairs, rows, classes, owners, vectors_of)
     if data.candidates and Kind.RETRIEVAL in work.kinds:
         others = _embed(data.candidates, work, f"{data.name}: candidates")
         failures += others.failures
@@ -166,17 +162,9 @@ def measure(data: DataSet, work: Work, train: DataSet | None = None) -> SetResul
         raise UsageError(
             f"{data.name} cannot be measured: it has neither classes nor captions nor pairs that this encoder embeds"
         )
-    return SetResult(
-        data.name,
-        data.modality.value,
-        data.split,
-        max(data.listed, len(data.items)),
-        len(own.items),
-        tuple(found),
-        tuple(failures),
-        tuple(dict.fromkeys(notes)),
-        time.perf_counter() - started,
-    )
+    listed, about = max(data.listed, len(data.items)), tuple(dict.fromkeys(notes))
+    name, modality, seconds = data.name, data.modality.value, time.perf_counter() - started
+    return SetResult(name, modality, data.split, listed, len(own.items), tuple(found), tuple(failures), about, seconds)
 
 
 def sampled(data: DataSet, n: int | None) -> DataSet:
@@ -211,12 +199,8 @@ def _class_vectors(classes: ClassNames, templates: str, work: Work) -> ClassVect
     missing = [name for name in names if known[name] is None]
     if missing:
         work.on_stage("names of classes")
-        made = class_vectors(
-            work.encoder,
-            ClassNames(tuple(missing), tuple((name,) for name in missing)),
-            texts,
-            work.on_rows,
-        )
+        named = ClassNames(tuple(missing), tuple((name,) for name in missing))
+        made = class_vectors(work.encoder, named, texts, work.on_rows)
         for name, vector in zip(missing, made.vectors, strict=True):
             known[name] = vector
             if work.cache is not None:
@@ -235,23 +219,16 @@ def _labelled(items: Sequence[EvalItem], labels: Sequence[str]) -> NDArray[np.in
 
 
 def _captions_both_ways(
-    data: DataSet, own: _Embedded, captions: list[str], texts: NDArray[np.float32], owners: NDArray[np.int64]
+    data: DataSet, own: _Embedded, captions: list[str], texts: Vectors, owners: NDArray[np.int64]
 ) -> list[Measurement]:
     """Return how captions find items, and how items find captions."""
     groups = [item.group for item in own.items]
-    # captions of one item are alike
-    of_captions = [groups[row] or f"item {row}" for row in owners]
-    several = len(owners) > len(set(owners.tolist()))
+    several = len(owners) > len(set(owners.tolist()))  # captions of one item are alike
+    of_captions = [(groups[row] or f"item {row}") if several else groups[row] for row in owners]
+    items_of = [[int(row)] for row in owners]
     rows_of = [np.flatnonzero(owners == row).tolist() for row in range(len(own.items))]
     return [
-        retrieval(
-            f"text -> {data.modality}",
-            texts,
-            own.vectors,
-            [[int(row)] for row in owners],
-            of_captions if several else [groups[row] for row in owners],
-            (captions, own.items),
-        ),
+        retrieval(f"text -> {data.modality}", texts, own.vectors, items_of, of_captions, (captions, own.items)),
         retrieval(f"{data.modality} -> text", own.vectors, texts, rows_of, groups, (own.items, captions)),
     ]
 
@@ -284,8 +261,8 @@ def _combinations(
     pairs: _Embedded,
     rows: NDArray[np.int64],
     classes: ClassVectors | None,
-    captions: tuple[list[str], NDArray[np.int64]],
-    vectors_of: Mapping[str, NDArray[np.float32]],
+    owners: NDArray[np.int64],
+    vectors_of: Mapping[str, Vectors],
 ) -> list[Measurement]:
     """Return the figures of items whose vectors are combined of both halves of their pairs."""
     names = (data.modality.value, other.value)
@@ -295,10 +272,10 @@ def _combinations(
     if classes is not None and len(known := _labelled(items, classes.labels)):
         labelled = [items[row] for row in known]
         found.append(sweep_classes(data, labelled, (both[0][known], both[1][known]), names, classes))
-    if captions[0]:
+    if len(owners):
         place = {int(row): position for position, row in enumerate(rows)}
-        kept = [number for number, owner in enumerate(captions[1]) if int(owner) in place]
-        relevant = [[place[int(captions[1][number])]] for number in kept]
+        kept = [number for number, owner in enumerate(owners) if int(owner) in place]
+        relevant = [[place[int(owners[number])]] for number in kept]
         groups = [items[rows_[0]].group or f"item {rows_[0]}" for rows_ in relevant]
         found.append(sweep_retrieval(vectors_of["text"][kept], both, names, relevant, groups))
     return found
@@ -312,13 +289,7 @@ def _by_labels(modality: Modality, own: _Embedded, others: _Embedded) -> Measure
             rows_by_label.setdefault(label, []).append(row)
     relevant = [[row for label in item.labels for row in rows_by_label.get(label, [])] for item in own.items]
     groups = [item.group for item in own.items]
-    one = retrieval(
-        f"{modality} -> {others.items[0].modality} of the same label",
-        own.vectors,
-        others.vectors,
-        relevant,
-        groups,
-        (own.items, others.items),
-    )
+    title = f"{modality} -> {others.items[0].modality} of the same label"
+    one = retrieval(title, own.vectors, others.vectors, relevant, groups, (own.items, others.items))
     labels = [item.labels[0] if item.labels else "" for item in own.items]
     return replace(one, figures=(*one.figures, *by_label(own.vectors, others.vectors, relevant, labels)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,7 @@ from bindsearch.vectors import cosines
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
     from bindsearch.evaluation.datasets.dataset import EvalItem
 
 Shown = Sequence["str | EvalItem"]
@@ -40,8 +42,8 @@ MAX_EXAMPLE_QUERIES = 2000
 
 def retrieval(
     title: str,
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
+    queries: Vectors,
+    candidates: Vectors,
     relevant: Sequence[Sequence[int]],
     groups: Sequence[str | None],
     shown: tuple[Shown, Shown],
@@ -63,14 +65,10 @@ def retrieval(
     own_groups = [groups[row] for row in found.queries]
     by_chance = tuple(chance_of_recall(n, answers, k) for k in curve_ks)
     curve = Curve(title, curve_ks, tuple(map(found.recall_at, curve_ks)), by_chance)
-    return Measurement(
-        Kind.RETRIEVAL,
-        title,
-        retrieval_rows(found, answers, own_groups),
-        curves=(curve,),
-        examples=_examples(queries, candidates, relevant, found.queries, shown),
-        settings={"candidates": n, "queries_without_answer": found.n_unanswered},
-    )
+    rows = retrieval_rows(found, answers, own_groups)
+    examples = _examples(queries, candidates, relevant, found.queries, shown)
+    settings = {"candidates": n, "queries_without_answer": found.n_unanswered}
+    return Measurement(Kind.RETRIEVAL, title, rows, curves=(curve,), examples=examples, settings=settings)
 
 
 def retrieval_rows(
@@ -87,27 +85,20 @@ def retrieval_rows(
     rows = []
     for k in KS:
         if k < total:
-            error, error_by = share_error(found.hits[k], groups)
             chance = chance_of_recall(total, answers, k)
-            rows.append(Figure(f"R@{k}", found.recall_at(k), n, error, error_by, chance))
+            rows.append(Figure(f"R@{k}", found.recall_at(k), n, *share_error(found.hits[k], groups), chance))
     chance = float(np.median((total + 1) / (answers + 1)))  # expected rank of the first of r: (n + 1) / (r + 1)
     rows.append(Figure("median rank", found.median_rank, n, chance=chance, is_share=False))
-    precision = found.average_precisions
     counts, queries = np.unique(answers, return_counts=True)
     by_count = [chance_of_average_precision(total, int(count)) for count in counts]
     chance = float(np.average(by_count, weights=queries))
-    error, error_by = share_error(precision, groups)
-    rows.append(Figure("mAP", found.mean_average_precision, n, error, error_by, chance))
-    error, error_by = share_error(found.gains, groups)
-    rows.append(Figure("nDCG", found.ndcg, n, error, error_by))
-    return tuple(rows)
+    error = share_error(found.average_precisions, groups)
+    rows.append(Figure("mAP", found.mean_average_precision, n, *error, chance))
+    return (*rows, Figure("nDCG", found.ndcg, n, *share_error(found.gains, groups)))
 
 
 def same_label(
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    labels: tuple[Sequence[str], Sequence[str]],
-    groups: Sequence[str | None],
+    queries: Vectors, candidates: Vectors, labels: tuple[Sequence[str], Sequence[str]], groups: Sequence[str | None]
 ) -> Figure:
     """Return how often the nearest candidate has the label of the query, as for frames that show one place.
 
@@ -120,17 +111,13 @@ def same_label(
     own, others = (np.array(one) for one in labels)
     relevant = own[:, None] == others[None, :]
     found = retrieval_figures(queries, candidates, relevant, (1,))
-    error, error_by = share_error(found.hits[1], [groups[row] for row in found.queries])
+    error = share_error(found.hits[1], [groups[row] for row in found.queries])
     chance = chance_of_recall(len(candidates), relevant[found.queries].sum(axis=1), 1)
-    return Figure("R@1 of the same label", found.recall_at(1), len(found.queries), error, error_by, chance)
+    return Figure("R@1 of the same label", found.recall_at(1), len(found.queries), *error, chance)
 
 
 def by_label(
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    relevant: Sequence[Sequence[int]],
-    labels: Sequence[str],
-    k: int = 10,
+    queries: Vectors, candidates: Vectors, relevant: Sequence[Sequence[int]], labels: Sequence[str], k: int = 10
 ) -> tuple[Figure, Figure]:
     """Return recall at k as the mean over the labels of the queries, so that each counts alike; and over chance.
 
@@ -158,8 +145,8 @@ def by_label(
 
 
 def sweep_retrieval(
-    queries: NDArray[np.float32],
-    pair: tuple[NDArray[np.float32], NDArray[np.float32]],
+    queries: Vectors,
+    pair: tuple[Vectors, Vectors],
     names: tuple[str, str],
     relevant: Sequence[Sequence[int]],
     groups: Sequence[str | None],
@@ -176,24 +163,21 @@ def sweep_retrieval(
     found = sweep_weights(queries, *pair, relevant)
     answers = np.array([len(set(relevant[row])) for row in found[1.0].queries], np.int64)
     own_groups = [groups[row] for row in found[1.0].queries]
-    figures: list[Figure] = []
-    for weight in (1.0, 0.0, PAPER_VIDEO_WEIGHT):
-        for figure in retrieval_rows(found[weight], answers, own_groups):
-            if figure.name.startswith("R@"):
-                name = f"{figure.name}, {weighted(names, weight)}"
-                figures.append(Figure(name, figure.value, figure.n, figure.error, figure.error_by, figure.chance))
-    sweeps = tuple(
-        Sweep(*names, f"R@{k}", WEIGHTS, tuple(found[weight].recall_at(k) for weight in WEIGHTS))
-        for k in KS
-        if k < len(pair[0])
-    )
+    figures = [
+        replace(figure, name=f"{figure.name}, {weighted(names, weight)}")
+        for weight in (1.0, 0.0, PAPER_VIDEO_WEIGHT)
+        for figure in retrieval_rows(found[weight], answers, own_groups)
+        if figure.name.startswith("R@")
+    ]
+    recalls = {k: tuple(found[weight].recall_at(k) for weight in WEIGHTS) for k in KS if k < len(pair[0])}
+    sweeps = tuple(Sweep(*names, f"R@{k}", WEIGHTS, values) for k, values in recalls.items())
     title, settings = f"text -> {names[0]} and {names[1]}", {"candidates": len(pair[0])}
     return Measurement(Kind.COMBINATION, title, tuple(figures), sweeps=sweeps, settings=settings)
 
 
 def _examples(
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
+    queries: Vectors,
+    candidates: Vectors,
     relevant: Sequence[Sequence[int]],
     rows: NDArray[np.int64],
     shown: tuple[Shown, Shown],

@@ -25,6 +25,7 @@ from bindsearch.evaluation.retrieval import PAPER_VIDEO_WEIGHT, WEIGHTS, combine
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bindsearch.evaluation.arrays import Vectors
     from bindsearch.evaluation.datasets.dataset import DataSet, EvalItem
 
 FIVE_OF = 20
@@ -35,11 +36,7 @@ EXAMPLES = 6
 
 
 def zero_shot(
-    data: DataSet,
-    items: Sequence[EvalItem],
-    vectors: NDArray[np.float32],
-    classes: ClassVectors,
-    settings: Mapping[str, Setting],
+    data: DataSet, items: Sequence[EvalItem], vectors: Vectors, classes: ClassVectors, settings: Mapping[str, Setting]
 ) -> Measurement:
     """Measure the classification of items by the names of classes.
 
@@ -53,29 +50,20 @@ def zero_shot(
     scores = class_scores(classes, vectors)
     truth = positives_of(items, classes.labels)
     best = np.where(truth, scores, -np.inf).argmax(axis=1)  # of its classes the best scored
+    figures = classification_figures(data, items, scores, truth)
     is_single = data.metric is not Metric.MAP
-    return Measurement(
-        Kind.ZERO_SHOT,
-        f"{data.modality} -> name of the class",
-        classification_figures(data, items, scores, truth),
-        confusion=Confusion(classes.labels, confusion_matrix(scores, best)) if is_single else None,
-        examples=_examples(items, scores, truth, best, classes.labels),
-        settings=settings,
-    )
+    confusion = Confusion(classes.labels, confusion_matrix(scores, best)) if is_single else None
+    examples = _examples(items, scores, truth, best, classes.labels)
+    title = f"{data.modality} -> name of the class"
+    return Measurement(Kind.ZERO_SHOT, title, figures, confusion, examples=examples, settings=settings)
 
 
 def classification_figures(
     data: DataSet, items: Sequence[EvalItem], scores: NDArray[np.floating], truth: NDArray[np.bool_]
 ) -> tuple[Figure, ...]:
-    """Return the figures of scores (n, c), the published one of the data set first.
+    """Return the figures of scores (n, c) of items with classes, bool (n, c); the published one of the data set first.
 
     An item of several classes is right if the class that comes first is one of them.
-
-    Args:
-        data: The data set.
-        items: The items that are scored.
-        scores: Score of each class: (n, c).
-        truth: Classes of each item: bool (n, c).
     """
     if data.metric is Metric.MAP:
         return (_mean_average_precision(scores, truth),)
@@ -88,15 +76,14 @@ def classification_figures(
     if data.metric is Metric.MEAN_CLASS:
         present = np.unique(right)
         mean = float(np.mean([by_class[right == one].mean() for one in present]))
-        error, error_by = class_mean_error(by_class, right, groups)
-        figures.append(Figure("mean class accuracy", mean, len(items), error, error_by, chance=float(1 / total)))
+        error = class_mean_error(by_class, right, groups)
+        figures.append(Figure("mean class accuracy", mean, len(items), *error, chance=float(1 / total)))
     for k in (1, 5):
         if (k > 1 and total < FIVE_OF) or k >= total:
             continue
         values = by_class if k == 1 else hits(scores, right, k)
-        error, error_by = share_error(values, groups)
         chance = float(np.mean(np.minimum(1.0, k * counts / total)))
-        figures.append(Figure(f"top-{k}", float(values.mean()), len(items), error, error_by, chance))
+        figures.append(Figure(f"top-{k}", float(values.mean()), len(items), *share_error(values, groups), chance))
         if k == 1 and len(data.folds) > 1:
             figures += _by_fold(data.folds, groups, values, chance)
     return tuple(figures)
@@ -114,7 +101,7 @@ def positives_of(items: Sequence[EvalItem], labels: Sequence[str]) -> NDArray[np
 def sweep_classes(
     data: DataSet,
     items: Sequence[EvalItem],
-    pair: tuple[NDArray[np.float32], NDArray[np.float32]],
+    pair: tuple[Vectors, Vectors],
     names: tuple[str, str],
     classes: ClassVectors,
 ) -> Measurement:
@@ -132,16 +119,11 @@ def sweep_classes(
         weight: classification_figures(data, items, class_scores(classes, combine(*pair, weight)), truth)[0]
         for weight in WEIGHTS
     }
-    name = found[1.0].name
-    return Measurement(
-        Kind.COMBINATION,
-        f"{names[0]} and {names[1]} -> name of the class",
-        tuple(
-            replace(found[weight], name=f"{name}, {weighted(names, weight)}")
-            for weight in (1.0, 0.0, PAPER_VIDEO_WEIGHT)
-        ),
-        sweeps=(Sweep(*names, name, WEIGHTS, tuple(found[weight].value for weight in WEIGHTS)),),
-    )
+    name, title = found[1.0].name, f"{names[0]} and {names[1]} -> name of the class"
+    shown = (1.0, 0.0, PAPER_VIDEO_WEIGHT)
+    figures = tuple(replace(found[weight], name=f"{name}, {weighted(names, weight)}") for weight in shown)
+    sweep = Sweep(*names, name, WEIGHTS, tuple(found[weight].value for weight in WEIGHTS))
+    return Measurement(Kind.COMBINATION, title, figures, sweeps=(sweep,))
 
 
 def weighted(names: tuple[str, str], weight: float) -> str:
@@ -173,9 +155,8 @@ def _mean_average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool
     chance = np.mean([chance_of_average_precision(len(truth), int(count)) for count in counts if count])
     left_out = len(values) - len(known)
     note = f"{left_out} classes without items are left out" if left_out else ""
-    return Figure(
-        "mAP", float(known.mean()), len(truth), mean_error(known.tolist()), Error.CLASSES, float(chance), note=note
-    )
+    error = mean_error(known.tolist())
+    return Figure("mAP", float(known.mean()), len(truth), error, Error.CLASSES, float(chance), note=note)
 
 
 def _examples(
