@@ -110,7 +110,12 @@ def trace_all(folder: Path) -> tuple[dict[str, Trace], int]:
     media = folder / "media"
     media.mkdir()
     rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (64, 96, 3), np.uint8)) for _ in range(4)]
+    # of two colours each: noise of one kind would be folded as copies, which is not the usual search
+    colours = rng.integers(0, 256, (4, 2, 3), np.uint8)
+    pictures = [
+        Image.fromarray(np.repeat(pair, (32 - 8 * n, 32 + 8 * n), 0)[:, None].repeat(96, 1))
+        for n, pair in enumerate(colours)
+    ]
     for number in (0, 1):
         pictures[number].save(media / f"{number}.jpg")
     (media / "note.txt").write_text("a dog barks at the sea")

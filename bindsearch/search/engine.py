@@ -69,6 +69,9 @@ THREAD_MS = 0.3
 
 _EXACT = (Strategy.SCAN, Strategy.GATHER)
 
+_UNKNOWN: tuple[bool | None, Modality | None] = (None, None)
+"""The resemblance of an unknown query, or to a partition without measured regions."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -256,7 +259,9 @@ def plan_query(
     excluded = sum(len(generation.snapshot.segments_of(item)) for item in items.excluded.tolist())
     like = tuple(
         [
-            target.partition.resemblance(None if vector is None else vector.by_target.get(modality, vector).vector)
+            _UNKNOWN
+            if vector is None or target.partition.regions is None
+            else target.partition.resemblance(vector.by_target.get(modality, vector).vector)
             for modality, target in targets.items()
         ]
     )

@@ -323,20 +323,20 @@ class Partition:
         points, recall = manifest.gpu_points, manifest.settings.recall
         return IndexFacts(self.indexed_rows, gpu.lists, parameters.code_bytes, points, device, parameters.form, recall)
 
-    def resemblance(self, query: NDArray[np.float32] | None) -> tuple[bool | None, Modality | None]:
-        """Return what a query (d,) of unit norm, None if unknown, is like, for the planner; None: unknown.
+    def resemblance(self, query: NDArray[np.float32]) -> tuple[bool | None, Modality | None]:
+        """Return what a query (d,) of unit norm is like, for the planner; only where `regions` are known.
 
         Returns:
-            Whether it is in the distribution of the vectors, not across the modality gap; and its predicted source.
+            Whether it is in the distribution of the vectors, not across the modality gap; and its predicted source,
+            None if unknown.
         """
-        if query is None or self._regions is None:
-            return None, None
-        direction, least_cosine, classifier = self._regions
+        assert self.regions is not None
+        direction, least_cosine, classifier = self.regions
         source = classifier.predict_source(query)
         return float(direction @ query) >= least_cosine, None if source is None else Modality(source)
 
     @cached_property
-    def _regions(self) -> tuple[NDArray[np.float32], float, SourceClassifier] | None:
+    def regions(self) -> tuple[NDArray[np.float32], float, SourceClassifier] | None:
         """Unit mean of the vectors, the least cosine to it in their distribution, and the regions of query sources."""
         index = self.facts.index
         if index is None or index.form is IndexForm.EXACT:
