@@ -78,13 +78,3 @@ def cosines(rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[
     the order of a sum. Rounded, copies have equal scores, as ties must have, and figures are the same on every machine.
     """
     return np.asarray(np.round(rows.astype(np.float64) @ columns.astype(np.float64).T, COSINE_DECIMALS), np.float64)
-
-
-def softmax_scores(
-    queries: NDArray[np.float32], targets: NDArray[np.float32], temperature: float
-) -> NDArray[np.float32]:
-    """Return softmax(temperature * queries @ targets.T): probabilities of m targets for nq queries, float32 (nq, m)."""
-    logits = np.float32(temperature) * (queries @ targets.T)
-    logits -= logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(logits)
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float32)

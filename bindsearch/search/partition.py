@@ -285,7 +285,7 @@ class Partition:
 
     @cached_property
     def has_copies(self) -> bool:
-        """Whether a cosine of COPY_COSINE shows a copy, not merely something of the same kind."""
+        """True if a cosine of COPY_COSINE shows a copy, not merely something of the same kind."""
         return self.modality in PICTURES and shows_copies(self.neighbour_cosines)
 
     def items_of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -383,7 +383,7 @@ class Partition:
         """
         if self._segments_of_items is None:
             return np.ones(len(segment_rows), np.int64)
-        return self._segments_of_items[self._snapshot.item_of_segment_rows()[segment_rows]]
+        return self._segments_of_items[self._snapshot.item_of_segment_rows[segment_rows]]
 
     @cached_property
     def items(self) -> int:
@@ -396,7 +396,7 @@ class Partition:
         """Number of segments here of each item, by its row in the snapshot: int64; None if no item has several."""
         rows = self._segment_rows
         where = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
-        counts = np.bincount(self._snapshot.item_of_segment_rows()[where])
+        counts = np.bincount(self._snapshot.item_of_segment_rows[where])
         return None if not len(counts) or counts.max() <= 1 else counts
 
     def mask_of_segments(self, matching: NDArray[np.bool_]) -> RowMask:

@@ -228,9 +228,13 @@ class Snapshot:
         rows = np.sort(self.parts[number].segments_of(np.array([item_id])))
         return rows + np.int64(self._segment_bounds[number])
 
+    @cached_property
     def item_of_segment_rows(self) -> NDArray[np.int64]:
-        """Return the row in `items` of each segment, dead ones included: int64 (n segments,)."""
-        return self._item_of_segment_rows
+        """Row in `items` of each segment, dead ones included: int64 (n segments,); of one part, a view of its file."""
+        if len(self.parts) == 1:
+            return self.parts[0].item_of_segments
+        pairs = zip(self.parts, self._item_starts, strict=False)
+        return np.concatenate([part.item_of_segments + first for part, first in pairs])
 
     def live_tables(self) -> tuple[pa.Table, pa.Table]:
         """Return items and segments without dead rows."""
@@ -251,7 +255,7 @@ class Snapshot:
         """
         from bindsearch.storage.class_columns import first_vectors  # most stores have no such columns
 
-        return first_vectors(self.items, self.segments, self.item_of_segment_rows(), modality)
+        return first_vectors(self.items, self.segments, self.item_of_segment_rows, modality)
 
     def item(self, item_id: int) -> Item | None:
         """Return the item with this id; None if there is none."""
@@ -330,13 +334,6 @@ class Snapshot:
             if len(part.removed):
                 later = np.union1d(later, part.removed)
         return np.concatenate(items), np.concatenate(segments)
-
-    @cached_property
-    def _item_of_segment_rows(self) -> NDArray[np.int64]:
-        if len(self.parts) == 1:
-            return self.parts[0].item_of_segments
-        pairs = zip(self.parts, self._item_starts, strict=False)
-        return np.concatenate([part.item_of_segments + first for part, first in pairs])
 
     def _live_items_with(self, column: str, value: str | int) -> NDArray[np.int64]:
         """Return the rows of live items with this value in a column: int64 (m,), ascending."""

@@ -130,10 +130,6 @@ class IgnoreRules:
             return self
         return replace(self, _layers=(*self._layers, _Layer(f"{rel_folder}/" if rel_folder else "", groups)))
 
-    def ignores(self, rel_path: str, is_dir: bool) -> bool:
-        """Return whether a path inside the collection is ignored; see `reason`."""
-        return self.reason(rel_path, is_dir) is not None
-
     def reason(self, rel_path: str, is_dir: bool) -> str | None:
         """Return why a path inside the collection is ignored; None if it is not.
 

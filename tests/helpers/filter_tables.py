@@ -29,6 +29,7 @@ class Tables:
     manifest: Roots
     class_columns: Any = None
 
+    @property
     def item_of_segment_rows(self) -> NDArray[np.int64]:
         return self.rows
 

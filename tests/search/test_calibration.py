@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bindsearch.encoders.zero_shot import class_probabilities
 from bindsearch.errors import StoreError, UsageError, VectorError
 from bindsearch.search.scoring.calibration import partition_statistics
 from bindsearch.search.scoring.scores import FACTOR_RANK, MIN_DEVIATION, PartitionStatistics
-from bindsearch.vectors import compose, l2_normalize, scale_features, softmax_scores
+from bindsearch.vectors import compose, l2_normalize, scale_features
 from helpers.scores import calibrate
 
 seeds = st.integers(0, 2**32 - 1)
@@ -50,12 +51,13 @@ def test_a_vector_without_direction_is_an_error(bad: np.ndarray) -> None:
         l2_normalize(bad)
 
 
-def test_softmax_scores_are_probabilities_that_sharpen_with_temperature() -> None:
+def test_class_probabilities_sharpen_with_temperature() -> None:
     queries, targets = unit_rows(4, 3), unit_rows(5, 6)
-    cool, hot = softmax_scores(queries, targets, 1.0), softmax_scores(queries, targets, 100.0)
+    cosines = queries @ targets.T
+    cool, hot = class_probabilities(cosines, 1.0), class_probabilities(cosines, 100.0)
     np.testing.assert_allclose(hot.sum(axis=1), 1.0, atol=1e-5)
     assert (hot.max(axis=1) > cool.max(axis=1)).all()
-    assert (hot.argmax(axis=1) == (queries @ targets.T).argmax(axis=1)).all()
+    assert (hot.argmax(axis=1) == cosines.argmax(axis=1)).all()
 
 
 @settings(deadline=None, max_examples=50)

@@ -91,7 +91,7 @@ def assert_holds(store: Path, model: dict[str, Known]) -> Snapshot:
     snapshot = newest(store)
     vectors = stored_vectors(store, snapshot)
     found: dict[str, list[object]] = {path: [] for path in model}
-    owner_rows = snapshot.item_of_segment_rows()
+    owner_rows = snapshot.item_of_segment_rows
     for modality in Modality:
         ids, rows = snapshot.partition_segments(modality)
         assert (np.diff(ids) > 0).all()
@@ -226,7 +226,7 @@ def test_opening_and_reading_copies_nothing(tmp_path: Path) -> None:
         99_999, str(ROOT / "folder/file 99999"), ROOT, Modality.TEXT, None, None, "folder/file 99999"
     )
     assert len(ids) == len(rows) == 100_000
-    for view in (ids, snapshot.parts[0].item_ids, snapshot.item_of_segment_rows()):
+    for view in (ids, snapshot.parts[0].item_ids, snapshot.item_of_segment_rows):
         assert not view.flags.owndata
         assert not view.flags.writeable
     assert snapshot.segment_alive is None

@@ -102,7 +102,7 @@ def _segments(
     """Yield for each modality the item row of each segment to classify, ascending, and its vector: int64 (s,) each."""
     wanted = np.zeros(snapshot.items.num_rows, np.bool_)
     wanted[rows] = True
-    owners = snapshot.item_of_segment_rows()
+    owners = snapshot.item_of_segment_rows
     names = snapshot.items.column("modality")
     of_items = pc.index_in(names, value_set=pa.array([*Modality], names.type)).to_numpy()
     for number, target in enumerate(Modality):

@@ -168,7 +168,7 @@ def live_segment_rows(snapshot: Snapshot) -> NDArray[np.int64]:
 
 def split_at_item_boundaries(snapshot: Snapshot, rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     """Split segment rows, int64 (m,), sorted by item, into parts of about `size` rows that contain whole items."""
-    owners = snapshot.item_of_segment_rows()[rows]
+    owners = snapshot.item_of_segment_rows[rows]
     starts = np.flatnonzero(np.diff(owners, prepend=-1))
     firsts = starts[np.searchsorted(starts, np.arange(0, len(rows), size), side="right") - 1]
     return np.split(rows, np.unique(firsts)[1:])
@@ -176,7 +176,7 @@ def split_at_item_boundaries(snapshot: Snapshot, rows: NDArray[np.int64], size: 
 
 def complete_items(snapshot: Snapshot, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return for each of n items whether all its live segments are among these rows, int64 (m,): bool (n,)."""
-    owners = snapshot.item_of_segment_rows()
+    owners = snapshot.item_of_segment_rows
     alive = owners if snapshot.segment_alive is None else owners[snapshot.segment_alive]
     n = snapshot.items.num_rows
     return np.equal(np.bincount(owners[rows], minlength=n), np.bincount(alive, minlength=n))
@@ -221,7 +221,7 @@ def _facts(
     snapshot: Snapshot, rows: NDArray[np.int64], whole: NDArray[np.bool_], classes: Mapping[str, pa.ChunkedArray]
 ) -> pa.Table:
     """Return the metadata of segment rows, int64 (m,); `whole`: mask of items whose vectors are all read."""
-    item_rows = snapshot.item_of_segment_rows()[rows]
+    item_rows = snapshot.item_of_segment_rows[rows]
     items = snapshot.items.take(item_rows)
     segments = snapshot.segments.take(rows)
     roots = snapshot.manifest.collections

@@ -121,8 +121,9 @@ class FilterTables(Protocol):
     def class_keys(self, modality: Modality | None) -> NDArray[np.int64]:
         """Return the vector that the class of each row of `items` is stored under: int64 (n items,), -1 for none."""
 
+    @property
     def item_of_segment_rows(self) -> NDArray[np.int64]:
-        """Return the row in `items` of each row of `segments`: int64 (n,)."""
+        """Row in `items` of each row of `segments`: int64 (n,)."""
 
 
 class FilterColumns:
@@ -136,7 +137,7 @@ class FilterColumns:
     @cached_property
     def item_rows(self) -> NDArray[np.int64]:
         """Row in `items` of each row of `segments`: int64 (n,)."""
-        return self.tables.item_of_segment_rows()
+        return self.tables.item_of_segment_rows
 
     @cached_property
     def user_types(self) -> Mapping[str, str]:

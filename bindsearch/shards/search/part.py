@@ -153,7 +153,7 @@ def details_of(generation: Generation, request: DetailsRequest) -> Details:
     """Return vectors and metadata of candidates."""
     snapshot = generation.snapshot
     facts = snapshot.facts(request.segment_rows)
-    rows = snapshot.item_of_segment_rows()[request.segment_rows]
+    rows = snapshot.item_of_segment_rows[request.segment_rows]
     hashes = [content_hash or "" for content_hash in snapshot.items.column("content_hash").take(rows).to_pylist()]
     dim = next(iter(generation.partitions.values())).dim
     vectors = np.empty((len(facts) if request.with_vectors else 0, dim), np.float16)

@@ -284,6 +284,7 @@ class Tables:
     manifest: Roots = Roots()
     class_columns: None = None
 
+    @property
     def item_of_segment_rows(self) -> np.ndarray:
         return np.arange(self.segments.num_rows)
 
@@ -388,7 +389,7 @@ def glob(chance: random.Random, place: Path) -> None:
     (place / ".bindsearchignore").write_bytes(noise(chance, "\n".join((text, mutate(chance, GLOBS, GLOB_PIECES)))))
     rules = rules_down_to(place, "")
     for name in names:
-        rules.ignores(name, is_dir=chance.random() < 0.5)
+        rules.reason(name, is_dir=chance.random() < 0.5)
 
 
 def store(chance: random.Random, place: Path) -> None:

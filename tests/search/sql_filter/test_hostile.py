@@ -33,6 +33,7 @@ class Tables:
     def class_keys(self, modality: Modality | None) -> NDArray[np.int64]:
         raise AssertionError(modality)
 
+    @property
     def item_of_segment_rows(self) -> NDArray[np.int64]:
         return np.arange(self.segments.num_rows)
 
