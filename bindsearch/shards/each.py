@@ -145,5 +145,5 @@ def joined_notices(lists: Iterable[Iterable[str]]) -> list[str]:
     kinds: dict[str, dict[str, None]] = {}
     for notice in chain.from_iterable(lists):
         kinds.setdefault(_NUMBER.sub("#", notice), {})[notice] = None
-    counted = [(next(iter(kind)), len(kind) - 1) for kind in kinds.values()]
-    return [f"{first} (and {more} like it, of other shards)" if more else first for first, more in counted]
+    firsts = [(next(iter(kind)), len(kind) - 1) for kind in kinds.values()]
+    return [f"{first} (and {more} like it, of other shards)" if more else first for first, more in firsts]
