@@ -1,7 +1,8 @@
 """Evaluation of `where` expressions by DuckDB, as a WHERE over the Arrow tables of a snapshot.
 
-Conditions on columns of items only are evaluated once per item and then repeated for the item's segments. If one fails
-for some item, DuckDB evaluates the whole expression per segment: another condition may exclude that item.
+An expression over columns of items is evaluated once per item and then repeated for the item's segments. Else only its
+conditions on long texts are, which are slow to repeat. If one of them fails for some item, DuckDB evaluates the whole
+expression per segment: another condition may exclude that item.
 """
 
 from __future__ import annotations
@@ -58,13 +59,20 @@ def where_mask(text: str, columns: FilterColumns, limit_s: float = TIME_LIMIT_S)
     limits = limit_s, started
     leaves = [*_leaves(expression)]
     of_items = [leaf for leaf in leaves if _is_of_items(leaf, columns)]
-    if len(of_items) == len(leaves):
-        return _select_rows(expression, columns.source(_names(leaves), Level.ITEM), limits)[columns.item_rows]
+    if leaves == of_items:
+        source = columns.source(_names(leaves), Level.ITEM)
+        if leaves == [expression]:  # faster than WHERE, which fails for fewer values
+            with suppress(UsageError):
+                truths = _select(leaves, source, limits).column(0)
+                mask: NDArray[np.bool_] = truths.cast("bool").fill_null(False).to_numpy()
+                return mask[columns.item_rows]
+        return _select_rows(expression, leaves, source, limits)[columns.item_rows]
     with suppress(UsageError):
-        if of_items := [leaf for leaf in of_items if _names([leaf])]:
-            truths = _select(of_items, columns.source(_names(of_items), Level.ITEM), limits)
-            return _select_rows(*_with_truths(expression, of_items, truths, columns), limits)
-    return _select_rows(expression, columns.source(_names(leaves), Level.SEGMENT), limits)
+        if slow := [leaf for leaf in of_items if any(columns.array(name) is None for name in _names([leaf]))]:
+            truths = _select(slow, columns.source(_names(slow), Level.ITEM), limits)
+            others = [leaf for leaf in leaves if leaf not in slow]
+            return _select_rows(*_with_truths(expression, slow, others, truths, columns), limits)
+    return _select_rows(expression, leaves, columns.source(_names(leaves), Level.SEGMENT), limits)
 
 
 def _resolve(text: str, expression: Node, columns: FilterColumns) -> None:
@@ -112,12 +120,19 @@ def _select(leaves: Sequence[Node], source: Source, limits: Limits, end: str = "
     return answer
 
 
-def _select_rows(expression: Node, source: Source, limits: Limits) -> NDArray[np.bool_]:
-    """Return True for the rows that WHERE selects; a condition is not evaluated for rows that another one excludes."""
+def _select_rows(expression: Node, leaves: Sequence[Node], source: Source, limits: Limits) -> NDArray[np.bool_]:
+    """Return True for the rows that WHERE selects; a condition is not evaluated for rows that another one excludes.
+
+    Args:
+        expression: The expression.
+        leaves: Those of its conditions that are not known to be true or false.
+        source: The table and its columns.
+        limits: Limits of time.
+    """
     import numpy as np
     import pyarrow as pa
 
-    if unsure := [leaf for leaf in _leaves(expression) if not is_condition(leaf)]:
+    if unsure := [leaf for leaf in leaves if not is_condition(leaf)]:
         _select(unsure, source, limits, " LIMIT 0")
     table, selected = source
     mask = np.zeros(table.num_rows, bool)
@@ -128,20 +143,19 @@ def _select_rows(expression: Node, source: Source, limits: Limits) -> NDArray[np
 
 
 def _with_truths(
-    expression: Node, of_items: Sequence[Node], truths: pa.Table, columns: FilterColumns
-) -> tuple[Node, Source]:
-    """Return an expression whose conditions on items are columns of truth values, and a source per segment for it."""
+    expression: Node, known: Sequence[Node], others: Sequence[Node], truths: pa.Table, columns: FilterColumns
+) -> tuple[Node, Sequence[Node], Source]:
+    """Return an expression whose known conditions are columns of truth values, the others, and a source per segment."""
     import pyarrow as pa
 
-    names = {id(leaf): f"#truth{number}" for number, leaf in enumerate(of_items)}
+    names = {id(leaf): f"#truth{number}" for number, leaf in enumerate(known)}
 
     def replaced(node: Node) -> Node:
         if id(node) in names:
             return {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [names[id(node)]]}
         return node | {"children": [*map(replaced, node["children"])]} if node["type"] in LOGICAL else node
 
-    others = [leaf for leaf in _leaves(expression) if id(leaf) not in names]
     table, selected = columns.source(_names(others), Level.SEGMENT)
     for name, truth in zip(names.values(), truths.columns, strict=True):
         table = table.append_column(name, truth.cast(pa.bool_()).combine_chunks().take(pa.array(columns.item_rows)))
-    return replaced(expression), (table, ", ".join([selected, *map(quote_name, names.values())]))
+    return replaced(expression), others, (table, ", ".join([selected, *map(quote_name, names.values())]))
