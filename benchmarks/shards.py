@@ -214,6 +214,8 @@ def nodes(n: int) -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="bs-ray-", dir="/tmp")  # sockets have short paths
+    # Ray writes the head node's address there, whatever folder the node has, and fails if it is missing
+    Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
     options = {"num_cpus": 1, "object_store_memory": NODE_BYTES}
     head = {**options, "include_dashboard": False, "temp_dir": folder}
     with loopback_only():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import tempfile
@@ -58,8 +57,9 @@ def ray_nodes(n: int, *, with_client: bool = False) -> Iterator[Nodes]:
     """
     from ray.cluster_utils import Cluster
 
-    folder = tempfile.mkdtemp(prefix="bs-ray-")
-    with loopback_only():
+    # Ray writes the head node's address there, whatever folder the node has, and fails if it is missing
+    Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
+    with loopback_only(), tempfile.TemporaryDirectory(prefix="bs-ray-", ignore_cleanup_errors=True) as folder:
         head: dict[str, Any] = {
             "num_cpus": 1,
             "object_store_memory": STORE_BYTES,
@@ -78,7 +78,6 @@ def ray_nodes(n: int, *, with_client: bool = False) -> Iterator[Nodes]:
                 yield nodes
         finally:
             cluster.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def free_port() -> int:
