@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bindsearch.errors import UsageError
+from bindsearch.search.sql_filter import evaluate
 from bindsearch.search.sql_filter.columns import DOCUMENTED, FilterColumns
+from bindsearch.search.sql_filter.duckdb_sandbox import run_select
 from bindsearch.search.sql_filter.evaluate import where_mask
 from bindsearch.search.sql_filter.parse import FUNCTIONS, parse_where, to_sql
 from bindsearch.types import DOCUMENTED_COLUMNS, FACT_COLUMNS, METADATA_COLUMNS
@@ -427,6 +429,50 @@ def test_guarded_conditions_have_hits(columns: FilterColumns, expression: str, p
     mask = where_mask(expression, columns)
     assert mask.any()
     np.testing.assert_array_equal(mask, where_mask(plain, columns))
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("size_bytes > 9", [("items", {"size_bytes"})]),
+        ("size_bytes > 9 and title is null", [("items", {"size_bytes", "title"})]),
+        ("path like '%a%'", [("items", {"#root", "#rel_path"})]),
+        ("start_s > 1", [("segments", {"start_s"})]),
+        ("start_s > 1 and size_bytes > 9", [("segments", {"start_s", "size_bytes"})]),
+        (
+            "not (path like '%a%' or size_bytes > 9) or start_s > 1",
+            [("items", {"#root", "#rel_path"}), ("segments", {"#truth0", "size_bytes", "start_s"})],
+        ),
+        (
+            "length(path) > size_bytes and start_s > 1 and name > 'b'",
+            [("items", {"#root", "#rel_path", "size_bytes"}), ("segments", {"#truth0", "#truth1", "start_s"})],
+        ),
+        (  # it fails for an item, which another condition may exclude
+            "start_s < -1 and cast(path as bigint) > 1",
+            [("items", {"#root", "#rel_path"}), ("segments", {"#root", "#rel_path", "start_s"})],
+        ),
+    ],
+)
+def test_only_what_needs_segments_is_evaluated_for_each_of_them(
+    tables: Tables,
+    columns: FilterColumns,
+    oracle: Oracle,
+    monkeypatch: pytest.MonkeyPatch,
+    expression: str,
+    expected: list[tuple[str, set[str]]],
+) -> None:
+    levels = {tables.items.num_rows: "items", tables.segments.num_rows: "segments"}
+    seen = []
+
+    def spy(sql: str, sources: dict[str, pa.Table], *limits: float) -> pa.Table:
+        (table,) = sources.values()
+        seen.append((levels[table.num_rows], {*table.column_names} - {"#row"}))
+        return run_select(sql, sources, *limits)
+
+    monkeypatch.setattr(evaluate, "run_select", spy)
+    found = where_mask(expression, columns)
+    assert seen == expected
+    assert found.tolist() == oracle.matching(expression).tolist()
 
 
 def test_the_sql_that_is_run_reads_as_the_same_expression(oracle: Oracle) -> None:
