@@ -130,7 +130,9 @@ def test_a_composition_scores_as_the_formula_says_and_explains_its_terms(store: 
 def test_a_ready_vector_is_a_query(store: bs.Store, media: Path) -> None:
     store.index(media)
     vector = np.random.default_rng(0).standard_normal(64)
-    assert len(store.search(vector, k=3)) == 3
+    hits = store.search(vector, k=3)
+    assert len(hits) == 3
+    assert [hit.contributions for hit in hits] == [(hit.cosine,) for hit in hits]
     with pytest.raises(VectorError, match=r"needs \(64,\)"):
         store.search(vector[:10])
 

@@ -7,6 +7,8 @@ import hashlib
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -428,6 +430,17 @@ def test_a_checkpoint_that_is_not_wanted_leaves_no_copy(path: Path) -> None:
 def test_errors_that_say_nothing_about_the_file_are_told_from_damage(error: Exception, is_passing: bool) -> None:
     assert catalog_file.is_unreadable_now(error) is is_passing
     assert catalog_file.is_locked(error) == ("lock" in str(error))
+
+
+def test_processes_read_a_catalog_at_once(path: Path) -> None:
+    Catalog(path).close()
+    code = """
+import pathlib, sys
+from bindsearch.storage.catalog import Catalog
+Catalog(pathlib.Path(sys.argv[1]), read_only=True).close()
+"""
+    with Catalog(path, read_only=True):
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
 
 
 @pytest.mark.parametrize("spare", [0, -1])
