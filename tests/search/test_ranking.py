@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -120,6 +120,7 @@ def plain_values(
 
 @settings(max_examples=40, deadline=None)
 @given(seeds, st.integers(1, 16), st.integers(1, 8), st.sampled_from([0.2, 0.5, 0.9, 1.0]), st.integers(1, 2))
+@example(0, 16, 8, 1.0, 1)
 def test_diverse_lists_follow_the_stated_formula(seed: int, m: int, k: int, diversity: float, kinds: int) -> None:
     rng = np.random.default_rng(seed)
     scores = np.round(10 * rng.standard_normal(m)).astype(np.float32)
