@@ -45,6 +45,7 @@ class Nodes:
         for one in (pid, *map(int, workers)):
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
+        raylet.process.wait(10)  # until then it takes connections
 
 
 @contextmanager
