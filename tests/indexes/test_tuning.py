@@ -20,7 +20,7 @@ from bindsearch.indexes.tuning import (
     in_distribution_cosine,
     measure_points,
 )
-from bindsearch.indexes.types import MIXED, UNMEASURED, IndexForm, IndexSettings, OperatingPoint
+from bindsearch.indexes.types import MIXED, UNMEASURED, IndexForm, IndexSettings, OperatingPoint, UnitCosts
 from bindsearch.vectors import l2_normalize
 
 N, DIM, LISTS = 8000, 32, 16
@@ -108,6 +108,16 @@ def test_a_setting_that_just_reaches_the_wanted_recall_is_enough(index: IvfPqInd
     assert (point.probes, point.rerank) < (LISTS, RERANKS[-1])
 
 
+def test_of_settings_that_cost_the_same_the_narrowest_is_taken(index: IvfPqIndex, rows: ExactRows) -> None:
+    free = UnitCosts(gather_ns_per_byte=0.0)
+    queries = {"image": QUERIES["image"]}
+    points = measure_points(
+        index, rows, queries, modality="image", own=OWN, recall=0.0, budget_s=600, ks=(10,), costs=free
+    )
+    point = only(points, "image")
+    assert (point.probes, point.rerank) == (1, min(width for width in RERANKS if width >= 10))
+
+
 def test_queries_across_the_modality_gap_need_more_than_those_within(points: tuple[OperatingPoint, ...]) -> None:
     within, across = only(points, "image"), only(points, "text")
     assert across.probes >= within.probes
@@ -117,6 +127,15 @@ def test_queries_across_the_modality_gap_need_more_than_those_within(points: tup
 def test_mixed_queries_get_the_dearest_point_and_its_source(points: tuple[OperatingPoint, ...]) -> None:
     mixed = only(points, MIXED)
     assert mixed == replace(only(points, "text"), source=MIXED, fallback_source="text")
+
+
+def test_of_points_that_cost_the_same_the_one_of_lowest_recall_stands_for_other_sources(index: IvfPqIndex) -> None:
+    recalls = {"audio": 0.95, "text": 0.91, "depth": 0.93}
+    measured = [OperatingPoint(source, 10, 1.0, 4, RERANKS[1], recall, 1.0) for source, recall in recalls.items()]
+    for order in itertools.permutations(measured):
+        filled = fill_missing(order, [*recalls, "thermal"], "image", index)
+        assert {only(filled, source).fallback_source for source in ("thermal", MIXED)} == {"text"}
+        assert {only(filled, source).recall for source in ("thermal", MIXED)} == {0.91}
 
 
 def test_where_no_setting_reaches_the_recall_the_widest_is_taken(index: IvfPqIndex, rows: ExactRows) -> None:
