@@ -69,7 +69,7 @@ def run_select(
         started: Value of `time.monotonic()` from which the time limit counts (None: now).
 
     Returns:
-        The result; its rows are in the order of the tables' rows.
+        The result, in the order of the tables' rows, unless DuckDB joins them, as it does with a long list of values.
 
     Raises:
         UsageError: DuckDB fails (the message has the first line of its error), or the time limit is exceeded.

@@ -109,11 +109,15 @@ def _select(leaves: Sequence[Node], source: Source, limits: Limits, end: str = "
     Raises:
         UsageError: a condition has other values, or the evaluation fails.
     """
+    import numpy as np
     import pyarrow as pa
 
-    table, selected = source
-    sql = f"SELECT {to_sql(leaves)} FROM (SELECT {selected} FROM source){end}"
-    answer = run_select(sql, {"source": table}, *limits)
+    sql = f'SELECT {to_sql(leaves)}, "#row" FROM (SELECT "#row", {source[1]} FROM source){end}'
+    answer = run_select(sql, {"source": _numbered(source[0])}, *limits)
+    rows = answer.column(len(leaves)).to_numpy()
+    answer = answer.remove_column(len(leaves))
+    if (rows[1:] < rows[:-1]).any():  # DuckDB joins a long list of values, in no certain order
+        answer = answer.take(pa.array(np.argsort(rows)))
     for leaf, kind in zip(leaves, answer.schema.types, strict=True):
         if kind not in (pa.bool_(), pa.null()):
             raise UsageError(f"{to_sql([leaf])} in the filter gives {kind}: write a condition that is true or false")
@@ -130,16 +134,21 @@ def _select_rows(expression: Node, leaves: Sequence[Node], source: Source, limit
         limits: Limits of time.
     """
     import numpy as np
-    import pyarrow as pa
 
     if unsure := [leaf for leaf in leaves if not is_condition(leaf)]:
         _select(unsure, source, limits, " LIMIT 0")
     table, selected = source
     mask = np.zeros(table.num_rows, bool)
-    table = table.append_column("#row", pa.array(np.arange(table.num_rows)))
     sql = f'SELECT "#row" FROM (SELECT "#row", {selected} FROM source) WHERE {to_sql([expression])}'
-    mask[run_select(sql, {"source": table}, *limits).column(0).to_numpy()] = True
+    mask[run_select(sql, {"source": _numbered(table)}, *limits).column(0).to_numpy()] = True
     return mask
+
+
+def _numbered(table: pa.Table) -> pa.Table:
+    import numpy as np
+    import pyarrow as pa
+
+    return table.append_column("#row", pa.array(np.arange(table.num_rows)))
 
 
 def _with_truths(
