@@ -10,6 +10,7 @@ import pytest
 from bindsearch.errors import MediaError
 from bindsearch.ingest.media.decode import DECODERS, LIBRARIES, DecodedSegment, describe, pieces
 from bindsearch.ingest.media.options import DecodeOptions
+from bindsearch.ingest.media.recordings.segmenting import check_span
 from bindsearch.ingest.media.sidecar import Sidecar
 from bindsearch.ingest.media.sidecar_file import read_sidecar
 from bindsearch.media import MODALITY_OF, DecodeHints
@@ -170,3 +171,10 @@ def test_real_data_decodes(shared_data: Path) -> None:
         assert paths
         for path in paths:
             assert decode(path, modality)[0].modality is modality
+
+
+@pytest.mark.parametrize("span", [Span(3.0, 3.0), Span(4.0, 3.0), Span(-1.0, 3.0), Span(0.0, float("inf"))])
+def test_a_span_starts_at_0_or_later_and_ends_after_its_start(span: Span) -> None:
+    with pytest.raises(MediaError, match="expected a start of 0 or later and a later end"):
+        check_span(span)
+    check_span(Span(3.0, 3.1))
