@@ -88,6 +88,7 @@ def test_groups_are_never_split_and_more_rows_move_none(tmp_path: Path) -> None:
         ("thermal,image\na\0b,c\n", "line 2 of {table} has a zero byte: write the table as plain text"),
         ("thermal,image,start_s,end_s\na,b,1,\n", "line 2 of {table} has the span '1' to '': give seconds"),
         ("thermal,image,start_s,end_s\na,b,3,2\n", "line 2 of {table} has the span '3' to '2': give seconds"),
+        ("thermal,image,start_s,end_s\na,b,3,3\n", "line 2 of {table} has the span '3' to '3': give seconds"),
         ("thermal,image,start_s,end_s\na,b,-1,2\n", "line 2 of {table} has the span '-1' to '2': give seconds"),
         ("thermal,image,start_s,end_s\na,b,nan,2\n", "line 2 of {table} has the span 'nan' to '2': give seconds"),
         ("thermal,image,start_s,end_s\na,b,0,inf\n", "line 2 of {table} has the span '0' to 'inf': give seconds"),
