@@ -140,17 +140,16 @@ def answering(python: str, store: Path, queries: Path) -> Iterator[Ask]:
     """Start a process that answers from a store by the installation of an interpreter."""
     command = [python, __file__, ANSWER, str(store), str(queries)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin
-        assert process.stdout
+        asked, answers = process.stdin, process.stdout
+        assert asked
+        assert answers
 
         def ask(case: dict[str, Any]) -> float:
-            assert process.stdin
-            assert process.stdout
-            print(json.dumps(case), file=process.stdin, flush=True)
-            return float(process.stdout.readline())
+            print(json.dumps(case), file=asked, flush=True)
+            return float(answers.readline())
 
         yield ask
-        process.stdin.close()
+        asked.close()
 
 
 def answer(store_path: Path, queries_path: Path) -> None:

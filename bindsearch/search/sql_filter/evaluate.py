@@ -59,14 +59,13 @@ def where_mask(text: str, columns: FilterColumns, limit_s: float = TIME_LIMIT_S)
     limits = limit_s, started
     leaves = [*_leaves(expression)]
     of_items = [leaf for leaf in leaves if _is_of_items(leaf, columns)]
-    if leaves == of_items:
+    if len(of_items) == len(leaves):
         source = columns.source(_names(leaves), Level.ITEM)
         return _select_rows(expression, leaves, source, limits)[columns.item_rows]
     with suppress(UsageError):
         if slow := [leaf for leaf in of_items if any(columns.array(name) is None for name in _names([leaf]))]:
             truths = _select(slow, columns.source(_names(slow), Level.ITEM), limits)
-            others = [leaf for leaf in leaves if leaf not in slow]
-            return _select_rows(*_with_truths(expression, slow, others, truths, columns), limits)
+            return _select_rows(*_with_truths(expression, slow, truths, columns), limits)
     return _select_rows(expression, leaves, columns.source(_names(leaves), Level.SEGMENT), limits)
 
 
@@ -107,8 +106,9 @@ def _select(leaves: Sequence[Node], source: Source, limits: Limits, end: str = "
     import numpy as np
     import pyarrow as pa
 
-    sql = f'SELECT {to_sql(leaves)}, "#row" FROM (SELECT "#row", {source[1]} FROM source){end}'
-    answer = run_select(sql, {"source": _numbered(source[0])}, *limits)
+    table, selected = source
+    sql = f'SELECT {to_sql(leaves)}, "#row" FROM (SELECT "#row", {selected} FROM source){end}'
+    answer = run_select(sql, {"source": _numbered(table)}, *limits)
     rows = answer.column(len(leaves)).to_numpy()
     answer = answer.remove_column(len(leaves))
     if (rows[1:] < rows[:-1]).any():  # DuckDB joins a long list of values, in no certain order
@@ -140,6 +140,7 @@ def _select_rows(expression: Node, leaves: Sequence[Node], source: Source, limit
 
 
 def _numbered(table: pa.Table) -> pa.Table:
+    """Return a table with a column #row, the number of each row."""
     import numpy as np
     import pyarrow as pa
 
@@ -147,7 +148,7 @@ def _numbered(table: pa.Table) -> pa.Table:
 
 
 def _with_truths(
-    expression: Node, known: Sequence[Node], others: Sequence[Node], truths: pa.Table, columns: FilterColumns
+    expression: Node, known: Sequence[Node], truths: pa.Table, columns: FilterColumns
 ) -> tuple[Node, Sequence[Node], Source]:
     """Return an expression whose known conditions are columns of truth values, the others, and a source per segment."""
     import pyarrow as pa
@@ -159,6 +160,7 @@ def _with_truths(
             return {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "column_names": [names[id(node)]]}
         return node | {"children": [*map(replaced, node["children"])]} if node["type"] in LOGICAL else node
 
+    others = [leaf for leaf in _leaves(expression) if id(leaf) not in names]
     table, selected = columns.source(_names(others), Level.SEGMENT)
     for name, truth in zip(names.values(), truths.columns, strict=True):
         table = table.append_column(name, truth.cast(pa.bool_()).combine_chunks().take(pa.array(columns.item_rows)))
